@@ -1,0 +1,3 @@
+//! Options, logger, bind, run.
+
+fn main() {}
