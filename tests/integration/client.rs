@@ -169,14 +169,14 @@ impl Client {
         }
     }
 
-    /// Reads until the connection ends, one way or the other.
-    pub(crate) fn read_to_any_end(&mut self) -> Vec<u8> {
-        let mut all = Vec::new();
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = self.read(&mut buffer) {
-            all.extend_from_slice(&buffer[..count]);
+    /// What comes next, to the end of a line or of the connection, however that ends.
+    pub(crate) fn read_line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") && matches!(self.read(&mut byte), Ok(1)) {
+            line.push(byte[0]);
         }
-        all
+        line
     }
 
     /// Says that nothing more will be sent; replies still come.
