@@ -37,7 +37,7 @@ pub const DRAIN_MILLIS: u64 = 2000;
 pub const DRAIN_EXTRA_BYTES: usize = 64 * 1024;
 
 /// How many clients may be listened to in this way at once; one more is closed at once, and may see a reset.
-pub const DRAINING_MAX: usize = 128;
+pub const DRAINING_MAX: usize = 64;
 
 // ---- One turn of the loop: all together take less than 200 us ----
 
@@ -78,3 +78,24 @@ const _: () = {
     );
     assert!(READ_BYTES <= READ_LARGE_BYTES);
 };
+/// The most that `max-clients` may ask for: descriptors, and the event loop's tokens, stay in 32 bits with much to spare.
+pub const CLIENTS_MAX: usize = 1_000_000;
+
+/// The most that `max-value-size` may ask for, in bytes: the Redis protocol's own limit on a string.
+pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20;
+
+/// The least that `max-memory` may ask for, in bytes: room for an empty process and as much again for its items.
+pub const MEMORY_BYTES_MIN: usize = 8 << 20;
+
+/// The longest time that an option may ask for, in seconds: ten years. No sum with a time then overflows.
+pub const SECONDS_MAX: u64 = 315_360_000;
+
+/// The highest core that can be pinned to: what the kernel's fixed-size set of cores holds.
+pub const CPU_MAX: usize = 1023;
+
+/// Descriptors beyond one for each client: standard streams, the poll, signals, listening sockets, and a few more
+/// for connections that are being refused.
+pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
+
+/// Connections that the kernel holds ready for us to accept, for each listening socket.
+pub const LISTEN_BACKLOG: i32 = 1024;

@@ -291,7 +291,7 @@ mod tests {
         for (input, error) in [
             (b"X".as_slice(), UnknownCommand),
             (b"GEX", UnknownCommand),
-            (b"get", UnknownCommand),
+            (b"g", UnknownCommand),
             (b"GET ", UnknownCommand),
             (b"GET\0\0", BadLength),
             (b"GET\0+", BadLength),
