@@ -5,6 +5,7 @@
 //! - `client`: one connection, exact bytes out and in.
 //! - `random`: seeded random numbers.
 //! - `process`: what the kernel says about the server's process.
+//! - `session`: a session without a socket.
 //! - `rows`: the wire as data, for every driver.
 //!
 //! What is tested:
@@ -31,5 +32,6 @@ mod process;
 mod random;
 mod rows;
 mod server;
+mod session;
 mod signals;
 mod wire;

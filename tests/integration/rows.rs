@@ -65,8 +65,8 @@ pub(crate) fn large_rows() -> Vec<Row> {
             Open,
         ),
         row(
-            "a number of 40,000 digits, most of them zeros",
-            [set(b"key", &zeros_and_seven(40_000)), inc(b"key")].concat(),
+            "a number of 30,000 digits, most of them zeros",
+            [set(b"key", &zeros_and_seven(30_000)), inc(b"key")].concat(),
             b"OK\r\n8\r\n",
             Open,
         ),

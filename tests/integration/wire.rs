@@ -1,17 +1,46 @@
-//! Every line of the wire's tables, cut in every way, against the real server. The rows are in `rows`; here is
-//! how they are sent.
+//! Every line of the wire's tables, cut in every way: over a socket to the real server, and through a session
+//! without one. The rows are in `rows`; here is how they are cut.
 
 use std::path::PathBuf;
 
 use crate::client::{Client, dec, del, get, inc, set};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
 use crate::server::Server;
+use crate::session::{self, Reader};
 
 /// A server, and a second client whose round trips prove that it has seen what the first one sent.
 struct Bench {
     server: Server,
     unix: Option<PathBuf>,
     bystander: Client,
+}
+
+#[test]
+fn session_rows_cut() {
+    for row in &rows() {
+        let len = row.send.len();
+        session::run(row, &[len], Reader::Eager);
+        session::run(row, &[len], Reader::Lazy);
+        session::run(row, &(1..=len).collect::<Vec<_>>(), Reader::Eager);
+        for split in 1..len {
+            session::run(row, &[split, len], Reader::Eager);
+        }
+    }
+}
+
+#[test]
+fn session_large_rows_cut() {
+    for row in &large_rows() {
+        let len = row.send.len();
+        session::run(row, &[len], Reader::Eager);
+        session::run(row, &[len], Reader::Lazy);
+        for split in sampled_splits(len) {
+            session::run(row, &[split, len], Reader::Lazy);
+        }
+        if len < 300_000 {
+            session::run(row, &(1..=len).collect::<Vec<_>>(), Reader::Lazy);
+        }
+    }
 }
 
 #[test]
