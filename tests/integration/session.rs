@@ -119,12 +119,12 @@ impl Driver {
             while !output.is_empty() {
                 let mut slices = [IoSlice::new(b""); 4];
                 let filled = output.slices(&mut slices, WRITE_BYTES);
-                let bytes: Vec<u8> = slices[..filled]
-                    .iter()
-                    .flat_map(|slice| slice.to_vec())
-                    .collect();
-                let count = bytes.len().min(WRITE_BYTES);
-                self.received.extend_from_slice(&bytes[..count]);
+                let mut count = 0;
+                for slice in &slices[..filled] {
+                    let part = &slice[..slice.len().min(WRITE_BYTES - count)];
+                    self.received.extend_from_slice(part);
+                    count += part.len();
+                }
                 output.consume(count);
             }
             if !self.sessions[0].can_run() {
