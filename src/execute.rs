@@ -47,6 +47,13 @@ impl Executor {
         self.store.work() - self.work_at_turn >= TURN_WORK_UNITS
     }
 
+    /// Lets the store do what can wait, as far as this turn's bound on its work goes.
+    pub fn housekeep(&mut self) {
+        let done = self.store.work() - self.work_at_turn;
+        self.store
+            .housekeep(TURN_WORK_UNITS.saturating_sub(done) as usize);
+    }
+
     /// The time that this turn started at, in milliseconds.
     #[inline]
     pub fn now_millis(&self) -> u64 {

@@ -99,3 +99,11 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 /// Connections that the kernel holds ready for us to accept, for each listening socket.
 pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// What the buffers of all connections may take together, in bytes, and their share of max-memory: the smaller counts.
+pub const BUFFER_BYTES_MAX: usize = 64 << 20;
+/// One part in this many of max-memory is for buffers.
+pub const BUFFER_SHARE: usize = 8;
+
+/// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
+pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;

@@ -167,16 +167,25 @@ impl Session {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
+    /// How much [`carry`](Self::carry) will move, in bytes.
+    #[inline]
+    pub fn carried_bytes(&self) -> usize {
+        if self.needed > CARRY_BYTES_MAX {
+            0
+        } else {
+            self.input.len()
+        }
+    }
+
     /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length. A long
     /// unfinished frame stays: [`absorb`](Self::absorb) collects it.
     #[inline]
     pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
-        let length = self.input.len();
-        if length == 0 || self.needed > CARRY_BYTES_MAX {
-            return 0;
+        let length = self.carried_bytes();
+        if length > 0 {
+            buffer[..length].copy_from_slice(&self.input);
+            self.input = Vec::new();
         }
-        buffer[..length].copy_from_slice(&self.input);
-        self.input = Vec::new();
         length
     }
 
