@@ -68,10 +68,7 @@ fn fit_descriptors(config: &mut Config) {
     if current.is_none_or(|current| current >= needed) {
         return;
     }
-    let raised = Rlimit {
-        current: Some(maximum.unwrap_or(needed).min(needed)),
-        maximum,
-    };
+    let raised = Rlimit { current: Some(maximum.unwrap_or(needed).min(needed)), maximum };
     // The system may still say no, for reasons of its own: what counts is the limit then in force.
     let _ = setrlimit(Resource::Nofile, raised);
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(needed);
@@ -79,9 +76,7 @@ fn fit_descriptors(config: &mut Config) {
         // Of a very low limit, half is left for clients.
         let clients = granted - (granted / 2).min(DESCRIPTORS_RESERVED as u64);
         let wanted = std::mem::replace(&mut config.max_clients, clients as usize);
-        log::warn!(
-            "max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}"
-        );
+        log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
     }
 }
 
@@ -95,14 +90,8 @@ fn pin(config: &Config) -> Result<(), OptionError> {
     sched_setaffinity(None, &set).map_err(|_| {
         let usable = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
         let usable = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu));
-        let usable = usable
-            .map(|cpu| cpu.to_string())
-            .collect::<Vec<_>>()
-            .join(", ");
-        config.error(
-            "cpu",
-            format!("{cpu}, but this process may use only {usable}"),
-        )
+        let usable = usable.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(", ");
+        config.error("cpu", format!("{cpu}, but this process may use only {usable}"))
     })
 }
 
@@ -118,9 +107,7 @@ fn pin(config: &Config) -> Result<(), OptionError> {
 /// Prints on standard output, at once. That nobody reads it, or that it is closed, is no error.
 fn print(text: &str) {
     let mut stdout = io::stdout();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// Says on one line of standard error what is wrong, whatever characters are in it.
