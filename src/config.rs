@@ -16,15 +16,7 @@ use log::LevelFilter;
 
 use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
 use crate::memory::MemoryLimit;
-
-/// What to do when the memory limit is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eviction {
-    /// Make room by evicting what is least likely to be asked for again.
-    S3Fifo,
-    /// Refuse what needs more memory.
-    None,
-}
+use crate::store::Eviction;
 
 /// Every option's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,12 +69,7 @@ pub const OPTIONS: &[ServerOption] = &[
         default: "localhost",
         expected: "a name or address of this machine",
         meaning: "listen on every address of this machine that it stands for; 0.0.0.0 and :: are all of their kind",
-        set: |config, text| {
-            put(
-                &mut config.host,
-                Some(text.to_owned()).filter(|host| !host.is_empty()),
-            )
-        },
+        set: |config, text| put(&mut config.host, Some(text.to_owned()).filter(|host| !host.is_empty())),
     },
     ServerOption {
         name: "port",
@@ -96,12 +83,7 @@ pub const OPTIONS: &[ServerOption] = &[
         default: "",
         expected: "a path, or nothing for no such socket",
         meaning: "listen on this Unix socket too; only this user may connect to it",
-        set: |config, text| {
-            put(
-                &mut config.unix_socket,
-                Some(Some(text.into()).filter(|_| !text.is_empty())),
-            )
-        },
+        set: |config, text| put(&mut config.unix_socket, Some(Some(text.into()).filter(|_| !text.is_empty()))),
     },
     ServerOption {
         name: "max-clients",
@@ -115,12 +97,7 @@ pub const OPTIONS: &[ServerOption] = &[
         default: "16mb",
         expected: "a size from 1b to 512mb",
         meaning: "the longest value; an eighth of max-memory is a limit as well",
-        set: |config, text| {
-            put(
-                &mut config.max_value_size,
-                size(text, 1..=VALUE_BYTES_MAX_MAX),
-            )
-        },
+        set: |config, text| put(&mut config.max_value_size, size(text, 1..=VALUE_BYTES_MAX_MAX)),
     },
     ServerOption {
         name: "max-memory",
@@ -177,11 +154,7 @@ pub const OPTIONS: &[ServerOption] = &[
         expected: "a core from 0 to 1023, or any",
         meaning: "pin the event loop to this core",
         set: |config, text| {
-            let cpu = if text == "any" {
-                Some(None)
-            } else {
-                whole(text, 0..=CPU_MAX).map(Some)
-            };
+            let cpu = if text == "any" { Some(None) } else { whole(text, 0..=CPU_MAX).map(Some) };
             put(&mut config.cpu, cpu)
         },
     },
@@ -232,8 +205,7 @@ impl Default for Config {
             places: BTreeMap::new(),
         };
         for option in OPTIONS {
-            (option.set)(&mut config, option.default)
-                .expect("a default is a value of its own option");
+            (option.set)(&mut config, option.default).expect("a default is a value of its own option");
         }
         config
     }
@@ -261,24 +233,14 @@ impl Config {
                 Some(option) => option.expected,
                 None if name == "config" => "the path of a configuration file",
                 None => {
-                    return Err(error(
-                        format!("--{name}"),
-                        format!("one of {}", flag_names()),
-                        "no such flag",
-                    ));
+                    return Err(error(format!("--{name}"), format!("one of {}", flag_names()), "no such flag"));
                 }
             };
-            let value = parser
-                .value()
-                .map_err(|_| error(format!("--{name}"), expected, "nothing"))?;
+            let value = parser.value().map_err(|_| error(format!("--{name}"), expected, "nothing"))?;
             match option {
                 Some(option) => {
                     let text = value.to_str().ok_or_else(|| {
-                        error(
-                            format!("--{name}"),
-                            expected,
-                            quote(&value.to_string_lossy()) + ", not UTF-8",
-                        )
+                        error(format!("--{name}"), expected, quote(&value.to_string_lossy()) + ", not UTF-8")
                     })?;
                     flags.push((option.name, text.to_owned()));
                 }
@@ -298,20 +260,13 @@ impl Config {
     /// An error about an option's value that only showed when it was used, at the place where it was set.
     pub fn error(&self, name: &str, got: impl Into<String>) -> OptionError {
         let place = self.places.get(name).map_or(name, String::as_str);
-        let expected = OPTIONS
-            .iter()
-            .find(|option| option.name == name)
-            .map_or("", |option| option.expected);
+        let expected = OPTIONS.iter().find(|option| option.name == name).map_or("", |option| option.expected);
         error(place, expected, got)
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), OptionError> {
         let text = std::fs::read_to_string(path).map_err(|problem| {
-            error(
-                "--config",
-                "a text file that can be read",
-                format!("{}: {problem}", path.display()),
-            )
+            error("--config", "a text file that can be read", format!("{}: {problem}", path.display()))
         })?;
         self.read_text(path, &text)
     }
@@ -336,11 +291,7 @@ impl Config {
     fn set(&mut self, place: String, name: &str, value: &str) -> Result<(), OptionError> {
         let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
             let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
-            return Err(error(
-                place,
-                format!("one of {}", names.join(", ")),
-                quote(name),
-            ));
+            return Err(error(place, format!("one of {}", names.join(", ")), quote(name)));
         };
         if (option.set)(self, value).is_none() {
             return Err(error(place, option.expected, quote(value)));
@@ -352,11 +303,7 @@ impl Config {
 
 impl fmt::Display for OptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: expected {}, got {}",
-            self.place, self.expected, self.got
-        )
+        write!(f, "{}: expected {}, got {}", self.place, self.expected, self.got)
     }
 }
 
@@ -371,21 +318,11 @@ pub fn help() -> String {
          Defaults give way to the file, and the file to flags. Sizes are in b, kb, mb or gb (1024 each).\n\n",
     );
     for option in OPTIONS {
-        let default = if option.default.is_empty() {
-            "none"
-        } else {
-            option.default
-        };
-        text += &format!(
-            "  --{:<15} {} (default: {default})\n",
-            option.name, option.meaning
-        );
+        let default = if option.default.is_empty() { "none" } else { option.default };
+        text += &format!("  --{:<15} {} (default: {default})\n", option.name, option.meaning);
     }
     for (flag, meaning) in [
-        (
-            "config FILE",
-            "read options from this file; .config.stash.example shows them all",
-        ),
+        ("config FILE", "read options from this file; .config.stash.example shows them all"),
         ("help", "print this and exit"),
         ("version", "print the version and exit"),
     ] {
@@ -394,60 +331,32 @@ pub fn help() -> String {
     text
 }
 
-fn error(
-    place: impl Into<String>,
-    expected: impl Into<String>,
-    got: impl Into<String>,
-) -> OptionError {
-    OptionError {
-        place: place.into(),
-        expected: expected.into(),
-        got: got.into(),
-    }
+fn error(place: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> OptionError {
+    OptionError { place: place.into(), expected: expected.into(), got: got.into() }
 }
 
 /// What lexopt itself found wrong.
 fn unexpected(problem: lexopt::Error) -> OptionError {
     match problem {
-        lexopt::Error::UnexpectedOption(flag) => {
-            error(flag, format!("one of {}", flag_names()), "no such flag")
+        lexopt::Error::UnexpectedOption(flag) => error(flag, format!("one of {}", flag_names()), "no such flag"),
+        lexopt::Error::UnexpectedValue { option, value } => error(option, "no value", quote(&value.to_string_lossy())),
+        lexopt::Error::UnexpectedArgument(argument) => {
+            error("arguments", "flags, as --help shows them", quote(&argument.to_string_lossy()))
         }
-        lexopt::Error::UnexpectedValue { option, value } => {
-            error(option, "no value", quote(&value.to_string_lossy()))
-        }
-        lexopt::Error::UnexpectedArgument(argument) => error(
-            "arguments",
-            "flags, as --help shows them",
-            quote(&argument.to_string_lossy()),
-        ),
-        other => error(
-            "arguments",
-            "flags, as --help shows them",
-            other.to_string(),
-        ),
+        other => error("arguments", "flags, as --help shows them", other.to_string()),
     }
 }
 
 fn flag_names() -> String {
-    let names = OPTIONS
-        .iter()
-        .map(|option| option.name)
-        .chain(["config", "help", "version"]);
-    names
-        .map(|name| format!("--{name}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let names = OPTIONS.iter().map(|option| option.name).chain(["config", "help", "version"]);
+    names.map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Text as an error shows it: its control characters visible, and no longer than a line.
 fn quote(text: &str) -> String {
     const CHARS_MAX: usize = 80;
     let shown: String = text.chars().take(CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        format!("{shown:?}...")
-    } else {
-        format!("{shown:?}")
-    }
+    if shown.len() < text.len() { format!("{shown:?}...") } else { format!("{shown:?}") }
 }
 
 fn put<T>(slot: &mut T, value: Option<T>) -> Option<()> {
@@ -458,16 +367,12 @@ fn put<T>(slot: &mut T, value: Option<T>) -> Option<()> {
 /// A whole number of plain digits: `FromStr` alone would take a `+` as well.
 fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|number| digits && range.contains(number))
+    text.parse().ok().filter(|number| digits && range.contains(number))
 }
 
 /// A number of bytes: plain digits, or digits and b, kb, mb or gb in any case.
 fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
     let unit_bytes = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,

@@ -68,14 +68,8 @@ pub const STOP_MILLIS: u64 = 5000;
 pub const BATCH_COMMANDS: usize = 64;
 
 const _: () = {
-    assert!(
-        SMALL_VALUE_BYTES_MAX <= CHUNK_BYTES,
-        "a small value must fit where a rest does"
-    );
-    assert!(
-        READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES,
-        "one read must fit into a turn"
-    );
+    assert!(SMALL_VALUE_BYTES_MAX <= CHUNK_BYTES, "a small value must fit where a rest does");
+    assert!(READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES, "one read must fit into a turn");
     assert!(READ_BYTES <= READ_LARGE_BYTES);
 };
 /// The most that `max-clients` may ask for: descriptors, and the event loop's tokens, stay in 32 bits with much to spare.
@@ -99,3 +93,11 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 /// Connections that the kernel holds ready for us to accept, for each listening socket.
 pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// What the buffers of all connections may take together, in bytes, and their share of max-memory: the smaller counts.
+pub const BUFFER_BYTES_MAX: usize = 64 << 20;
+/// One part in this many of max-memory is for buffers.
+pub const BUFFER_SHARE: usize = 8;
+
+/// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
+pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;

@@ -17,16 +17,8 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Starts logging at `level`, unless the environment's `RUST_LOG` says otherwise. To be called once.
 pub fn start(level: LevelFilter) {
     let mut builder = Builder::new();
-    builder
-        .filter_level(level)
-        .parse_default_env()
-        .format_timestamp_millis();
-    builder
-        .target(Target::Pipe(Box::new(Patient {
-            stderr: io::stderr(),
-            dropped: 0,
-        })))
-        .init();
+    builder.filter_level(level).parse_default_env().format_timestamp_millis();
+    builder.target(Target::Pipe(Box::new(Patient { stderr: io::stderr(), dropped: 0 }))).init();
 }
 
 /// Standard error that drops a line rather than wait.

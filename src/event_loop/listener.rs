@@ -60,35 +60,19 @@ impl Listeners {
                 bound => break bound.map_err(|(_, error)| error)?,
             }
         };
-        let addresses = tcp
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<io::Result<_>>();
+        let addresses = tcp.iter().map(TcpListener::local_addr).collect::<io::Result<_>>();
         let addresses = addresses.map_err(|problem| config.error("host", problem.to_string()))?;
         let unix = config.unix_socket.as_deref().map(|path| {
-            UnixSocket::bind(path).map_err(|problem| {
-                config.error("unix-socket", format!("{}: {problem}", path.display()))
-            })
+            UnixSocket::bind(path)
+                .map_err(|problem| config.error("unix-socket", format!("{}: {problem}", path.display())))
         });
-        Ok(Listeners {
-            tcp,
-            unix: unix.transpose()?,
-            addresses,
-        })
+        Ok(Listeners { tcp, unix: unix.transpose()?, addresses })
     }
 
     /// Every address, separated by spaces; a Unix socket's is `unix:` and its path, and comes last.
     pub fn addresses(&self) -> String {
-        let unix = self
-            .unix
-            .iter()
-            .map(|unix| format!("unix:{}", unix.path.path.display()));
-        self.addresses
-            .iter()
-            .map(ToString::to_string)
-            .chain(unix)
-            .collect::<Vec<_>>()
-            .join(" ")
+        let unix = self.unix.iter().map(|unix| format!("unix:{}", unix.path.path.display()));
+        self.addresses.iter().map(ToString::to_string).chain(unix).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -105,15 +89,9 @@ impl UnixSocket {
         umask(mask);
         bound?;
         // From here on the path is removed, whatever goes wrong.
-        let path = OwnPath {
-            path: path.to_owned(),
-            identity: identity(path).ok(),
-        };
+        let path = OwnPath { path: path.to_owned(), identity: identity(path).ok() };
         socket.listen(LISTEN_BACKLOG)?;
-        Ok(UnixSocket {
-            listener: UnixListener::from_std(OwnedFd::from(socket).into()),
-            path,
-        })
+        Ok(UnixSocket { listener: UnixListener::from_std(OwnedFd::from(socket).into()), path })
     }
 }
 
@@ -129,8 +107,7 @@ impl Drop for OwnPath {
 /// Each address that the host option stands for, once: some systems name one twice.
 fn resolve(config: &Config) -> Result<Vec<SocketAddr>, OptionError> {
     let found = (config.host.as_str(), config.port).to_socket_addrs();
-    let found =
-        found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
+    let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
     let mut addresses = Vec::new();
     for address in found {
         if !addresses.contains(&address) {
@@ -141,10 +118,7 @@ fn resolve(config: &Config) -> Result<Vec<SocketAddr>, OptionError> {
 }
 
 /// Listens on all of these addresses that the machine has, on one port, or says what kept it from that.
-fn bind_all(
-    wanted: &[SocketAddr],
-    config: &Config,
-) -> Result<Vec<TcpListener>, (ErrorKind, OptionError)> {
+fn bind_all(wanted: &[SocketAddr], config: &Config) -> Result<Vec<TcpListener>, (ErrorKind, OptionError)> {
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut port = config.port;
     let mut absent = None;
@@ -157,21 +131,13 @@ fn bind_all(
             }
             Err(problem) if is_absent(&problem) => absent = Some((address, problem)),
             Err(problem) => {
-                return Err((
-                    problem.kind(),
-                    config.error("port", format!("{address}: {problem}")),
-                ));
+                return Err((problem.kind(), config.error("port", format!("{address}: {problem}"))));
             }
         }
     }
     if listeners.is_empty() {
-        let why = absent.map_or(String::new(), |(address, problem)| {
-            format!(", {}: {problem}", address.ip())
-        });
-        return Err((
-            ErrorKind::AddrNotAvailable,
-            config.error("host", format!("{:?}{why}", config.host)),
-        ));
+        let why = absent.map_or(String::new(), |(address, problem)| format!(", {}: {problem}", address.ip()));
+        return Err((ErrorKind::AddrNotAvailable, config.error("host", format!("{:?}{why}", config.host))));
     }
     Ok(listeners)
 }
@@ -206,26 +172,17 @@ fn make_way(path: &Path) -> io::Result<()> {
         Err(problem) => return Err(problem),
     };
     if !kind.is_socket() {
-        return Err(io::Error::new(
-            ErrorKind::AlreadyExists,
-            "exists and is not a socket",
-        ));
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "exists and is not a socket"));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Non-blocking, since a server that hangs has a full queue, and to connect to it would wait.
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
-        Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
+        Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Ok(()) => Err(io::Error::new(ErrorKind::AddrInUse, "a server is listening there")),
+        Err(problem) if problem.kind() == ErrorKind::WouldBlock => {
+            Err(io::Error::new(ErrorKind::AddrInUse, "a server is listening there, and busy"))
         }
-        Ok(()) => Err(io::Error::new(
-            ErrorKind::AddrInUse,
-            "a server is listening there",
-        )),
-        Err(problem) if problem.kind() == ErrorKind::WouldBlock => Err(io::Error::new(
-            ErrorKind::AddrInUse,
-            "a server is listening there, and busy",
-        )),
         Err(problem) => Err(problem),
     }
 }

@@ -58,10 +58,7 @@ pub struct Store {
 impl Store {
     /// An empty one.
     pub fn new(_: Settings) -> Self {
-        Store {
-            items: HashTable::new(),
-            random: RandomState::new(),
-        }
+        Store { items: HashTable::new(), random: RandomState::new() }
     }
     /// Hashes a key.
     pub fn hash(&self, key: &[u8]) -> KeyHash {
@@ -80,24 +77,12 @@ impl Store {
     /// Looks up.
     pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
         let item = self.items.find(hash.0, |item| *item.key == *key)?;
-        Some(Value {
-            chunks: &item.chunks,
-            rest: &item.rest,
-        })
+        Some(Value { chunks: &item.chunks, rest: &item.rest })
     }
     /// Stores.
-    pub fn set(
-        &mut self,
-        hash_of_key: KeyHash,
-        key: &[u8],
-        value: Value<'_>,
-    ) -> Result<(), Refusal> {
+    pub fn set(&mut self, hash_of_key: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
         let Store { items, random } = self;
-        let entry = items.entry(
-            hash_of_key.0,
-            |item| *item.key == *key,
-            |item| hash(random, &item.key).0,
-        );
+        let entry = items.entry(hash_of_key.0, |item| *item.key == *key, |item| hash(random, &item.key).0);
         let (chunks, rest) = (value.chunks.to_vec(), value.rest.to_vec());
         match entry {
             Entry::Occupied(mut entry) => {
@@ -105,11 +90,7 @@ impl Store {
                 entry.get_mut().rest = rest;
             }
             Entry::Vacant(entry) => {
-                entry.insert(Item {
-                    key: key.into(),
-                    chunks,
-                    rest,
-                });
+                entry.insert(Item { key: key.into(), chunks, rest });
             }
         }
         Ok(())
