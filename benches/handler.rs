@@ -47,9 +47,7 @@ fn random_keys(criterion: &mut Criterion) {
     // A fixed shuffle: every run measures the same order.
     let mut state = 0x9e37_79b9_u64;
     for at in (1..KEYS).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         order.swap(at, (state >> 33) as usize % (at + 1));
     }
     rows(criterion, "100,000 keys in random order", PIPELINE, &order);
@@ -60,9 +58,7 @@ fn rows(criterion: &mut Criterion, group: &str, pipeline: usize, order: &[usize]
     let mut group = criterion.benchmark_group(group);
     let value = [b'v'; 32];
     let set = script(order, |key| (set_frame(key, &value), b"OK\r\n".to_vec()));
-    let get = script(order, |key| {
-        (frame("GET", key), [&value[..], b"\r\n"].concat())
-    });
+    let get = script(order, |key| (frame("GET", key), [&value[..], b"\r\n"].concat()));
     let mut handler = Handler::new();
     handler.run(&set, pipeline);
     group.bench_function("get", |bencher| {
@@ -79,10 +75,7 @@ fn rows(criterion: &mut Criterion, group: &str, pipeline: usize, order: &[usize]
                     // The replies change with every round, so they are made anew, outside of the time.
                     let step = script(order, |key| {
                         numbers[key] += delta;
-                        (
-                            frame(command, key),
-                            format!("{}\r\n", numbers[key]).into_bytes(),
-                        )
+                        (frame(command, key), format!("{}\r\n", numbers[key]).into_bytes())
                     });
                     handler.run(&step, pipeline)
                 })
@@ -95,9 +88,7 @@ fn rows(criterion: &mut Criterion, group: &str, pipeline: usize, order: &[usize]
         true => (0..order.len()).collect(),
         false => order.to_vec(),
     };
-    let put_back = script(&distinct, |key| {
-        (set_frame(key, &value), b"OK\r\n".to_vec())
-    });
+    let put_back = script(&distinct, |key| (set_frame(key, &value), b"OK\r\n".to_vec()));
     let del = script(&distinct, |key| (frame("DEL", key), b"OK\r\n".to_vec()));
     group.bench_function("del", |bencher| {
         bencher.iter_custom(|count| {
@@ -126,10 +117,7 @@ impl Handler {
             default_ttl_millis: 0,
             chunks: chunks.clone(),
         });
-        Handler {
-            sessions: vec![Session::new(0)],
-            executor: Executor::new(store, 1 << 20, chunks),
-        }
+        Handler { sessions: vec![Session::new(0)], executor: Executor::new(store, 1 << 20, chunks) }
     }
 
     /// Runs a script, `pipeline` requests in each turn, and returns how long that took. Panics on a wrong reply.
@@ -141,18 +129,10 @@ impl Handler {
             self.executor.begin_turn(0, 0);
             let input = frame_start..frame_end;
             let visits = &mut [Visit::new(0, input)];
-            process(
-                visits,
-                &script.frames,
-                &mut self.sessions,
-                &mut self.executor,
-            );
+            process(visits, &script.frames, &mut self.sessions, &mut self.executor);
             let output = self.sessions[0].output();
             let reply = output.contiguous();
-            assert!(
-                reply == Some(&script.replies[reply_start..reply_end]),
-                "{reply:?}"
-            );
+            assert!(reply == Some(&script.replies[reply_start..reply_end]), "{reply:?}");
             output.consume(reply_end - reply_start);
             (frame_start, reply_start) = (frame_end, reply_end);
         }

@@ -61,14 +61,8 @@ fn round_trips(criterion: &mut Criterion) {
         let mut state = 1_u64;
         bencher.iter(|| {
             // Odd multiplier and increment: no key comes twice.
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            exchange(
-                &mut client,
-                &format!("SET\x0016\0{state:016x}\x0032\0{value}\r\n"),
-                "OK\r\n",
-            );
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            exchange(&mut client, &format!("SET\x0016\0{state:016x}\x0032\0{value}\r\n"), "OK\r\n");
         });
     });
     group.finish();
@@ -78,9 +72,7 @@ fn round_trips(criterion: &mut Criterion) {
 fn exchange(client: &mut TcpStream, request: &str, reply: &str) {
     let mut got = [0; 64];
     let got = &mut got[..reply.len()];
-    client
-        .write_all(request.as_bytes())
-        .expect("the request is sent");
+    client.write_all(request.as_bytes()).expect("the request is sent");
     client.read_exact(got).expect("a whole reply");
     assert_eq!(got, reply.as_bytes(), "the reply to {request:?}");
 }
@@ -95,16 +87,9 @@ impl Server {
         let stdout = child.stdout.take().expect("standard output is piped");
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
-        let address = line
-            .trim_end()
-            .strip_prefix("listening on ")
-            .map(str::to_owned);
-        let mut server = Server {
-            child,
-            address: String::new(),
-        };
-        server.address =
-            address.unwrap_or_else(|| panic!("expected an address, got {line:?} ({read:?})"));
+        let address = line.trim_end().strip_prefix("listening on ").map(str::to_owned);
+        let mut server = Server { child, address: String::new() };
+        server.address = address.unwrap_or_else(|| panic!("expected an address, got {line:?} ({read:?})"));
         server
     }
 }

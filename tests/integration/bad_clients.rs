@@ -18,11 +18,7 @@ const LARGE_VALUE_BYTES: usize = 100_000;
 
 #[test]
 fn many_frames_in_one_write_are_answered_in_order() {
-    let frames = if cfg!(debug_assertions) {
-        100_000
-    } else {
-        1_000_000
-    };
+    let frames = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
     let server = Server::start(&[]);
     let mut client = Client::tcp(&server);
     let mut sender = client.again();
@@ -32,9 +28,7 @@ fn many_frames_in_one_write_are_answered_in_order() {
             sender.send(&all);
             sender.half_close();
         });
-        let replies: Vec<u8> = (1..=frames)
-            .flat_map(|n| line(n.to_string().as_bytes()))
-            .collect();
+        let replies: Vec<u8> = (1..=frames).flat_map(|n| line(n.to_string().as_bytes())).collect();
         client.expect(&replies);
     });
     client.expect_end();
@@ -57,8 +51,7 @@ fn nobody_waits_for_endless_pipelines() {
                 }
                 sender.half_close();
             });
-            scope
-                .spawn(move || while client.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {});
+            scope.spawn(move || while client.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {});
         }
         // Ends the others however this goes, or a failure would not be told.
         let _done = OnDrop(|| done.store(true, Ordering::Relaxed));
@@ -100,28 +93,20 @@ fn a_client_that_never_reads_costs_little_and_gets_everything_later() {
     bystander.check(&del(b"key"), b"OK\r\n");
     bystander.check(&set(b"key", &new), b"OK\r\n");
     let grown = peak_resident_bytes(&server) - before;
-    assert!(
-        grown < 16 << 20,
-        "{grown} bytes for one client that does not read"
-    );
+    assert!(grown < 16 << 20, "{grown} bytes for one client that does not read");
 
     let mut turned = false;
     let mut reply = vec![0; LARGE_VALUE_BYTES + 2];
     for number in 0..REPLIES {
         let mut filled = 0;
         while filled < reply.len() {
-            let count = client
-                .read(&mut reply[filled..])
-                .expect("the rest of the replies");
+            let count = client.read(&mut reply[filled..]).expect("the rest of the replies");
             assert!(count > 0, "the end in reply {number}");
             filled += count;
         }
         turned |= reply[0] == b'n';
         let value = if turned { &new } else { &old };
-        assert!(
-            reply == line(value),
-            "reply {number} is not one value from end to end"
-        );
+        assert!(reply == line(value), "reply {number} is not one value from end to end");
     }
     assert!(turned, "all replies were held at once");
     client.check(&inc(b"number"), b"1\r\n");
@@ -133,14 +118,7 @@ fn a_half_closed_client_gets_every_reply() {
     let mut client = Client::tcp(&server);
     let value = vec![b'v'; LARGE_VALUE_BYTES];
     client.check(&set(b"key", &value), b"OK\r\n");
-    client.send(
-        &[
-            get(b"key").repeat(200),
-            inc(b"number"),
-            inc(b"unfinished")[..8].to_vec(),
-        ]
-        .concat(),
-    );
+    client.send(&[get(b"key").repeat(200), inc(b"number"), inc(b"unfinished")[..8].to_vec()].concat());
     client.half_close();
     wait_until_quiet(&server);
     for _ in 0..200 {
@@ -167,9 +145,7 @@ fn resets_leave_nothing_behind() {
         }
         client.reset();
     }
-    wait_until("every reset connection to be freed", || {
-        descriptors(&server) == before
-    });
+    wait_until("every reset connection to be freed", || descriptors(&server) == before);
     bystander.check(&set(b"key", b"1"), b"OK\r\n");
 }
 
@@ -183,9 +159,7 @@ fn closed_connections_leave_nothing_behind() {
         let mut client = Client::tcp(&server);
         client.check(&inc(b"key"), format!("{number}\r\n").as_bytes());
     }
-    wait_until("every closed connection to be freed", || {
-        descriptors(&server) == before
-    });
+    wait_until("every closed connection to be freed", || descriptors(&server) == before);
 }
 
 #[test]
@@ -210,10 +184,7 @@ fn an_idle_client_is_closed_and_a_busy_one_is_not() {
             sleep(Duration::from_millis(50));
         }
         let waited = idle.join().expect("idle clients are closed in order");
-        assert!(
-            waited >= Duration::from_millis(1_900),
-            "closed after {waited:?}"
-        );
+        assert!(waited >= Duration::from_millis(1_900), "closed after {waited:?}");
     });
 }
 
@@ -225,10 +196,7 @@ fn trickling_does_not_count_as_busy() {
     client.send(b"SET\x003\0key\x001000000\0");
     let since = Instant::now();
     while client.try_send(b"v").is_ok() {
-        assert!(
-            since.elapsed() < PATIENCE,
-            "a client that completes nothing is never idle"
-        );
+        assert!(since.elapsed() < PATIENCE, "a client that completes nothing is never idle");
         sleep(Duration::from_millis(20));
     }
 }
@@ -251,9 +219,7 @@ fn a_client_that_does_not_read_is_closed_and_a_slow_reader_is_not() {
             sleep(Duration::from_millis(250));
         }
     }
-    wait_until("the stuck client to be closed", || {
-        descriptors(&server) == before
-    });
+    wait_until("the stuck client to be closed", || descriptors(&server) == before);
     slow.check(&inc(b"number"), b"1\r\n");
 }
 

@@ -33,10 +33,7 @@ fn a_broken_connection_that_sends_without_end_is_cut_off() {
     let since = Instant::now();
     let piece = vec![b'x'; 256 * 1024];
     while client.try_send(&piece).is_ok() {
-        assert!(
-            since.elapsed() < PATIENCE,
-            "still swallowing what follows a broken frame"
-        );
+        assert!(since.elapsed() < PATIENCE, "still swallowing what follows a broken frame");
     }
 }
 
@@ -48,10 +45,7 @@ fn a_broken_connection_that_never_closes_is_cut_off() {
     client.expect_end();
     let since = Instant::now();
     while client.try_send(b"x").is_ok() {
-        assert!(
-            since.elapsed() < PATIENCE,
-            "still waiting for the client to close"
-        );
+        assert!(since.elapsed() < PATIENCE, "still waiting for the client to close");
         sleep(Duration::from_millis(20));
     }
 }
@@ -111,14 +105,7 @@ fn damaged_frames_get_an_orderly_end() {
     let mut bystander = Client::tcp(&server);
     let (key, large) = (b"a\0key", vec![b'v'; 40_000]);
     for round in 1..=1_000 {
-        let mut bytes = [
-            set(key, b"12"),
-            get(key),
-            inc(key),
-            set(key, &large),
-            del(key),
-        ]
-        .concat();
+        let mut bytes = [set(key, b"12"), get(key), inc(key), set(key, &large), del(key)].concat();
         for _ in 0..1 + random.below(3) {
             // Mostly in the small frames, where a byte means something.
             let most = if random.once_in(4) { bytes.len() } else { 80 };
@@ -155,10 +142,7 @@ fn announced_values_reserve_nothing() {
     bystander.check(&inc(b"key"), b"2\r\n");
     let grown = resident_bytes(&server).saturating_sub(before);
     let each = grown / clients.len() as u64;
-    assert!(
-        each < 64 << 10,
-        "{each} bytes for each of the values that were announced"
-    );
+    assert!(each < 64 << 10, "{each} bytes for each of the values that were announced");
 }
 
 /// Sends, ends the input, and expects any reply and an end that is no reset.
@@ -173,11 +157,7 @@ fn check_end(server: &Server, bytes: &[u8]) {
             Ok(0) => return,
             Ok(_) => (),
             Err(error) => {
-                let why = if error.kind() == ErrorKind::WouldBlock {
-                    "no end"
-                } else {
-                    "a reset"
-                };
+                let why = if error.kind() == ErrorKind::WouldBlock { "no end" } else { "a reset" };
                 let head = bytes[..bytes.len().min(200)].escape_ascii();
                 panic!("{why} ({error}) after \"{head}\"");
             }

@@ -66,9 +66,7 @@ impl Client {
     pub(crate) fn tcp(server: &Server) -> Client {
         let stream = server.connect();
         stream.set_nodelay(true).expect("no delay");
-        Client {
-            stream: Stream::Tcp(stream),
-        }
+        Client { stream: Stream::Tcp(stream) }
     }
 
     /// Connects to a server's Unix socket.
@@ -77,9 +75,7 @@ impl Client {
         let patience = Some(PATIENCE);
         stream.set_read_timeout(patience).expect("a read timeout");
         stream.set_write_timeout(patience).expect("a write timeout");
-        Client {
-            stream: Stream::Unix(stream),
-        }
+        Client { stream: Stream::Unix(stream) }
     }
 
     /// A second handle on the same connection, to read from one thread and write from another.
@@ -114,17 +110,9 @@ impl Client {
         let mut filled = 0;
         while filled < got.len() {
             match self.read(&mut got[filled..]) {
-                Ok(0) => panic!(
-                    "expected {}, got {} and then the end",
-                    shown(expected),
-                    shown(&got[..filled])
-                ),
+                Ok(0) => panic!("expected {}, got {} and then the end", shown(expected), shown(&got[..filled])),
                 Ok(count) => filled += count,
-                Err(error) => panic!(
-                    "expected {}, got {} and then: {error}",
-                    shown(expected),
-                    shown(&got[..filled])
-                ),
+                Err(error) => panic!("expected {}, got {} and then: {error}", shown(expected), shown(&got[..filled])),
             }
         }
         if got != expected {
@@ -192,9 +180,7 @@ impl Client {
     pub(crate) fn reset(self) {
         if let Stream::Tcp(stream) = &self.stream {
             let socket = socket2::SockRef::from(stream);
-            socket
-                .set_linger(Some(std::time::Duration::ZERO))
-                .expect("linger can be set");
+            socket.set_linger(Some(std::time::Duration::ZERO)).expect("linger can be set");
         }
     }
 }

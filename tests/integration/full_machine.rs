@@ -39,26 +39,16 @@ fn without_descriptors_the_connected_are_served_and_the_others_wait() {
     const CLIENTS: usize = 200;
     const DESCRIPTORS: u64 = 64;
     let server = Server::start(&["--max-clients", "1000"]);
-    let limit = Rlimit {
-        current: Some(DESCRIPTORS),
-        maximum: Some(DESCRIPTORS),
-    };
+    let limit = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
     prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
     // The kernel completes these connections whether or not the server accepts them.
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::tcp(&server)).collect();
-    clients
-        .iter_mut()
-        .for_each(|client| client.send(&set(b"key", b"value")));
-    wait_until("the server to run out", || {
-        descriptors(&server) as u64 >= DESCRIPTORS
-    });
+    clients.iter_mut().for_each(|client| client.send(&set(b"key", b"value")));
+    wait_until("the server to run out", || descriptors(&server) as u64 >= DESCRIPTORS);
 
     // Connections are accepted in order, so the first ones are in.
     let share = cpu_share(&server);
-    assert!(
-        share < 0.3,
-        "{share} of a core for clients that cannot be accepted"
-    );
+    assert!(share < 0.3, "{share} of a core for clients that cannot be accepted");
     clients[0].check(&get(b"key"), b"OK\r\nvalue\r\n");
     clients[20].check(&inc(b"number"), b"OK\r\n1\r\n");
     drop(clients.drain(0..1));
@@ -91,22 +81,13 @@ fn half_sent_values_are_bounded_together() {
                 scope.spawn(move || client.try_send(frame).map(|()| client))
             })
             .collect();
-        let ends: Vec<_> = senders
-            .into_iter()
-            .map(|sender| sender.join().expect("no panic"))
-            .collect();
+        let ends: Vec<_> = senders.into_iter().map(|sender| sender.join().expect("no panic")).collect();
         bystander.check(&inc(b"key"), b"2\r\n");
         ends.iter().filter(|end| end.is_err()).count()
     });
     let grown = peak_resident_bytes(&server) - before;
-    assert!(
-        grown < BOUND_BYTES * 5 / 4,
-        "{grown} bytes for half-sent values"
-    );
-    assert!(
-        closed > 0,
-        "{CLIENTS} clients hold 15 mb each, and none had to give way"
-    );
+    assert!(grown < BOUND_BYTES * 5 / 4, "{grown} bytes for half-sent values");
+    assert!(closed > 0, "{CLIENTS} clients hold 15 mb each, and none had to give way");
     // What they held is free again.
     let value = vec![b'w'; 16 << 20];
     bystander.check(&set(b"large", &value), b"OK\r\n");

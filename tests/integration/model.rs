@@ -47,8 +47,7 @@ fn pipelines_in_random_pieces() {
             })
             .collect();
         let done = runs.into_iter().map(thread::ScopedJoinHandle::join);
-        done.map(|model| model.expect("every connection got its replies"))
-            .collect()
+        done.map(|model| model.expect("every connection got its replies")).collect()
     });
     // What is left must be what is left, seen from a connection of its own.
     let mut script = Script::default();
@@ -200,14 +199,7 @@ fn random_frame(random: &mut Random, owner: &[u8]) -> Frame {
 }
 
 fn random_key(random: &mut Random, owner: &[u8]) -> Vec<u8> {
-    let kinds: [&[u8]; 6] = [
-        b"",
-        b"\0",
-        b"\r\n",
-        b"a\0b\r\nGET\x001\0",
-        b"\xff\xfe",
-        b"key",
-    ];
+    let kinds: [&[u8]; 6] = [b"", b"\0", b"\r\n", b"a\0b\r\nGET\x001\0", b"\xff\xfe", b"key"];
     let mut key = [owner, random.pick(&kinds)].concat();
     key.push(b'0' + random.below(6) as u8);
     if random.once_in(40) {
@@ -238,9 +230,7 @@ fn random_value(random: &mut Random) -> Vec<u8> {
     let len = match random.below(100) {
         0..40 => return random.pick(&edges).to_vec(),
         40..50 => {
-            return random
-                .pick(&[&b""[..], b"\r\n", b"\0", b"ERR", b"OK\r\n"])
-                .to_vec();
+            return random.pick(&[&b""[..], b"\r\n", b"\0", b"ERR", b"OK\r\n"]).to_vec();
         }
         50..90 => random.below(300),
         90..97 => random.below(5_000),

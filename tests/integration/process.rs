@@ -20,9 +20,7 @@ pub(crate) fn peak_resident_bytes(server: &Server) -> u64 {
 /// How many descriptors it holds.
 pub(crate) fn descriptors(server: &Server) -> usize {
     let path = format!("/proc/{}/fd", server.pid());
-    fs::read_dir(path)
-        .expect("the server's process is there")
-        .count()
+    fs::read_dir(path).expect("the server's process is there").count()
 }
 
 /// The share of one core that the server's main thread takes over about a second.
@@ -51,8 +49,6 @@ fn cpu_time(server: &Server) -> Duration {
 
 fn kilobytes(server: &Server, name: &str) -> u64 {
     let line = server.status_line(name);
-    let number = line
-        .strip_suffix(" kB")
-        .and_then(|number| number.parse().ok());
+    let number = line.strip_suffix(" kB").and_then(|number| number.parse().ok());
     number.map_or_else(|| panic!("{name}: {line:?}"), |number: u64| number * 1024)
 }

@@ -70,24 +70,14 @@ pub(crate) fn large_rows() -> Vec<Row> {
             b"OK\r\n8\r\n",
             Open,
         ),
-        row(
-            "a large value without its CRLF",
-            [&large[..large.len() - 2], b"x"].concat(),
-            b"ERR\r\n",
-            Broken,
-        ),
+        row("a large value without its CRLF", [&large[..large.len() - 2], b"x"].concat(), b"ERR\r\n", Broken),
         row(
             "a large value without the LF of its CRLF",
             [&large[..large.len() - 1], b"\r"].concat(),
             b"ERR\r\n",
             Broken,
         ),
-        row(
-            "a large value that does not end",
-            [&get(b"key"), &large[..90_000]].concat(),
-            b"ERR\r\n",
-            Unfinished,
-        ),
+        row("a large value that does not end", [&get(b"key"), &large[..90_000]].concat(), b"ERR\r\n", Unfinished),
         row(
             "a large value in place of a small one, and back",
             [
@@ -100,12 +90,7 @@ pub(crate) fn large_rows() -> Vec<Row> {
                 get(b"key"),
             ]
             .concat(),
-            [
-                b"OK\r\nOK\r\n".to_vec(),
-                line(&noise(70_000)),
-                b"OK\r\nagain\r\nOK\r\nERR\r\n".to_vec(),
-            ]
-            .concat(),
+            [b"OK\r\nOK\r\n".to_vec(), line(&noise(70_000)), b"OK\r\nagain\r\nOK\r\nERR\r\n".to_vec()].concat(),
             Open,
         ),
     ];
@@ -116,20 +101,8 @@ pub(crate) fn large_rows() -> Vec<Row> {
             let value = noise(len);
             rows.push(row(
                 &format!("a value of {len} bytes between two frames"),
-                [
-                    get(b"other"),
-                    set(b"key", &value),
-                    get(b"key"),
-                    inc(b"key"),
-                    inc(b"other"),
-                ]
-                .concat(),
-                [
-                    b"ERR\r\nOK\r\n".to_vec(),
-                    line(&value),
-                    b"ERR\r\n1\r\n".to_vec(),
-                ]
-                .concat(),
+                [get(b"other"), set(b"key", &value), get(b"key"), inc(b"key"), inc(b"other")].concat(),
+                [b"ERR\r\nOK\r\n".to_vec(), line(&value), b"ERR\r\n1\r\n".to_vec()].concat(),
                 Open,
             ));
         }
@@ -219,10 +192,7 @@ fn lengths() -> Vec<Row> {
         ),
         row(
             "lengths of 20 digits",
-            format!(
-                "SET\0{0:020}\0key\0{1:020}\0value\r\nGET\0{0:020}\0key\r\n",
-                3, 5
-            ),
+            format!("SET\0{0:020}\0key\0{1:020}\0value\r\nGET\0{0:020}\0key\r\n", 3, 5),
             b"OK\r\nvalue\r\n",
             Open,
         ),
@@ -238,18 +208,8 @@ fn lengths() -> Vec<Row> {
             b"OK\r\nvalue\r\n",
             Open,
         ),
-        row(
-            "an empty value",
-            b"SET\x003\0key\x000\0\r\nGET\x003\0key\r\nDEL\x003\0key\r\n",
-            b"OK\r\n\r\nOK\r\n",
-            Open,
-        ),
-        row(
-            "an empty value under an empty key",
-            b"SET\x000\0\x0000\0\r\nGET\x000\0\r\n",
-            b"OK\r\n\r\n",
-            Open,
-        ),
+        row("an empty value", b"SET\x003\0key\x000\0\r\nGET\x003\0key\r\nDEL\x003\0key\r\n", b"OK\r\n\r\nOK\r\n", Open),
+        row("an empty value under an empty key", b"SET\x000\0\x0000\0\r\nGET\x000\0\r\n", b"OK\r\n\r\n", Open),
     ]
 }
 
@@ -318,21 +278,9 @@ fn numbers() -> Vec<Row> {
         (b"000", b"1", b"-1"),
         (b"0000000000000000000000000000000041", b"42", b"40"),
         (b"-0000000000000000000000000000000041", b"-40", b"-42"),
-        (
-            b"9223372036854775806",
-            b"9223372036854775807",
-            b"9223372036854775805",
-        ),
-        (
-            b"-9223372036854775807",
-            b"-9223372036854775806",
-            b"-9223372036854775808",
-        ),
-        (
-            b"00009223372036854775806",
-            b"9223372036854775807",
-            b"9223372036854775805",
-        ),
+        (b"9223372036854775806", b"9223372036854775807", b"9223372036854775805"),
+        (b"-9223372036854775807", b"-9223372036854775806", b"-9223372036854775808"),
+        (b"00009223372036854775806", b"9223372036854775807", b"9223372036854775805"),
     ];
     for (stored, incremented, decremented) in counted {
         for (frame, result) in [(inc(b"key"), incremented), (dec(b"key"), decremented)] {
@@ -345,44 +293,16 @@ fn numbers() -> Vec<Row> {
         }
     }
     let zeros = zeros_and_seven(300);
-    rows.push(row(
-        "INC of 299 zeros and a 7",
-        [set(b"key", &zeros), inc(b"key")].concat(),
-        b"OK\r\n8\r\n",
-        Open,
-    ));
+    rows.push(row("INC of 299 zeros and a 7", [set(b"key", &zeros), inc(b"key")].concat(), b"OK\r\n8\r\n", Open));
     let overflowing: [(&[u8], Vec<u8>, &[u8], Vec<u8>); 4] = [
-        (
-            b"9223372036854775807",
-            inc(b"key"),
-            b"9223372036854775806",
-            dec(b"key"),
-        ),
-        (
-            b"-9223372036854775808",
-            dec(b"key"),
-            b"-9223372036854775807",
-            inc(b"key"),
-        ),
-        (
-            b"0009223372036854775807",
-            inc(b"key"),
-            b"9223372036854775806",
-            dec(b"key"),
-        ),
-        (
-            b"-0009223372036854775808",
-            dec(b"key"),
-            b"-9223372036854775807",
-            inc(b"key"),
-        ),
+        (b"9223372036854775807", inc(b"key"), b"9223372036854775806", dec(b"key")),
+        (b"-9223372036854775808", dec(b"key"), b"-9223372036854775807", inc(b"key")),
+        (b"0009223372036854775807", inc(b"key"), b"9223372036854775806", dec(b"key")),
+        (b"-0009223372036854775808", dec(b"key"), b"-9223372036854775807", inc(b"key")),
     ];
     for (stored, over, back, inward) in overflowing {
         rows.push(row(
-            &format!(
-                "a step out of {} is refused, one back is not",
-                stored.escape_ascii()
-            ),
+            &format!("a step out of {} is refused, one back is not", stored.escape_ascii()),
             [set(b"key", stored), over, get(b"key"), inward].concat(),
             [b"OK\r\nERR\r\n".to_vec(), line(stored), line(back)].concat(),
             Open,
@@ -436,142 +356,37 @@ fn broken() -> Vec<Row> {
         row("a lower-case command", b"g", b"ERR\r\n", Broken),
         row("lower case further in", b"Ge", b"ERR\r\n", Broken),
         row("an unknown command", b"FLUSH", b"ERR\r\n", Closed),
-        row(
-            "an unknown command, its first byte",
-            b"F",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "an unknown command that begins like GET",
-            b"GEX",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "an unknown command that begins like SET",
-            b"SEN",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "an unknown command that begins like INC",
-            b"IND",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "an unknown command that begins like DEC or DEL",
-            b"DEX",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "an unknown command that begins like SET or DEL",
-            b"SD",
-            b"ERR\r\n",
-            Broken,
-        ),
+        row("an unknown command, its first byte", b"F", b"ERR\r\n", Broken),
+        row("an unknown command that begins like GET", b"GEX", b"ERR\r\n", Broken),
+        row("an unknown command that begins like SET", b"SEN", b"ERR\r\n", Broken),
+        row("an unknown command that begins like INC", b"IND", b"ERR\r\n", Broken),
+        row("an unknown command that begins like DEC or DEL", b"DEX", b"ERR\r\n", Broken),
+        row("an unknown command that begins like SET or DEL", b"SD", b"ERR\r\n", Broken),
         row("a NUL first", b"\0", b"ERR\r\n", Broken),
         row("an empty line", b"\r", b"ERR\r\n", Broken),
         row("an LF first", b"\n", b"ERR\r\n", Broken),
-        row(
-            "a CRLF between frames",
-            b"GET\x003\0key\r\n\r",
-            b"ERR\r\nERR\r\n",
-            Broken,
-        ),
+        row("a CRLF between frames", b"GET\x003\0key\r\n\r", b"ERR\r\nERR\r\n", Broken),
         row("a space in place of the NUL", b"GET ", b"ERR\r\n", Broken),
         row("a command and nothing else", b"GET\r", b"ERR\r\n", Broken),
         row("a longer command", b"GETS", b"ERR\r\n", Broken),
         row("an octal NUL spelt out", b"GET\\", b"ERR\r\n", Broken),
         // What is no client of ours.
-        row(
-            "an HTTP request",
-            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-            b"ERR\r\n",
-            Closed,
-        ),
-        row(
-            "a memcached request",
-            b"set key 0 0 5\r\nvalue\r\n",
-            b"ERR\r\n",
-            Closed,
-        ),
-        row(
-            "a TLS hello",
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-            b"ERR\r\n",
-            Closed,
-        ),
-        row(
-            "a TLS hello, the byte that shows it",
-            b"\x16",
-            b"ERR\r\n",
-            Broken,
-        ),
+        row("an HTTP request", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"ERR\r\n", Closed),
+        row("a memcached request", b"set key 0 0 5\r\nvalue\r\n", b"ERR\r\n", Closed),
+        row("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"ERR\r\n", Closed),
+        row("a TLS hello, the byte that shows it", b"\x16", b"ERR\r\n", Broken),
         row("a byte above ASCII", b"\xff", b"ERR\r\n", Broken),
         // A value's length; what keys have in common with it is below, for each command.
-        row(
-            "a value without a length",
-            b"SET\x003\0key\0\0",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length with a plus",
-            b"SET\x003\0key\0+",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length below zero",
-            b"SET\x003\0key\0-",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length with a space before it",
-            b"SET\x003\0key\0 ",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length with a space after it",
-            b"SET\x003\0key\x005 ",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length in hexadecimal",
-            b"SET\x003\0key\x000x",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length ended by a CRLF",
-            b"SET\x003\0key\x005\r",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length of 21 digits",
-            format!("SET\x003\0key\0{:021}", 5),
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value of 16 mb and one byte",
-            b"SET\x003\0key\x0016777217",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value's length of 30 digits",
-            b"SET\x003\0key\x00123456789012345678901234567890\0",
-            b"ERR\r\n",
-            Closed,
-        ),
+        row("a value without a length", b"SET\x003\0key\0\0", b"ERR\r\n", Broken),
+        row("a value's length with a plus", b"SET\x003\0key\0+", b"ERR\r\n", Broken),
+        row("a value's length below zero", b"SET\x003\0key\0-", b"ERR\r\n", Broken),
+        row("a value's length with a space before it", b"SET\x003\0key\0 ", b"ERR\r\n", Broken),
+        row("a value's length with a space after it", b"SET\x003\0key\x005 ", b"ERR\r\n", Broken),
+        row("a value's length in hexadecimal", b"SET\x003\0key\x000x", b"ERR\r\n", Broken),
+        row("a value's length ended by a CRLF", b"SET\x003\0key\x005\r", b"ERR\r\n", Broken),
+        row("a value's length of 21 digits", format!("SET\x003\0key\0{:021}", 5), b"ERR\r\n", Broken),
+        row("a value of 16 mb and one byte", b"SET\x003\0key\x0016777217", b"ERR\r\n", Broken),
+        row("a value's length of 30 digits", b"SET\x003\0key\x00123456789012345678901234567890\0", b"ERR\r\n", Closed),
         row(
             "a value's length of 30 digits, the digit that shows it",
             b"SET\x003\0key\x00123456789",
@@ -591,54 +406,14 @@ fn broken() -> Vec<Row> {
             Closed,
         ),
         // Around a value.
-        row(
-            "SET without a value",
-            b"SET\x003\0key\r",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value longer than it says",
-            b"SET\x003\0key\x005\0values",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value shorter than it says",
-            b"SET\x003\0key\x005\0abc\r\nG",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value ended by LF alone",
-            b"SET\x003\0key\x005\0value\n",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value ended by CR and more",
-            b"SET\x003\0key\x005\0value\rx",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value ended by CR twice",
-            b"SET\x003\0key\x005\0value\r\r",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "a value ended by NUL",
-            b"SET\x003\0key\x005\0value\0",
-            b"ERR\r\n",
-            Broken,
-        ),
-        row(
-            "an empty value ended by NUL",
-            b"SET\x003\0key\x000\0\0",
-            b"ERR\r\n",
-            Broken,
-        ),
+        row("SET without a value", b"SET\x003\0key\r", b"ERR\r\n", Broken),
+        row("a value longer than it says", b"SET\x003\0key\x005\0values", b"ERR\r\n", Broken),
+        row("a value shorter than it says", b"SET\x003\0key\x005\0abc\r\nG", b"ERR\r\n", Broken),
+        row("a value ended by LF alone", b"SET\x003\0key\x005\0value\n", b"ERR\r\n", Broken),
+        row("a value ended by CR and more", b"SET\x003\0key\x005\0value\rx", b"ERR\r\n", Broken),
+        row("a value ended by CR twice", b"SET\x003\0key\x005\0value\r\r", b"ERR\r\n", Broken),
+        row("a value ended by NUL", b"SET\x003\0key\x005\0value\0", b"ERR\r\n", Broken),
+        row("an empty value ended by NUL", b"SET\x003\0key\x000\0\0", b"ERR\r\n", Broken),
         // Its neighbours.
         row(
             "replies due before a broken frame come first",
@@ -681,36 +456,12 @@ fn broken_in_each_command() -> Vec<Row> {
         add("no key at all", b"\r", Broken);
         add("a key of 65,536 bytes", b"\x0065536", Broken);
         add("a key of 655,350 bytes", b"\x00655350", Broken);
-        add(
-            "a key of 70,000 bytes, the digit that shows it",
-            b"\x0070000",
-            Broken,
-        );
-        add(
-            "a length of 21 digits",
-            format!("\0{:021}", 3).as_bytes(),
-            Broken,
-        );
-        add(
-            "a length of 30 digits",
-            b"\x00123456789012345678901234567890\0key\r\n",
-            Closed,
-        );
-        add(
-            "a length of 30 digits, the digit that shows it",
-            b"\x00123456",
-            Broken,
-        );
-        add(
-            "a length that wraps to 3 in 64 bits",
-            b"\x0018446744073709551619\0key\r\n",
-            Closed,
-        );
-        add(
-            "a length that wraps to 3 in 32 bits",
-            b"\x004294967299\0key\r\n",
-            Closed,
-        );
+        add("a key of 70,000 bytes, the digit that shows it", b"\x0070000", Broken);
+        add("a length of 21 digits", format!("\0{:021}", 3).as_bytes(), Broken);
+        add("a length of 30 digits", b"\x00123456789012345678901234567890\0key\r\n", Closed);
+        add("a length of 30 digits, the digit that shows it", b"\x00123456", Broken);
+        add("a length that wraps to 3 in 64 bits", b"\x0018446744073709551619\0key\r\n", Closed);
+        add("a length that wraps to 3 in 32 bits", b"\x004294967299\0key\r\n", Closed);
         add("a length that wraps to 3 in 16 bits", b"\x0065539", Broken);
         add("a key longer than it says", b"\x003\0keys", Broken);
         add("a key ended by LF alone", b"\x003\0key\n", Broken);
@@ -729,42 +480,12 @@ fn broken_in_each_command() -> Vec<Row> {
 fn unfinished() -> Vec<Row> {
     vec![
         row("nothing at all", b"", b"", Unfinished),
-        row(
-            "a frame without its CRLF",
-            b"GET\x003\0key",
-            b"",
-            Unfinished,
-        ),
-        row(
-            "a frame without its LF",
-            b"INC\x003\0key\r",
-            b"",
-            Unfinished,
-        ),
-        row(
-            "a SET without its LF",
-            b"SET\x003\0key\x005\0value\r",
-            b"",
-            Unfinished,
-        ),
-        row(
-            "replies due before an unfinished frame come",
-            b"INC\x003\0key\r\nINC\x003\0key",
-            b"1\r\n",
-            Unfinished,
-        ),
-        row(
-            "a value announced and not sent",
-            b"SET\x003\0key\x0016777216\0",
-            b"",
-            Unfinished,
-        ),
-        row(
-            "a length of twenty digits that is not done",
-            format!("GET\0{:020}", 3),
-            b"",
-            Unfinished,
-        ),
+        row("a frame without its CRLF", b"GET\x003\0key", b"", Unfinished),
+        row("a frame without its LF", b"INC\x003\0key\r", b"", Unfinished),
+        row("a SET without its LF", b"SET\x003\0key\x005\0value\r", b"", Unfinished),
+        row("replies due before an unfinished frame come", b"INC\x003\0key\r\nINC\x003\0key", b"1\r\n", Unfinished),
+        row("a value announced and not sent", b"SET\x003\0key\x0016777216\0", b"", Unfinished),
+        row("a length of twenty digits that is not done", format!("GET\0{:020}", 3), b"", Unfinished),
     ]
 }
 
@@ -780,10 +501,5 @@ fn zeros_and_seven(len: usize) -> Vec<u8> {
 }
 
 fn row(name: &str, send: impl Into<Vec<u8>>, expect: impl Into<Vec<u8>>, ending: Ending) -> Row {
-    Row {
-        name: name.to_owned(),
-        send: send.into(),
-        expect: expect.into(),
-        ending,
-    }
+    Row { name: name.to_owned(), send: send.into(), expect: expect.into(), ending }
 }

@@ -50,10 +50,7 @@ pub(crate) fn run(row: &Row, ends: &[usize], reader: Reader) {
     session.end_input();
     driver.run_backlog();
     driver.receive();
-    assert!(
-        driver.sessions[0].is_finished(),
-        "{name}: the end of input ends it"
-    );
+    assert!(driver.sessions[0].is_finished(), "{name}: the end of input ends it");
     let nothing_more = driver.received.len() == row.expect.len();
     assert!(nothing_more, "{name}: an answer to the end of input");
 }
@@ -137,9 +134,5 @@ impl Driver {
 
 fn shown(bytes: &[u8]) -> String {
     let tail = &bytes[bytes.len().saturating_sub(100)..];
-    format!(
-        "{} bytes that end in \"{}\"",
-        bytes.len(),
-        tail.escape_ascii()
-    )
+    format!("{} bytes that end in \"{}\"", bytes.len(), tail.escape_ascii())
 }

@@ -21,9 +21,7 @@ fn what_arrived_before_sigterm_is_answered() {
     }
     large.send(&get(b"large").repeat(100));
     server.signal(Signal::TERM);
-    let replies: Vec<u8> = (1..=100)
-        .flat_map(|n| line(n.to_string().as_bytes()))
-        .collect();
+    let replies: Vec<u8> = (1..=100).flat_map(|n| line(n.to_string().as_bytes())).collect();
     for client in &mut clients {
         client.expect(&replies);
         client.expect_end();
@@ -63,11 +61,7 @@ fn a_second_signal_ends_at_once() {
     server.signal(Signal::TERM);
     server.wait();
     // Flushing would go on for five.
-    assert!(
-        since.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        since.elapsed()
-    );
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
 }
 
 #[test]

@@ -133,11 +133,7 @@ impl Bench {
 
     fn new(server: Server, unix: Option<PathBuf>) -> Bench {
         let bystander = Client::tcp(&server);
-        Bench {
-            server,
-            unix,
-            bystander,
-        }
+        Bench { server, unix, bystander }
     }
 
     /// Runs a row in pieces that end at `ends`; each is seen by the server before the next is sent.
@@ -180,8 +176,7 @@ impl Bench {
     /// Removes what the run before left, so that every run starts alike.
     fn clean(&mut self) {
         let frames = KEYS.map(|key| [set(key, b""), del(key)].concat());
-        self.bystander
-            .check(&frames.concat(), &b"OK\r\n".repeat(2 * KEYS.len()));
+        self.bystander.check(&frames.concat(), &b"OK\r\n".repeat(2 * KEYS.len()));
     }
 }
 
@@ -192,11 +187,7 @@ impl Drop for Told<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let (row, ends) = (&self.0, self.1.iter().take(3).collect::<Vec<_>>());
-            eprintln!(
-                "--- row: {}, in {} pieces that end at {ends:?}...",
-                row.name,
-                self.1.len()
-            );
+            eprintln!("--- row: {}, in {} pieces that end at {ends:?}...", row.name, self.1.len());
         }
     }
 }
@@ -220,11 +211,7 @@ fn sampled_splits(len: usize) -> Vec<usize> {
     splits.extend((step..len).step_by(step));
     splits.extend([len - 3, len - 2, len - 1]);
     if len < 1_000_000 {
-        splits.extend(
-            (32_752..len)
-                .step_by(32_752)
-                .flat_map(|at| [at - 1, at, at + 1]),
-        );
+        splits.extend((32_752..len).step_by(32_752).flat_map(|at| [at - 1, at, at + 1]));
     }
     splits.retain(|&split| split > 0 && split < len);
     splits
