@@ -99,5 +99,9 @@ pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 /// One part in this many of max-memory is for buffers.
 pub const BUFFER_SHARE: usize = 8;
 
+/// One part in this many of max-memory is the most that one value may take: a value that fills the cache evicts all
+/// else, and while it is overwritten there are two of it.
+pub const VALUE_SHARE: usize = 8;
+
 /// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
 pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;
