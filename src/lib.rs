@@ -3,3 +3,4 @@
 pub mod chunk;
 pub mod command;
 pub mod limits;
+pub mod store;
