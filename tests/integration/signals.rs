@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::client::{Client, get, inc, line, set};
+use crate::client::{Client, dec, del, get, inc, line, set};
 use crate::process::wait_until_quiet;
 use crate::server::Server;
 
@@ -15,6 +15,10 @@ fn what_arrived_before_sigterm_is_answered() {
     let mut large = Client::tcp(&server);
     large.check(&set(b"large", &value), b"OK\r\n");
     let mut clients: Vec<Client> = (0..50).map(|_| Client::tcp(&server)).collect();
+    // Each has been accepted: whom the kernel alone knows when the signal comes was never a client.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.check(&set(&[number as u8], b"0"), b"OK\r\n");
+    }
     for (number, client) in clients.iter_mut().enumerate() {
         let unfinished = &get(b"large")[..5];
         client.send(&[&inc(&[number as u8]).repeat(100), unfinished].concat());
@@ -79,6 +83,44 @@ fn sighup_and_sigpipe_do_not_end_it() {
         gone.reset();
     }
     client.check(&inc(b"key"), b"3\r\n");
+}
+
+/// The counters are those of the exchange, and are said when asked for and at the end.
+#[test]
+fn sigusr1_tells_what_was_done() {
+    let mut server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    let frames = [
+        set(b"key", b"1"),
+        set(b"text", b"abc"),
+        inc(b"key"),
+        dec(b"key"),
+        inc(b"text"),
+        get(b"key"),
+        get(b"text"),
+        get(b"missing"),
+        del(b"text"),
+        del(b"missing"),
+        b"BROKEN".to_vec(),
+    ];
+    let replies = b"OK\r\nOK\r\n2\r\n1\r\nERR\r\n1\r\nabc\r\nERR\r\nOK\r\nERR\r\nERR\r\n";
+    client.check(&frames.concat(), replies);
+    client.expect_end();
+    let all = format!(
+        "connections=1 refused=0 closed=0 gets=3 hits=2 misses=1 sets=2 adds=3 deletes=2 errors=1 broken=1 \
+         bytes_in={} bytes_out={} turns=",
+        frames.concat().len(),
+        replies.len()
+    );
+    server.signal(Signal::USR1);
+    server.wait_for_stderr(&all);
+    server.wait_for_stderr("longest_turn=");
+    assert!(!server.stderr().contains("stopped"));
+    server.signal(Signal::TERM);
+    server.wait();
+    let last = server.stderr();
+    let last = last.lines().last().unwrap_or_default();
+    assert!(last.contains("stopped") && last.contains(&all), "{last}");
 }
 
 fn stuck_client(server: &Server) -> Client {
