@@ -35,7 +35,10 @@ impl ChunkMeter {
     /// A new chunk, to be filled.
     pub fn chunk(&self) -> Chunk {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Chunk { bytes: vec![0; CHUNK_BYTES].into_boxed_slice(), meter: self.clone() }
+        Chunk {
+            bytes: vec![0; CHUNK_BYTES].into_boxed_slice(),
+            meter: self.clone(),
+        }
     }
 }
 

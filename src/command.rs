@@ -19,7 +19,10 @@ pub struct Value<'a> {
 impl<'a> Value<'a> {
     /// A value that is one contiguous run of bytes.
     pub fn small(bytes: &'a [u8]) -> Self {
-        Value { chunks: &[], rest: bytes }
+        Value {
+            chunks: &[],
+            rest: bytes,
+        }
     }
 
     /// Its length in bytes.
