@@ -86,9 +86,7 @@ impl Options {
                 _ => return Err(argument.unexpected()),
             }
         }
-        if options.request_bytes.is_some() != options.reply_bytes.is_some()
-            || options.request_bytes == Some(0)
-        {
+        if options.request_bytes.is_some() != options.reply_bytes.is_some() || options.request_bytes == Some(0) {
             return Err("expected --request-bytes, at least 1, together with --reply-bytes".into());
         }
         Ok(Some(options))
@@ -100,10 +98,7 @@ enum Answer {
     /// The bytes that came.
     Same,
     /// Every `request_bytes` bytes with the whole of `reply`.
-    Shaped {
-        request_bytes: usize,
-        reply: Vec<u8>,
-    },
+    Shaped { request_bytes: usize, reply: Vec<u8> },
 }
 
 struct Echo {
@@ -119,46 +114,29 @@ impl Echo {
     fn new(options: &Options) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], options.port)))?;
-        poll.registry()
-            .register(&mut tcp, TCP, Interest::READABLE)?;
+        poll.registry().register(&mut tcp, TCP, Interest::READABLE)?;
         let mut addresses = tcp.local_addr()?.to_string();
         let mut unix = None;
         if let Some(path) = &options.unix_socket {
             let _ = std::fs::remove_file(path);
             let mut listener = UnixListener::bind(path)?;
-            poll.registry()
-                .register(&mut listener, UNIX, Interest::READABLE)?;
+            poll.registry().register(&mut listener, UNIX, Interest::READABLE)?;
             addresses = format!("{addresses} unix:{}", path.display());
             unix = Some(listener);
         }
         let answer = match (options.request_bytes, options.reply_bytes) {
-            (Some(request_bytes), Some(reply_bytes)) => Answer::Shaped {
-                request_bytes,
-                reply: vec![b'x'; reply_bytes],
-            },
+            (Some(request_bytes), Some(reply_bytes)) => {
+                Answer::Shaped { request_bytes, reply: vec![b'x'; reply_bytes] }
+            }
             _ => Answer::Same,
         };
         let _ = writeln!(io::stdout(), "listening on {addresses}");
-        Ok(Echo {
-            poll,
-            tcp,
-            unix,
-            connections: Slab::new(),
-            answer,
-            gather: options.gather,
-        })
+        Ok(Echo { poll, tcp, unix, connections: Slab::new(), answer, gather: options.gather })
     }
 
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
-        let mut input = vec![
-            0;
-            if self.gather {
-                GATHER_BYTES
-            } else {
-                READ_BYTES
-            }
-        ];
+        let mut input = vec![0; if self.gather { GATHER_BYTES } else { READ_BYTES }];
         let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             match self.poll.poll(&mut events, None) {
@@ -174,9 +152,9 @@ impl Echo {
                 }
             }
             if self.gather {
-                self.turn_gathered(&mut ready, &mut input)
+                self.turn_gathered(&mut ready, &mut input);
             } else {
-                self.turn(&ready, &mut input)
+                self.turn(&ready, &mut input);
             }
         }
     }
@@ -187,17 +165,15 @@ impl Echo {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            let served = connection
-                .flush_waiting(writable, &self.answer)
-                .and_then(|()| {
-                    while let Some(count) = connection.read(input)? {
-                        connection.answer(&input[..count], &self.answer)?;
-                        if count < input.len() {
-                            break;
-                        }
+            let served = connection.flush_waiting(writable, &self.answer).and_then(|()| {
+                while let Some(count) = connection.read(input)? {
+                    connection.answer(&input[..count], &self.answer)?;
+                    if count < input.len() {
+                        break;
                     }
-                    Ok(())
-                });
+                }
+                Ok(())
+            });
             self.settle(slot, served);
         }
     }
@@ -217,10 +193,7 @@ impl Echo {
                     continue;
                 };
                 let room = &mut input[used..used + READ_BYTES];
-                match connection
-                    .flush_waiting(writable, &self.answer)
-                    .and_then(|()| connection.read(room))
-                {
+                match connection.flush_waiting(writable, &self.answer).and_then(|()| connection.read(room)) {
                     Ok(Some(count)) => {
                         read.push((slot, used, count));
                         used += count;
@@ -243,10 +216,7 @@ impl Echo {
     /// Keeps the interest in step with what waits, or drops the connection.
     fn settle(&mut self, slot: usize, served: io::Result<()>) {
         let connection = &mut self.connections[slot];
-        if served
-            .and_then(|()| connection.watch(self.poll.registry(), slot))
-            .is_err()
-        {
+        if served.and_then(|()| connection.watch(self.poll.registry(), slot)).is_err() {
             self.connections.remove(slot);
         }
     }
@@ -270,16 +240,8 @@ impl Echo {
 
     fn admit(&mut self, mut socket: Socket) -> io::Result<()> {
         let entry = self.connections.vacant_entry();
-        self.poll
-            .registry()
-            .register(socket.source(), Token(entry.key()), Interest::READABLE)?;
-        entry.insert(Connection {
-            socket,
-            waiting: Vec::new(),
-            owed_bytes: 0,
-            spare_bytes: 0,
-            watches_output: false,
-        });
+        self.poll.registry().register(socket.source(), Token(entry.key()), Interest::READABLE)?;
+        entry.insert(Connection { socket, waiting: Vec::new(), owed_bytes: 0, spare_bytes: 0, watches_output: false });
         Ok(())
     }
 }
@@ -314,10 +276,7 @@ impl Connection {
                 self.waiting.extend_from_slice(&request[written..]);
                 Ok(())
             }
-            Answer::Shaped {
-                request_bytes,
-                reply,
-            } => {
+            Answer::Shaped { request_bytes, reply } => {
                 let bytes = self.spare_bytes + request.len();
                 self.owed_bytes += bytes / request_bytes * reply.len();
                 self.spare_bytes = bytes % request_bytes;
@@ -333,9 +292,7 @@ impl Connection {
         if let Answer::Shaped { reply, .. } = answer {
             while self.owed_bytes > 0 {
                 // Where in a reply we stand does not matter: all its bytes are alike.
-                let written = self
-                    .socket
-                    .write(&reply[..reply.len().min(self.owed_bytes)])?;
+                let written = self.socket.write(&reply[..reply.len().min(self.owed_bytes)])?;
                 if written == 0 {
                     break;
                 }
@@ -353,11 +310,7 @@ impl Connection {
         if self.is_blocked() != self.watches_output {
             self.watches_output = self.is_blocked();
             let both = Interest::READABLE | Interest::WRITABLE;
-            let interest = if self.watches_output {
-                both
-            } else {
-                Interest::READABLE
-            };
+            let interest = if self.watches_output { both } else { Interest::READABLE };
             registry.reregister(self.socket.source(), Token(slot), interest)?;
         }
         Ok(())
