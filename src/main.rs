@@ -1,3 +1,122 @@
-//! Options, logger, bind, run.
+//! Options, logger, limits, sockets, run: the order in which the server comes up, and the one place that prints usage
+//! or decides an exit status.
+//!
+//! It knows no option by itself and serves nothing.
 
-fn main() {}
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use gostash::chunk::ChunkMeter;
+use gostash::config::{self, Config, Invocation, OptionError};
+use gostash::event_loop::EventLoop;
+use gostash::event_loop::listener::Listeners;
+use gostash::execute::Executor;
+use gostash::limits::{DESCRIPTORS_RESERVED, VALUE_SHARE};
+use gostash::store::{Settings, Store};
+use gostash::{logger, memory};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What was asked for makes no sense.
+const USAGE: u8 = 2;
+/// It does, but could not be done.
+const FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    match Config::from_args(std::env::args_os().skip(1)) {
+        Ok(Invocation::Help) => print(&config::help()),
+        Ok(Invocation::Version) => print(concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Invocation::Serve(config)) => match serve(*config) {
+            Ok(()) => {}
+            Err(problem) => return complain(&problem, FAILURE),
+        },
+        Err(problem) => return complain(&problem, USAGE),
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    logger::start(config.log_level);
+    fit_descriptors(&mut config);
+    pin(&config)?;
+    let listeners = Listeners::bind(&config)?;
+    let addresses = listeners.addresses();
+    // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
+    let event_loop = EventLoop::new(&config, listeners, executor(&config))?;
+    print(&format!("listening on {addresses}\n"));
+    log::info!("listening on {addresses}");
+    Ok(event_loop.run()?)
+}
+
+/// An empty store, and what acts upon it.
+fn executor(config: &Config) -> Executor {
+    let max_memory = config.max_memory.bytes;
+    // What the process takes before it has stored anything comes off what the store may take.
+    let base_bytes = memory::resident_bytes().unwrap_or(0);
+    let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
+    log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory);
+    let chunks = ChunkMeter::new();
+    let store = Store::new(Settings {
+        memory_bytes: max_memory.saturating_sub(base_bytes),
+        eviction: config.eviction,
+        default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
+        chunks: chunks.clone(),
+    });
+    Executor::new(store, value_bytes_max, chunks)
+}
+
+/// Raises the soft limit on descriptors to fit `max-clients`, or lowers `max-clients` to what was granted.
+fn fit_descriptors(config: &mut Config) {
+    let needed = (config.max_clients + DESCRIPTORS_RESERVED) as u64;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let raised = Rlimit { current: Some(maximum.unwrap_or(needed).min(needed)), maximum };
+    // The system may still say no, for reasons of its own: what counts is the limit then in force.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let granted = getrlimit(Resource::Nofile).current.unwrap_or(needed);
+    if granted < needed {
+        // Of a very low limit, half is left for clients.
+        let clients = granted - (granted / 2).min(DESCRIPTORS_RESERVED as u64);
+        let wanted = std::mem::replace(&mut config.max_clients, clients as usize);
+        log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
+    }
+}
+
+/// Pins this thread, which becomes the event loop's, to the core that was asked for.
+#[cfg(target_os = "linux")]
+fn pin(config: &Config) -> Result<(), OptionError> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Some(cpu) = config.cpu else { return Ok(()) };
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(|_| {
+        let usable = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+        let usable = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu));
+        let usable = usable.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(", ");
+        config.error("cpu", format!("{cpu}, but this process may use only {usable}"))
+    })
+}
+
+/// Pinning is the one option that other systems than Linux cannot carry out.
+#[cfg(not(target_os = "linux"))]
+fn pin(config: &Config) -> Result<(), OptionError> {
+    match config.cpu {
+        None => Ok(()),
+        Some(cpu) => Err(config.error("cpu", format!("{cpu}, but this system cannot pin"))),
+    }
+}
+
+/// Prints on standard output, at once. That nobody reads it, or that it is closed, is no error.
+fn print(text: &str) {
+    let mut stdout = io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Says on one line of standard error what is wrong, whatever characters are in it.
+fn complain(problem: &dyn Display, status: u8) -> ExitCode {
+    let line = problem.to_string().replace(char::is_control, "?") + "\n";
+    let _ = io::stderr().write_all(line.as_bytes());
+    ExitCode::from(status)
+}

@@ -1,0 +1,392 @@
+//! Options: defaults, then the configuration file, then flags, all through one table and one `set`.
+//!
+//! It knows how an option is written and what range it may have, and remembers where each was set, so that whoever
+//! finds later that a value cannot be used complains about the same place. It knows no socket and opens
+//! nothing but the configuration file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
+use crate::memory::MemoryLimit;
+use crate::store::Eviction;
+
+/// Every option's value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The name or address to listen on.
+    pub host: String,
+    /// The TCP port; 0 picks a free one.
+    pub port: u16,
+    /// The Unix socket to listen on as well.
+    pub unix_socket: Option<PathBuf>,
+    /// Connections at once.
+    pub max_clients: usize,
+    /// The longest value, in bytes.
+    pub max_value_size: usize,
+    /// What the process may take, and why so much.
+    pub max_memory: MemoryLimit,
+    /// What a full store does.
+    pub eviction: Eviction,
+    /// The time to live of a write that brings none; `None` is for ever.
+    pub default_ttl: Option<Duration>,
+    /// How long after its last complete command a connection is closed; `None` is never.
+    pub idle_timeout: Option<Duration>,
+    /// How long output may wait for a client that reads nothing; `None` is for ever.
+    pub stall_timeout: Option<Duration>,
+    /// The core to pin the event loop to.
+    pub cpu: Option<usize>,
+    /// What is logged unless `RUST_LOG` says otherwise.
+    pub log_level: LevelFilter,
+    /// Where each option was set, as complaints about it begin; one that was not set is missing.
+    places: BTreeMap<&'static str, String>,
+}
+
+/// One row of [`OPTIONS`].
+pub struct ServerOption {
+    /// Its name: `--name VALUE` as a flag, `name=VALUE` in the file.
+    pub name: &'static str,
+    /// Its default, as one would write it.
+    pub default: &'static str,
+    /// What a value may be.
+    pub expected: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    set: fn(&mut Config, &str) -> Option<()>,
+}
+
+/// All options: the help, the messages, the defaults and the example file follow this table.
+pub const OPTIONS: &[ServerOption] = &[
+    ServerOption {
+        name: "host",
+        default: "localhost",
+        expected: "a name or address of this machine",
+        meaning: "listen on every address of this machine that it stands for; 0.0.0.0 and :: are all of their kind",
+        set: |config, text| put(&mut config.host, Some(text.to_owned()).filter(|host| !host.is_empty())),
+    },
+    ServerOption {
+        name: "port",
+        default: "19201",
+        expected: "a port from 0 to 65535",
+        meaning: "TCP port; 0 picks one that is free on all addresses",
+        set: |config, text| put(&mut config.port, whole(text, 0..=u16::MAX)),
+    },
+    ServerOption {
+        name: "unix-socket",
+        default: "",
+        expected: "a path, or nothing for no such socket",
+        meaning: "listen on this Unix socket too; only this user may connect to it",
+        set: |config, text| put(&mut config.unix_socket, Some(Some(text.into()).filter(|_| !text.is_empty()))),
+    },
+    ServerOption {
+        name: "max-clients",
+        default: "10000",
+        expected: "a number from 1 to 1000000",
+        meaning: "connections at once; one more is refused",
+        set: |config, text| put(&mut config.max_clients, whole(text, 1..=CLIENTS_MAX)),
+    },
+    ServerOption {
+        name: "max-value-size",
+        default: "16mb",
+        expected: "a size from 1b to 512mb",
+        meaning: "the longest value; an eighth of max-memory is a limit as well",
+        set: |config, text| put(&mut config.max_value_size, size(text, 1..=VALUE_BYTES_MAX_MAX)),
+    },
+    ServerOption {
+        name: "max-memory",
+        default: "auto",
+        expected: "a size from 8mb up, or auto",
+        meaning: "what the whole process may take; auto is three quarters of the container's limit, \
+                  without one a quarter of the machine's memory, at most 1gb",
+        set: |config, text| {
+            let limit = match text {
+                "auto" => Some(MemoryLimit::of_this_machine()),
+                _ => size(text, MEMORY_BYTES_MIN..=usize::MAX).map(MemoryLimit::chosen),
+            };
+            put(&mut config.max_memory, limit)
+        },
+    },
+    ServerOption {
+        name: "eviction",
+        default: "s3-fifo",
+        expected: "s3-fifo or none",
+        meaning: "what makes room at max-memory; with none, writes that need more memory are refused",
+        set: |config, text| {
+            let eviction = match text {
+                "s3-fifo" => Some(Eviction::S3Fifo),
+                "none" => Some(Eviction::None),
+                _ => None,
+            };
+            put(&mut config.eviction, eviction)
+        },
+    },
+    ServerOption {
+        name: "default-ttl",
+        default: "0",
+        expected: "seconds from 0 to 315360000",
+        meaning: "time to live of a write that brings none; 0 is for ever",
+        set: |config, text| put(&mut config.default_ttl, seconds(text)),
+    },
+    ServerOption {
+        name: "idle-timeout",
+        default: "0",
+        expected: "seconds from 0 to 315360000",
+        meaning: "close a connection so long after its last complete command; 0 is never",
+        set: |config, text| put(&mut config.idle_timeout, seconds(text)),
+    },
+    ServerOption {
+        name: "stall-timeout",
+        default: "60",
+        expected: "seconds from 0 to 315360000",
+        meaning: "close a connection that reads none of the output waiting for it so long; 0 is never",
+        set: |config, text| put(&mut config.stall_timeout, seconds(text)),
+    },
+    ServerOption {
+        name: "cpu",
+        default: "any",
+        expected: "a core from 0 to 1023, or any",
+        meaning: "pin the event loop to this core",
+        set: |config, text| {
+            let cpu = if text == "any" { Some(None) } else { whole(text, 0..=CPU_MAX).map(Some) };
+            put(&mut config.cpu, cpu)
+        },
+    },
+    ServerOption {
+        name: "log-level",
+        default: "info",
+        expected: "off, error, warn, info, debug or trace",
+        meaning: "what is logged to standard error; the environment's RUST_LOG wins",
+        set: |config, text| put(&mut config.log_level, text.parse().ok()),
+    },
+];
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub enum Invocation {
+    /// To serve.
+    Serve(Box<Config>),
+    /// To print [`help`].
+    Help,
+    /// To print the version.
+    Version,
+}
+
+/// An option that cannot be used: where it was given, what was expected there and what was found.
+#[derive(Debug, PartialEq)]
+pub struct OptionError {
+    place: String,
+    expected: String,
+    got: String,
+}
+
+impl Default for Config {
+    /// Every option at its default, by the same way that files and flags take.
+    fn default() -> Self {
+        let mut config = Config {
+            host: String::new(),
+            port: 0,
+            unix_socket: None,
+            max_clients: 0,
+            max_value_size: 0,
+            max_memory: MemoryLimit::chosen(0),
+            eviction: Eviction::None,
+            default_ttl: None,
+            idle_timeout: None,
+            stall_timeout: None,
+            cpu: None,
+            log_level: LevelFilter::Off,
+            places: BTreeMap::new(),
+        };
+        for option in OPTIONS {
+            (option.set)(&mut config, option.default).expect("a default is a value of its own option");
+        }
+        config
+    }
+}
+
+impl Config {
+    /// Reads the command line, without the program's name, and the file that it names.
+    ///
+    /// Flags win over the file wherever `--config` stands, and of two settings of one option in the same place the
+    /// later wins. The first error ends it.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, OptionError> {
+        let mut parser = lexopt::Parser::from_args(args);
+        let mut file = None;
+        let mut flags = Vec::new();
+        loop {
+            let name = match parser.next().map_err(unexpected)? {
+                Some(lexopt::Arg::Long("help")) => return Ok(Invocation::Help),
+                Some(lexopt::Arg::Long("version")) => return Ok(Invocation::Version),
+                Some(lexopt::Arg::Long(name)) => name.to_owned(),
+                Some(other) => return Err(unexpected(other.unexpected())),
+                None => break,
+            };
+            let option = OPTIONS.iter().find(|option| option.name == name);
+            let expected = match option {
+                Some(option) => option.expected,
+                None if name == "config" => "the path of a configuration file",
+                None => {
+                    return Err(error(format!("--{name}"), format!("one of {}", flag_names()), "no such flag"));
+                }
+            };
+            let value = parser.value().map_err(|_| error(format!("--{name}"), expected, "nothing"))?;
+            match option {
+                Some(option) => {
+                    let text = value.to_str().ok_or_else(|| {
+                        error(format!("--{name}"), expected, quote(&value.to_string_lossy()) + ", not UTF-8")
+                    })?;
+                    flags.push((option.name, text.to_owned()));
+                }
+                None => file = Some(PathBuf::from(value)),
+            }
+        }
+        let mut config = Config::default();
+        if let Some(file) = file {
+            config.read_file(&file)?;
+        }
+        for (name, value) in flags {
+            config.set(format!("--{name}"), name, &value)?;
+        }
+        Ok(Invocation::Serve(Box::new(config)))
+    }
+
+    /// An error about an option's value that only showed when it was used, at the place where it was set.
+    pub fn error(&self, name: &str, got: impl Into<String>) -> OptionError {
+        let place = self.places.get(name).map_or(name, String::as_str);
+        let expected = OPTIONS.iter().find(|option| option.name == name).map_or("", |option| option.expected);
+        error(place, expected, got)
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), OptionError> {
+        let text = std::fs::read_to_string(path).map_err(|problem| {
+            error("--config", "a text file that can be read", format!("{}: {problem}", path.display()))
+        })?;
+        self.read_text(path, &text)
+    }
+
+    fn read_text(&mut self, path: &Path, text: &str) -> Result<(), OptionError> {
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') || line.starts_with("//") {
+                continue;
+            }
+            let place = format!("{}:{number}", path.display());
+            let Some((name, value)) = line.split_once('=') else {
+                return Err(error(place, "name=value", quote(line)));
+            };
+            let name = name.trim_end();
+            self.set(format!("{place}: {name}"), name, value.trim_start())?;
+        }
+        Ok(())
+    }
+
+    /// Sets one option from its text; `place` is how an error about it begins.
+    fn set(&mut self, place: String, name: &str, value: &str) -> Result<(), OptionError> {
+        let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
+            let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+            return Err(error(place, format!("one of {}", names.join(", ")), quote(name)));
+        };
+        if (option.set)(self, value).is_none() {
+            return Err(error(place, option.expected, quote(value)));
+        }
+        self.places.insert(option.name, place);
+        Ok(())
+    }
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}, got {}", self.place, self.expected, self.got)
+    }
+}
+
+impl std::error::Error for OptionError {}
+
+/// What `--help` prints.
+pub fn help() -> String {
+    let mut text = String::from(
+        "gostash: a small, fast in-memory cache server\n\n\
+         Usage: gostash [--config FILE] [--NAME VALUE]...\n\n\
+         Every option is a flag, --port 19201, and a line of the configuration file, port=19201.\n\
+         Defaults give way to the file, and the file to flags. Sizes are in b, kb, mb or gb (1024 each).\n\n",
+    );
+    for option in OPTIONS {
+        let default = if option.default.is_empty() { "none" } else { option.default };
+        text += &format!("  --{:<15} {} (default: {default})\n", option.name, option.meaning);
+    }
+    for (flag, meaning) in [
+        ("config FILE", "read options from this file; .config.stash.example shows them all"),
+        ("help", "print this and exit"),
+        ("version", "print the version and exit"),
+    ] {
+        text += &format!("  --{flag:<15} {meaning}\n");
+    }
+    text
+}
+
+fn error(place: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> OptionError {
+    OptionError { place: place.into(), expected: expected.into(), got: got.into() }
+}
+
+/// What lexopt itself found wrong.
+fn unexpected(problem: lexopt::Error) -> OptionError {
+    match problem {
+        lexopt::Error::UnexpectedOption(flag) => error(flag, format!("one of {}", flag_names()), "no such flag"),
+        lexopt::Error::UnexpectedValue { option, value } => error(option, "no value", quote(&value.to_string_lossy())),
+        lexopt::Error::UnexpectedArgument(argument) => {
+            error("arguments", "flags, as --help shows them", quote(&argument.to_string_lossy()))
+        }
+        other => error("arguments", "flags, as --help shows them", other.to_string()),
+    }
+}
+
+fn flag_names() -> String {
+    let names = OPTIONS.iter().map(|option| option.name).chain(["config", "help", "version"]);
+    names.map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Text as an error shows it: its control characters visible, and no longer than a line.
+fn quote(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    let shown: String = text.chars().take(CHARS_MAX).collect();
+    if shown.len() < text.len() { format!("{shown:?}...") } else { format!("{shown:?}") }
+}
+
+fn put<T>(slot: &mut T, value: Option<T>) -> Option<()> {
+    *slot = value?;
+    Some(())
+}
+
+/// A whole number of plain digits: `FromStr` alone would take a `+` as well.
+fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && range.contains(number))
+}
+
+/// A number of bytes: plain digits, or digits and b, kb, mb or gb in any case.
+fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(unit_at);
+    let unit_bytes = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1 << 10,
+        "mb" => 1 << 20,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    let bytes = whole(digits, 0..=usize::MAX)?.checked_mul(unit_bytes)?;
+    range.contains(&bytes).then_some(bytes)
+}
+
+/// A number of seconds, of which 0 means none.
+fn seconds(text: &str) -> Option<Option<Duration>> {
+    let seconds = whole(text, 0..=SECONDS_MAX)?;
+    Some((seconds > 0).then(|| Duration::from_secs(seconds)))
+}

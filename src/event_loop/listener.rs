@@ -1,0 +1,194 @@
+//! Listening sockets: which addresses, how they are bound, and whose a Unix socket's path is.
+//!
+//! It accepts nothing and knows no client; it hands non-blocking listeners to the event loop.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use mio::net::{TcpListener, UnixListener};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::umask;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::{Config, OptionError};
+use crate::limits::LISTEN_BACKLOG;
+
+/// How often to look for a port that is free on all addresses, when the system picks it on the first alone.
+const FREE_PORT_ATTEMPTS: usize = 32;
+
+/// Everything that the server listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// One for each TCP address, at least one.
+    pub tcp: Vec<TcpListener>,
+    /// The Unix socket, if one was asked for.
+    pub unix: Option<UnixSocket>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// A listening Unix socket. Dropping it removes its path.
+#[derive(Debug)]
+pub struct UnixSocket {
+    /// What to accept from.
+    pub listener: UnixListener,
+    path: OwnPath,
+}
+
+/// A path that is removed in the end, unless it leads to something that is not ours by then.
+#[derive(Debug)]
+struct OwnPath {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Listeners {
+    /// Listens on every address of this machine that the host option stands for, and on the Unix socket.
+    ///
+    /// An address that the machine does not have is left out unless that leaves none. A port in use on any
+    /// of them is an error. TCP comes first, so that a second server by mistake ends before it touches the path.
+    pub fn bind(config: &Config) -> Result<Listeners, OptionError> {
+        let wanted = resolve(config)?;
+        let mut attempts = FREE_PORT_ATTEMPTS;
+        let tcp = loop {
+            match bind_all(&wanted, config) {
+                // The port that was free on the first address is taken on another: ask for a new one.
+                Err((ErrorKind::AddrInUse, _)) if config.port == 0 && attempts > 1 => attempts -= 1,
+                bound => break bound.map_err(|(_, error)| error)?,
+            }
+        };
+        let addresses = tcp.iter().map(TcpListener::local_addr).collect::<io::Result<_>>();
+        let addresses = addresses.map_err(|problem| config.error("host", problem.to_string()))?;
+        let unix = config.unix_socket.as_deref().map(|path| {
+            UnixSocket::bind(path)
+                .map_err(|problem| config.error("unix-socket", format!("{}: {problem}", path.display())))
+        });
+        Ok(Listeners { tcp, unix: unix.transpose()?, addresses })
+    }
+
+    /// Every address, separated by spaces; a Unix socket's is `unix:` and its path, and comes last.
+    pub fn addresses(&self) -> String {
+        let unix = self.unix.iter().map(|unix| format!("unix:{}", unix.path.path.display()));
+        self.addresses.iter().map(ToString::to_string).chain(unix).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl UnixSocket {
+    /// Listens on `path`, which must lead to nothing or to a socket that nobody listens on any more.
+    fn bind(path: &Path) -> io::Result<UnixSocket> {
+        make_way(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        let address = SockAddr::unix(path)?;
+        // The mask applies as the path is made: a chmod afterwards would leave a moment for others to connect.
+        let mask = umask(Mode::RWXG | Mode::RWXO);
+        let bound = socket.bind(&address);
+        umask(mask);
+        bound?;
+        // From here on the path is removed, whatever goes wrong.
+        let path = OwnPath { path: path.to_owned(), identity: identity(path).ok() };
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(UnixSocket { listener: UnixListener::from_std(OwnedFd::from(socket).into()), path })
+    }
+}
+
+impl Drop for OwnPath {
+    fn drop(&mut self) {
+        // Somebody may have removed it and started another server there, whose path is not ours to remove.
+        if self.identity.is_some() && identity(&self.path).ok() == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Each address that the host option stands for, once: some systems name one twice.
+fn resolve(config: &Config) -> Result<Vec<SocketAddr>, OptionError> {
+    let found = (config.host.as_str(), config.port).to_socket_addrs();
+    let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
+    let mut addresses = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// Listens on all of these addresses that the machine has, on one port, or says what kept it from that.
+fn bind_all(wanted: &[SocketAddr], config: &Config) -> Result<Vec<TcpListener>, (ErrorKind, OptionError)> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    let mut port = config.port;
+    let mut absent = None;
+    for &(mut address) in wanted {
+        address.set_port(port);
+        match bind_one(address) {
+            Ok((listener, bound)) => {
+                port = bound.port();
+                listeners.push(listener);
+            }
+            Err(problem) if is_absent(&problem) => absent = Some((address, problem)),
+            Err(problem) => {
+                return Err((problem.kind(), config.error("port", format!("{address}: {problem}"))));
+            }
+        }
+    }
+    if listeners.is_empty() {
+        let why = absent.map_or(String::new(), |(address, problem)| format!(", {}: {problem}", address.ip()));
+        return Err((ErrorKind::AddrNotAvailable, config.error("host", format!("{:?}{why}", config.host))));
+    }
+    Ok(listeners)
+}
+
+/// Whether this machine has no such address, or not even such a kind of address.
+fn is_absent(problem: &io::Error) -> bool {
+    let no_such_kind = Errno::from_io_error(problem) == Some(Errno::AFNOSUPPORT);
+    problem.kind() == ErrorKind::AddrNotAvailable || no_such_kind
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // `::` would take the port of `0.0.0.0` as well, which may be on the list itself.
+        socket.set_only_v6(true)?;
+    }
+    // A restart need not wait until the connections of the last run are forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into());
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Clears the path for a new socket: what a dead server left is removed, anything else refused.
+fn make_way(path: &Path) -> io::Result<()> {
+    let kind = match path.symlink_metadata() {
+        Ok(metadata) => metadata.file_type(),
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(problem) => return Err(problem),
+    };
+    if !kind.is_socket() {
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "exists and is not a socket"));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Non-blocking, since a server that hangs has a full queue, and to connect to it would wait.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Ok(()) => Err(io::Error::new(ErrorKind::AddrInUse, "a server is listening there")),
+        Err(problem) if problem.kind() == ErrorKind::WouldBlock => {
+            Err(io::Error::new(ErrorKind::AddrInUse, "a server is listening there, and busy"))
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// What tells this path's file from another that may take its place.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = path.symlink_metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
