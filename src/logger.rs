@@ -5,7 +5,8 @@
 //! thread of its own for the logger would cost the server its one thread. So each line first asks whether there is room, and a
 //! line that would wait is dropped and counted instead. It knows nothing of what is logged.
 
-use std::io::{self, Stderr, Write};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use env_logger::{Builder, Target};
 use log::LevelFilter;
@@ -23,47 +24,99 @@ pub fn start(level: LevelFilter) {
         .format_timestamp_millis();
     builder
         .target(Target::Pipe(Box::new(Patient {
-            stderr: io::stderr(),
+            out: io::stderr(),
             dropped: 0,
         })))
         .init();
 }
 
-/// Standard error that drops a line rather than wait.
-struct Patient {
-    stderr: Stderr,
+/// An output that drops a line rather than wait.
+struct Patient<W> {
+    out: W,
     dropped: u64,
 }
 
-impl Patient {
+impl<W: Write + AsFd> Patient<W> {
     /// Whether a line can be written now. When that cannot be told, writing will tell.
     fn has_room(&self) -> bool {
-        let mut descriptors = [PollFd::new(&self.stderr, PollFlags::OUT)];
+        let mut descriptors = [PollFd::new(&self.out, PollFlags::OUT)];
         poll(&mut descriptors, Some(&Timespec::default())) != Ok(0)
     }
 }
 
-impl Write for Patient {
+impl<W: Write + AsFd> Write for Patient<W> {
     /// Takes a whole line, as `env_logger` hands them out.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.dropped > 0 && self.has_room() {
             let dropped = std::mem::take(&mut self.dropped);
             let note = format!("[{dropped} lines were dropped here: there was no room for them]\n");
-            self.stderr.write_all(note.as_bytes())?;
+            self.out.write_all(note.as_bytes())?;
         }
         if !self.has_room() {
             self.dropped += 1;
         } else if line.len() <= LINE_BYTES_MAX {
-            self.stderr.write_all(line)?;
+            self.out.write_all(line)?;
         } else {
             let mut cut = line[..LINE_BYTES_MAX - 1].to_vec();
             cut.push(b'\n');
-            self.stderr.write_all(&cut)?;
+            self.out.write_all(&cut)?;
         }
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_loses_lines_and_holds_up_nobody() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let mut log = Patient {
+            out: writer,
+            dropped: 0,
+        };
+        let line = [b"x".repeat(99), b"\n".to_vec()].concat();
+        while log.dropped < 1000 {
+            assert_eq!(
+                log.write(&line).expect("a full pipe is no error"),
+                line.len()
+            );
+        }
+        let mut read = vec![0; 65_536];
+        let length = reader.read(&mut read).expect("lines are there");
+        assert!(
+            read[..length]
+                .chunks_exact(line.len())
+                .all(|read| read == line),
+            "whole lines"
+        );
+
+        log.write_all(b"again\n").expect("room again");
+        drop(log);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).expect("text");
+        let note = "[1000 lines were dropped here: there was no room for them]\nagain\n";
+        assert!(rest.ends_with(note), "{rest:?}");
+    }
+
+    #[test]
+    fn a_line_too_long_for_a_pipe_is_cut() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        Patient {
+            out: writer,
+            dropped: 0,
+        }
+        .write_all(&[b'x'; 10_000])
+        .expect("room");
+        let mut read = String::new();
+        reader.read_to_string(&mut read).expect("text");
+        assert_eq!((read.len(), read.ends_with("x\n")), (LINE_BYTES_MAX, true));
     }
 }

@@ -36,13 +36,15 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     logger::start(config.log_level);
     fit_descriptors(&mut config);
     pin(&config)?;
-    log::info!("max-memory is {}", config.max_memory);
     let listeners = Listeners::bind(&config)?;
     let addresses = listeners.addresses();
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
     let event_loop = EventLoop::new(&config, listeners)?;
     print(&format!("listening on {addresses}\n"));
-    log::info!("listening on {addresses}");
+    log::info!(
+        "listening on {addresses}; max-memory is {}",
+        config.max_memory
+    );
     Ok(event_loop.run()?)
 }
 

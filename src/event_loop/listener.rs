@@ -51,15 +51,17 @@ impl Listeners {
     /// An address that the machine does not have is left out unless that leaves none. A port in use on any
     /// of them is an error. TCP comes first, so that a second server by mistake ends before it touches the path.
     pub fn bind(config: &Config) -> Result<Listeners, OptionError> {
-        let wanted = resolve(config)?;
-        let mut attempts = FREE_PORT_ATTEMPTS;
-        let tcp = loop {
-            match bind_all(&wanted, config) {
-                // The port that was free on the first address is taken on another: ask for a new one.
-                Err((ErrorKind::AddrInUse, _)) if config.port == 0 && attempts > 1 => attempts -= 1,
-                bound => break bound.map_err(|(_, error)| error)?,
-            }
-        };
+        let found = (config.host.as_str(), config.port).to_socket_addrs();
+        let found = found
+            .map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
+        let tcp = bind_all(&once(found))
+            .map_err(|(address, problem)| config.error("port", format!("{address}: {problem}")))?;
+        if tcp.is_empty() {
+            return Err(config.error(
+                "host",
+                format!("{:?}, none of whose addresses it has", config.host),
+            ));
+        }
         let addresses = tcp
             .iter()
             .map(TcpListener::local_addr)
@@ -126,52 +128,46 @@ impl Drop for OwnPath {
     }
 }
 
-/// Each address that the host option stands for, once: some systems name one twice.
-fn resolve(config: &Config) -> Result<Vec<SocketAddr>, OptionError> {
-    let found = (config.host.as_str(), config.port).to_socket_addrs();
-    let found =
-        found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
+/// Each address once: some systems name one twice for `localhost`.
+fn once(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for address in found {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
-    Ok(addresses)
+    addresses
 }
 
-/// Listens on all of these addresses that the machine has, on one port, or says what kept it from that.
-fn bind_all(
-    wanted: &[SocketAddr],
-    config: &Config,
-) -> Result<Vec<TcpListener>, (ErrorKind, OptionError)> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    let mut port = config.port;
-    let mut absent = None;
-    for &(mut address) in wanted {
-        address.set_port(port);
-        match bind_one(address) {
-            Ok((listener, bound)) => {
-                port = bound.port();
-                listeners.push(listener);
-            }
-            Err(problem) if is_absent(&problem) => absent = Some((address, problem)),
-            Err(problem) => {
-                return Err((
-                    problem.kind(),
-                    config.error("port", format!("{address}: {problem}")),
-                ));
-            }
+/// Listens on one port of all of these addresses that the machine has, perhaps none; an error comes with its address.
+///
+/// For port 0 the system picks a port that is free on the first address only. Where it is taken on another, all
+/// are tried again with another port.
+fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let any_port = wanted.iter().all(|address| address.port() == 0);
+    let mut attempts_left = if any_port { FREE_PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts_left -= 1;
+        match bind_on_one_port(wanted) {
+            Err((_, problem)) if problem.kind() == ErrorKind::AddrInUse && attempts_left > 0 => {}
+            bound => return bound,
         }
     }
-    if listeners.is_empty() {
-        let why = absent.map_or(String::new(), |(address, problem)| {
-            format!(", {}: {problem}", address.ip())
-        });
-        return Err((
-            ErrorKind::AddrNotAvailable,
-            config.error("host", format!("{:?}{why}", config.host)),
-        ));
+}
+
+fn bind_on_one_port(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let mut listeners = Vec::new();
+    let mut port = None;
+    for &(mut address) in wanted {
+        address.set_port(port.unwrap_or(address.port()));
+        match bind_one(address) {
+            Ok((listener, bound)) => {
+                port = Some(bound.port());
+                listeners.push(listener);
+            }
+            Err(problem) if is_absent(&problem) => {}
+            Err(problem) => return Err((address, problem)),
+        }
     }
     Ok(listeners)
 }
@@ -234,4 +230,64 @@ fn make_way(path: &Path) -> io::Result<()> {
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = path.symlink_metadata()?;
     Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts
+            .iter()
+            .map(|text| text.parse().expect("an address"))
+            .collect()
+    }
+
+    #[test]
+    fn port_0_is_one_port_on_all_addresses() {
+        let wanted = addresses(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"]);
+        let bound = bind_all(&wanted).expect("a free port");
+        let ports: Vec<_> = bound
+            .iter()
+            .map(|tcp| tcp.local_addr().expect("bound").port())
+            .collect();
+        assert_eq!(ports.len(), 3);
+        assert!(
+            ports[0] != 0 && ports.iter().all(|port| *port == ports[0]),
+            "{ports:?}"
+        );
+    }
+
+    #[test]
+    fn an_address_that_is_not_here_is_left_out() {
+        let bound =
+            bind_all(&addresses(&["192.0.2.1:0", "127.0.0.1:0"])).expect("one address is here");
+        assert_eq!(bound.len(), 1);
+        assert!(
+            bind_all(&addresses(&["192.0.2.1:0"]))
+                .expect("no other error")
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_port_in_use_on_any_address_is_an_error() {
+        let mut held = bind_all(&addresses(&["127.0.0.1:0", "127.0.0.2:0"])).expect("a free port");
+        let wanted: Vec<_> = held
+            .iter()
+            .map(|tcp| tcp.local_addr().expect("bound"))
+            .collect();
+        held.remove(0);
+        let (address, problem) = bind_all(&wanted).expect_err("the second is taken");
+        assert_eq!((address, problem.kind()), (wanted[1], ErrorKind::AddrInUse));
+    }
+
+    #[test]
+    fn an_address_named_twice_is_one() {
+        let twice = addresses(&["127.0.0.1:1", "[::1]:1", "127.0.0.1:1"]);
+        assert_eq!(
+            once(twice.into_iter()),
+            addresses(&["127.0.0.1:1", "[::1]:1"])
+        );
+    }
 }
