@@ -412,9 +412,6 @@ fn unexpected(problem: lexopt::Error) -> OptionError {
         lexopt::Error::UnexpectedOption(flag) => {
             error(flag, format!("one of {}", flag_names()), "no such flag")
         }
-        lexopt::Error::UnexpectedValue { option, value } => {
-            error(option, "no value", quote(&value.to_string_lossy()))
-        }
         lexopt::Error::UnexpectedArgument(argument) => error(
             "arguments",
             "flags, as --help shows them",

@@ -32,3 +32,9 @@ pub const DESCRIPTORS_RESERVED: usize = 32;
 
 /// Connections that the kernel holds ready for us to accept, for each listening socket.
 pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// How often to look for a port that is free on all addresses, when the system picks it on the first alone.
+pub const FREE_PORT_ATTEMPTS: usize = 32;
+
+/// The longest line of the log, in bytes: a longer one would not surely fit a pipe that has room (`PIPE_BUF` on Linux).
+pub const LOG_LINE_BYTES_MAX: usize = 4096;

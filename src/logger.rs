@@ -12,8 +12,7 @@ use env_logger::{Builder, Target};
 use log::LevelFilter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Bytes of a line that are written; more would not surely fit a pipe that has room (`PIPE_BUF` on Linux).
-const LINE_BYTES_MAX: usize = 4096;
+use crate::limits::LOG_LINE_BYTES_MAX;
 
 /// Starts logging at `level`, unless the environment's `RUST_LOG` says otherwise. To be called once.
 pub fn start(level: LevelFilter) {
@@ -54,10 +53,10 @@ impl<W: Write + AsFd> Write for Patient<W> {
         }
         if !self.has_room() {
             self.dropped += 1;
-        } else if line.len() <= LINE_BYTES_MAX {
+        } else if line.len() <= LOG_LINE_BYTES_MAX {
             self.out.write_all(line)?;
         } else {
-            let mut cut = line[..LINE_BYTES_MAX - 1].to_vec();
+            let mut cut = line[..LOG_LINE_BYTES_MAX - 1].to_vec();
             cut.push(b'\n');
             self.out.write_all(&cut)?;
         }
@@ -117,6 +116,9 @@ mod tests {
         .expect("room");
         let mut read = String::new();
         reader.read_to_string(&mut read).expect("text");
-        assert_eq!((read.len(), read.ends_with("x\n")), (LINE_BYTES_MAX, true));
+        assert_eq!(
+            (read.len(), read.ends_with("x\n")),
+            (LOG_LINE_BYTES_MAX, true)
+        );
     }
 }

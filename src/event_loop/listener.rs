@@ -15,10 +15,7 @@ use rustix::process::umask;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::{Config, OptionError};
-use crate::limits::LISTEN_BACKLOG;
-
-/// How often to look for a port that is free on all addresses, when the system picks it on the first alone.
-const FREE_PORT_ATTEMPTS: usize = 32;
+use crate::limits::{FREE_PORT_ATTEMPTS, LISTEN_BACKLOG};
 
 /// Everything that the server listens on.
 #[derive(Debug)]
@@ -146,17 +143,25 @@ fn once(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
     let any_port = wanted.iter().all(|address| address.port() == 0);
     let mut attempts_left = if any_port { FREE_PORT_ATTEMPTS } else { 1 };
+    // What a failed attempt bound is held until the end, since the system likes to offer the same port again.
+    let mut held = Vec::new();
     loop {
         attempts_left -= 1;
-        match bind_on_one_port(wanted) {
-            Err((_, problem)) if problem.kind() == ErrorKind::AddrInUse && attempts_left > 0 => {}
-            bound => return bound,
+        let mut listeners = Vec::new();
+        match bind_on_one_port(wanted, &mut listeners) {
+            Ok(()) => return Ok(listeners),
+            Err((_, problem)) if problem.kind() == ErrorKind::AddrInUse && attempts_left > 0 => {
+                held.append(&mut listeners);
+            }
+            Err(error) => return Err(error),
         }
     }
 }
 
-fn bind_on_one_port(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
-    let mut listeners = Vec::new();
+fn bind_on_one_port(
+    wanted: &[SocketAddr],
+    listeners: &mut Vec<TcpListener>,
+) -> Result<(), (SocketAddr, io::Error)> {
     let mut port = None;
     for &(mut address) in wanted {
         address.set_port(port.unwrap_or(address.port()));
@@ -169,7 +174,7 @@ fn bind_on_one_port(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAd
             Err(problem) => return Err((address, problem)),
         }
     }
-    Ok(listeners)
+    Ok(())
 }
 
 /// Whether this machine has no such address, or not even such a kind of address.
