@@ -362,7 +362,7 @@ fn the_descriptor_limit_is_raised_to_fit_max_clients() {
         .find(|line| line.starts_with("Max open files"))
         .unwrap();
     let soft: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap();
-    assert!(soft >= 300 && soft < 400, "{line}");
+    assert!((300..400).contains(&soft), "{line}");
     assert!(
         !server.stderr().contains("max-clients"),
         "{}",
