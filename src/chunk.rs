@@ -36,7 +36,7 @@ impl ChunkMeter {
     pub fn chunk(&self) -> Chunk {
         self.0.fetch_add(1, Ordering::Relaxed);
         Chunk {
-            bytes: vec![0; CHUNK_BYTES].into_boxed_slice(),
+            bytes: Vec::with_capacity(CHUNK_BYTES),
             meter: self.clone(),
         }
     }
@@ -45,14 +45,21 @@ impl ChunkMeter {
 /// A chunk that is being filled. Dropping it, or the last reference to what it became, counts it out.
 #[derive(Debug)]
 pub struct Chunk {
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     meter: ChunkMeter,
 }
 
 impl Chunk {
-    /// All its bytes, to read into.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+    /// Appends as much of `input` as fits and returns how many bytes that was.
+    pub fn fill(&mut self, input: &[u8]) -> usize {
+        let count = input.len().min(CHUNK_BYTES - self.bytes.len());
+        self.bytes.extend_from_slice(&input[..count]);
+        count
+    }
+
+    /// Whether nothing more fits.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() == CHUNK_BYTES
     }
 
     /// The finished chunk, shared by reference from now on.
@@ -81,7 +88,8 @@ mod tests {
     fn the_meter_follows_the_last_reference() {
         let meter = ChunkMeter::new();
         let mut chunk = meter.chunk();
-        chunk.bytes_mut()[0] = 7;
+        assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
+        assert!(chunk.is_full());
         let one = meter.bytes();
         assert!(one >= CHUNK_BYTES);
         let stored = chunk.freeze();

@@ -1,6 +1,8 @@
 //! The vocabulary that protocols, executor and store share: what can be asked about a key, and what can be
 //! answered. Data only; it knows no wire format, no store and no client.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// A value's bytes, on their way in or out: whole chunks first, then a rest.
@@ -63,6 +65,32 @@ pub enum Command<'a> {
         /// The key.
         key: &'a [u8],
     },
+}
+
+impl<'a> Command<'a> {
+    /// The key that it is about.
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        match *self {
+            Command::Get { key }
+            | Command::Set { key, .. }
+            | Command::Add { key, .. }
+            | Command::Delete { key } => key,
+        }
+    }
+}
+
+/// For the log: the verb and the key, without the value.
+impl fmt::Display for Command<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = match self {
+            Command::Get { .. } => "get",
+            Command::Set { .. } => "set",
+            Command::Add { .. } => "add",
+            Command::Delete { .. } => "delete",
+        };
+        write!(formatter, "{verb} {}", self.key().escape_ascii())
+    }
 }
 
 /// The answer to one [`Command`]; it borrows the store.

@@ -16,15 +16,7 @@ use log::LevelFilter;
 
 use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
 use crate::memory::MemoryLimit;
-
-/// What to do when the memory limit is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eviction {
-    /// Make room by evicting what is least likely to be asked for again.
-    S3Fifo,
-    /// Refuse what needs more memory.
-    None,
-}
+use crate::store::Eviction;
 
 /// Every option's value.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,11 +7,14 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use gostash::chunk::ChunkMeter;
 use gostash::config::{self, Config, Invocation, OptionError};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::Listeners;
+use gostash::execute::Executor;
 use gostash::limits::DESCRIPTORS_RESERVED;
 use gostash::logger;
+use gostash::store::{Settings, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What was asked for makes no sense.
@@ -39,13 +42,25 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let listeners = Listeners::bind(&config)?;
     let addresses = listeners.addresses();
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
-    let event_loop = EventLoop::new(&config, listeners)?;
+    let event_loop = EventLoop::new(&config, listeners, executor(&config))?;
     print(&format!("listening on {addresses}\n"));
     log::info!(
         "listening on {addresses}; max-memory is {}",
         config.max_memory
     );
     Ok(event_loop.run()?)
+}
+
+/// An empty store, and what acts upon it.
+fn executor(config: &Config) -> Executor {
+    let chunks = ChunkMeter::new();
+    let store = Store::new(Settings {
+        memory_bytes: config.max_memory.bytes,
+        eviction: config.eviction,
+        default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
+        chunks: chunks.clone(),
+    });
+    Executor::new(store, config.max_value_size, chunks)
 }
 
 /// Raises the soft limit on descriptors to fit `max-clients`, or lowers `max-clients` to what was granted.

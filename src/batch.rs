@@ -1,0 +1,169 @@
+//! The execution phase of a turn: the input of many sessions becomes commands, the commands are looked up together, and
+//! then each is executed in its turn. It knows no socket; the sessions are wherever its caller keeps them.
+//!
+//! A look-up in a large table waits for main memory two or three times. Looking at the tables of up to
+//! [`BATCH_COMMANDS`] commands first, then at their items, and only then executing lets these waits overlap, whether
+//! the commands come from one client's pipeline or from many clients.
+
+use std::hint::black_box;
+use std::ops::{IndexMut, Range};
+
+use crate::command::Command;
+use crate::execute::Executor;
+use crate::limits::BATCH_COMMANDS;
+use crate::protocol::stash::{self, Parsed};
+use crate::session::Session;
+use crate::store::{KeyHash, Touched};
+
+/// One session's part in a turn.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// Which session.
+    pub session: usize,
+    /// Where its bytes stand in the turn's input.
+    pub input: Range<usize>,
+    /// How far it has got: what lies before is executed, or will be with the next batch.
+    done: usize,
+    /// What the frame that begins there takes at least, in bytes.
+    needed: usize,
+    /// It may not go on in this turn: too much output waits, or the turn's work is spent.
+    held_up: bool,
+}
+
+impl Visit {
+    /// A visit of `session`, whose bytes stand at `input`.
+    pub fn new(session: usize, input: Range<usize>) -> Self {
+        Visit {
+            session,
+            done: input.start,
+            needed: 0,
+            input,
+            held_up: false,
+        }
+    }
+}
+
+/// A command that is parsed and not executed yet.
+struct Pending<'i> {
+    /// Index of the visit that it belongs to.
+    visit: usize,
+    /// Where its frame starts in the turn's input.
+    start: usize,
+    hash: KeyHash,
+    command: Command<'i>,
+}
+
+/// Executes what `visits` brought, in order within each session. What has to wait is kept in its session.
+pub fn process<S>(visits: &mut [Visit], input: &[u8], sessions: &mut S, executor: &mut Executor)
+where
+    S: IndexMut<usize, Output = Session>,
+{
+    let mut batch = Vec::with_capacity(BATCH_COMMANDS);
+    for at in 0..visits.len() {
+        parse(at, visits, input, sessions, executor, &mut batch);
+    }
+    run(&mut batch, visits, sessions, executor);
+    for visit in visits {
+        sessions[visit.session].keep(&input[visit.done..visit.input.end], visit.needed);
+    }
+}
+
+/// Parses one visit's input into the batch, which is run whenever it is full.
+fn parse<'i, S>(
+    at: usize,
+    visits: &mut [Visit],
+    input: &'i [u8],
+    sessions: &mut S,
+    executor: &mut Executor,
+    batch: &mut Vec<Pending<'i>>,
+) where
+    S: IndexMut<usize, Output = Session>,
+{
+    let Visit {
+        session,
+        input: Range { start, end },
+        ..
+    } = visits[at].clone();
+    let mut done = start + sessions[session].absorb(&input[start..end], executor);
+    while done < end && sessions[session].is_open() {
+        match stash::parse(&input[done..end], executor.value_bytes_max()) {
+            Ok(Parsed::Complete { command, consumed }) => {
+                let hash = executor.store.hash(command.key());
+                batch.push(Pending {
+                    visit: at,
+                    start: done,
+                    hash,
+                    command,
+                });
+                done += consumed;
+                if batch.len() == BATCH_COMMANDS {
+                    run(batch, visits, sessions, executor);
+                }
+            }
+            Ok(Parsed::Incomplete { needed }) => {
+                visits[at].needed = needed;
+                break;
+            }
+            // What follows changes the session, so everything before it has to be answered first.
+            Ok(Parsed::LargeSet {
+                key,
+                value_bytes,
+                consumed,
+            }) => {
+                run(batch, visits, sessions, executor);
+                if !visits[at].held_up {
+                    sessions[session].begin_value(key, value_bytes);
+                    done += consumed;
+                    done += sessions[session].absorb(&input[done..end], executor);
+                }
+            }
+            Err(error) => {
+                run(batch, visits, sessions, executor);
+                if !visits[at].held_up {
+                    sessions[session].reject(error, executor);
+                }
+            }
+        }
+        if visits[at].held_up {
+            return;
+        }
+    }
+    visits[at].done = done;
+}
+
+/// Looks the batch up, then executes it.
+fn run<S>(
+    batch: &mut Vec<Pending<'_>>,
+    visits: &mut [Visit],
+    sessions: &mut S,
+    executor: &mut Executor,
+) where
+    S: IndexMut<usize, Output = Session>,
+{
+    if batch.len() > 1 {
+        let mut touched = [Touched::default(); BATCH_COMMANDS];
+        for (touched, pending) in touched.iter_mut().zip(&*batch) {
+            *touched = executor.store.touch_index(pending.hash);
+        }
+        for touched in &touched[..batch.len()] {
+            black_box(executor.store.touch_item(*touched));
+        }
+    }
+    let now_millis = executor.now_millis();
+    for pending in batch.drain(..) {
+        let visit = &mut visits[pending.visit];
+        if visit.held_up {
+            continue;
+        }
+        let session = &mut sessions[visit.session];
+        if session.is_choked() || executor.is_spent() {
+            // It goes on from here in a later turn: what is kept then starts with a whole frame.
+            visit.held_up = true;
+            visit.done = pending.start;
+            visit.needed = 0;
+            continue;
+        }
+        log::trace!("{}", pending.command);
+        session.answer(executor.execute(pending.hash, &pending.command), now_millis);
+    }
+}

@@ -1,0 +1,264 @@
+//! What a client is still to be sent, in order: bytes that were copied in, and chunks that are only referred to.
+//! It knows neither the wire format of what it holds nor the socket it is for.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{Buf, Bytes};
+
+use crate::command::Value;
+use crate::limits::CHUNK_BYTES;
+
+/// Replies waiting to be written.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// All copied bytes; the first `sent` are gone.
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Chunks, each with the place in `bytes` that it stands before.
+    chunks: VecDeque<(usize, Bytes)>,
+    /// What is left of the chunks, in bytes.
+    chunk_bytes: usize,
+}
+
+/// A sent prefix shorter than this many bytes is not worth moving the rest for.
+const COMPACT_BYTES_MIN: usize = 4096;
+
+impl Output {
+    /// How many bytes wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent + self.chunk_bytes
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Memory that it holds for itself, in bytes; chunks are counted by their meter.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.chunks.capacity() * size_of::<(usize, Bytes)>()
+    }
+
+    /// Appends bytes.
+    #[inline]
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Appends a number in decimal.
+    #[inline]
+    pub fn push_number(&mut self, number: i64) {
+        let mut digits = [0; 20];
+        let mut at = digits.len();
+        let mut rest = number.unsigned_abs();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if number < 0 {
+            at -= 1;
+            digits[at] = b'-';
+        }
+        self.push(&digits[at..]);
+    }
+
+    /// Appends a value: its chunks by reference, its rest copied.
+    #[inline]
+    pub fn push_value(&mut self, value: Value<'_>) {
+        for chunk in value.chunks {
+            self.chunk_bytes += chunk.len();
+            self.chunks.push_back((self.bytes.len(), chunk.clone()));
+        }
+        self.push(value.rest);
+    }
+
+    /// Fills `slices` with what comes first and returns how many it filled; at most `bytes_max` bytes or one slice.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
+        let mut from = self.sent;
+        let mut filled = 0;
+        let mut total = 0;
+        let last = (self.bytes.len(), [].as_slice());
+        for (until, chunk) in self
+            .chunks
+            .iter()
+            .map(|(until, chunk)| (*until, &chunk[..]))
+            .chain([last])
+        {
+            for piece in [&self.bytes[from..until], chunk] {
+                if filled == slices.len() || total >= bytes_max {
+                    return filled;
+                }
+                if !piece.is_empty() {
+                    slices[filled] = IoSlice::new(piece);
+                    filled += 1;
+                    total += piece.len();
+                }
+            }
+            from = until;
+        }
+        filled
+    }
+
+    /// What comes first, in one piece, if there is no chunk in between.
+    #[inline]
+    pub fn contiguous(&self) -> Option<&[u8]> {
+        self.chunks.is_empty().then(|| &self.bytes[self.sent..])
+    }
+
+    /// Takes away the first `count` bytes, which have been written.
+    pub fn consume(&mut self, mut count: usize) {
+        debug_assert!(count <= self.len());
+        while let Some((until, chunk)) = self.chunks.front_mut() {
+            let copied = (*until - self.sent).min(count);
+            self.sent += copied;
+            count -= copied;
+            let shared = chunk.len().min(count);
+            chunk.advance(shared);
+            self.chunk_bytes -= shared;
+            count -= shared;
+            if !chunk.is_empty() {
+                return;
+            }
+            self.chunks.pop_front();
+        }
+        self.sent += count;
+        if self.sent == self.bytes.len() && self.chunks.is_empty() {
+            self.bytes.clear();
+            self.sent = 0;
+        } else if self.sent >= COMPACT_BYTES_MIN && self.sent * 2 >= self.bytes.len() {
+            // A reader who never quite catches up would make it grow for ever. Moving the rest once half is sent
+            // moves each byte once at most.
+            self.bytes.drain(..self.sent);
+            for (until, _) in &mut self.chunks {
+                *until -= self.sent;
+            }
+            self.sent = 0;
+        }
+    }
+
+    /// Gives it a spare buffer to append to, unless it has one: allocating for each reply would cost more than the
+    /// reply.
+    #[inline]
+    pub fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.bytes.capacity() == 0
+            && let Some(buffer) = spare.pop()
+        {
+            self.bytes = buffer;
+        }
+    }
+
+    /// Takes the buffer back from an output that is empty, so that an idle client holds none. One that has grown
+    /// beyond `capacity_max` bytes, or for which there is no place, is freed.
+    #[inline]
+    pub fn reclaim(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
+        if !self.is_empty() || self.bytes.capacity() == 0 {
+            return;
+        }
+        let buffer = std::mem::take(&mut self.bytes);
+        if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {
+            spare.push(buffer);
+        }
+        if self.chunks.capacity() > 0 {
+            self.chunks = VecDeque::new();
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Output::default();
+    }
+}
+
+const _: () = assert!(CHUNK_BYTES > COMPACT_BYTES_MIN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gather(output: &Output) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let filled = output.slices(&mut slices, usize::MAX);
+        slices[..filled]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 7, -1, 10, i64::MAX, i64::MIN] {
+            let mut output = Output::default();
+            output.push_number(number);
+            assert_eq!(gather(&output), number.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn pieces_stay_in_order_whatever_is_consumed() {
+        let chunks = [
+            Bytes::from(vec![b'x'; CHUNK_BYTES]),
+            Bytes::from(vec![b'y'; CHUNK_BYTES]),
+        ];
+        let mut expected = vec![b'a'; 5000];
+        for step in [1000, 4999, 5000, 5001, CHUNK_BYTES, 40_000, 70_000] {
+            let mut output = Output::default();
+            output.push(&[b'a'; 5000]);
+            output.push_value(Value {
+                chunks: &chunks,
+                rest: b"rest",
+            });
+            output.push(b"end");
+            expected.truncate(5000);
+            expected.extend(chunks.concat());
+            expected.extend(b"restend");
+            let mut at = 0;
+            while !output.is_empty() {
+                assert_eq!(
+                    gather(&output),
+                    &expected[at..],
+                    "after {at} in steps of {step}"
+                );
+                let count = step.min(output.len());
+                output.consume(count);
+                at += count;
+            }
+            assert_eq!(at, expected.len());
+        }
+    }
+
+    #[test]
+    fn a_reader_who_never_catches_up_does_not_make_it_grow() {
+        let mut output = Output::default();
+        output.push(&[0; 10_000]);
+        for _ in 0..1000 {
+            output.push(&[0; 1000]);
+            output.consume(1000);
+        }
+        assert!(
+            output.held_bytes() < 100_000,
+            "{} bytes held",
+            output.held_bytes()
+        );
+    }
+
+    #[test]
+    fn an_empty_output_gives_its_buffer_back() {
+        let mut spare = Vec::with_capacity(1);
+        let mut output = Output::default();
+        output.push(b"abc");
+        output.reclaim(&mut spare, 100);
+        assert!(spare.is_empty(), "it is not empty yet");
+        output.consume(3);
+        output.reclaim(&mut spare, 100);
+        assert_eq!((spare.len(), output.held_bytes()), (1, 0));
+        output.lend(&mut spare);
+        assert!(spare.is_empty());
+    }
+}

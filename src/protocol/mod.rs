@@ -1,0 +1,4 @@
+//! Wire formats: pure functions from bytes to commands and from replies to bytes. Nothing here knows a socket, a
+//! session or the store.
+
+pub mod stash;

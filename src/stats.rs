@@ -1,0 +1,69 @@
+//! Counters: what the server has done since it started. Plain numbers, counted by whoever does the work.
+
+use std::fmt;
+
+/// All counters. They only grow, and wrap around after 2^64.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Connections that were served.
+    pub connections: u64,
+    /// Connections refused because there were `max-clients`.
+    pub refused: u64,
+    /// Connections closed by us for a reason of their own: see the log.
+    pub closed: u64,
+    /// GET commands.
+    pub gets: u64,
+    /// GET commands that found their key.
+    pub hits: u64,
+    /// SET commands.
+    pub sets: u64,
+    /// INC and DEC commands.
+    pub adds: u64,
+    /// DEL commands.
+    pub deletes: u64,
+    /// Well-formed commands that were answered with an error, a missing key aside.
+    pub errors: u64,
+    /// Broken frames.
+    pub broken: u64,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes written to clients.
+    pub bytes_out: u64,
+}
+
+impl Stats {
+    /// Commands of all kinds.
+    pub fn commands(&self) -> u64 {
+        self.gets + self.sets + self.adds + self.deletes
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let misses = self.gets - self.hits;
+        let Stats {
+            connections,
+            refused,
+            closed,
+            gets,
+            hits,
+            sets,
+            adds,
+            deletes,
+            ..
+        } = self;
+        let Stats {
+            errors,
+            broken,
+            bytes_in,
+            bytes_out,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "connections={connections} refused={refused} closed={closed} gets={gets} hits={hits} misses={misses} \
+             sets={sets} adds={adds} deletes={deletes} errors={errors} broken={broken} bytes_in={bytes_in} \
+             bytes_out={bytes_out}"
+        )
+    }
+}
