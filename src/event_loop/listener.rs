@@ -12,10 +12,10 @@ use mio::net::{TcpListener, UnixListener};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::umask;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::{Config, OptionError};
-use crate::limits::{FREE_PORT_ATTEMPTS, LISTEN_BACKLOG};
+use crate::limits::{FREE_PORT_ATTEMPTS, KEEPALIVE, LISTEN_BACKLOG};
 
 /// Everything that the server listens on.
 #[derive(Debug)]
@@ -191,6 +191,10 @@ fn bind_one(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     }
     // A restart need not wait until the connections of the last run are forgotten.
     socket.set_reuse_address(true)?;
+    // What is accepted inherits these two: a reply does not wait for the acknowledgement of the one before it, and a
+    // client that vanished without a word is found out.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
@@ -239,6 +243,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
     use super::*;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -261,6 +269,17 @@ mod tests {
             ports[0] != 0 && ports.iter().all(|port| *port == ports[0]),
             "{ports:?}"
         );
+    }
+
+    #[test]
+    fn accepted_connections_inherit_what_they_need() {
+        let bound = bind_all(&addresses(&["127.0.0.1:0"])).expect("a free port");
+        let _client =
+            TcpStream::connect(bound[0].local_addr().expect("bound")).expect("it listens");
+        let (accepted, _) = bound[0].accept().expect("the client is there");
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().expect("a TCP socket"));
+        assert!(accepted.keepalive().expect("a TCP socket"));
     }
 
     #[test]
