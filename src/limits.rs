@@ -70,14 +70,8 @@ pub const STOP_MILLIS: u64 = 5000;
 pub const BATCH_COMMANDS: usize = 64;
 
 const _: () = {
-    assert!(
-        SMALL_VALUE_BYTES_MAX <= CHUNK_BYTES,
-        "a small value must fit where a rest does"
-    );
-    assert!(
-        READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES,
-        "one read must fit into a turn"
-    );
+    assert!(SMALL_VALUE_BYTES_MAX <= CHUNK_BYTES, "a small value must fit where a rest does");
+    assert!(READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES, "one read must fit into a turn");
     assert!(READ_BYTES <= READ_LARGE_BYTES);
 };
 

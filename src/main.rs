@@ -44,10 +44,7 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
     let event_loop = EventLoop::new(&config, listeners, executor(&config))?;
     print(&format!("listening on {addresses}\n"));
-    log::info!(
-        "listening on {addresses}; max-memory is {}",
-        config.max_memory
-    );
+    log::info!("listening on {addresses}; max-memory is {}", config.max_memory);
     Ok(event_loop.run()?)
 }
 
@@ -70,10 +67,7 @@ fn fit_descriptors(config: &mut Config) {
     if current.is_none_or(|current| current >= needed) {
         return;
     }
-    let raised = Rlimit {
-        current: Some(maximum.unwrap_or(needed).min(needed)),
-        maximum,
-    };
+    let raised = Rlimit { current: Some(maximum.unwrap_or(needed).min(needed)), maximum };
     // The system may still say no, for reasons of its own: what counts is the limit then in force.
     let _ = setrlimit(Resource::Nofile, raised);
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(needed);
@@ -81,9 +75,7 @@ fn fit_descriptors(config: &mut Config) {
         // Of a very low limit, half is left for clients.
         let clients = granted - (granted / 2).min(DESCRIPTORS_RESERVED as u64);
         let wanted = std::mem::replace(&mut config.max_clients, clients as usize);
-        log::warn!(
-            "max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}"
-        );
+        log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
     }
 }
 
@@ -97,14 +89,8 @@ fn pin(config: &Config) -> Result<(), OptionError> {
     sched_setaffinity(None, &set).map_err(|_| {
         let usable = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
         let usable = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu));
-        let usable = usable
-            .map(|cpu| cpu.to_string())
-            .collect::<Vec<_>>()
-            .join(", ");
-        config.error(
-            "cpu",
-            format!("{cpu}, but this process may use only {usable}"),
-        )
+        let usable = usable.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(", ");
+        config.error("cpu", format!("{cpu}, but this process may use only {usable}"))
     })
 }
 
@@ -120,9 +106,7 @@ fn pin(config: &Config) -> Result<(), OptionError> {
 /// Prints on standard output, at once. That nobody reads it, or that it is closed, is no error.
 fn print(text: &str) {
     let mut stdout = io::stdout();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// Says on one line of standard error what is wrong, whatever characters are in it.

@@ -49,45 +49,25 @@ impl Listeners {
     /// of them is an error. TCP comes first, so that a second server by mistake ends before it touches the path.
     pub fn bind(config: &Config) -> Result<Listeners, OptionError> {
         let found = (config.host.as_str(), config.port).to_socket_addrs();
-        let found = found
-            .map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
+        let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
         let tcp = bind_all(&once(found))
             .map_err(|(address, problem)| config.error("port", format!("{address}: {problem}")))?;
         if tcp.is_empty() {
-            return Err(config.error(
-                "host",
-                format!("{:?}, none of whose addresses it has", config.host),
-            ));
+            return Err(config.error("host", format!("{:?}, none of whose addresses it has", config.host)));
         }
-        let addresses = tcp
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<io::Result<_>>();
+        let addresses = tcp.iter().map(TcpListener::local_addr).collect::<io::Result<_>>();
         let addresses = addresses.map_err(|problem| config.error("host", problem.to_string()))?;
         let unix = config.unix_socket.as_deref().map(|path| {
-            UnixSocket::bind(path).map_err(|problem| {
-                config.error("unix-socket", format!("{}: {problem}", path.display()))
-            })
+            UnixSocket::bind(path)
+                .map_err(|problem| config.error("unix-socket", format!("{}: {problem}", path.display())))
         });
-        Ok(Listeners {
-            tcp,
-            unix: unix.transpose()?,
-            addresses,
-        })
+        Ok(Listeners { tcp, unix: unix.transpose()?, addresses })
     }
 
     /// Every address, separated by spaces; a Unix socket's is `unix:` and its path, and comes last.
     pub fn addresses(&self) -> String {
-        let unix = self
-            .unix
-            .iter()
-            .map(|unix| format!("unix:{}", unix.path.path.display()));
-        self.addresses
-            .iter()
-            .map(ToString::to_string)
-            .chain(unix)
-            .collect::<Vec<_>>()
-            .join(" ")
+        let unix = self.unix.iter().map(|unix| format!("unix:{}", unix.path.path.display()));
+        self.addresses.iter().map(ToString::to_string).chain(unix).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -104,15 +84,9 @@ impl UnixSocket {
         umask(mask);
         bound?;
         // From here on the path is removed, whatever goes wrong.
-        let path = OwnPath {
-            path: path.to_owned(),
-            identity: identity(path).ok(),
-        };
+        let path = OwnPath { path: path.to_owned(), identity: identity(path).ok() };
         socket.listen(LISTEN_BACKLOG)?;
-        Ok(UnixSocket {
-            listener: UnixListener::from_std(OwnedFd::from(socket).into()),
-            path,
-        })
+        Ok(UnixSocket { listener: UnixListener::from_std(OwnedFd::from(socket).into()), path })
     }
 }
 
@@ -158,10 +132,7 @@ fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, (SocketAddr, io::
     }
 }
 
-fn bind_on_one_port(
-    wanted: &[SocketAddr],
-    listeners: &mut Vec<TcpListener>,
-) -> Result<(), (SocketAddr, io::Error)> {
+fn bind_on_one_port(wanted: &[SocketAddr], listeners: &mut Vec<TcpListener>) -> Result<(), (SocketAddr, io::Error)> {
     let mut port = None;
     for &(mut address) in wanted {
         address.set_port(port.unwrap_or(address.port()));
@@ -211,26 +182,17 @@ fn make_way(path: &Path) -> io::Result<()> {
         Err(problem) => return Err(problem),
     };
     if !kind.is_socket() {
-        return Err(io::Error::new(
-            ErrorKind::AlreadyExists,
-            "exists and is not a socket",
-        ));
+        return Err(io::Error::new(ErrorKind::AlreadyExists, "exists and is not a socket"));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Non-blocking, since a server that hangs has a full queue, and to connect to it would wait.
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
-        Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
+        Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Ok(()) => Err(io::Error::new(ErrorKind::AddrInUse, "a server is listening there")),
+        Err(problem) if problem.kind() == ErrorKind::WouldBlock => {
+            Err(io::Error::new(ErrorKind::AddrInUse, "a server is listening there, and busy"))
         }
-        Ok(()) => Err(io::Error::new(
-            ErrorKind::AddrInUse,
-            "a server is listening there",
-        )),
-        Err(problem) if problem.kind() == ErrorKind::WouldBlock => Err(io::Error::new(
-            ErrorKind::AddrInUse,
-            "a server is listening there, and busy",
-        )),
         Err(problem) => Err(problem),
     }
 }
@@ -250,32 +212,22 @@ mod tests {
     use super::*;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-        texts
-            .iter()
-            .map(|text| text.parse().expect("an address"))
-            .collect()
+        texts.iter().map(|text| text.parse().expect("an address")).collect()
     }
 
     #[test]
     fn port_0_is_one_port_on_all_addresses() {
         let wanted = addresses(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.3:0"]);
         let bound = bind_all(&wanted).expect("a free port");
-        let ports: Vec<_> = bound
-            .iter()
-            .map(|tcp| tcp.local_addr().expect("bound").port())
-            .collect();
+        let ports: Vec<_> = bound.iter().map(|tcp| tcp.local_addr().expect("bound").port()).collect();
         assert_eq!(ports.len(), 3);
-        assert!(
-            ports[0] != 0 && ports.iter().all(|port| *port == ports[0]),
-            "{ports:?}"
-        );
+        assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
     }
 
     #[test]
     fn accepted_connections_inherit_what_they_need() {
         let bound = bind_all(&addresses(&["127.0.0.1:0"])).expect("a free port");
-        let _client =
-            TcpStream::connect(bound[0].local_addr().expect("bound")).expect("it listens");
+        let _client = TcpStream::connect(bound[0].local_addr().expect("bound")).expect("it listens");
         let (accepted, _) = bound[0].accept().expect("the client is there");
         let accepted = SockRef::from(&accepted);
         assert!(accepted.tcp_nodelay().expect("a TCP socket"));
@@ -284,23 +236,15 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_here_is_left_out() {
-        let bound =
-            bind_all(&addresses(&["192.0.2.1:0", "127.0.0.1:0"])).expect("one address is here");
+        let bound = bind_all(&addresses(&["192.0.2.1:0", "127.0.0.1:0"])).expect("one address is here");
         assert_eq!(bound.len(), 1);
-        assert!(
-            bind_all(&addresses(&["192.0.2.1:0"]))
-                .expect("no other error")
-                .is_empty()
-        );
+        assert!(bind_all(&addresses(&["192.0.2.1:0"])).expect("no other error").is_empty());
     }
 
     #[test]
     fn a_port_in_use_on_any_address_is_an_error() {
         let mut held = bind_all(&addresses(&["127.0.0.1:0", "127.0.0.2:0"])).expect("a free port");
-        let wanted: Vec<_> = held
-            .iter()
-            .map(|tcp| tcp.local_addr().expect("bound"))
-            .collect();
+        let wanted: Vec<_> = held.iter().map(|tcp| tcp.local_addr().expect("bound")).collect();
         held.remove(0);
         let (address, problem) = bind_all(&wanted).expect_err("the second is taken");
         assert_eq!((address, problem.kind()), (wanted[1], ErrorKind::AddrInUse));
@@ -309,9 +253,6 @@ mod tests {
     #[test]
     fn an_address_named_twice_is_one() {
         let twice = addresses(&["127.0.0.1:1", "[::1]:1", "127.0.0.1:1"]);
-        assert_eq!(
-            once(twice.into_iter()),
-            addresses(&["127.0.0.1:1", "[::1]:1"])
-        );
+        assert_eq!(once(twice.into_iter()), addresses(&["127.0.0.1:1", "[::1]:1"]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -39,24 +39,14 @@ fn localhost_is_the_default_and_every_address_has_the_one_port() {
 fn flags_win_over_the_file_and_the_file_over_defaults() {
     let dir = TempDir::new().unwrap();
     let socket = path_text(&dir.path().join("socket"));
-    let file = write(
-        &dir,
-        &format!("# ours\nhost=127.0.0.1\nport=0\nunix-socket={socket}\n"),
-    );
+    let file = write(&dir, &format!("# ours\nhost=127.0.0.1\nport=0\nunix-socket={socket}\n"));
 
     let by_file = Server::start_by(command().args(["--config", &file]));
     assert_eq!(by_file.addr().ip().to_string(), "127.0.0.1");
-    assert!(
-        by_file.addresses().ends_with(&format!(" unix:{socket}")),
-        "{}",
-        by_file.addresses()
-    );
+    assert!(by_file.addresses().ends_with(&format!(" unix:{socket}")), "{}", by_file.addresses());
     drop(by_file);
 
-    for args in [
-        ["--host", "127.0.0.2", "--config", &file],
-        ["--config", &file, "--host", "127.0.0.2"],
-    ] {
+    for args in [["--host", "127.0.0.2", "--config", &file], ["--config", &file, "--host", "127.0.0.2"]] {
         let by_flag = Server::start_by(command().args(args));
         assert_eq!(by_flag.addr().ip().to_string(), "127.0.0.2");
     }
@@ -67,54 +57,26 @@ fn help_and_version_go_to_standard_output() {
     let help = run(command().args(["--port", "0", "--help"]));
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
     for option in OPTIONS {
-        let row = help
-            .stdout
-            .lines()
-            .find(|line| line.starts_with(&format!("  --{} ", option.name)));
-        assert!(
-            row.is_some_and(|row| row.contains(option.meaning)),
-            "--{} is not in the help",
-            option.name
-        );
+        let row = help.stdout.lines().find(|line| line.starts_with(&format!("  --{} ", option.name)));
+        assert!(row.is_some_and(|row| row.contains(option.meaning)), "--{} is not in the help", option.name);
     }
     let version = run(command().arg("--version"));
     let expected = format!("gostash {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(
-        (version.code, version.stdout, version.stderr),
-        (Some(0), expected, String::new())
-    );
+    assert_eq!((version.code, version.stdout, version.stderr), (Some(0), expected, String::new()));
 }
 
 #[test]
 fn a_wrong_command_line_is_one_line_and_status_2() {
-    let flags = OPTIONS
-        .iter()
-        .map(|option| option.name)
-        .chain(["config", "help", "version"]);
+    let flags = OPTIONS.iter().map(|option| option.name).chain(["config", "help", "version"]);
     let flags: Vec<_> = flags.map(|name| format!("--{name}")).collect();
     let one_of = format!("expected one of {}, got no such flag", flags.join(", "));
     let flags_alone = "arguments: expected flags, as --help shows them";
     for (args, line) in [
-        (
-            &["--port", "70000"][..],
-            r#"--port: expected a port from 0 to 65535, got "70000""#.to_owned(),
-        ),
-        (
-            &["--port=x"],
-            r#"--port: expected a port from 0 to 65535, got "x""#.to_owned(),
-        ),
-        (
-            &["--port"],
-            "--port: expected a port from 0 to 65535, got nothing".to_owned(),
-        ),
-        (
-            &["--port", "1\n2"],
-            r#"--port: expected a port from 0 to 65535, got "1\n2""#.to_owned(),
-        ),
-        (
-            &["--config"],
-            "--config: expected the path of a configuration file, got nothing".to_owned(),
-        ),
+        (&["--port", "70000"][..], r#"--port: expected a port from 0 to 65535, got "70000""#.to_owned()),
+        (&["--port=x"], r#"--port: expected a port from 0 to 65535, got "x""#.to_owned()),
+        (&["--port"], "--port: expected a port from 0 to 65535, got nothing".to_owned()),
+        (&["--port", "1\n2"], r#"--port: expected a port from 0 to 65535, got "1\n2""#.to_owned()),
+        (&["--config"], "--config: expected the path of a configuration file, got nothing".to_owned()),
         (&["--prot", "1"], format!("--prot: {one_of}")),
         (&["--a\nb", "1"], format!("--a?b: {one_of}")),
         (&["-p", "1"], format!("-p: {one_of}")),
@@ -130,8 +92,7 @@ fn a_wrong_file_is_one_line_and_status_2() {
     let dir = TempDir::new().unwrap();
     let missing = path_text(&dir.path().join("missing"));
     let problem = "expected a text file that can be read, got";
-    let not_there =
-        format!("--config: {problem} {missing}: No such file or directory (os error 2)");
+    let not_there = format!("--config: {problem} {missing}: No such file or directory (os error 2)");
     expect_error(command().args(["--config", &missing]), 2, &not_there);
     let directory = path_text(dir.path());
     let not_a_file = format!("--config: {problem} {directory}: Is a directory (os error 21)");
@@ -147,10 +108,7 @@ fn a_wrong_file_is_one_line_and_status_2() {
 
     let file = write(&dir, "port=1\nprot=1\n");
     let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
-    let line = format!(
-        r#"{file}:2: prot: expected one of {}, got "prot""#,
-        names.join(", ")
-    );
+    let line = format!(r#"{file}:2: prot: expected one of {}, got "prot""#, names.join(", "));
     expect_error(command().args(["--config", &file]), 2, &line);
 }
 
@@ -161,11 +119,7 @@ fn an_address_that_cannot_be_had_is_one_line_and_status_1() {
     let port = address.port().to_string();
     let problem = format!("got {address}: Address already in use (os error 98)");
     let line = format!("--port: expected a port from 0 to 65535, {problem}");
-    expect_error(
-        command().args(["--host", "127.0.0.1", "--port", &port]),
-        1,
-        &line,
-    );
+    expect_error(command().args(["--host", "127.0.0.1", "--port", &port]), 1, &line);
 
     let dir = TempDir::new().unwrap();
     let file = write(&dir, &format!("host=127.0.0.1\nport={port}"));
@@ -173,19 +127,10 @@ fn an_address_that_cannot_be_had_is_one_line_and_status_1() {
     expect_error(command().args(["--config", &file]), 1, &line);
 
     let line = "--host: expected a name or address of this machine, got \"192.0.2.1\", none of whose addresses it has";
-    expect_error(
-        command().args(["--host", "192.0.2.1", "--port", "0"]),
-        1,
-        line,
-    );
+    expect_error(command().args(["--host", "192.0.2.1", "--port", "0"]), 1, line);
 
     let unknown = run(command().args(["--host", "no such host", "--port", "0"]));
-    assert_eq!(
-        (unknown.code, unknown.stderr.lines().count()),
-        (Some(1), 1),
-        "{}",
-        unknown.stderr
-    );
+    assert_eq!((unknown.code, unknown.stderr.lines().count()), (Some(1), 1), "{}", unknown.stderr);
     let start = "--host: expected a name or address of this machine, got \"no such host\": ";
     assert!(unknown.stderr.starts_with(start), "{}", unknown.stderr);
 }
@@ -197,27 +142,20 @@ fn a_closed_standard_output_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let unread = Stdio::from(writer);
-    for (script, stdout) in [
-        ("exec \"$@\"", unread),
-        ("exec \"$@\" >&-", Stdio::inherit()),
-    ] {
+    for (script, stdout) in [("exec \"$@\"", unread), ("exec \"$@\" >&-", Stdio::inherit())] {
         let mut server = shell(script)
-            .args([
-                "--host",
-                "127.0.0.1",
-                "--port",
-                "0",
-                "--unix-socket",
-                &socket,
-            ])
+            .args(["--host", "127.0.0.1", "--port", "0", "--unix-socket", &socket])
             .stdout(stdout)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let pid = rustix::process::Pid::from_child(&server);
+        let mut client = None;
         wait_until("the server to listen", || {
-            UnixStream::connect(&socket).is_ok()
+            client = UnixStream::connect(&socket).ok();
+            client.is_some()
         });
+        ask(&mut client.unwrap(), GET, b"ERR\r\n");
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
         assert_eq!(server.wait().unwrap().code(), Some(0));
     }
@@ -229,14 +167,9 @@ fn a_unix_socket_is_for_its_user_alone_and_gone_at_exit() {
     let path = dir.path().join("socket");
     // With the widest umask, so that the mode is the server's own doing.
     let mut server = Server::start_by(
-        shell("umask 0; exec \"$@\"")
-            .args(["--host", "127.0.0.1", "--port", "0", "--unix-socket"])
-            .arg(&path),
+        shell("umask 0; exec \"$@\"").args(["--host", "127.0.0.1", "--port", "0", "--unix-socket"]).arg(&path),
     );
-    assert_eq!(
-        server.addresses(),
-        format!("{} unix:{}", server.addr(), path.display())
-    );
+    assert_eq!(server.addresses(), format!("{} unix:{}", server.addr(), path.display()));
     let metadata = fs::symlink_metadata(&path).unwrap();
     assert!(metadata.file_type().is_socket());
     assert_eq!(metadata.permissions().mode() & 0o7777, 0o700);
@@ -263,14 +196,8 @@ fn what_is_not_a_dead_server_s_socket_is_refused_and_left_alone() {
     let path = dir.path().join("socket");
     let text = path_text(&path);
     let refused = |problem: &str| {
-        let line = format!(
-            "--unix-socket: expected a path, or nothing for no such socket, got {text}: {problem}"
-        );
-        expect_error(
-            command().args(["--host", "127.0.0.1", "--port", "0", "--unix-socket", &text]),
-            1,
-            &line,
-        );
+        let line = format!("--unix-socket: expected a path, or nothing for no such socket, got {text}: {problem}");
+        expect_error(command().args(["--host", "127.0.0.1", "--port", "0", "--unix-socket", &text]), 1, &line);
     };
 
     let live = Server::start(&["--unix-socket", &text]);
@@ -300,18 +227,7 @@ fn what_is_not_a_dead_server_s_socket_is_refused_and_left_alone() {
     let line = format!(
         "--unix-socket: expected a path, or nothing for no such socket, got {below}: No such file or directory (os error 2)"
     );
-    expect_error(
-        command().args([
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--unix-socket",
-            &below,
-        ]),
-        1,
-        &line,
-    );
+    expect_error(command().args(["--host", "127.0.0.1", "--port", "0", "--unix-socket", &below]), 1, &line);
 }
 
 #[test]
@@ -330,9 +246,7 @@ fn another_server_s_socket_is_not_removed_at_exit() {
 #[test]
 fn the_process_is_one_thread_pinned_to_the_core_asked_for() {
     let usable = rustix::thread::sched_getaffinity(None).unwrap();
-    let last = (0..rustix::thread::CpuSet::MAX_CPU)
-        .rfind(|cpu| usable.is_set(*cpu))
-        .unwrap();
+    let last = (0..rustix::thread::CpuSet::MAX_CPU).rfind(|cpu| usable.is_set(*cpu)).unwrap();
     let server = Server::start(&["--cpu", &last.to_string()]);
     assert_eq!(server.status_line("Cpus_allowed_list"), last.to_string());
     assert_eq!(server.status_line("Threads"), "1");
@@ -357,19 +271,11 @@ fn the_descriptor_limit_is_raised_to_fit_max_clients() {
         "--max-clients",
         "300",
     ]));
-    let limits =
-        fs::read_to_string(format!("/proc/{}/limits", server.pid().as_raw_nonzero())).unwrap();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))
-        .unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid().as_raw_nonzero())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let soft: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap();
     assert!((300..400).contains(&soft), "{line}");
-    assert!(
-        !server.stderr().contains("max-clients"),
-        "{}",
-        server.stderr()
-    );
+    assert!(!server.stderr().contains("max-clients"), "{}", server.stderr());
 }
 
 #[test]
@@ -381,9 +287,7 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
             "--port",
             "0",
         ]));
-        let line = format!(
-            "max-clients is {clients}, not 10000: the descriptor limit granted is {limit}\n"
-        );
+        let line = format!("max-clients is {clients}, not 10000: the descriptor limit granted is {limit}\n");
         assert!(server.stderr().contains(&line), "{}", server.stderr());
     }
 }
@@ -392,16 +296,7 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
 fn the_environment_s_log_level_wins() {
     let logged = |level: &str, environment: Option<&str>| {
         let mut command = command();
-        command.args([
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--max-memory",
-            "16mb",
-            "--log-level",
-            level,
-        ]);
+        command.args(["--host", "127.0.0.1", "--port", "0", "--max-memory", "16mb", "--log-level", level]);
         let mut server = Server::start_by(command.envs(environment.map(|text| ("RUST_LOG", text))));
         server.signal(Signal::TERM);
         server.wait();
@@ -414,23 +309,28 @@ fn the_environment_s_log_level_wins() {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_stops_nothing() {
+fn a_pipe_that_nobody_reads_as_standard_error_stops_nothing() {
     let dir = TempDir::new().unwrap();
-    let fifo = dir.path().join("fifo");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let fifo = path_text(&dir.path().join("fifo"));
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     // Opened for both, so that neither end waits for the other.
-    let mut unread = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(&fifo)
-        .unwrap();
-    let server = Server::start_by(shell("exec \"$@\" 2>\"$FIFO\"").env("FIFO", &fifo).args([
+    let unread = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    serve_with_stuck_stderr(&fifo, unread);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_hangs_as_standard_error_stops_nothing() {
+    use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    serve_with_stuck_stderr(name.to_str().unwrap(), terminal.into());
+}
+
+/// Serves more than standard error at `path` has room for in log lines, and only then reads it, from `unread`.
+fn serve_with_stuck_stderr(path: &str, mut unread: fs::File) {
+    let server = Server::start_by(shell("exec \"$@\" 2>\"$STDERR\"").env("STDERR", path).args([
         "--host",
         "127.0.0.1",
         "--port",
@@ -442,15 +342,12 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
     for _ in 0..1500 {
         ask(&mut server.connect(), GET, b"ERR\r\n");
     }
-    let mut log = vec![0; 1 << 20];
-    let length = unread.read(&mut log).unwrap();
-    assert!(length > 32_768, "the log did not fill its pipe: {length}");
-    ask(&mut server.connect(), GET, b"ERR\r\n");
     let mut log = String::new();
     wait_until("a line about the lines that are missing", || {
         let mut piece = vec![0; 65_536];
         let length = unread.read(&mut piece).unwrap();
         log += &String::from_utf8_lossy(&piece[..length]);
+        ask(&mut server.connect(), GET, b"ERR\r\n");
         log.contains(" lines were dropped here")
     });
 }
@@ -509,31 +406,19 @@ fn a_stop_waits_five_seconds_for_a_client_and_a_second_signal_not_at_all() {
     let (mut server, _client, since) = begin_to_stop();
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(1));
-    assert!(
-        since.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        since.elapsed()
-    );
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
 
     let (mut server, _client, since) = begin_to_stop();
     assert_eq!(server.wait().code(), Some(0));
-    assert!(
-        since.elapsed() > Duration::from_secs(4),
-        "{:?}",
-        since.elapsed()
-    );
-    assert!(
-        since.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        since.elapsed()
-    );
+    assert!(since.elapsed() > Duration::from_secs(4), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
 }
 
 /// A GET of the key `k`.
 const GET: &[u8] = b"GET\x001\0k\r\n";
 
 /// Sends a frame and expects a reply.
-fn ask(client: &mut TcpStream, send: &[u8], expect: &[u8]) {
+fn ask(client: &mut (impl Read + Write), send: &[u8], expect: &[u8]) {
     client.write_all(send).unwrap();
     let mut reply = vec![0; expect.len()];
     client.read_exact(&mut reply).unwrap();
@@ -544,19 +429,13 @@ fn ask(client: &mut TcpStream, send: &[u8], expect: &[u8]) {
 fn expect_error(command: &mut Command, code: i32, line: &str) {
     let ended = run(command);
     assert_eq!(ended.stderr, format!("{line}\n"));
-    assert_eq!(
-        (ended.code, ended.stdout.as_str()),
-        (Some(code), ""),
-        "{line}"
-    );
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{line}");
 }
 
 /// A shell that runs the script with the server's binary, and what arguments are added, as `"$@"`.
 fn shell(script: &str) -> Command {
     let mut shell = Command::new("sh");
-    shell
-        .env_remove("RUST_LOG")
-        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
+    shell.env_remove("RUST_LOG").args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
     shell
 }
 
