@@ -33,13 +33,7 @@ pub struct Visit {
 impl Visit {
     /// A visit of `session`, whose bytes stand at `input`.
     pub fn new(session: usize, input: Range<usize>) -> Self {
-        Visit {
-            session,
-            done: input.start,
-            needed: 0,
-            input,
-            held_up: false,
-        }
+        Visit { session, done: input.start, needed: 0, input, held_up: false }
     }
 }
 
@@ -79,22 +73,13 @@ fn parse<'i, S>(
 ) where
     S: IndexMut<usize, Output = Session>,
 {
-    let Visit {
-        session,
-        input: Range { start, end },
-        ..
-    } = visits[at].clone();
+    let Visit { session, input: Range { start, end }, .. } = visits[at].clone();
     let mut done = start + sessions[session].absorb(&input[start..end], executor);
     while done < end && sessions[session].is_open() {
         match stash::parse(&input[done..end], executor.value_bytes_max()) {
             Ok(Parsed::Complete { command, consumed }) => {
                 let hash = executor.store.hash(command.key());
-                batch.push(Pending {
-                    visit: at,
-                    start: done,
-                    hash,
-                    command,
-                });
+                batch.push(Pending { visit: at, start: done, hash, command });
                 done += consumed;
                 if batch.len() == BATCH_COMMANDS {
                     run(batch, visits, sessions, executor);
@@ -105,11 +90,7 @@ fn parse<'i, S>(
                 break;
             }
             // What follows changes the session, so everything before it has to be answered first.
-            Ok(Parsed::LargeSet {
-                key,
-                value_bytes,
-                consumed,
-            }) => {
+            Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
                 run(batch, visits, sessions, executor);
                 if !visits[at].held_up {
                     sessions[session].begin_value(key, value_bytes);
@@ -132,12 +113,8 @@ fn parse<'i, S>(
 }
 
 /// Looks the batch up, then executes it.
-fn run<S>(
-    batch: &mut Vec<Pending<'_>>,
-    visits: &mut [Visit],
-    sessions: &mut S,
-    executor: &mut Executor,
-) where
+fn run<S>(batch: &mut Vec<Pending<'_>>, visits: &mut [Visit], sessions: &mut S, executor: &mut Executor)
+where
     S: IndexMut<usize, Output = Session>,
 {
     if batch.len() > 1 {

@@ -35,10 +35,7 @@ impl ChunkMeter {
     /// A new chunk, to be filled.
     pub fn chunk(&self) -> Chunk {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Chunk {
-            bytes: Vec::with_capacity(CHUNK_BYTES),
-            meter: self.clone(),
-        }
+        Chunk { bytes: Vec::with_capacity(CHUNK_BYTES), meter: self.clone() }
     }
 }
 

@@ -21,10 +21,7 @@ pub struct Value<'a> {
 impl<'a> Value<'a> {
     /// A value that is one contiguous run of bytes.
     pub fn small(bytes: &'a [u8]) -> Self {
-        Value {
-            chunks: &[],
-            rest: bytes,
-        }
+        Value { chunks: &[], rest: bytes }
     }
 
     /// Its length in bytes.
@@ -72,10 +69,7 @@ impl<'a> Command<'a> {
     #[inline]
     pub fn key(&self) -> &'a [u8] {
         match *self {
-            Command::Get { key }
-            | Command::Set { key, .. }
-            | Command::Add { key, .. }
-            | Command::Delete { key } => key,
+            Command::Get { key } | Command::Set { key, .. } | Command::Add { key, .. } | Command::Delete { key } => key,
         }
     }
 }

@@ -23,14 +23,7 @@ pub struct Executor {
 impl Executor {
     /// An executor on `store`, for values of up to `value_bytes_max` bytes, whose chunks `chunks` counts.
     pub fn new(store: Store, value_bytes_max: usize, chunks: ChunkMeter) -> Self {
-        Executor {
-            store,
-            stats: Stats::default(),
-            value_bytes_max,
-            chunks,
-            now_millis: 0,
-            work_at_turn: 0,
-        }
+        Executor { store, stats: Stats::default(), value_bytes_max, chunks, now_millis: 0, work_at_turn: 0 }
     }
 
     /// Starts a turn at `now_millis` of a clock that never goes back, with connections holding `outside_bytes` beside
@@ -50,8 +43,7 @@ impl Executor {
     /// Lets the store do what can wait, as far as this turn's bound on its work goes.
     pub fn housekeep(&mut self) {
         let done = self.store.work() - self.work_at_turn;
-        self.store
-            .housekeep(TURN_WORK_UNITS.saturating_sub(done) as usize);
+        self.store.housekeep(TURN_WORK_UNITS.saturating_sub(done) as usize);
     }
 
     /// The time that this turn started at, in milliseconds.
@@ -100,11 +92,7 @@ impl Executor {
             }
             Command::Delete { key } => {
                 stats.deletes += 1;
-                if store.delete(hash, key) {
-                    Reply::Done
-                } else {
-                    Reply::Missing
-                }
+                if store.delete(hash, key) { Reply::Done } else { Reply::Missing }
             }
         }
     }
@@ -117,9 +105,6 @@ fn refuse(stats: &mut Stats, refusal: Refusal) -> Reply<'static> {
 
 impl fmt::Debug for Executor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Executor")
-            .field("stats", &self.stats)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Executor").field("stats", &self.stats).finish_non_exhaustive()
     }
 }

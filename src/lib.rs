@@ -1,4 +1,52 @@
-//! A small in-memory cache server on one thread.
+//! GoStash: a small in-memory cache server on one thread.
+//!
+//! Protocols and store have never heard of each other. A session has never heard of a socket. The store has never heard
+//! of a client.
+//!
+//! ```text
+//!   main            options, logger, limits, sockets, run
+//!    |
+//!   event_loop      every socket: accept, read, write, close
+//!    |
+//!   batch           the turn's input becomes commands, looked up together
+//!    |
+//!   session         one client without its socket
+//!    |      \
+//!   protocol  execute    bytes to commands and back; what a command means
+//!    |      /      \
+//!   command         store    the vocabulary; the items
+//! ```
+//!
+//! # Layers
+//!
+//! Imports point downward only, and a test holds them to it.
+//!
+//! - [`event_loop`]: the poll, the listening sockets, the connections, and the loop's account of its own turns.
+//! - [`batch`]: the execution phase of a turn, over many sessions at once.
+//! - [`session`]: what one client sent and was not answered yet, and the phase it is in.
+//! - [`output`]: what one client is still to be sent.
+//! - [`protocol`]: pure functions between bytes and the vocabulary.
+//! - [`execute`]: what every command means, once for all protocols.
+//! - [`store`]: keys and values within a bound on memory.
+//! - [`command`], [`chunk`], [`stats`], [`limits`]: the vocabulary, large values' pieces, counters, and every bound.
+//! - [`config`], [`memory`], [`logger`]: options, how much memory there is, lines on standard error.
+//!
+//! # The life of a GET
+//!
+//! 1. The poll reports the client's socket as readable: `EventLoop::note` puts the connection on the ready queue.
+//! 2. `EventLoop::fill` reads it, and up to 31 others that are ready, into one input buffer.
+//! 3. [`batch::process`] parses the frame with [`protocol::stash::parse`], where it was read, hashes the key, and adds
+//!    the command to the batch. When the batch is full or the input has run out, the store's index and items are
+//!    touched for all its commands, so that their cache misses overlap.
+//! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns a reply that borrows
+//!    the value.
+//! 5. [`session::Session`] encodes the reply into its [`output`]: a small value is copied, a large one referred to.
+//! 6. `EventLoop::flush` writes the output to the socket, and takes the empty buffer back for the next client.
+//!
+//! # Deliberately absent
+//!
+//! Threads, locks, TLS, persistence, replication, a cluster of our own, and data types beyond bytes and numbers: the
+//! README says what to use for them.
 
 pub mod batch;
 pub mod chunk;

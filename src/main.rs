@@ -12,9 +12,9 @@ use gostash::config::{self, Config, Invocation, OptionError};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::Listeners;
 use gostash::execute::Executor;
-use gostash::limits::DESCRIPTORS_RESERVED;
-use gostash::logger;
+use gostash::limits::{DESCRIPTORS_RESERVED, VALUE_SHARE};
 use gostash::store::{Settings, Store};
+use gostash::{logger, memory};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What was asked for makes no sense.
@@ -44,20 +44,25 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
     let event_loop = EventLoop::new(&config, listeners, executor(&config))?;
     print(&format!("listening on {addresses}\n"));
-    log::info!("listening on {addresses}; max-memory is {}", config.max_memory);
+    log::info!("listening on {addresses}");
     Ok(event_loop.run()?)
 }
 
 /// An empty store, and what acts upon it.
 fn executor(config: &Config) -> Executor {
+    let max_memory = config.max_memory.bytes;
+    // What the process takes before it has stored anything comes off what the store may take.
+    let base_bytes = memory::resident_bytes().unwrap_or(0);
+    let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
+    log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory);
     let chunks = ChunkMeter::new();
     let store = Store::new(Settings {
-        memory_bytes: config.max_memory.bytes,
+        memory_bytes: max_memory.saturating_sub(base_bytes),
         eviction: config.eviction,
         default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
         chunks: chunks.clone(),
     });
-    Executor::new(store, config.max_value_size, chunks)
+    Executor::new(store, value_bytes_max, chunks)
 }
 
 /// Raises the soft limit on descriptors to fit `max-clients`, or lowers `max-clients` to what was granted.

@@ -54,10 +54,7 @@ struct Incoming {
 impl Session {
     /// A session that starts at `now_millis`.
     pub fn new(now_millis: u64) -> Self {
-        Session {
-            last_command_millis: now_millis,
-            ..Session::default()
-        }
+        Session { last_command_millis: now_millis, ..Session::default() }
     }
 
     /// When its last complete command was executed, in milliseconds, or when it started.
@@ -92,9 +89,7 @@ impl Session {
     /// How much to read at once, in bytes.
     pub fn read_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Receiving(incoming) => {
-                (incoming.value_left + LINE_END.len()).clamp(READ_BYTES, READ_LARGE_BYTES)
-            }
+            Phase::Receiving(incoming) => (incoming.value_left + LINE_END.len()).clamp(READ_BYTES, READ_LARGE_BYTES),
             _ => READ_BYTES,
         }
     }
@@ -170,11 +165,7 @@ impl Session {
     /// How much [`carry`](Self::carry) will move, in bytes.
     #[inline]
     pub fn carried_bytes(&self) -> usize {
-        if self.needed > CARRY_BYTES_MAX {
-            0
-        } else {
-            self.input.len()
-        }
+        if self.needed > CARRY_BYTES_MAX { 0 } else { self.input.len() }
     }
 
     /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length. A long
@@ -253,9 +244,7 @@ impl Session {
                     continue;
                 }
                 Ok(Parsed::Complete { command, .. }) => self.run(&command, executor),
-                Ok(Parsed::LargeSet {
-                    key, value_bytes, ..
-                }) => self.begin_value(key, value_bytes),
+                Ok(Parsed::LargeSet { key, value_bytes, .. }) => self.begin_value(key, value_bytes),
                 Err(error) => self.reject(error, executor),
             }
             break;
@@ -276,9 +265,7 @@ impl Session {
             bytes = &bytes[count..];
             incoming.value_left -= count;
             if chunk.is_full() {
-                incoming
-                    .chunks
-                    .extend(incoming.filling.take().map(Chunk::freeze));
+                incoming.chunks.extend(incoming.filling.take().map(Chunk::freeze));
             }
         }
         while incoming.value_left == 0 && incoming.line_end_seen < LINE_END.len() {
@@ -295,21 +282,9 @@ impl Session {
         if incoming.line_end_seen == LINE_END.len()
             && let Phase::Receiving(incoming) = std::mem::take(&mut self.phase)
         {
-            let rest = incoming
-                .filling
-                .as_ref()
-                .map_or([].as_slice(), Chunk::as_ref);
-            let value = Value {
-                chunks: &incoming.chunks,
-                rest,
-            };
-            self.run(
-                &Command::Set {
-                    key: &incoming.key,
-                    value,
-                },
-                executor,
-            );
+            let rest = incoming.filling.as_ref().map_or([].as_slice(), Chunk::as_ref);
+            let value = Value { chunks: &incoming.chunks, rest };
+            self.run(&Command::Set { key: &incoming.key, value }, executor);
         }
         available - bytes.len()
     }

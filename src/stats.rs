@@ -41,24 +41,8 @@ impl Stats {
 impl fmt::Display for Stats {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let misses = self.gets - self.hits;
-        let Stats {
-            connections,
-            refused,
-            closed,
-            gets,
-            hits,
-            sets,
-            adds,
-            deletes,
-            ..
-        } = self;
-        let Stats {
-            errors,
-            broken,
-            bytes_in,
-            bytes_out,
-            ..
-        } = self;
+        let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, .. } = self;
+        let Stats { errors, broken, bytes_in, bytes_out, .. } = self;
         write!(
             formatter,
             "connections={connections} refused={refused} closed={closed} gets={gets} hits={hits} misses={misses} \

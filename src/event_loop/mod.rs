@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
+use socket2::{SockRef, TcpKeepalive};
 
 use crate::batch::{self, Visit};
 use crate::config::Config;
@@ -57,6 +58,9 @@ const SWEEP_PARTS: usize = 10;
 const PRESSURE_MILLIS: u64 = 1000;
 /// How soon after that the next one is, in milliseconds.
 const PRESSURE_AGAIN_MILLIS: u64 = 100;
+
+/// How long a connection may be silent before the kernel asks whether its client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The server's one thread.
 pub struct EventLoop {
@@ -231,12 +235,7 @@ impl EventLoop {
         }
         self.accept();
         self.fill();
-        batch::process(
-            &mut self.visits,
-            &self.input,
-            &mut self.connections,
-            &mut self.executor,
-        );
+        batch::process(&mut self.visits, &self.input, &mut self.connections, &mut self.executor);
         self.flush();
         self.sweep();
         self.relieve();
@@ -263,18 +262,12 @@ impl EventLoop {
         let times = [
             accept,
             self.stop_by,
-            self.needs_sweep()
-                .then_some(self.swept_millis + SWEEP_MILLIS),
-            self.executor
-                .store
-                .wants_housekeeping()
-                .map(|wait| self.now_millis + wait),
+            self.needs_sweep().then_some(self.swept_millis + SWEEP_MILLIS),
+            self.executor.store.wants_housekeeping().map(|wait| self.now_millis + wait),
         ];
         let next = times.into_iter().flatten().min()?;
         // One more, since the poll may wake up to a millisecond early, only to find that nothing is due.
-        Some(Duration::from_millis(
-            (next + 1).saturating_sub(self.now_millis),
-        ))
+        Some(Duration::from_millis((next + 1).saturating_sub(self.now_millis)))
     }
 
     // ---- Events ----
@@ -371,9 +364,7 @@ impl EventLoop {
         debug!("connection {serial} accepted");
         if refused {
             let max_clients = self.settings.max_clients;
-            self.complain(Kind::Refused, || {
-                format!("a client was refused: there are max-clients, {max_clients}")
-            });
+            self.complain(Kind::Refused, || format!("a client was refused: there are max-clients, {max_clients}"));
         }
         self.enqueue(key);
     }
@@ -548,9 +539,8 @@ impl EventLoop {
 
     /// Why time has run out for a connection, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
-        let passed = |since: u64, limit: Option<u64>| {
-            limit.is_some_and(|limit| self.now_millis.saturating_sub(since) >= limit)
-        };
+        let passed =
+            |since: u64, limit: Option<u64>| limit.is_some_and(|limit| self.now_millis.saturating_sub(since) >= limit);
         if let Some(drain) = connection.draining {
             return (self.now_millis >= drain.until_millis).then_some("it went on after an ERR");
         }
@@ -558,11 +548,8 @@ impl EventLoop {
             return passed(connection.output_moved_millis, self.settings.stall_millis)
                 .then_some("it did not read its replies for stall-timeout");
         }
-        passed(
-            connection.session.last_command_millis(),
-            self.settings.idle_millis,
-        )
-        .then_some("it sent no command for idle-timeout")
+        passed(connection.session.last_command_millis(), self.settings.idle_millis)
+            .then_some("it sent no command for idle-timeout")
     }
 
     /// Closes the largest holder when buffers have been over their bound for too long, and lets paused connections go
@@ -584,11 +571,7 @@ impl EventLoop {
         if self.now_millis < since + PRESSURE_MILLIS {
             return;
         }
-        let largest = self
-            .connections
-            .0
-            .iter()
-            .max_by_key(|(_, connection)| connection.held_bytes);
+        let largest = self.connections.0.iter().max_by_key(|(_, connection)| connection.held_bytes);
         if let Some((key, connection)) = largest {
             let held_bytes = connection.held_bytes;
             self.pressure_since = Some(since + PRESSURE_AGAIN_MILLIS);
@@ -615,8 +598,7 @@ impl EventLoop {
     }
 
     fn has_stopped(&self) -> bool {
-        self.stop_by
-            .is_some_and(|by| self.connections.0.is_empty() || self.now_millis >= by)
+        self.stop_by.is_some_and(|by| self.connections.0.is_empty() || self.now_millis >= by)
     }
 
     fn report(&self) -> String {
@@ -658,27 +640,25 @@ fn accept_one(listeners: &Listeners) -> io::Result<Stream> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
             Ok((stream, _)) => {
-                // A reply must not wait for the acknowledgement of the one before it. That it cannot be set means
-                // that the client is gone already, which reading will tell.
-                let _ = stream.set_nodelay(true);
+                // That an option cannot be set means that the client is gone already, which reading will tell. A
+                // reply must not wait for the acknowledgement of the one before it, and a client whose machine has
+                // vanished is found out by the kernel.
+                let socket = SockRef::from(&stream);
+                let _ = socket.set_tcp_nodelay(true);
+                let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
                 return Ok(Stream::Tcp(stream));
             }
         }
     }
     match &listeners.unix {
-        Some(unix) => unix
-            .listener
-            .accept()
-            .map(|(stream, _)| Stream::Unix(stream)),
+        Some(unix) => unix.listener.accept().map(|(stream, _)| Stream::Unix(stream)),
         None => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
 /// Writes what comes first in a connection's output. Returns how much was tried as well.
 fn write_once(connection: &mut Connection, bytes_max: usize) -> (usize, io::Result<usize>) {
-    let Connection {
-        stream, session, ..
-    } = connection;
+    let Connection { stream, session, .. } = connection;
     let output = session.output();
     if let Some(bytes) = output.contiguous() {
         return (bytes.len(), stream.write(bytes));
@@ -690,8 +670,5 @@ fn write_once(connection: &mut Connection, bytes_max: usize) -> (usize, io::Resu
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-    )
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }

@@ -302,10 +302,10 @@ fn the_environment_s_log_level_wins() {
         server.wait();
         server.stderr()
     };
-    assert!(logged("info", None).contains("; max-memory is 16 mb\n"));
+    assert!(logged("info", None).contains("max-memory is 16 mb; values may have up to 2097152 bytes\n"));
     assert_eq!(logged("off", None), "");
     assert_eq!(logged("info", Some("off")), "");
-    assert!(logged("off", Some("info")).contains("; max-memory is 16 mb\n"));
+    assert!(logged("off", Some("info")).contains("max-memory is 16 mb; values may have up to 2097152 bytes\n"));
 }
 
 #[test]
