@@ -27,7 +27,6 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
-use socket2::{SockRef, TcpKeepalive};
 
 use crate::batch::{self, Visit};
 use crate::config::Config;
@@ -58,9 +57,6 @@ const SWEEP_PARTS: usize = 10;
 const PRESSURE_MILLIS: u64 = 1000;
 /// How soon after that the next one is, in milliseconds.
 const PRESSURE_AGAIN_MILLIS: u64 = 100;
-
-/// How long a connection may be silent before the kernel asks whether its client is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The server's one thread.
 pub struct EventLoop {
@@ -639,15 +635,7 @@ fn accept_one(listeners: &Listeners) -> io::Result<Stream> {
         match listener.accept() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
-            Ok((stream, _)) => {
-                // That an option cannot be set means that the client is gone already, which reading will tell. A
-                // reply must not wait for the acknowledgement of the one before it, and a client whose machine has
-                // vanished is found out by the kernel.
-                let socket = SockRef::from(&stream);
-                let _ = socket.set_tcp_nodelay(true);
-                let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-                return Ok(Stream::Tcp(stream));
-            }
+            Ok((stream, _)) => return Ok(Stream::Tcp(stream)),
         }
     }
     match &listeners.unix {
