@@ -13,7 +13,7 @@ use crate::server::Server;
 const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("stats", &[]),
-    ("logger", &[]),
+    ("logger", &["limits"]),
     ("memory", &["limits"]),
     ("chunk", &["limits"]),
     ("command", &["limits"]),
