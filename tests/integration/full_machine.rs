@@ -5,7 +5,7 @@ use std::thread::scope;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::client::{Client, get, inc, line, set};
+use crate::client::{Client, del, get, inc, line, set};
 use crate::process::{cpu_share, descriptors, peak_resident_bytes};
 use crate::server::{Server, wait_until};
 
@@ -99,4 +99,64 @@ fn half_sent_values_are_bounded_together() {
     let grown = peak_resident_bytes(&server) - before.0;
     assert!(grown < BOUND_BYTES as u64 * 5 / 4, "{grown} bytes for half-sent values");
     bystander.check(&get(b"large"), &line(&value));
+}
+
+/// With `eviction=none` a full store says so in its place among the replies, and keeps what it has.
+#[test]
+fn a_full_store_that_may_not_evict_refuses() {
+    const ITEMS: usize = 2_000;
+    let server = Server::start(&["--max-memory", "8mb", "--eviction", "none"]);
+    let mut client = Client::tcp(&server);
+    let value = |number: usize| format!("{number:010000}").into_bytes();
+    let key = |number: usize| format!("key {number}").into_bytes();
+    let mut stored = Vec::new();
+    for number in 0..ITEMS {
+        client.send(&[set(&key(number), &value(number)), get(&key(number))].concat());
+        match client.read_line().as_slice() {
+            b"OK\r\n" => {
+                client.expect(&line(&value(number)));
+                stored.push(number);
+            }
+            reply => {
+                assert_eq!(reply, b"ERR\r\n");
+                client.expect(b"ERR\r\n");
+            }
+        }
+    }
+    assert!((100..800).contains(&stored.len()), "{} items of 10,000 bytes in 8 mb", stored.len());
+    // Small items find gaps for a while; then there is no room for one more key.
+    let mut counters = 0..1_000_000;
+    assert!(counters.any(|number| {
+        client.send(&inc(format!("counter {number}").as_bytes()));
+        client.read_line() == b"ERR\r\n"
+    }));
+    for number in &stored {
+        client.check(&get(&key(*number)), &line(&value(*number)));
+        client.check(&del(&key(*number)), b"OK\r\n");
+    }
+    client.check(&set(b"again", &value(1)), b"OK\r\n");
+    client.check(&inc(b"again"), b"2\r\n");
+}
+
+/// A full store that may evict takes everything, and still answers with what was stored or not at all.
+#[test]
+fn a_full_store_that_may_evict_takes_everything() {
+    let server = Server::start(&["--max-memory", "8mb"]);
+    let mut client = Client::tcp(&server);
+    let value = |number: usize| format!("{number:010000}").into_bytes();
+    for number in 0..3_000_usize {
+        client.check(&set(&number.to_le_bytes(), &value(number)), b"OK\r\n");
+    }
+    let mut hits = 0;
+    for number in 0..3_000_usize {
+        client.send(&get(&number.to_le_bytes()));
+        match client.read_line() {
+            reply if reply == b"ERR\r\n" => (),
+            reply => {
+                assert!(reply == line(&value(number)), "another value than was stored");
+                hits += 1;
+            }
+        }
+    }
+    assert!((100..800).contains(&hits), "{hits} items of 10,000 bytes are left in 8 mb");
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::client::{Client, dec, del, get, inc, set};
+use crate::client::{Client, dec, del, get, inc, line, set};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
 use crate::server::Server;
 use crate::session::{self, Reader};
@@ -122,6 +122,20 @@ fn input_may_end_anywhere() {
             };
             bench.run(&row, &[row.send.len()]);
         }
+    }
+}
+
+/// The limit on values is an option, and an eighth of the memory is one, too.
+#[test]
+fn a_value_over_its_limit_is_a_broken_frame() {
+    for (option, setting, limit) in [("--max-value-size", "100b", 100), ("--max-memory", "8mb", 1 << 20)] {
+        let server = Server::start(&[option, setting]);
+        let value = vec![b'v'; limit];
+        let mut client = Client::tcp(&server);
+        client.check(&set(b"key", &value), b"OK\r\n");
+        client.check(&get(b"key"), &line(&value));
+        client.check(format!("SET\x003\0key\0{}", limit + 1).as_bytes(), b"ERR\r\n");
+        client.expect_end();
     }
 }
 
