@@ -77,6 +77,7 @@ impl Store {
     #[inline]
     pub(super) fn make_room(&mut self, size: usize) -> bool {
         self.settle();
+        while self.memory_bytes() > self.limit && self.log.drop_spare() {}
         let wanted = self.reserve_bytes() + size as isize;
         self.available() < wanted && self.reclaim(wanted, RECLAIM_UNITS_PER_COMMAND)
     }
@@ -98,12 +99,12 @@ impl Store {
         let end = self.work() + units as u64;
         self.lower_limit();
         while self.work() < end {
-            let over = self.memory_bytes() > self.limit && self.log.drop_spare();
+            while self.memory_bytes() > self.limit && self.log.drop_spare() {}
             if !self.log.is_settled() {
                 self.work += self.log.settle(8) as u64;
             } else if self.index.follow_next() {
                 self.work += 8;
-            } else if !over && (self.is_roomy() || !self.step()) && !self.sweep_step() {
+            } else if (self.is_roomy() || !self.step()) && !self.sweep_step() {
                 break;
             }
         }
