@@ -93,6 +93,11 @@ impl Store {
         (self.limit + self.log.spare_bytes()).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
     }
 
+    /// Whether it may remove items to make room.
+    pub fn evicts(&self) -> bool {
+        self.settings.eviction == Eviction::S3Fifo
+    }
+
     /// Does work that no command waits for: room, expiry, dead values; up to about `units` of about 100 ns. To be called
     /// once a turn.
     pub fn housekeep(&mut self, units: usize) {
