@@ -228,7 +228,7 @@ impl EventLoop {
         self.now_millis = self.clock.begin();
         let before = self.executor.stats.clone();
         let work = self.executor.store.work();
-        self.executor.begin_turn(self.now_millis, self.held_bytes);
+        self.executor.begin_turn(self.now_millis, self.own_bytes() + self.held_bytes);
         for event in events {
             self.note(event);
         }
@@ -280,9 +280,10 @@ impl EventLoop {
                 let Some(connection) = find(&mut self.connections, token) else {
                     return;
                 };
-                connection.readable |= event.is_readable();
-                connection.read_closed |= event.is_read_closed();
-                connection.writable |= event.is_writable();
+                // After an error, reading or writing tells what it was.
+                connection.read_closed |= event.is_read_closed() || event.is_error();
+                connection.readable |= event.is_readable() || connection.read_closed;
+                connection.writable |= event.is_writable() || event.is_error();
                 self.enqueue(token.0 as u32 as usize);
             }
         }
@@ -566,6 +567,12 @@ impl EventLoop {
         }
         passed(connection.session.last_command_millis(), self.settings.idle_millis)
             .then_some("it sent no command for idle-timeout")
+    }
+
+    /// What the loop itself holds, in bytes.
+    fn own_bytes(&self) -> usize {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        self.input.len() + spare + self.connections.0.capacity() * size_of::<Connection>()
     }
 
     /// What all connections hold now, in bytes.
