@@ -122,11 +122,11 @@ mod tests {
         let length = reader.read(&mut read).expect("lines are there");
         assert!(read[..length].chunks_exact(line.len()).all(|read| read == line), "whole lines");
 
-        log.write_all(b"again\n").expect("room again");
+        log.write_all(b"again\n").and_then(|()| log.write_all(b"and again\n")).expect("room again");
         drop(log);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
-        let note = "[1000 lines were dropped here: there was no room for them]\nagain\n";
+        let note = "[1000 lines were dropped here: there was no room for them]\nagain\nand again\n";
         assert!(rest.ends_with(note), "{rest:?}");
     }
 
