@@ -70,6 +70,8 @@ pub struct EventLoop {
     next_serial: u32,
     /// Connections that have something to do without another event, each once.
     ready: VecDeque<Token>,
+    /// Connections that are over, whose sockets are still to be closed.
+    closing: VecDeque<Connection>,
     /// Connections that are not read from because buffers are over their bound.
     paused: Vec<Token>,
     executor: Executor,
@@ -179,6 +181,7 @@ impl EventLoop {
             clients: 0,
             next_serial: 0,
             ready: VecDeque::new(),
+            closing: VecDeque::new(),
             paused: Vec::new(),
             executor,
             input: vec![0; TURN_READ_BYTES],
@@ -235,6 +238,7 @@ impl EventLoop {
         self.flush();
         self.sweep();
         self.relieve();
+        self.bury();
         self.executor.housekeep();
         let stats = &self.executor.stats;
         self.clock.end(Turn {
@@ -248,7 +252,7 @@ impl EventLoop {
 
     /// How long the poll may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || self.accepting == Accepting::Ready {
+        if !self.ready.is_empty() || !self.closing.is_empty() || self.accepting == Accepting::Ready {
             return Some(Duration::ZERO);
         }
         let accept = match self.accepting {
@@ -393,7 +397,7 @@ impl EventLoop {
 
     /// Reads once from a connection to `at` in the input, behind what it carries over. Nothing if that closed it.
     fn read(&mut self, key: usize, at: usize) -> Option<Range<usize>> {
-        let over_bound = self.held_bytes > self.settings.buffer_bytes_max;
+        let over_bound = self.buffer_bytes() > self.settings.buffer_bytes_max;
         let fair_share = self.settings.buffer_bytes_max / self.connections.0.len();
         let connection = &mut self.connections.0[key];
         connection.session.output().lend(&mut self.spare);
@@ -402,7 +406,7 @@ impl EventLoop {
         if !wants_read {
             return Some(at..end);
         }
-        if over_bound && connection.held_bytes > fair_share {
+        if over_bound && connection.session.burden_bytes() > fair_share {
             connection.readable = false;
             self.paused.push(token(key, connection.serial));
             return Some(at..end);
@@ -492,15 +496,23 @@ impl EventLoop {
         self.enqueue(key);
     }
 
+    /// Ends a connection. Its socket is closed in this turn or one soon after.
     fn close(&mut self, key: usize) {
         let connection = self.connections.0.remove(key);
         debug!("connection {} closed", connection.serial);
-        self.turn.closed += 1;
         self.clients -= usize::from(!connection.refused);
         self.timed -= usize::from(connection.timed);
         self.draining -= usize::from(connection.draining.is_some());
         self.held_bytes -= connection.held_bytes;
-        if let Accepting::Until(_) = self.accepting {
+        self.closing.push_back(connection);
+    }
+
+    /// Closes sockets whose connections are over.
+    fn bury(&mut self) {
+        let count = self.closing.len().min(TURN_CLOSES);
+        self.turn.closed = count as u64;
+        self.closing.drain(..count);
+        if count > 0 && matches!(self.accepting, Accepting::Until(_)) {
             self.accepting = Accepting::Ready;
         }
     }
@@ -548,10 +560,15 @@ impl EventLoop {
             .then_some("it sent no command for idle-timeout")
     }
 
+    /// What all connections hold now, in bytes.
+    fn buffer_bytes(&self) -> usize {
+        self.held_bytes + self.executor.store.stray_chunk_bytes()
+    }
+
     /// Closes the largest holder when buffers have been over their bound for too long, and lets paused connections go
     /// on when they no longer are.
     fn relieve(&mut self) {
-        if self.held_bytes <= self.settings.buffer_bytes_max {
+        if self.buffer_bytes() <= self.settings.buffer_bytes_max {
             self.pressure_since = None;
             for _ in 0..self.paused.len().min(TURN_CONNECTIONS) {
                 if let Some(next) = self.paused.pop()
@@ -567,13 +584,13 @@ impl EventLoop {
         if self.now_millis < since + PRESSURE_MILLIS {
             return;
         }
-        let largest = self.connections.0.iter().max_by_key(|(_, connection)| connection.held_bytes);
+        let largest = self.connections.0.iter().max_by_key(|(_, connection)| connection.session.burden_bytes());
         if let Some((key, connection)) = largest {
-            let held_bytes = connection.held_bytes;
+            let burden_bytes = connection.session.burden_bytes();
             self.pressure_since = Some(since + PRESSURE_AGAIN_MILLIS);
             self.executor.stats.closed += 1;
             self.complain(Kind::Closed, || {
-                format!("a client was closed: buffers were over their bound, {held_bytes} bytes for it alone")
+                format!("a client was closed: buffers were over their bound, {burden_bytes} bytes for it alone")
             });
             self.close(key);
         }
@@ -594,7 +611,7 @@ impl EventLoop {
     }
 
     fn has_stopped(&self) -> bool {
-        self.stop_by.is_some_and(|by| self.connections.0.is_empty() || self.now_millis >= by)
+        self.stop_by.is_some_and(|by| self.connections.0.is_empty() && self.closing.is_empty() || self.now_millis >= by)
     }
 
     fn report(&self) -> String {

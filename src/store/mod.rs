@@ -130,6 +130,12 @@ impl Store {
         KeyHash(hasher.finish())
     }
 
+    /// Loads the part of a shard's table that tells whether a hash is in it; the caller must make use of the answer.
+    #[inline]
+    pub fn touch_table(&self, hash: KeyHash) -> bool {
+        self.index.shard(hash).touch(hash)
+    }
+
     /// Looks where a key may lie, to have it in the processor's cache when it is asked for. Counts for nothing.
     #[inline]
     pub fn touch_index(&self, hash: KeyHash) -> Touched {
@@ -292,6 +298,12 @@ impl Store {
     #[inline]
     pub fn memory_bytes(&self) -> usize {
         self.index.held_bytes() + self.log.held_bytes() + self.settings.chunks.bytes() + self.outside_bytes
+    }
+
+    /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
+    /// out.
+    pub fn stray_chunk_bytes(&self) -> usize {
+        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks()))
     }
 
     /// The counters.
