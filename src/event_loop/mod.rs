@@ -411,7 +411,15 @@ impl EventLoop {
             self.paused.push(token(key, connection.serial));
             return Some(at..end);
         }
-        let asked = connection.session.read_bytes().min(self.input.len() - end);
+        let mut asked = connection.session.read_bytes().min(self.input.len() - end);
+        if connection.session.is_receiving() {
+            // Room for a large value is made as its bytes come: when there is none left, the next turn tries again,
+            // since the store makes more in between.
+            asked = asked.min(self.executor.room_bytes());
+            if asked == 0 {
+                return Some(at..end);
+            }
+        }
         let result = connection.stream.read(&mut self.input[end..end + asked]);
         let goes_on = connection.after_read(asked, &result);
         let count = result.unwrap_or(0);
