@@ -1,4 +1,5 @@
-//! The binary from outside: options, start-up errors, listening sockets, limits and the log. No more of the protocol than it takes to keep a server busy.
+//! The binary from outside: options, start-up errors, listening sockets, limits and the log. No more of the protocol
+//! than it takes to keep a server busy.
 
 use std::fs;
 use std::io::{Read, Write};
