@@ -119,8 +119,9 @@ pub const BUFFER_SHARE: usize = 8;
 pub const VALUE_SHARE: usize = 8;
 
 /// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
-pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;
-// The store.
+pub const SPARE_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2;
+
+// ---- The store ----
 
 /// A segment of the store's log, in bytes. Sixteen less than 64 KiB, so that with the C library's header it fills
 /// exactly 64 KiB; small enough that a 16 MB cache has two hundred of them.

@@ -228,7 +228,7 @@ impl EventLoop {
         self.now_millis = self.clock.begin();
         let before = self.executor.stats.clone();
         let work = self.executor.store.work();
-        self.executor.begin_turn(self.now_millis, self.held_bytes);
+        self.executor.begin_turn(self.now_millis, self.own_bytes() + self.held_bytes);
         for event in events {
             self.note(event);
         }
@@ -280,9 +280,10 @@ impl EventLoop {
                 let Some(connection) = find(&mut self.connections, token) else {
                     return;
                 };
-                connection.readable |= event.is_readable();
-                connection.read_closed |= event.is_read_closed();
-                connection.writable |= event.is_writable();
+                // After an error, reading or writing tells what it was.
+                connection.read_closed |= event.is_read_closed() || event.is_error();
+                connection.readable |= event.is_readable() || connection.read_closed;
+                connection.writable |= event.is_writable() || event.is_error();
                 self.enqueue(token.0 as u32 as usize);
             }
         }
@@ -411,7 +412,15 @@ impl EventLoop {
             self.paused.push(token(key, connection.serial));
             return Some(at..end);
         }
-        let asked = connection.session.read_bytes().min(self.input.len() - end);
+        let mut asked = connection.session.read_bytes().min(self.input.len() - end);
+        if connection.session.is_receiving() {
+            // Room for a large value is made as its bytes come: when there is none left, the next turn tries again,
+            // since the store makes more in between.
+            asked = asked.min(self.executor.room_bytes());
+            if asked == 0 {
+                return Some(at..end);
+            }
+        }
         let result = connection.stream.read(&mut self.input[end..end + asked]);
         let goes_on = connection.after_read(asked, &result);
         let count = result.unwrap_or(0);
@@ -558,6 +567,12 @@ impl EventLoop {
         }
         passed(connection.session.last_command_millis(), self.settings.idle_millis)
             .then_some("it sent no command for idle-timeout")
+    }
+
+    /// What the loop itself holds, in bytes.
+    fn own_bytes(&self) -> usize {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        self.input.len() + spare + self.connections.0.capacity() * size_of::<Connection>()
     }
 
     /// What all connections hold now, in bytes.

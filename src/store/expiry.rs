@@ -6,13 +6,10 @@
 
 use std::mem;
 
-use super::Store;
 use super::index::{Entry, KeyHash, TAGS};
 use super::record::{NEVER, Record};
+use super::{SLICE_ENTRIES, Store};
 use crate::limits::SWEEP_PAUSE_MILLIS;
-
-/// How many entries a slice of a shard holds, about: each may cost a look at its item.
-const SLICE_ENTRIES: usize = 32;
 
 /// How far the sweep for expired items has come.
 #[derive(Debug, Default)]
@@ -24,6 +21,14 @@ pub(super) struct Sweep {
     /// When the next begins, in milliseconds.
     next: u64,
     expired: Vec<(Entry, Record)>,
+}
+
+impl Sweep {
+    /// Whether it is in the middle of a shard, whose bound is not known until it ends.
+    #[cfg(test)]
+    pub(super) fn is_within(&self, shard: usize) -> bool {
+        self.place.is_some_and(|(number, tag)| number == shard && tag > 0)
+    }
 }
 
 impl Store {

@@ -94,7 +94,7 @@ pub(super) struct Shard {
     pub(super) ghost: Ghost,
     /// No entry expires before this time, in milliseconds.
     pub(super) due: u64,
-    /// The flush it has seen last.
+    /// The flush that it has followed last.
     epoch: u32,
 }
 
@@ -143,8 +143,11 @@ impl Shard {
     }
 
     fn held_bytes(&self) -> usize {
-        let table = self.table.allocation_size();
-        table + if table > 0 { MALLOC_BYTES } else { 0 } + self.ghost.held_bytes()
+        let table = match self.table.allocation_size() {
+            0 => 0,
+            bytes => bytes + MALLOC_BYTES,
+        };
+        table + self.ghost.held_bytes()
     }
 
     /// Replaces the table by one with room for `capacity` entries, and the ghost by one to match.
@@ -168,7 +171,12 @@ pub(super) struct Index {
     len: usize,
     held: usize,
     moved: u64,
+    /// How often everything was flushed. A shard that has not followed yet counts as empty.
     epoch: u32,
+    /// Shards below this number have followed.
+    followed: usize,
+    /// What is seen in place of a shard that has not.
+    empty: Shard,
 }
 
 /// The past-the-end tag.
@@ -181,7 +189,8 @@ impl Index {
         let shard = || Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: 0 };
         let shards: Box<[Shard]> = (0..count).map(|_| shard()).collect();
         let held = size_of_val(&*shards) + MALLOC_BYTES;
-        Index { scale: count as u64 * 512 / 3, shards, len: 0, held, moved: 0, epoch: 0 }
+        let scale = count as u64 * 512 / 3;
+        Index { scale, shards, len: 0, held, moved: 0, epoch: 0, followed: count, empty: shard() }
     }
 
     /// Number of entries.
@@ -218,32 +227,69 @@ impl Index {
         ((((x * ((1 << 33) - x)) >> 32) * self.scale) >> 39) as usize
     }
 
+    /// The shard of a hash.
     #[inline]
     pub(super) fn shard(&self, hash: KeyHash) -> &Shard {
-        &self.shards[self.number(hash)]
+        self.nth(self.number(hash))
     }
 
+    /// The shard of a hash.
     #[inline]
     pub(super) fn shard_mut(&mut self, hash: KeyHash) -> &mut Shard {
-        let number = self.number(hash);
-        &mut self.shards[number]
+        self.nth_mut(self.number(hash))
     }
 
     /// A shard by its number.
+    #[inline]
     pub(super) fn nth(&self, number: usize) -> &Shard {
-        &self.shards[number]
+        let shard = &self.shards[number];
+        if shard.epoch == self.epoch { shard } else { &self.empty }
     }
 
     /// A shard by its number.
+    #[inline]
     pub(super) fn nth_mut(&mut self, number: usize) -> &mut Shard {
+        if self.shards[number].epoch != self.epoch {
+            self.follow(number);
+        }
         &mut self.shards[number]
+    }
+
+    /// Declares all entries gone; shards follow as they are met, and by [`follow_next`](Self::follow_next).
+    pub(super) fn flush(&mut self) {
+        self.epoch += 1;
+        self.followed = 0;
+        self.len = 0;
+    }
+
+    #[cold]
+    fn follow(&mut self, number: usize) {
+        let shard = &mut self.shards[number];
+        self.held -= shard.held_bytes();
+        *shard = Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: self.epoch };
+    }
+
+    /// Whether all shards have followed the last flush.
+    #[inline]
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed == self.shards.len()
+    }
+
+    /// Has one more shard follow the last flush; whether there was one.
+    pub(super) fn follow_next(&mut self) -> bool {
+        let is_left = !self.is_followed();
+        if is_left {
+            self.nth_mut(self.followed);
+            self.followed += 1;
+        }
+        is_left
     }
 
     /// Adds an entry.
     #[inline]
     pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) {
         let number = self.number(hash);
-        let shard = &mut self.shards[number];
+        let shard = self.nth_mut(number);
         if shard.table.len() == shard.table.capacity() {
             self.grow(number);
         }
@@ -264,7 +310,7 @@ impl Index {
     /// Removes an entry that is there from the shard of this number.
     #[inline]
     pub(super) fn remove(&mut self, number: usize, entry: Entry) {
-        let table = &mut self.shards[number].table;
+        let table = &mut self.nth_mut(number).table;
         if let Ok(found) = table.find_entry(entry.table_hash(), |other| *other == entry) {
             found.remove();
             self.len -= 1;
@@ -289,13 +335,14 @@ impl Index {
     /// Remembers in its shard's ghost that an item was evicted.
     #[inline]
     pub(super) fn remember(&mut self, hash: KeyHash) {
-        let number = self.number(hash);
-        let shard = &mut self.shards[number];
+        let shard = self.shard_mut(hash);
+        let mut held = 0;
         if shard.ghost.is_empty() {
             shard.ghost.resize(shard.table.num_buckets());
-            self.held += shard.ghost.held_bytes();
+            held = shard.ghost.held_bytes();
         }
         shard.ghost.insert(hash);
+        self.held += held;
     }
 }
 
@@ -305,7 +352,8 @@ impl Index {
     pub(super) fn check(&self) {
         let held: usize = self.shards.iter().map(Shard::held_bytes).sum();
         assert_eq!(held + size_of_val(&*self.shards) + MALLOC_BYTES, self.held);
-        assert_eq!(self.shards.iter().map(Shard::len).sum::<usize>(), self.len);
+        let len: usize = (0..self.shards.len()).map(|number| self.nth(number).len()).sum();
+        assert_eq!(len, self.len);
     }
 }
 

@@ -23,12 +23,18 @@ pub use self::eviction::Eviction;
 pub use self::index::KeyHash;
 
 use self::expiry::Sweep;
-use self::index::{Entry, Index};
+use self::index::{Entry, Index, TAGS};
 use self::log::{Handle, Log, Queue};
 use self::record::{NEVER, Record};
 use crate::chunk::ChunkMeter;
 use crate::command::{Refusal, Value};
 use crate::limits::{STORE_BYTES_MAX, STORE_BYTES_MIN};
+
+/// How many entries a slice of a shard holds, about, where a shard is gone through: each may cost a look at its item.
+const SLICE_ENTRIES: usize = 32;
+
+/// How many empty shards one step of a scan passes.
+const SCAN_SHARDS_MAX: usize = 1024;
 
 /// What a store is made with.
 #[derive(Clone, Debug)]
@@ -275,6 +281,39 @@ impl Store {
         let value = Value { chunks: &chunks, rest: &rest };
         self.put(hash, key, value, deadline.unwrap_or(NEVER), Some((entry, record)), true)?;
         Ok(true)
+    }
+
+    /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
+    pub fn flush(&mut self) {
+        self.log.flush();
+        self.index.flush();
+        self.sweep.expiring = 0;
+    }
+
+    /// Shows some keys, from `cursor` on, and returns the cursor to go on with; 0 begins, and 0 is the end. A step shows
+    /// about 32 keys, sometimes none. Whoever goes from 0 to 0 has been shown each key that was there throughout.
+    pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8])) -> u64 {
+        // A cursor is a place in the hash space, and no growth moves a key from its place.
+        let (mut number, mut tag) = ((cursor / TAGS) as usize, cursor % TAGS);
+        let end = self.index.shard_count().min(number.saturating_add(SCAN_SHARDS_MAX));
+        while number < end && self.index.nth(number).len() == 0 {
+            (number, tag) = (number + 1, 0);
+        }
+        if number < end {
+            let shard = self.index.nth(number);
+            let tags = shard.slice(tag, SLICE_ENTRIES);
+            self.work += shard.len() as u64 / 64;
+            for entry in shard.entries(tags.clone()) {
+                let bytes = self.log.bytes(entry.handle());
+                let record = Record::read(bytes);
+                self.work += 1;
+                if record.deadline > self.now {
+                    visit(&bytes[record.key()]);
+                }
+            }
+            (number, tag) = if tags.end == TAGS { (number + 1, 0) } else { (number, tags.end) };
+        }
+        if number < self.index.shard_count() { number as u64 * TAGS + tag } else { 0 }
     }
 
     /// Bytes that a key's item takes: record, chunks, and its share of the index.
