@@ -122,7 +122,8 @@ fn a_half_closed_client_gets_every_reply() {
 
 #[test]
 fn resets_leave_nothing_behind() {
-    let server = Server::start(&[]);
+    // All connections' buffers together are bound to an eighth of this, much less than what is sent here.
+    let server = Server::start(&["--max-memory", "16mb"]);
     let mut bystander = Client::tcp(&server);
     bystander.check(&inc(b"key"), b"1\r\n");
     let before = descriptors(&server);
@@ -138,7 +139,10 @@ fn resets_leave_nothing_behind() {
         client.reset();
     }
     wait_until("every reset connection to be freed", || descriptors(&server) == before);
-    bystander.check(&set(b"key", b"1"), b"OK\r\n");
+    // Had the buffers not been counted back, there would be no room for this.
+    let value = vec![b'v'; 1 << 20];
+    bystander.check(&set(b"key", &value), b"OK\r\n");
+    bystander.check(&get(b"key"), &line(&value));
 }
 
 #[test]
