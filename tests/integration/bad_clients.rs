@@ -128,18 +128,26 @@ fn resets_leave_nothing_behind() {
     bystander.check(&inc(b"key"), b"1\r\n");
     let before = descriptors(&server);
     let mut random = Random::new(1);
-    let frame = set(b"key", &vec![b'v'; LARGE_VALUE_BYTES]);
-    for _ in 0..300 {
+    // One is received whole before it is looked at, the other in pieces.
+    let (small, large) = (set(b"key", &vec![b'v'; 30_000]), set(b"key", &vec![b'v'; LARGE_VALUE_BYTES]));
+    for _ in 0..600 {
         let mut client = Client::tcp(&server);
-        match random.below(3) {
-            0 => client.send(&frame[..random.below(frame.len())]),
-            1 => client.send(&get(b"key").repeat(random.below(100))),
+        match random.below(4) {
+            0 => client.send(&small[..15_000 + random.below(15_000)]),
+            1 => client.send(&large[..random.below(large.len())]),
+            2 => client.send(&get(b"key").repeat(random.below(100))),
             _ => (),
+        }
+        // A reset takes back what has not been read yet, so mostly it has been.
+        if !random.once_in(4) {
+            bystander.check(&get(b"no such key"), b"ERR\r\n");
         }
         client.reset();
     }
     wait_until("every reset connection to be freed", || descriptors(&server) == before);
-    // Had the buffers not been counted back, there would be no room for this.
+    // Had the buffers not been counted back, a client among several would have no room for this.
+    let mut others: Vec<Client> = (0..9).map(|_| Client::tcp(&server)).collect();
+    others.iter_mut().for_each(|client| client.check(&get(b"no such key"), b"ERR\r\n"));
     let value = vec![b'v'; 1 << 20];
     bystander.check(&set(b"key", &value), b"OK\r\n");
     bystander.check(&get(b"key"), &line(&value));
