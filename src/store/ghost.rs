@@ -4,7 +4,7 @@
 //! Sets of eight 16-bit fingerprints, first in first out within a set. It may mistake one key for another, which costs a
 //! little hit ratio and nothing else. It knows hashes only.
 
-use super::index::KeyHash;
+use super::hash::KeyHash;
 use super::log::MALLOC_BYTES;
 
 const WAYS: usize = 8;
