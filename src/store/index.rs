@@ -79,8 +79,11 @@ fn spread(tag: u64) -> u64 {
     tag << 40 | tag
 }
 
-/// One piece of the hash space.
+const _: () = assert!(size_of::<Shard>() == 64);
+
+/// One piece of the hash space, in one cache line but for its tables.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Shard {
     table: HashTable<Entry>,
     /// What was evicted from here lately.
