@@ -112,7 +112,7 @@ impl Shard {
     /// Loads the part of the table that a look-up starts with.
     #[inline]
     pub(super) fn touch(&self, hash: KeyHash) -> bool {
-        self.table.find(spread(hash.tag()), |_| false).is_some()
+        self.table.find(spread(tag(hash)), |_| false).is_some()
     }
 
     /// The entry that a hash's first candidate is, right or wrong.
