@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::load::Row;
 use crate::options::Options;
-use crate::process::Process;
+use crate::process::{Process, Usage};
 use crate::workload::{Distribution, Mode, Sizes};
 
 /// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
@@ -86,7 +86,7 @@ impl<'a> Report<'a> {
     /// One row of the table.
     pub fn row(&self, row: &Row) -> String {
         let latency = |quantile| time(row.tally.latency.value_at_quantile(quantile));
-        let (cost, busy) = match cost(row) {
+        let (cost, busy) = match cost(row, row.server) {
             Some((cost, busy)) => (count(cost.round() as u64), format!("{:.0} %", busy * 100.0)),
             None => ("-".to_string(), "-".to_string()),
         };
@@ -125,15 +125,14 @@ impl<'a> Report<'a> {
     fn notes(&self, row: &Row) -> Vec<String> {
         let mut notes = Vec::new();
         let tally = &row.tally;
-        let busy = cost(row).map_or("unknown".to_string(), |(_, busy)| format!("{:.0} %", busy * 100.0));
+        let busy = |usage| cost(row, usage).map_or("unknown".to_string(), |(_, busy)| format!("{:.0} %", busy * 100.0));
+        let (client_busy, server_busy) = (busy(row.client), busy(row.server));
         match limit(row, self.options) {
             Limit::Client => notes.push(format!(
-                "* the client was the bottleneck, {:.0} % busy (the server: {busy}): the server can do more",
-                row.client_busy * 100.0
+                "* the client was the bottleneck, {client_busy} busy (the server: {server_busy}): the server can do more"
             )),
             Limit::RateMissed => notes.push(format!(
-                "* the rate was missed; busy: the server {busy}, the client {:.0} %",
-                row.client_busy * 100.0
+                "* the rate was missed; busy: the server {server_busy}, the client {client_busy}"
             )),
             Limit::Server | Limit::Rate | Limit::Unknown => {}
         }
@@ -196,8 +195,9 @@ impl<'a> Report<'a> {
             object.number(name, row.tally.latency.value_at_quantile(quantile) as f64);
         }
         object.number("latency_mean_ns", row.tally.latency.mean());
-        object.number("client_busy", row.client_busy);
-        let cost = cost(row);
+        let (client_cost, cost) = (cost(row, row.client), cost(row, row.server));
+        object.optional("client_cpu_ns_per_request", client_cost.map(|cost| cost.0));
+        object.optional("client_busy", client_cost.map(|cost| cost.1));
         object.optional("server_pid", self.server.map(|process| f64::from(process.pid)));
         object.optional("server_cpu_ns_per_request", cost.map(|cost| cost.0));
         object.optional("server_busy", cost.map(|cost| cost.1));
@@ -217,23 +217,24 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The server's CPU time per request in nanoseconds, and the share of the time that it computed.
-fn cost(row: &Row) -> Option<(f64, f64)> {
-    let (before, after) = row.server?;
+/// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
+fn cost(row: &Row, usage: Option<(Usage, Usage)>) -> Option<(f64, f64)> {
+    let (before, after) = usage?;
     let nanos = after.cpu_nanos.saturating_sub(before.cpu_nanos) as f64;
     Some((nanos / row.tally.replies.max(1) as f64, nanos / row.seconds / 1e9))
 }
 
 /// In open loop the client looks at the clock all the time, so it is busy whatever it does.
 fn limit(row: &Row, options: &Options) -> Limit {
-    let server_busy = cost(row).map(|(_, busy)| busy);
+    let server_busy = cost(row, row.server).map(|(_, busy)| busy);
+    let client_busy = cost(row, row.client).map(|(_, busy)| busy);
     match (options.rate, server_busy) {
         (Some(rate), _) if row.unanswered > 0 || (row.tally.replies as f64) < 0.99 * rate * row.seconds => {
             Limit::RateMissed
         }
         (Some(_), _) => Limit::Rate,
         (None, Some(busy)) if busy >= BUSY => Limit::Server,
-        (None, _) if row.client_busy >= BUSY => Limit::Client,
+        (None, _) if client_busy >= Some(BUSY) => Limit::Client,
         (None, _) => Limit::Unknown,
     }
 }
