@@ -29,7 +29,12 @@ impl ChunkMeter {
 
     /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
     pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed) * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES)
+        Self::bytes_of(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that so many chunks take.
+    pub fn bytes_of(count: usize) -> usize {
+        count * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES)
     }
 
     /// A new chunk, to be filled.

@@ -1,6 +1,8 @@
 //! Every bound in one place, each with its unit and its reason, and the relations between them asserted.
 //! It knows numbers only.
 
+use std::time::Duration;
+
 /// A large value's chunk, in bytes. Sixteen less than 32 KiB, so that with the C library's header it fills
 /// exactly 32 KiB: every chunk then fits the hole that any other chunk left.
 pub const CHUNK_BYTES: usize = 32 * 1024 - 16;
@@ -72,6 +74,7 @@ const _: () = {
     assert!(READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES, "one read must fit into a turn");
     assert!(READ_BYTES <= READ_LARGE_BYTES);
 };
+
 /// The most that `max-clients` may ask for: descriptors, and the event loop's tokens, stay in 32 bits with much to spare.
 pub const CLIENTS_MAX: usize = 1_000_000;
 
@@ -93,6 +96,15 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 /// Connections that the kernel holds ready for us to accept, for each listening socket.
 pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// How long a TCP connection is silent before the kernel asks whether the client is still there.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How often to look for a port that is free on all addresses, when the system picks it on the first alone.
+pub const FREE_PORT_ATTEMPTS: usize = 32;
+
+/// The longest line of the log, in bytes: a longer one would not surely fit a pipe that has room (`PIPE_BUF` on Linux).
+pub const LOG_LINE_BYTES_MAX: usize = 4096;
 
 /// What the buffers of all connections may take together, in bytes, and their share of max-memory: the smaller counts.
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;

@@ -52,7 +52,7 @@ impl MemoryLimit {
     /// The default for the control groups' limits, each with its file, and the machine's memory, in bytes.
     fn default_for(limits: impl Iterator<Item = (usize, PathBuf)>, machine: Option<usize>) -> Self {
         // A group without a limit says so with a number beyond any machine's memory (version 1).
-        let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 2));
+        let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 4));
         let (bytes, reason) = match (real.min(), machine) {
             (Some((bytes, file)), _) => (bytes / 4 * 3, Reason::ControlGroup(bytes, file)),
             (None, Some(bytes)) => ((bytes / 4).min(MACHINE_SHARE_BYTES_MAX), Reason::Machine(bytes)),

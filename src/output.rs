@@ -42,6 +42,11 @@ impl Output {
         self.bytes.capacity() + self.chunks.capacity() * size_of::<(usize, Bytes)>()
     }
 
+    /// How many bytes wait in chunks.
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
     /// Appends bytes.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {

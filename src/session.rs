@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::chunk::Chunk;
 use crate::command::{Command, Reply, Value};
 use crate::execute::Executor;
-use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
+use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
 use crate::output::Output;
 use crate::protocol::stash::{self, LINE_END, ParseError, Parsed};
 
@@ -136,12 +136,14 @@ impl Session {
         self.input.capacity() + self.output.held_bytes()
     }
 
-    /// Chunks that only it holds, in bytes.
-    pub fn incoming_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Receiving(incoming) => incoming.chunks.iter().map(Bytes::len).sum(),
+    /// What it holds or keeps others from giving back, in bytes: the measure of how much it is to blame when memory is
+    /// short.
+    pub fn burden_bytes(&self) -> usize {
+        let incoming = match &self.phase {
+            Phase::Receiving(incoming) => incoming.chunks.len() * CHUNK_BYTES,
             _ => 0,
-        }
+        };
+        self.held_bytes() + incoming + self.output.chunk_bytes()
     }
 
     /// Answers ERR and takes no more input: for a broken frame, or a client that is one too many.

@@ -27,7 +27,6 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
-use socket2::{SockRef, TcpKeepalive};
 
 use crate::batch::{self, Visit};
 use crate::config::Config;
@@ -58,9 +57,6 @@ const SWEEP_PARTS: usize = 10;
 const PRESSURE_MILLIS: u64 = 1000;
 /// How soon after that the next one is, in milliseconds.
 const PRESSURE_AGAIN_MILLIS: u64 = 100;
-
-/// How long a connection may be silent before the kernel asks whether its client is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// The server's one thread.
 pub struct EventLoop {
@@ -397,7 +393,7 @@ impl EventLoop {
 
     /// Reads once from a connection to `at` in the input, behind what it carries over. Nothing if that closed it.
     fn read(&mut self, key: usize, at: usize) -> Option<Range<usize>> {
-        let over_bound = self.held_bytes > self.settings.buffer_bytes_max;
+        let over_bound = self.buffer_bytes() > self.settings.buffer_bytes_max;
         let fair_share = self.settings.buffer_bytes_max / self.connections.0.len();
         let connection = &mut self.connections.0[key];
         connection.session.output().lend(&mut self.spare);
@@ -406,7 +402,7 @@ impl EventLoop {
         if !wants_read {
             return Some(at..end);
         }
-        if over_bound && connection.held_bytes > fair_share {
+        if over_bound && connection.session.burden_bytes() > fair_share {
             connection.readable = false;
             self.paused.push(token(key, connection.serial));
             return Some(at..end);
@@ -552,10 +548,15 @@ impl EventLoop {
             .then_some("it sent no command for idle-timeout")
     }
 
+    /// What all connections hold now, in bytes.
+    fn buffer_bytes(&self) -> usize {
+        self.held_bytes + self.executor.store.stray_chunk_bytes()
+    }
+
     /// Closes the largest holder when buffers have been over their bound for too long, and lets paused connections go
     /// on when they no longer are.
     fn relieve(&mut self) {
-        if self.held_bytes <= self.settings.buffer_bytes_max {
+        if self.buffer_bytes() <= self.settings.buffer_bytes_max {
             self.pressure_since = None;
             for _ in 0..self.paused.len().min(TURN_CONNECTIONS) {
                 if let Some(next) = self.paused.pop()
@@ -571,13 +572,13 @@ impl EventLoop {
         if self.now_millis < since + PRESSURE_MILLIS {
             return;
         }
-        let largest = self.connections.0.iter().max_by_key(|(_, connection)| connection.held_bytes);
+        let largest = self.connections.0.iter().max_by_key(|(_, connection)| connection.session.burden_bytes());
         if let Some((key, connection)) = largest {
-            let held_bytes = connection.held_bytes;
+            let burden_bytes = connection.session.burden_bytes();
             self.pressure_since = Some(since + PRESSURE_AGAIN_MILLIS);
             self.executor.stats.closed += 1;
             self.complain(Kind::Closed, || {
-                format!("a client was closed: buffers were over their bound, {held_bytes} bytes for it alone")
+                format!("a client was closed: buffers were over their bound, {burden_bytes} bytes for it alone")
             });
             self.close(key);
         }
@@ -639,15 +640,7 @@ fn accept_one(listeners: &Listeners) -> io::Result<Stream> {
         match listener.accept() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
-            Ok((stream, _)) => {
-                // That an option cannot be set means that the client is gone already, which reading will tell. A
-                // reply must not wait for the acknowledgement of the one before it, and a client whose machine has
-                // vanished is found out by the kernel.
-                let socket = SockRef::from(&stream);
-                let _ = socket.set_tcp_nodelay(true);
-                let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-                return Ok(Stream::Tcp(stream));
-            }
+            Ok((stream, _)) => return Ok(Stream::Tcp(stream)),
         }
     }
     match &listeners.unix {

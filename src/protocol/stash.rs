@@ -256,7 +256,7 @@ mod tests {
             (b"GET\0+", BadLength),
             (b"GET\0-", BadLength),
             (b"GET\x003x", BadLength),
-            (b"GET\0000000000000000000000", BadLength),
+            (b"GET\x00000000000000000000000", BadLength),
             (b"GET\x0065536", TooLong),
             (b"GET\x001\0kx", MissingLineEnd),
             (b"GET\x001\0k\rx", MissingLineEnd),

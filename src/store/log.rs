@@ -101,6 +101,8 @@ pub(super) struct Log {
     probe: usize,
     lists: Slab<Box<[Bytes]>>,
     dropped: Vec<Vec<Bytes>>,
+    /// References to chunks in `lists` and `dropped`.
+    chunks: usize,
     held: usize,
 }
 
@@ -118,6 +120,7 @@ impl Log {
             probe: 0,
             lists: Slab::new(),
             dropped: Vec::new(),
+            chunks: 0,
             held: 0,
         };
         log.reserve(memory_bytes);
@@ -131,6 +134,11 @@ impl Log {
         self.vacant.reserve(segments.saturating_sub(self.vacant.len()));
         let lists = memory_bytes / CHUNK_BYTES;
         self.lists.reserve(lists.saturating_sub(self.lists.len()));
+    }
+
+    /// Number of chunks that the log refers to.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks
     }
 
     /// Bytes held: segments, spares, lists and directories as far as they were used. Not the chunks themselves.
@@ -204,6 +212,7 @@ impl Log {
     pub(super) fn keep_list(&mut self, chunks: &[Bytes]) -> u32 {
         let list: Box<[Bytes]> = chunks.into();
         self.held += list_bytes(&list);
+        self.chunks += list.len();
         self.lists.insert(list) as u32
     }
 
@@ -346,6 +355,7 @@ impl Log {
             }
             let keep = list.len().saturating_sub(chunks - count);
             count += list.len() - keep;
+            self.chunks -= list.len() - keep;
             list.truncate(keep);
             if keep == 0 {
                 self.dropped.pop();

@@ -294,6 +294,12 @@ impl Store {
         self.index.held_bytes() + self.log.held_bytes() + self.settings.chunks.bytes() + self.outside_bytes
     }
 
+    /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
+    /// out.
+    pub fn stray_chunk_bytes(&self) -> usize {
+        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks()))
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         Stats { entries_moved: self.index.moved(), ..self.stats }

@@ -56,7 +56,7 @@ impl Owned {
     fn new(store: &Store, length: usize, fill: u8) -> Owned {
         let chunk = || {
             let mut chunk = store.settings.chunks.chunk();
-            chunk.bytes_mut().fill(fill);
+            chunk.fill(&[fill; CHUNK_BYTES]);
             chunk.freeze()
         };
         let chunks = (0..length / CHUNK_BYTES).map(|_| chunk()).collect();
