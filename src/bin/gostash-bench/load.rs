@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::protocol::{FIRST_NUMBER, Operation, Outcome};
 use crate::replies::{Replies, Wrong, name};
 use crate::socket::Socket;
-use crate::workload::{Mode, Request, Workload};
+use crate::workload::{Expected, Mode, Request, Workload};
 
 /// What one read takes at most, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -242,6 +242,10 @@ impl<'a> Load<'a> {
         let options = self.options;
         let pace = |now| options.rate.map(|rate| Pace { start_nanos: now, rate, issued: 0 });
         self.make_ready(options.clients);
+        for connection in &mut self.connections {
+            // What it set last in the preload is not its own to delete.
+            connection.last = None;
+        }
         let now = self.now();
         let mut work = Work { preload: None, left: u64::MAX, depth, pace: pace(now) };
         let warm = Until { nanos: now + nanos(options.warmup), replies: u64::MAX };
@@ -371,15 +375,10 @@ impl<'a> Load<'a> {
                 due_nanos = pace.due_nanos();
                 pace.issued += 1;
             }
-            self.workload.write(operation, id, &mut connection.output);
+            let Expected { body_bytes, reply_bytes } = self.workload.write(operation, id, &mut connection.output);
             connection.last = Some((operation, id));
-            connection.replies.expect(Request {
-                operation,
-                id,
-                body_bytes: self.workload.body_bytes(operation, id) as u32,
-                known: self.model.as_mut().map_or(0, |model| model.send(operation, id)),
-                due_nanos,
-            });
+            let known = self.model.as_mut().map_or(0, |model| model.send(operation, id));
+            connection.replies.expect(Request { operation, id, body_bytes, known, due_nanos }, reply_bytes);
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::load::Row;
 use crate::options::Options;
 use crate::process::{Process, Usage};
+use crate::replay::Summary;
 use crate::workload::{Distribution, Mode, Sizes};
 
 /// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
@@ -138,7 +139,7 @@ impl<'a> Report<'a> {
         }
         let asked = tally.hits + tally.misses;
         if tally.misses > 0 {
-            notes.push(format!("{} misses, {:.2} % hits", count(tally.misses), percent(tally.hits, asked)));
+            notes.push(format!("{} misses, {:.2} % hits", count(tally.misses), 100.0 * ratio(tally.hits, asked)));
         }
         if tally.refused > 0 {
             notes.push(format!("{} requests refused", count(tally.refused)));
@@ -217,6 +218,69 @@ impl<'a> Report<'a> {
     }
 }
 
+/// What became of a trace, for people.
+pub fn replay(summary: &Summary, options: &Options) -> String {
+    let Summary { requests, hits, first_sights, asked_bytes, hit_bytes, seconds, .. } = *summary;
+    let misses = requests - hits;
+    let mut lines = vec![
+        ("requests", format!("{}, {}/s", count(requests), count((requests as f64 / seconds) as u64))),
+        ("hit ratio", format!("{:.4}", ratio(hits, requests))),
+        ("miss ratio", format!("{:.4}", ratio(misses, requests))),
+        (
+            "cold floor",
+            format!("{:.4}  ({} keys seen for the first time)", ratio(first_sights, requests), count(first_sights)),
+        ),
+        ("byte hit ratio", format!("{:.4}  (of {})", ratio(hit_bytes, asked_bytes), bytes(asked_bytes))),
+    ];
+    if summary.refused > 0 {
+        lines.push(("refused", format!("{} SETs", count(summary.refused))));
+    }
+    if summary.interrupted {
+        lines.push(("interrupted", format!("after {seconds:.1} s")));
+    }
+    lines.push((
+        "server",
+        match summary.server {
+            Some((process, usage)) => format!(
+                "process {}, {} resident, {} at its peak",
+                process.pid,
+                bytes(usage.resident_bytes),
+                bytes(usage.peak_bytes)
+            ),
+            None => "process not found or not ours to read (--pid N)".to_string(),
+        },
+    ));
+    let mut text = format!("{} in {}\n\n", options.target(), options.protocol.name());
+    for (name, value) in lines {
+        let _ = writeln!(text, "  {name:<16}{value}");
+    }
+    text
+}
+
+/// The same for machines.
+pub fn replay_json(summary: &Summary, options: &Options) -> String {
+    let mut object = Object::default();
+    object.text("server", &options.target());
+    object.text("protocol", options.protocol.name());
+    object.number("pipeline", options.depths[0] as f64);
+    object.number("seconds", summary.seconds);
+    object.number("requests", summary.requests as f64);
+    object.number("requests_per_second", summary.requests as f64 / summary.seconds);
+    object.number("hits", summary.hits as f64);
+    object.number("first_sights", summary.first_sights as f64);
+    object.number("refused", summary.refused as f64);
+    object.number("hit_ratio", ratio(summary.hits, summary.requests));
+    object.number("miss_ratio", ratio(summary.requests - summary.hits, summary.requests));
+    object.number("cold_floor", ratio(summary.first_sights, summary.requests));
+    object.number("byte_hit_ratio", ratio(summary.hit_bytes, summary.asked_bytes));
+    object.optional("server_pid", summary.server.map(|(process, _)| f64::from(process.pid)));
+    object.optional("server_resident_bytes", summary.server.map(|(_, usage)| usage.resident_bytes as f64));
+    object.optional("server_peak_bytes", summary.server.map(|(_, usage)| usage.peak_bytes as f64));
+    object.flag("verified", options.verify);
+    object.flag("interrupted", summary.interrupted);
+    object.finish()
+}
+
 /// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
 fn cost(row: &Row, usage: Option<(Usage, Usage)>) -> Option<(f64, f64)> {
     let (before, after) = usage?;
@@ -263,9 +327,8 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A share of a whole, in percent.
-pub fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 /// A length in the unit that suits it.
@@ -325,7 +388,7 @@ impl Object {
 
     /// A number, whole where it is.
     pub fn number(&mut self, name: &str, number: f64) {
-        let text = if number.fract() == 0.0 { format!("{number}") } else { format!("{number:.3}") };
+        let text = if number.fract() == 0.0 { format!("{number}") } else { format!("{number:.6}") };
         self.field(name, &text);
     }
 
@@ -374,6 +437,6 @@ mod tests {
         object.text("a", "b\"\\\n");
         object.number("n", 1.5);
         object.optional("o", None);
-        assert_eq!(object.finish(), "{\"a\":\"b\\\"\\\\\\u000a\",\"n\":1.500,\"o\":null}\n");
+        assert_eq!(object.finish(), "{\"a\":\"b\\\"\\\\\\u000a\",\"n\":1.500000,\"o\":null}\n");
     }
 }
