@@ -55,8 +55,11 @@ pub const TURN_WRITE_BYTES: usize = 256 * 1024;
 /// The store's work in one turn, in its own units (an item visited, an entry moved, 64 bytes copied).
 pub const TURN_WORK_UNITS: u64 = 2048;
 
-/// Connections accepted in one turn.
-pub const TURN_ACCEPTS: usize = 16;
+/// Connections accepted in one turn, at some 15 us each.
+pub const TURN_ACCEPTS: usize = 8;
+
+/// Sockets closed in one turn, at up to 60 us each: the kernel may deliver the end to the other side at once.
+pub const TURN_CLOSES: usize = 2;
 
 /// How long accepting pauses when there are no descriptors left, in milliseconds: other processes may use them up, so
 /// that no event of ours tells when there are some again.

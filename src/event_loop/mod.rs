@@ -70,6 +70,8 @@ pub struct EventLoop {
     next_serial: u32,
     /// Connections that have something to do without another event, each once.
     ready: VecDeque<Token>,
+    /// Connections that are over, whose sockets are still to be closed.
+    closing: VecDeque<Connection>,
     /// Connections that are not read from because buffers are over their bound.
     paused: Vec<Token>,
     executor: Executor,
@@ -179,6 +181,7 @@ impl EventLoop {
             clients: 0,
             next_serial: 0,
             ready: VecDeque::new(),
+            closing: VecDeque::new(),
             paused: Vec::new(),
             executor,
             input: vec![0; TURN_READ_BYTES],
@@ -235,6 +238,7 @@ impl EventLoop {
         self.flush();
         self.sweep();
         self.relieve();
+        self.bury();
         self.executor.housekeep();
         let stats = &self.executor.stats;
         self.clock.end(Turn {
@@ -248,7 +252,7 @@ impl EventLoop {
 
     /// How long the poll may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || self.accepting == Accepting::Ready {
+        if !self.ready.is_empty() || !self.closing.is_empty() || self.accepting == Accepting::Ready {
             return Some(Duration::ZERO);
         }
         let accept = match self.accepting {
@@ -492,15 +496,23 @@ impl EventLoop {
         self.enqueue(key);
     }
 
+    /// Ends a connection. Its socket is closed in this turn or one soon after.
     fn close(&mut self, key: usize) {
         let connection = self.connections.0.remove(key);
         debug!("connection {} closed", connection.serial);
-        self.turn.closed += 1;
         self.clients -= usize::from(!connection.refused);
         self.timed -= usize::from(connection.timed);
         self.draining -= usize::from(connection.draining.is_some());
         self.held_bytes -= connection.held_bytes;
-        if let Accepting::Until(_) = self.accepting {
+        self.closing.push_back(connection);
+    }
+
+    /// Closes sockets whose connections are over.
+    fn bury(&mut self) {
+        let count = self.closing.len().min(TURN_CLOSES);
+        self.turn.closed = count as u64;
+        self.closing.drain(..count);
+        if count > 0 && matches!(self.accepting, Accepting::Until(_)) {
             self.accepting = Accepting::Ready;
         }
     }
@@ -599,7 +611,7 @@ impl EventLoop {
     }
 
     fn has_stopped(&self) -> bool {
-        self.stop_by.is_some_and(|by| self.connections.0.is_empty() || self.now_millis >= by)
+        self.stop_by.is_some_and(|by| self.connections.0.is_empty() && self.closing.is_empty() || self.now_millis >= by)
     }
 
     fn report(&self) -> String {

@@ -130,6 +130,12 @@ impl Store {
         KeyHash(hasher.finish())
     }
 
+    /// Loads the part of a shard's table that tells whether a hash is in it; the caller must make use of the answer.
+    #[inline]
+    pub fn touch_table(&self, hash: KeyHash) -> bool {
+        self.index.shard(hash).touch(hash)
+    }
+
     /// Looks where a key may lie, to have it in the processor's cache when it is asked for. Counts for nothing.
     #[inline]
     pub fn touch_index(&self, hash: KeyHash) -> Touched {
