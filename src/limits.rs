@@ -68,6 +68,9 @@ pub const ACCEPT_RETRY_MILLIS: u64 = 100;
 /// How long a stop may take to answer what has arrived, in milliseconds.
 pub const STOP_MILLIS: u64 = 5000;
 
+/// How soon after the first a second signal to stop is taken for the same one, in milliseconds.
+pub const STOP_TWICE_MILLIS: u64 = 100;
+
 /// Commands looked up together: enough for their cache misses to overlap, few enough for what they touch to stay in
 /// the first-level cache.
 pub const BATCH_COMMANDS: usize = 64;
