@@ -631,9 +631,16 @@ impl EventLoop {
     }
 
     fn report(&self) -> String {
+        let (stats, store, clock) = (&self.executor.stats, &self.executor.store, &self.clock);
         format!(
-            "clients={} {} turns={} longest_turn={}",
-            self.clients, self.executor.stats, self.clock.turns, self.clock.longest
+            "clients={} items={} memory={} evictions={} expired={} {stats} turns={} longest_turn={}",
+            self.clients,
+            store.len(),
+            store.memory_bytes(),
+            store.stats().evictions,
+            store.stats().expired,
+            clock.turns,
+            clock.longest
         )
     }
 

@@ -88,7 +88,8 @@ impl Store {
     }
 
     /// Bytes of new chunks, at most, that may be allocated before [`housekeep`](Store::housekeep) has made more room.
-    /// As long as there is anything left to evict, it comes to at least two chunks.
+    /// As long as there is anything left to evict, that brings it to three chunks. It counts spare segments, which are
+    /// given up as soon as chunks have taken their bytes.
     pub fn room_bytes(&self) -> usize {
         (self.limit + self.log.spare_bytes()).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
     }

@@ -100,6 +100,16 @@ impl Record {
         Self::read_extended(bytes)
     }
 
+    /// The value of the item whose record starts these bytes, if that is a plain one.
+    #[inline]
+    pub(super) fn plain_rest(bytes: &[u8]) -> Option<&[u8]> {
+        match bytes {
+            [key, rest, bytes @ ..] if key & EXTENDED == 0 => bytes.get(usize::from(*key)..)?.get(..usize::from(*rest)),
+            _ => None,
+        }
+    }
+
+    #[cold]
     fn read_extended(bytes: &[u8]) -> Record {
         let flags = bytes[0];
         debug_assert!(flags < LONG_GAP, "a gap is not an item");
@@ -171,6 +181,7 @@ impl Record {
         }
     }
 
+    #[cold]
     fn encode(&self) -> ([u8; HEADER_BYTES_MAX], usize) {
         let mut header = [0; HEADER_BYTES_MAX];
         if self.header == PLAIN_BYTES {
@@ -261,6 +272,8 @@ mod tests {
             assert_eq!(bytes.len(), record.size());
             assert_eq!(place(&bytes), Place::Item(record));
             assert_eq!((&bytes[record.key()], &bytes[record.rest()]), (&key[..], &rest[..]));
+            let plain = (header == PLAIN_BYTES).then_some(&rest[..]);
+            assert_eq!(Record::plain_rest(&bytes), plain);
             assert!(Record::is_of(&bytes, &key) && !Record::is_of(&bytes, b"another"));
             let longest = Record::plan(key.len(), 32_000, 0, true);
             let mut again = Vec::new();
