@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::chunk::{Chunk, ChunkMeter};
 use crate::command::{Command, Refusal, Reply};
-use crate::limits::TURN_WORK_UNITS;
+use crate::limits::{CHUNK_BYTES, TURN_WORK_UNITS};
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
 
@@ -58,9 +58,16 @@ impl Executor {
         self.value_bytes_max
     }
 
-    /// A new chunk for a value on its way in.
-    pub fn chunk(&self) -> Chunk {
-        self.chunks.chunk()
+    /// A new chunk for a value on its way in, unless there is no room for one and none can be made.
+    pub fn chunk(&self) -> Option<Chunk> {
+        let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
+        is_room.then(|| self.chunks.chunk())
+    }
+
+    /// How much of large values may be read before the store has made more room, in bytes.
+    pub fn room_bytes(&self) -> usize {
+        // What cannot make room says so at once.
+        if self.store.evicts() { self.store.room_bytes() } else { usize::MAX }
     }
 
     /// Carries out `command`, whose key has `hash`, and counts it.

@@ -46,14 +46,14 @@ pub const DRAINING_MAX: usize = 64;
 /// Connections served in one turn. At 3 to 4 us of system calls each, these are 100 us.
 pub const TURN_CONNECTIONS: usize = 32;
 
-/// Bytes read in one turn. The shortest frames are 8 bytes long and take 20 ns each.
-pub const TURN_READ_BYTES: usize = 128 * 1024;
+/// Bytes read in one turn: some 1,300 small SETs, or one read of a large value.
+pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX;
 
 /// Bytes written in one turn, of which the last connection may take one write more.
 pub const TURN_WRITE_BYTES: usize = 256 * 1024;
 
-/// The store's work in one turn, in its own units (an item visited, an entry moved, 64 bytes copied).
-pub const TURN_WORK_UNITS: u64 = 2048;
+/// The store's work in one turn beyond plain look-ups, in its units of some 100 ns.
+pub const TURN_WORK_UNITS: u64 = 1024;
 
 /// Connections accepted in one turn, at some 15 us each.
 pub const TURN_ACCEPTS: usize = 8;
@@ -68,13 +68,15 @@ pub const ACCEPT_RETRY_MILLIS: u64 = 100;
 /// How long a stop may take to answer what has arrived, in milliseconds.
 pub const STOP_MILLIS: u64 = 5000;
 
+/// How soon after the first a second signal to stop is taken for the same one, in milliseconds.
+pub const STOP_TWICE_MILLIS: u64 = 100;
+
 /// Commands looked up together: enough for their cache misses to overlap, few enough for what they touch to stay in
 /// the first-level cache.
 pub const BATCH_COMMANDS: usize = 64;
 
 const _: () = {
     assert!(SMALL_VALUE_BYTES_MAX <= CHUNK_BYTES, "a small value must fit where a rest does");
-    assert!(READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES, "one read must fit into a turn");
     assert!(READ_BYTES <= READ_LARGE_BYTES);
 };
 
@@ -119,8 +121,9 @@ pub const BUFFER_SHARE: usize = 8;
 pub const VALUE_SHARE: usize = 8;
 
 /// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
-pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;
-// The store.
+pub const SPARE_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2;
+
+// ---- The store ----
 
 /// A segment of the store's log, in bytes. Sixteen less than 64 KiB, so that with the C library's header it fills
 /// exactly 64 KiB; small enough that a 16 MB cache has two hundred of them.

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use crate::chunk::Chunk;
-use crate::command::{Command, Reply, Value};
+use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
 use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
 use crate::output::Output;
@@ -45,6 +45,8 @@ struct Incoming {
     key: Box<[u8]>,
     chunks: Vec<Bytes>,
     filling: Option<Chunk>,
+    /// There was no room for it, so that it is thrown away as it comes.
+    refused: bool,
     /// Bytes of the value that are still to come.
     value_left: usize,
     /// How much of the frame's end has been seen.
@@ -212,6 +214,7 @@ impl Session {
             key: key.into(),
             chunks: Vec::new(),
             filling: None,
+            refused: false,
             value_left: value_bytes,
             line_end_seen: 0,
         }));
@@ -261,14 +264,9 @@ impl Session {
         };
         let available = bytes.len();
         while incoming.value_left > 0 && !bytes.is_empty() {
-            let mine = &bytes[..bytes.len().min(incoming.value_left)];
-            let chunk = incoming.filling.get_or_insert_with(|| executor.chunk());
-            let count = chunk.fill(mine);
-            bytes = &bytes[count..];
+            let count = incoming.take(&bytes[..bytes.len().min(incoming.value_left)], executor);
             incoming.value_left -= count;
-            if chunk.is_full() {
-                incoming.chunks.extend(incoming.filling.take().map(Chunk::freeze));
-            }
+            bytes = &bytes[count..];
         }
         while incoming.value_left == 0 && incoming.line_end_seen < LINE_END.len() {
             let Some((byte, rest)) = bytes.split_first() else {
@@ -284,6 +282,12 @@ impl Session {
         if incoming.line_end_seen == LINE_END.len()
             && let Phase::Receiving(incoming) = std::mem::take(&mut self.phase)
         {
+            if incoming.refused {
+                executor.stats.sets += 1;
+                executor.stats.errors += 1;
+                self.answer(Reply::Refused(Refusal::OutOfMemory), executor.now_millis());
+                return available - bytes.len();
+            }
             let rest = incoming.filling.as_ref().map_or([].as_slice(), Chunk::as_ref);
             let value = Value { chunks: &incoming.chunks, rest };
             self.run(&Command::Set { key: &incoming.key, value }, executor);
@@ -296,5 +300,24 @@ impl Session {
         let now_millis = executor.now_millis();
         let hash = executor.store.hash(command.key());
         self.answer(executor.execute(hash, command), now_millis);
+    }
+}
+
+impl Incoming {
+    /// Takes bytes of the value, as many as fit into the chunk that is being filled, and returns how many.
+    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
+        if self.filling.is_none() && !self.refused {
+            self.filling = executor.chunk();
+            self.refused = self.filling.is_none();
+        }
+        let Some(chunk) = &mut self.filling else {
+            self.chunks = Vec::new();
+            return bytes.len();
+        };
+        let count = chunk.fill(bytes);
+        if chunk.is_full() {
+            self.chunks.extend(self.filling.take().map(Chunk::freeze));
+        }
+        count
     }
 }

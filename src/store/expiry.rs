@@ -6,13 +6,11 @@
 
 use std::mem;
 
-use super::Store;
-use super::index::{Entry, KeyHash, TAGS};
+use super::hash::KeyHash;
+use super::index::{Entry, TAGS};
 use super::record::{NEVER, Record};
+use super::{SLICE_ENTRIES, Store};
 use crate::limits::SWEEP_PAUSE_MILLIS;
-
-/// How many entries a slice of a shard holds, about: each may cost a look at its item.
-const SLICE_ENTRIES: usize = 32;
 
 /// How far the sweep for expired items has come.
 #[derive(Debug, Default)]
@@ -26,18 +24,21 @@ pub(super) struct Sweep {
     expired: Vec<(Entry, Record)>,
 }
 
+impl Sweep {
+    /// Whether it is in the middle of a shard, whose bound is not known until it ends.
+    #[cfg(test)]
+    pub(super) fn is_within(&self, shard: usize) -> bool {
+        self.place.is_some_and(|(number, tag)| number == shard && tag > 0)
+    }
+}
+
 impl Store {
-    /// Removes an item whose time is over; whether it was.
+    /// Removes an item whose time is over.
     #[cold]
-    pub(super) fn drop_if_expired(&mut self, hash: KeyHash, entry: Entry) -> bool {
-        let record = Record::read(self.log.bytes(entry.handle()));
-        if record.deadline > self.now {
-            return false;
-        }
+    pub(super) fn expire(&mut self, hash: KeyHash, entry: Entry, record: &Record) {
         self.settle();
-        self.remove(self.index.number(hash), entry, &record);
+        self.remove(self.index.number(hash), entry, record);
         self.stats.expired += 1;
-        true
     }
 
     /// Notes an item that was written with this deadline.

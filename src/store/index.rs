@@ -11,21 +11,14 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use super::ghost::Ghost;
+use super::hash::KeyHash;
 use super::log::{Handle, MALLOC_BYTES};
 use crate::limits::{BYTES_PER_SHARD, SHARDS_MAX, SHARDS_MIN};
 
-/// A key's hash, computed once per command.
-///
-/// The top 31 bits choose the shard, the low 24 go into the entry, the 16 above them into the ghost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyHash(pub(super) u64);
-
-impl KeyHash {
-    /// The part of the hash that an entry keeps.
-    #[inline]
-    fn tag(self) -> u64 {
-        self.0 & 0xFF_FFFF
-    }
+/// The part of a hash that an entry keeps. The top 31 bits choose the shard, the 16 above the tag go into the ghost.
+#[inline]
+fn tag(hash: KeyHash) -> u64 {
+    hash.0 & (TAGS - 1)
 }
 
 /// What the index keeps of an item: 24 bits of hash, how often it was used (2 bits), whether it expires (1 bit), where it
@@ -41,7 +34,7 @@ impl Entry {
     #[inline]
     pub(super) fn new(hash: KeyHash, handle: Handle, expires: bool, uses: u64) -> Entry {
         debug_assert!(handle.0 < EXPIRES && uses <= USES_MAX);
-        Entry((hash.tag() << 40) | (uses * USE) | if expires { EXPIRES } else { 0 } | handle.0)
+        Entry((tag(hash) << 40) | (uses * USE) | if expires { EXPIRES } else { 0 } | handle.0)
     }
 
     #[inline]
@@ -86,15 +79,18 @@ fn spread(tag: u64) -> u64 {
     tag << 40 | tag
 }
 
-/// One piece of the hash space.
+const _: () = assert!(size_of::<Shard>() == 64);
+
+/// One piece of the hash space, in one cache line but for its tables.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Shard {
     table: HashTable<Entry>,
     /// What was evicted from here lately.
     pub(super) ghost: Ghost,
     /// No entry expires before this time, in milliseconds.
     pub(super) due: u64,
-    /// The flush it has seen last.
+    /// The flush that it has followed last.
     epoch: u32,
 }
 
@@ -102,21 +98,21 @@ impl Shard {
     /// The entry of this hash that `is_it` accepts.
     #[inline]
     pub(super) fn find(&self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<Entry> {
-        let tag = hash.tag();
+        let tag = tag(hash);
         self.table.find(spread(tag), |entry| entry.tag() == tag && is_it(*entry)).copied()
     }
 
     /// The same, to change it in place.
     #[inline]
     pub(super) fn find_mut(&mut self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<&mut Entry> {
-        let tag = hash.tag();
+        let tag = tag(hash);
         self.table.find_mut(spread(tag), |entry| entry.tag() == tag && is_it(*entry))
     }
 
     /// Loads the part of the table that a look-up starts with.
     #[inline]
     pub(super) fn touch(&self, hash: KeyHash) -> bool {
-        self.table.find(spread(hash.tag()), |_| false).is_some()
+        self.table.find(spread(tag(hash)), |_| false).is_some()
     }
 
     /// The entry that a hash's first candidate is, right or wrong.
@@ -143,8 +139,11 @@ impl Shard {
     }
 
     fn held_bytes(&self) -> usize {
-        let table = self.table.allocation_size();
-        table + if table > 0 { MALLOC_BYTES } else { 0 } + self.ghost.held_bytes()
+        let table = match self.table.allocation_size() {
+            0 => 0,
+            bytes => bytes + MALLOC_BYTES,
+        };
+        table + self.ghost.held_bytes()
     }
 
     /// Replaces the table by one with room for `capacity` entries, and the ghost by one to match.
@@ -168,7 +167,12 @@ pub(super) struct Index {
     len: usize,
     held: usize,
     moved: u64,
+    /// How often everything was flushed. A shard that has not followed yet counts as empty.
     epoch: u32,
+    /// Shards below this number have followed.
+    followed: usize,
+    /// What is seen in place of a shard that has not.
+    empty: Shard,
 }
 
 /// The past-the-end tag.
@@ -181,7 +185,8 @@ impl Index {
         let shard = || Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: 0 };
         let shards: Box<[Shard]> = (0..count).map(|_| shard()).collect();
         let held = size_of_val(&*shards) + MALLOC_BYTES;
-        Index { scale: count as u64 * 512 / 3, shards, len: 0, held, moved: 0, epoch: 0 }
+        let scale = count as u64 * 512 / 3;
+        Index { scale, shards, len: 0, held, moved: 0, epoch: 0, followed: count, empty: shard() }
     }
 
     /// Number of entries.
@@ -218,32 +223,69 @@ impl Index {
         ((((x * ((1 << 33) - x)) >> 32) * self.scale) >> 39) as usize
     }
 
+    /// The shard of a hash.
     #[inline]
     pub(super) fn shard(&self, hash: KeyHash) -> &Shard {
-        &self.shards[self.number(hash)]
+        self.nth(self.number(hash))
     }
 
+    /// The shard of a hash.
     #[inline]
     pub(super) fn shard_mut(&mut self, hash: KeyHash) -> &mut Shard {
-        let number = self.number(hash);
-        &mut self.shards[number]
+        self.nth_mut(self.number(hash))
     }
 
     /// A shard by its number.
+    #[inline]
     pub(super) fn nth(&self, number: usize) -> &Shard {
-        &self.shards[number]
+        let shard = &self.shards[number];
+        if shard.epoch == self.epoch { shard } else { &self.empty }
     }
 
     /// A shard by its number.
+    #[inline]
     pub(super) fn nth_mut(&mut self, number: usize) -> &mut Shard {
+        if self.shards[number].epoch != self.epoch {
+            self.follow(number);
+        }
         &mut self.shards[number]
+    }
+
+    /// Declares all entries gone; shards follow as they are met, and by [`follow_next`](Self::follow_next).
+    pub(super) fn flush(&mut self) {
+        self.epoch += 1;
+        self.followed = 0;
+        self.len = 0;
+    }
+
+    #[cold]
+    fn follow(&mut self, number: usize) {
+        let shard = &mut self.shards[number];
+        self.held -= shard.held_bytes();
+        *shard = Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: self.epoch };
+    }
+
+    /// Whether all shards have followed the last flush.
+    #[inline]
+    pub(super) fn is_followed(&self) -> bool {
+        self.followed == self.shards.len()
+    }
+
+    /// Has one more shard follow the last flush; whether there was one.
+    pub(super) fn follow_next(&mut self) -> bool {
+        let is_left = !self.is_followed();
+        if is_left {
+            self.nth_mut(self.followed);
+            self.followed += 1;
+        }
+        is_left
     }
 
     /// Adds an entry.
     #[inline]
     pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) {
         let number = self.number(hash);
-        let shard = &mut self.shards[number];
+        let shard = self.nth_mut(number);
         if shard.table.len() == shard.table.capacity() {
             self.grow(number);
         }
@@ -264,7 +306,7 @@ impl Index {
     /// Removes an entry that is there from the shard of this number.
     #[inline]
     pub(super) fn remove(&mut self, number: usize, entry: Entry) {
-        let table = &mut self.shards[number].table;
+        let table = &mut self.nth_mut(number).table;
         if let Ok(found) = table.find_entry(entry.table_hash(), |other| *other == entry) {
             found.remove();
             self.len -= 1;
@@ -289,13 +331,14 @@ impl Index {
     /// Remembers in its shard's ghost that an item was evicted.
     #[inline]
     pub(super) fn remember(&mut self, hash: KeyHash) {
-        let number = self.number(hash);
-        let shard = &mut self.shards[number];
+        let shard = self.shard_mut(hash);
+        let mut held = 0;
         if shard.ghost.is_empty() {
             shard.ghost.resize(shard.table.num_buckets());
-            self.held += shard.ghost.held_bytes();
+            held = shard.ghost.held_bytes();
         }
         shard.ghost.insert(hash);
+        self.held += held;
     }
 }
 
@@ -305,7 +348,8 @@ impl Index {
     pub(super) fn check(&self) {
         let held: usize = self.shards.iter().map(Shard::held_bytes).sum();
         assert_eq!(held + size_of_val(&*self.shards) + MALLOC_BYTES, self.held);
-        assert_eq!(self.shards.iter().map(Shard::len).sum::<usize>(), self.len);
+        let len: usize = (0..self.shards.len()).map(|number| self.nth(number).len()).sum();
+        assert_eq!(len, self.len);
     }
 }
 

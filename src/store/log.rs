@@ -19,6 +19,9 @@ pub(super) const MALLOC_BYTES: usize = 16;
 /// filling them.
 const SPARES_MAX: usize = 4;
 
+/// What releasing a flushed segment costs, in units of about 100 ns: some 600 headers are read, and pages given back.
+const DOOMED_SEGMENT_UNITS: usize = 64;
+
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
 
@@ -71,6 +74,12 @@ struct Cursor {
     offset: usize,
 }
 
+impl Default for Cursor {
+    fn default() -> Cursor {
+        Cursor { segment: NONE, offset: 0 }
+    }
+}
+
 #[derive(Debug)]
 struct Segment {
     bytes: Vec<u8>,
@@ -89,16 +98,26 @@ struct Fifo {
     live_bytes: usize,
 }
 
+impl Default for Fifo {
+    fn default() -> Fifo {
+        Fifo { oldest: NONE, newest: NONE, open: NONE, live_bytes: 0 }
+    }
+}
+
 /// All segments, and the chunk lists of large values.
 #[derive(Debug)]
 pub(super) struct Log {
     segments: Vec<Segment>,
     vacant: Vec<u32>,
     spares: Vec<Vec<u8>>,
+    /// Segments that are wholly dead.
     emptied: Vec<u32>,
+    /// The oldest segments of queues that were flushed.
+    doomed: Vec<u32>,
     queues: [Fifo; 2],
     cursors: [Cursor; 3],
     probe: usize,
+    dead: usize,
     lists: Slab<Box<[Bytes]>>,
     dropped: Vec<Vec<Bytes>>,
     /// References to chunks in `lists` and `dropped`.
@@ -109,15 +128,16 @@ pub(super) struct Log {
 impl Log {
     /// An empty log. The directories' address space for `memory_bytes` is reserved now, so that they never move.
     pub(super) fn new(memory_bytes: usize) -> Log {
-        let fifo = || Fifo { oldest: NONE, newest: NONE, open: NONE, live_bytes: 0 };
         let mut log = Log {
             segments: Vec::new(),
             vacant: Vec::new(),
             spares: Vec::with_capacity(SPARES_MAX),
             emptied: Vec::new(),
-            queues: [fifo(), fifo()],
-            cursors: [Cursor { segment: NONE, offset: 0 }; 3],
+            doomed: Vec::new(),
+            queues: Default::default(),
+            cursors: Default::default(),
             probe: 0,
+            dead: 0,
             lists: Slab::new(),
             dropped: Vec::new(),
             chunks: 0,
@@ -202,10 +222,15 @@ impl Log {
         self.segments[handle.segment()].queue
     }
 
+    /// Bytes of dead records in segments that are still held.
+    pub(super) fn dead_bytes(&self) -> usize {
+        self.dead
+    }
+
     /// What an item weighs: its record and its chunks, in bytes.
     #[inline]
     pub(super) fn weight(&self, record: &Record) -> usize {
-        record.size() + record.list.map_or(0, |list| self.list(list).len() * CHUNK_BYTES)
+        record.size() + record.list().map_or(0, |list| self.list(list).len() * CHUNK_BYTES)
     }
 
     /// Keeps a chunk list; its number goes into a record.
@@ -306,13 +331,14 @@ impl Log {
         let live_bytes = &mut self.queues[segment.queue as usize].live_bytes;
         *live_bytes = *live_bytes + after - before;
         let bytes = &mut segment.bytes[at.offset()..];
-        new.write(bytes, key, rest);
+        new.overwrite(bytes, old, key, rest);
         let gap = old.size() - new.size();
         if gap > 0 {
             record::write_gap(&mut bytes[new.size()..], gap);
             segment.dead += gap;
+            self.dead += gap;
         }
-        if let Some(list) = old.list {
+        if let Some(list) = old.list() {
             self.drop_list(list);
         }
     }
@@ -325,51 +351,65 @@ impl Log {
         let segment = &mut self.segments[handle.segment()];
         record::write_gap(&mut segment.bytes[handle.offset()..], record.size());
         segment.dead += record.size();
+        self.dead += record.size();
         let fifo = &mut self.queues[segment.queue as usize];
         fifo.live_bytes -= weight;
         if segment.dead == segment.bytes.len() && fifo.open != handle.segment() as u32 {
             self.emptied.push(handle.segment() as u32);
         }
-        if let (Some(list), false) = (record.list, keeps_list) {
+        if let (Some(list), false) = (record.list(), keeps_list) {
             self.drop_list(list);
         }
     }
 
-    /// Whether a call of [`settle`](Self::settle) would give anything back.
-    #[inline]
-    pub(super) fn is_settled(&self) -> bool {
-        self.emptied.is_empty() && self.dropped.is_empty()
+    /// Declares everything dead, in one step; [`settle`](Self::settle) gives it back.
+    pub(super) fn flush(&mut self) {
+        self.settle(0);
+        for fifo in &mut self.queues {
+            if fifo.oldest != NONE {
+                self.doomed.push(fifo.oldest);
+            }
+            *fifo = Fifo::default();
+        }
+        self.cursors = [Cursor::default(); 3];
     }
 
-    /// Gives back segments that are wholly dead, and up to `chunks` references to chunks of dead values. Returns how
-    /// many of either it was.
-    pub(super) fn settle(&mut self, chunks: usize) -> usize {
-        let mut count = 0;
+    /// Whether a call of [`settle`](Self::settle) would give nothing back.
+    #[inline]
+    pub(super) fn is_settled(&self) -> bool {
+        self.emptied.is_empty() && self.dropped.is_empty() && self.doomed.is_empty()
+    }
+
+    /// Gives back segments that are wholly dead, and up to about `units` of 100 ns of what else is. Returns how many it
+    /// took.
+    pub(super) fn settle(&mut self, units: usize) -> usize {
+        let mut done = 0;
         while let Some(number) = self.emptied.pop() {
             self.release(number);
-            count += 1;
+            done += 1;
         }
-        while let Some(list) = self.dropped.last_mut() {
-            if count >= chunks {
+        while done < units {
+            if let Some(list) = self.dropped.last_mut() {
+                let keep = list.len().saturating_sub(units - done);
+                done += list.len() - keep;
+                self.chunks -= list.len() - keep;
+                list.truncate(keep);
+                if keep == 0 {
+                    self.dropped.pop();
+                }
+            } else if let Some(oldest) = self.doomed.pop() {
+                done += self.release_doomed(oldest);
+            } else {
                 break;
             }
-            let keep = list.len().saturating_sub(chunks - count);
-            count += list.len() - keep;
-            self.chunks -= list.len() - keep;
-            list.truncate(keep);
-            if keep == 0 {
-                self.dropped.pop();
-            }
         }
-        count
+        done
     }
 
     fn release(&mut self, number: u32) {
-        let segment = &mut self.segments[number as usize];
-        let (older, newer, queue) = (segment.older, segment.newer, segment.queue);
-        let mut bytes = mem::take(&mut segment.bytes);
-        segment.dead = 0;
-        let fifo = &mut self.queues[queue as usize];
+        let segment = &self.segments[number as usize];
+        let (older, newer) = (segment.older, segment.newer);
+        let fifo = &mut self.queues[segment.queue as usize];
         match self.segments.get_mut(older as usize) {
             Some(older) => older.newer = newer,
             None => fifo.oldest = newer,
@@ -380,9 +420,40 @@ impl Log {
         }
         for cursor in &mut self.cursors {
             if cursor.segment == number {
-                *cursor = Cursor { segment: NONE, offset: 0 };
+                *cursor = Cursor::default();
             }
         }
+        self.vacate(number);
+    }
+
+    /// Releases the first of a chain of segments that were flushed with all that lay in them.
+    fn release_doomed(&mut self, number: u32) -> usize {
+        let segment = &mut self.segments[number as usize];
+        if segment.newer != NONE {
+            self.doomed.push(segment.newer);
+        }
+        let bytes = mem::take(&mut segment.bytes);
+        let mut offset = 0;
+        while offset < bytes.len() {
+            offset += match record::place(&bytes[offset..]) {
+                Place::Gap(size) => size,
+                Place::Item(record) => {
+                    if let Some(list) = record.list() {
+                        self.drop_list(list);
+                    }
+                    record.size()
+                }
+            };
+        }
+        self.segments[number as usize].bytes = bytes;
+        self.vacate(number);
+        DOOMED_SEGMENT_UNITS
+    }
+
+    fn vacate(&mut self, number: u32) {
+        let segment = &mut self.segments[number as usize];
+        self.dead -= mem::take(&mut segment.dead);
+        let mut bytes = mem::take(&mut segment.bytes);
         self.vacant.push(number);
         if bytes.capacity() == SEGMENT_BYTES && self.spares.len() < SPARES_MAX {
             bytes.clear();
@@ -420,7 +491,7 @@ impl Log {
         true
     }
 
-    /// Starts the cleaning walk over the deadest of some segments, if more than `live_share` / 256 of it is dead.
+    /// Starts the cleaning walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead.
     pub(super) fn walk_deadest(&mut self, dead_share: usize) -> bool {
         let mut best = (NONE, 0);
         for _ in 0..DEADEST_SAMPLE.min(self.segments.len()) {
@@ -504,12 +575,23 @@ impl Log {
             assert_eq!((fifo.newest, fifo.live_bytes), (older, live));
             assert!(fifo.open == NONE || fifo.open == fifo.newest);
         }
-        assert_eq!(linked + self.vacant.len(), self.segments.len(), "every segment is linked or vacant");
+        let listed = items.iter().filter(|(_, record)| record.list().is_some()).count();
+        for &oldest in &self.doomed {
+            let mut number = oldest;
+            while let Some(segment) = self.segments.get(number as usize) {
+                held += segment.bytes.capacity() + MALLOC_BYTES;
+                linked += 1;
+                number = segment.newer;
+            }
+        }
+        let dead: usize = self.segments.iter().map(|segment| segment.dead).sum();
+        assert_eq!(dead, self.dead);
+        let known = linked + self.vacant.len();
+        assert_eq!(known, self.segments.len(), "every segment is linked, doomed or vacant");
         held += self.spares.iter().map(|spare| spare.capacity() + MALLOC_BYTES).sum::<usize>();
         held += self.lists.iter().map(|(_, list)| list_bytes(list)).sum::<usize>();
         assert_eq!(held, self.held);
-        let listed = items.iter().filter(|(_, record)| record.list.is_some()).count();
-        assert_eq!(listed, self.lists.len(), "every chunk list has its item");
+        assert!(listed == self.lists.len() || !self.doomed.is_empty(), "every chunk list has its item");
         items
     }
 }
