@@ -109,12 +109,6 @@ impl Shard {
         self.table.find_mut(spread(tag), |entry| entry.tag() == tag && is_it(*entry))
     }
 
-    /// Loads the part of the table that a look-up starts with.
-    #[inline]
-    pub(super) fn touch(&self, hash: KeyHash) -> bool {
-        self.table.find(spread(tag(hash)), |_| false).is_some()
-    }
-
     /// The entry that a hash's first candidate is, right or wrong.
     #[inline]
     pub(super) fn candidate(&self, hash: KeyHash) -> Option<Entry> {
