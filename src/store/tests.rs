@@ -293,6 +293,24 @@ fn no_command_does_more_than_its_share() {
 }
 
 #[test]
+fn no_more_is_copied_than_freed_though_all_is_read_all_the_time() {
+    let mut store = store(8 << 20, Eviction::S3Fifo);
+    let mut next = 100_000;
+    (0..next).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    let before = store.stats();
+    for _ in 0..60 {
+        for id in next - 100_000..next {
+            (0..4).for_each(|_| _ = store.get_id(id));
+        }
+        (next..next + 1_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+        next += 1_000;
+    }
+    let freed = (store.stats().evictions - before.evictions) * 52;
+    let copied = store.stats().copied_bytes - before.copied_bytes;
+    assert!(copied < freed + (2 << 20), "{copied} copied, {freed} freed");
+}
+
+#[test]
 fn churn_at_a_constant_count_grows_no_table() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
     let count = 100_000;
