@@ -293,7 +293,7 @@ impl Index {
     fn grow(&mut self, number: usize) {
         let table = &self.shards[number].table;
         let (len, full) = (table.len(), table.num_buckets() / 8 * 7);
-        let capacity = if len * 8 < full * 7 { full } else { len + 1 };
+        let capacity = if len * 8 < full * 7 { full } else { full.max(len) + 1 };
         self.rebuild(number, capacity);
     }
 
