@@ -409,6 +409,11 @@ impl Store {
     ) -> Result<Option<(Handle, Record)>, Refusal> {
         let record = Record::plan(key.len(), value.rest.len(), deadline, !value.chunks.is_empty());
         match found {
+            // The commonest overwrite changes nothing but the value's bytes.
+            Some((entry, old)) if in_place && record == old && value.chunks.is_empty() => {
+                self.log.rewrite(entry.handle(), &record, value.rest);
+                Ok(None)
+            }
             Some((entry, old)) if in_place && record.size() <= old.size() => {
                 let record = self.keep_chunks(record, value);
                 self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
