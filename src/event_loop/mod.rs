@@ -616,7 +616,15 @@ impl EventLoop {
     /// Stops accepting, and reads from every connection until it has nothing more.
     fn stop(&mut self) {
         info!("stopping");
-        self.listeners = None;
+        // Who has connected by now may have sent something by now.
+        if let Some(listeners) = self.listeners.take() {
+            for _ in 0..LISTEN_BACKLOG {
+                match accept_one(&listeners) {
+                    Ok(stream) => self.admit(stream),
+                    Err(_) => break,
+                }
+            }
+        }
         self.accepting = Accepting::Waiting;
         self.stop_by = Some(self.now_millis + STOP_MILLIS);
         let keys: Vec<usize> = self.connections.0.iter().map(|(key, _)| key).collect();

@@ -188,14 +188,8 @@ fn parse_length(input: &[u8], at: usize, max: usize) -> Result<Length, ParseErro
 #[inline]
 pub fn encode(reply: Reply<'_>, output: &mut Output) {
     match reply {
-        Reply::Value(value) => {
-            output.push_value(value);
-            output.push(LINE_END);
-        }
-        Reply::Number(number) => {
-            output.push_number(number);
-            output.push(LINE_END);
-        }
+        Reply::Value(value) => output.push_value(value, LINE_END),
+        Reply::Number(number) => output.push_number(number, LINE_END),
         Reply::Done => output.push(b"OK\r\n"),
         Reply::Missing | Reply::Refused(_) => output.push(ERROR_REPLY),
     }
@@ -236,7 +230,7 @@ mod tests {
             for length in 0..frame.len() {
                 match parse(&frame[..length], MAX) {
                     Ok(Parsed::Incomplete { needed }) => {
-                        assert!((length + 1..=frame.len()).contains(&needed))
+                        assert!((length + 1..=frame.len()).contains(&needed));
                     }
                     other => panic!("{}: {other:?}", frame[..length].escape_ascii()),
                 }

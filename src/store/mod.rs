@@ -1,7 +1,7 @@
 //! The store: owned bytes under keys, in the memory it was given, for as long as they are worth it.
 //!
-//! An [`index`] of eight bytes an item leads to records in a [`log`] of segments; the log's order is the order in
-//! which items leave ([`eviction`]); what expired is swept up in between ([`expiry`]). No step of any of them takes
+//! An index of eight bytes an item leads to records in a log of segments; the log's order is the order in
+//! which items leave (`eviction`); what expired is swept up in between (`expiry`). No step of any of them takes
 //! longer than about 100 us: what is large is done in pieces, some with each command, the rest by
 //! [`Store::housekeep`].
 //!
@@ -13,7 +13,6 @@ mod ghost;
 mod hash;
 mod index;
 mod log;
-mod number;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ use self::record::{NEVER, Record};
 use crate::chunk::ChunkMeter;
 use crate::command::{Refusal, Value};
 use crate::limits::{STORE_BYTES_MAX, STORE_BYTES_MIN};
+use crate::number;
 
 /// How many entries a slice of a shard holds, about, where a shard is gone through: each may cost a look at its item.
 const SLICE_ENTRIES: usize = 32;
@@ -132,19 +132,13 @@ impl Store {
         self.secret.hash(key)
     }
 
-    /// Loads the part of a shard's table that tells whether a hash is in it; the caller must make use of the answer.
-    #[inline]
-    pub fn touch_table(&self, hash: KeyHash) -> bool {
-        self.index.shard(hash).touch(hash)
-    }
-
     /// Looks where a key may lie, to have it in the processor's cache when it is asked for. Counts for nothing.
     #[inline]
     pub fn touch_index(&self, hash: KeyHash) -> Touched {
         Touched(self.index.shard(hash).candidate(hash).map(Entry::handle))
     }
 
-    /// Loads the first byte of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
+    /// Loads the start of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
     /// the load be optimised away.
     #[inline]
     pub fn touch_item(&self, touched: Touched) -> u8 {
