@@ -107,3 +107,17 @@ pub const BUFFER_SHARE: usize = 8;
 
 /// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
 pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;
+
+// ---- The Redis protocol ----
+
+/// The most arguments that one command may have, its name included: what a proxy sends when it splits a large MGET.
+pub const RESP_ARGUMENTS_MAX: usize = 65_536;
+
+/// What one command's arguments may have beyond the longest value, in bytes: a key, and some options.
+pub const FRAME_EXTRA_BYTES: usize = 64 * 1024;
+
+/// The most arguments of a command before the client has said the password: HELLO with everything it takes.
+pub const STRANGER_ARGUMENTS_MAX: usize = 10;
+
+/// The longest argument before the client has said the password, in bytes.
+pub const STRANGER_BYTES_MAX: usize = 16 * 1024;
