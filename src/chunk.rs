@@ -29,16 +29,18 @@ impl ChunkMeter {
 
     /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
     pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed) * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES)
+        Self::bytes_of(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that so many chunks take.
+    pub fn bytes_of(count: usize) -> usize {
+        count * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES)
     }
 
     /// A new chunk, to be filled.
     pub fn chunk(&self) -> Chunk {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Chunk {
-            bytes: Vec::with_capacity(CHUNK_BYTES),
-            meter: self.clone(),
-        }
+        Chunk { bytes: Vec::with_capacity(CHUNK_BYTES), meter: self.clone() }
     }
 }
 

@@ -21,10 +21,7 @@ pub struct Value<'a> {
 impl<'a> Value<'a> {
     /// A value that is one contiguous run of bytes.
     pub fn small(bytes: &'a [u8]) -> Self {
-        Value {
-            chunks: &[],
-            rest: bytes,
-        }
+        Value { chunks: &[], rest: bytes }
     }
 
     /// Its length in bytes.
@@ -139,6 +136,32 @@ pub struct ExpireCondition {
     pub has_expiry: Option<bool>,
     /// Only if the new time is on that side of the old one.
     pub moves: Option<std::cmp::Ordering>,
+}
+
+impl ExpireCondition {
+    /// Whether a change from one time to another, `None` being never, may happen.
+    pub fn allows(self, old: Option<u64>, new: Option<u64>) -> bool {
+        let end = |time: Option<u64>| time.map_or((1, 0), |time| (0, time));
+        self.has_expiry.is_none_or(|has| has == old.is_some())
+            && self.moves.is_none_or(|side| end(new).cmp(&end(old)) == side)
+    }
+}
+
+/// The time that a turn goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// Milliseconds on a clock that never goes back: what expires goes by this one.
+    pub now_millis: u64,
+    /// What the Unix time has beyond it, in milliseconds. It changes when the system's clock is set, so that a
+    /// time given or told as Unix time means what the system's clock said at that moment.
+    pub unix_offset_millis: i64,
+}
+
+impl Clock {
+    /// The Unix time in milliseconds.
+    pub fn unix_millis(&self) -> i64 {
+        self.now_millis as i64 + self.unix_offset_millis
+    }
 }
 
 /// What can be told about an item without reading its value.

@@ -69,12 +69,7 @@ pub const OPTIONS: &[ServerOption] = &[
         default: "localhost",
         expected: "a name or address of this machine",
         meaning: "listen on every address of this machine that it stands for; 0.0.0.0 and :: are all of their kind",
-        set: |config, text| {
-            put(
-                &mut config.host,
-                Some(text.to_owned()).filter(|host| !host.is_empty()),
-            )
-        },
+        set: |config, text| put(&mut config.host, Some(text.to_owned()).filter(|host| !host.is_empty())),
     },
     ServerOption {
         name: "port",
@@ -88,12 +83,7 @@ pub const OPTIONS: &[ServerOption] = &[
         default: "",
         expected: "a path, or nothing for no such socket",
         meaning: "listen on this Unix socket too; only this user may connect to it",
-        set: |config, text| {
-            put(
-                &mut config.unix_socket,
-                Some(Some(text.into()).filter(|_| !text.is_empty())),
-            )
-        },
+        set: |config, text| put(&mut config.unix_socket, Some(Some(text.into()).filter(|_| !text.is_empty()))),
     },
     ServerOption {
         name: "max-clients",
@@ -107,12 +97,7 @@ pub const OPTIONS: &[ServerOption] = &[
         default: "16mb",
         expected: "a size from 1b to 512mb",
         meaning: "the longest value; an eighth of max-memory is a limit as well",
-        set: |config, text| {
-            put(
-                &mut config.max_value_size,
-                size(text, 1..=VALUE_BYTES_MAX_MAX),
-            )
-        },
+        set: |config, text| put(&mut config.max_value_size, size(text, 1..=VALUE_BYTES_MAX_MAX)),
     },
     ServerOption {
         name: "max-memory",
@@ -169,11 +154,7 @@ pub const OPTIONS: &[ServerOption] = &[
         expected: "a core from 0 to 1023, or any",
         meaning: "pin the event loop to this core",
         set: |config, text| {
-            let cpu = if text == "any" {
-                Some(None)
-            } else {
-                whole(text, 0..=CPU_MAX).map(Some)
-            };
+            let cpu = if text == "any" { Some(None) } else { whole(text, 0..=CPU_MAX).map(Some) };
             put(&mut config.cpu, cpu)
         },
     },
@@ -224,8 +205,7 @@ impl Default for Config {
             places: BTreeMap::new(),
         };
         for option in OPTIONS {
-            (option.set)(&mut config, option.default)
-                .expect("a default is a value of its own option");
+            (option.set)(&mut config, option.default).expect("a default is a value of its own option");
         }
         config
     }
@@ -253,24 +233,14 @@ impl Config {
                 Some(option) => option.expected,
                 None if name == "config" => "the path of a configuration file",
                 None => {
-                    return Err(error(
-                        format!("--{name}"),
-                        format!("one of {}", flag_names()),
-                        "no such flag",
-                    ));
+                    return Err(error(format!("--{name}"), format!("one of {}", flag_names()), "no such flag"));
                 }
             };
-            let value = parser
-                .value()
-                .map_err(|_| error(format!("--{name}"), expected, "nothing"))?;
+            let value = parser.value().map_err(|_| error(format!("--{name}"), expected, "nothing"))?;
             match option {
                 Some(option) => {
                     let text = value.to_str().ok_or_else(|| {
-                        error(
-                            format!("--{name}"),
-                            expected,
-                            quote(&value.to_string_lossy()) + ", not UTF-8",
-                        )
+                        error(format!("--{name}"), expected, quote(&value.to_string_lossy()) + ", not UTF-8")
                     })?;
                     flags.push((option.name, text.to_owned()));
                 }
@@ -290,20 +260,13 @@ impl Config {
     /// An error about an option's value that only showed when it was used, at the place where it was set.
     pub fn error(&self, name: &str, got: impl Into<String>) -> OptionError {
         let place = self.places.get(name).map_or(name, String::as_str);
-        let expected = OPTIONS
-            .iter()
-            .find(|option| option.name == name)
-            .map_or("", |option| option.expected);
+        let expected = OPTIONS.iter().find(|option| option.name == name).map_or("", |option| option.expected);
         error(place, expected, got)
     }
 
     fn read_file(&mut self, path: &Path) -> Result<(), OptionError> {
         let text = std::fs::read_to_string(path).map_err(|problem| {
-            error(
-                "--config",
-                "a text file that can be read",
-                format!("{}: {problem}", path.display()),
-            )
+            error("--config", "a text file that can be read", format!("{}: {problem}", path.display()))
         })?;
         self.read_text(path, &text)
     }
@@ -328,11 +291,7 @@ impl Config {
     fn set(&mut self, place: String, name: &str, value: &str) -> Result<(), OptionError> {
         let Some(option) = OPTIONS.iter().find(|option| option.name == name) else {
             let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
-            return Err(error(
-                place,
-                format!("one of {}", names.join(", ")),
-                quote(name),
-            ));
+            return Err(error(place, format!("one of {}", names.join(", ")), quote(name)));
         };
         if (option.set)(self, value).is_none() {
             return Err(error(place, option.expected, quote(value)));
@@ -344,11 +303,7 @@ impl Config {
 
 impl fmt::Display for OptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: expected {}, got {}",
-            self.place, self.expected, self.got
-        )
+        write!(f, "{}: expected {}, got {}", self.place, self.expected, self.got)
     }
 }
 
@@ -363,21 +318,11 @@ pub fn help() -> String {
          Defaults give way to the file, and the file to flags. Sizes are in b, kb, mb or gb (1024 each).\n\n",
     );
     for option in OPTIONS {
-        let default = if option.default.is_empty() {
-            "none"
-        } else {
-            option.default
-        };
-        text += &format!(
-            "  --{:<15} {} (default: {default})\n",
-            option.name, option.meaning
-        );
+        let default = if option.default.is_empty() { "none" } else { option.default };
+        text += &format!("  --{:<15} {} (default: {default})\n", option.name, option.meaning);
     }
     for (flag, meaning) in [
-        (
-            "config FILE",
-            "read options from this file; .config.stash.example shows them all",
-        ),
+        ("config FILE", "read options from this file; .config.stash.example shows them all"),
         ("help", "print this and exit"),
         ("version", "print the version and exit"),
     ] {
@@ -386,60 +331,31 @@ pub fn help() -> String {
     text
 }
 
-fn error(
-    place: impl Into<String>,
-    expected: impl Into<String>,
-    got: impl Into<String>,
-) -> OptionError {
-    OptionError {
-        place: place.into(),
-        expected: expected.into(),
-        got: got.into(),
-    }
+fn error(place: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> OptionError {
+    OptionError { place: place.into(), expected: expected.into(), got: got.into() }
 }
 
 /// What lexopt itself found wrong.
 fn unexpected(problem: lexopt::Error) -> OptionError {
     match problem {
-        lexopt::Error::UnexpectedOption(flag) => {
-            error(flag, format!("one of {}", flag_names()), "no such flag")
+        lexopt::Error::UnexpectedOption(flag) => error(flag, format!("one of {}", flag_names()), "no such flag"),
+        lexopt::Error::UnexpectedArgument(argument) => {
+            error("arguments", "flags, as --help shows them", quote(&argument.to_string_lossy()))
         }
-        lexopt::Error::UnexpectedValue { option, value } => {
-            error(option, "no value", quote(&value.to_string_lossy()))
-        }
-        lexopt::Error::UnexpectedArgument(argument) => error(
-            "arguments",
-            "flags, as --help shows them",
-            quote(&argument.to_string_lossy()),
-        ),
-        other => error(
-            "arguments",
-            "flags, as --help shows them",
-            other.to_string(),
-        ),
+        other => error("arguments", "flags, as --help shows them", other.to_string()),
     }
 }
 
 fn flag_names() -> String {
-    let names = OPTIONS
-        .iter()
-        .map(|option| option.name)
-        .chain(["config", "help", "version"]);
-    names
-        .map(|name| format!("--{name}"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let names = OPTIONS.iter().map(|option| option.name).chain(["config", "help", "version"]);
+    names.map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Text as an error shows it: its control characters visible, and no longer than a line.
 fn quote(text: &str) -> String {
     const CHARS_MAX: usize = 80;
     let shown: String = text.chars().take(CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        format!("{shown:?}...")
-    } else {
-        format!("{shown:?}")
-    }
+    if shown.len() < text.len() { format!("{shown:?}...") } else { format!("{shown:?}") }
 }
 
 fn put<T>(slot: &mut T, value: Option<T>) -> Option<()> {
@@ -450,16 +366,12 @@ fn put<T>(slot: &mut T, value: Option<T>) -> Option<()> {
 /// A whole number of plain digits: `FromStr` alone would take a `+` as well.
 fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|number| digits && range.contains(number))
+    text.parse().ok().filter(|number| digits && range.contains(number))
 }
 
 /// A number of bytes: plain digits, or digits and b, kb, mb or gb in any case.
 fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
-    let unit_at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
     let unit_bytes = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -476,4 +388,146 @@ fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
 fn seconds(text: &str) -> Option<Option<Duration>> {
     let seconds = whole(text, 0..=SECONDS_MAX)?;
     Some((seconds > 0).then(|| Duration::from_secs(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let mut config = Config::default();
+        match config.read_text(Path::new("f"), text) {
+            Ok(()) => Ok(Config { places: BTreeMap::new(), ..config }),
+            Err(problem) => Err(problem.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_example_file_is_every_option_at_its_default() {
+        let example = include_str!("../.config.stash.example");
+        assert_eq!(read(example), Ok(Config::default()));
+        for option in OPTIONS {
+            let line = format!("{}={}", option.name, option.default);
+            assert!(example.lines().any(|other| other == line), ".config.stash.example has no line {line:?}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let config = Config::default();
+        assert_eq!((config.host.as_str(), config.port), ("localhost", 19201));
+        assert_eq!((config.max_clients, config.max_value_size), (10_000, 16 << 20));
+        assert_eq!(config.max_memory, MemoryLimit::of_this_machine());
+        assert_eq!(config.eviction, Eviction::S3Fifo);
+        assert_eq!((config.unix_socket, config.cpu), (None, None));
+        assert_eq!((config.default_ttl, config.idle_timeout), (None, None));
+        assert_eq!(config.stall_timeout, Some(Duration::from_secs(60)));
+        assert_eq!(config.log_level, LevelFilter::Info);
+    }
+
+    #[test]
+    fn every_option_can_be_set() {
+        let config = read(
+            "\u{20}host = ::1 \r\nport=0\nunix-socket=/run/a b=c#d\nmax-clients=1\n\
+             max-value-size=1KB\nmax-memory=16Mb\neviction=none\ndefault-ttl=1\nidle-timeout=2\n\
+             stall-timeout=0\ncpu=0\nlog-level=TRACE\n",
+        );
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let expected = Config {
+            host: "::1".into(),
+            port: 0,
+            unix_socket: Some("/run/a b=c#d".into()),
+            max_clients: 1,
+            max_value_size: 1024,
+            max_memory: MemoryLimit::chosen(16 << 20),
+            eviction: Eviction::None,
+            default_ttl: seconds(1),
+            idle_timeout: seconds(2),
+            stall_timeout: None,
+            cpu: Some(0),
+            log_level: LevelFilter::Trace,
+            places: BTreeMap::new(),
+        };
+        assert_eq!(config, Ok(expected));
+    }
+
+    #[test]
+    fn comments_and_blank_lines_are_skipped_and_the_later_line_wins() {
+        let config = read("# port=1\n\n  // port=2\n\t\nport=3\nport=4\n#\n");
+        assert_eq!(config.map(|config| config.port), Ok(4));
+    }
+
+    #[test]
+    fn sizes_have_a_unit_or_are_bytes() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("7", Some(7)),
+            ("7b", Some(7)),
+            ("2kb", Some(2048)),
+            ("3Mb", Some(3 << 20)),
+            ("1GB", Some(1 << 30)),
+            ("007kb", Some(7 << 10)),
+            ("", None),
+            ("kb", None),
+            ("1k", None),
+            ("1 kb", None),
+            ("1tb", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5mb", None),
+            ("1kbb", None),
+            ("18446744073709551616", None),
+            ("17179869184gb", None),
+            ("1\u{e9}", None),
+        ] {
+            assert_eq!(size(text, 0..=usize::MAX), bytes, "{text:?}");
+        }
+        assert_eq!((size("1kb", 0..=1024), size("1025", 0..=1024)), (Some(1024), None));
+    }
+
+    #[test]
+    fn each_bad_value_is_named_with_its_place() {
+        let seconds = "expected seconds from 0 to 315360000";
+        for (line, problem) in [
+            ("host=", r#"expected a name or address of this machine, got """#),
+            ("port=65536", r#"expected a port from 0 to 65535, got "65536""#),
+            ("port=+1", r#"expected a port from 0 to 65535, got "+1""#),
+            ("port=", r#"expected a port from 0 to 65535, got """#),
+            ("max-clients=0", r#"expected a number from 1 to 1000000, got "0""#),
+            ("max-clients=1000001", r#"expected a number from 1 to 1000000, got "1000001""#),
+            ("max-value-size=0", r#"expected a size from 1b to 512mb, got "0""#),
+            ("max-value-size=513mb", r#"expected a size from 1b to 512mb, got "513mb""#),
+            ("max-memory=7mb", r#"expected a size from 8mb up, or auto, got "7mb""#),
+            ("eviction=lru", r#"expected s3-fifo or none, got "lru""#),
+            ("default-ttl=1.5", &format!(r#"{seconds}, got "1.5""#)),
+            ("idle-timeout=1s", &format!(r#"{seconds}, got "1s""#)),
+            ("stall-timeout=315360001", &format!(r#"{seconds}, got "315360001""#)),
+            ("cpu=1024", r#"expected a core from 0 to 1023, or any, got "1024""#),
+            ("log-level=loud", r#"expected off, error, warn, info, debug or trace, got "loud""#),
+        ] {
+            let name = line.split('=').next().unwrap_or_default();
+            assert_eq!(read(&format!("\n{line}")), Err(format!("f:2: {name}: {problem}")));
+        }
+        assert_eq!(read("port 1"), Err(r#"f:1: expected name=value, got "port 1""#.into()));
+        let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+        let expected = format!(r#"f:1: prot: expected one of {}, got "prot""#, names.join(", "));
+        assert_eq!(read("prot=1"), Err(expected));
+    }
+
+    #[test]
+    fn a_value_is_shown_on_one_short_line() {
+        assert_eq!(quote("a\tb\u{1b}"), r#""a\tb\u{1b}""#);
+        assert_eq!(quote(&"x".repeat(81)), format!("{:?}...", "x".repeat(80)));
+    }
+
+    #[test]
+    fn a_late_error_names_the_place_of_the_setting() {
+        let mut config = Config::default();
+        config.read_text(Path::new("f"), "cpu=7\nport=1").expect("good lines");
+        config.set("--port".into(), "port", "2").expect("a good value");
+        let late = |name| config.error(name, "x").to_string();
+        assert_eq!(late("cpu"), "f:1: cpu: expected a core from 0 to 1023, or any, got x");
+        assert_eq!(late("port"), "--port: expected a port from 0 to 65535, got x");
+        assert_eq!(late("host"), "host: expected a name or address of this machine, got x");
+    }
 }

@@ -48,6 +48,7 @@
 //! Threads, locks, TLS, persistence, replication, a cluster of our own, and data types beyond bytes and numbers: the
 //! README says what to use for them.
 
+pub mod admin;
 pub mod batch;
 pub mod chunk;
 pub mod command;
@@ -58,6 +59,7 @@ pub mod limits;
 pub mod logger;
 pub mod memory;
 pub mod output;
+pub mod password;
 pub mod protocol;
 pub mod session;
 pub mod stats;

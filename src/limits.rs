@@ -1,6 +1,8 @@
 //! Every bound in one place, each with its unit and its reason, and the relations between them asserted.
 //! It knows numbers only.
 
+use std::time::Duration;
+
 /// A large value's chunk, in bytes. Sixteen less than 32 KiB, so that with the C library's header it fills
 /// exactly 32 KiB: every chunk then fits the hole that any other chunk left.
 pub const CHUNK_BYTES: usize = 32 * 1024 - 16;
@@ -53,8 +55,11 @@ pub const TURN_WRITE_BYTES: usize = 256 * 1024;
 /// The store's work in one turn, in its own units (an item visited, an entry moved, 64 bytes copied).
 pub const TURN_WORK_UNITS: u64 = 2048;
 
-/// Connections accepted in one turn.
-pub const TURN_ACCEPTS: usize = 16;
+/// Connections accepted in one turn, at some 15 us each.
+pub const TURN_ACCEPTS: usize = 8;
+
+/// Sockets closed in one turn, at up to 60 us each: the kernel may deliver the end to the other side at once.
+pub const TURN_CLOSES: usize = 2;
 
 /// How long accepting pauses when there are no descriptors left, in milliseconds: other processes may use them up, so
 /// that no event of ours tells when there are some again.
@@ -68,16 +73,11 @@ pub const STOP_MILLIS: u64 = 5000;
 pub const BATCH_COMMANDS: usize = 64;
 
 const _: () = {
-    assert!(
-        SMALL_VALUE_BYTES_MAX <= CHUNK_BYTES,
-        "a small value must fit where a rest does"
-    );
-    assert!(
-        READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES,
-        "one read must fit into a turn"
-    );
+    assert!(SMALL_VALUE_BYTES_MAX <= CHUNK_BYTES, "a small value must fit where a rest does");
+    assert!(READ_LARGE_BYTES + CARRY_BYTES_MAX <= TURN_READ_BYTES, "one read must fit into a turn");
     assert!(READ_BYTES <= READ_LARGE_BYTES);
 };
+
 /// The most that `max-clients` may ask for: descriptors, and the event loop's tokens, stay in 32 bits with much to spare.
 pub const CLIENTS_MAX: usize = 1_000_000;
 
@@ -100,13 +100,57 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 /// Connections that the kernel holds ready for us to accept, for each listening socket.
 pub const LISTEN_BACKLOG: i32 = 1024;
 
+/// How long a TCP connection is silent before the kernel asks whether the client is still there.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How often to look for a port that is free on all addresses, when the system picks it on the first alone.
+pub const FREE_PORT_ATTEMPTS: usize = 32;
+
+/// The longest line of the log, in bytes: a longer one would not surely fit a pipe that has room (`PIPE_BUF` on Linux).
+pub const LOG_LINE_BYTES_MAX: usize = 4096;
+
 /// What the buffers of all connections may take together, in bytes, and their share of max-memory: the smaller counts.
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 /// One part in this many of max-memory is for buffers.
 pub const BUFFER_SHARE: usize = 8;
 
+/// One part in this many of max-memory is the most that one value may take: a value that fills the cache evicts all
+/// else, and while it is overwritten there are two of it.
+pub const VALUE_SHARE: usize = 8;
+
 /// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
 pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;
+// The store.
+
+/// A segment of the store's log, in bytes. Sixteen less than 64 KiB, so that with the C library's header it fills
+/// exactly 64 KiB; small enough that a 16 MB cache has two hundred of them.
+pub const SEGMENT_BYTES: usize = 64 * 1024 - 16;
+
+/// The least memory a store works with, in bytes: a dozen segments.
+pub const STORE_BYTES_MIN: usize = 1024 * 1024;
+
+/// The most memory a store can address, in bytes: its handles have 37 bits and count two bytes each.
+pub const STORE_BYTES_MAX: usize = 1 << 38;
+
+/// Memory per shard of the index, in bytes: with the smallest items a shard's table then has some 10,000 entries,
+/// and rebuilding it takes well under 100 us.
+pub const BYTES_PER_SHARD: usize = 128 * 1024;
+
+/// Fewest shards: even a tiny store must not grow its index in one step.
+pub const SHARDS_MIN: usize = 16;
+
+/// Most shards: their array alone is 4 MiB then.
+pub const SHARDS_MAX: usize = 65_536;
+
+/// Work units (about 100 ns each) that one command may spend on making room.
+pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64;
+
+/// Pause between two sweeps for expired items, in milliseconds. A sweep must end within 60 s of an item's expiry
+/// together with the pause before it.
+pub const SWEEP_PAUSE_MILLIS: u64 = 10_000;
+
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key's length in 16 bits");
+const _: () = assert!(SEGMENT_BYTES <= 65_536, "an offset in a segment has 15 bits and counts two bytes");
 
 // ---- The Redis protocol ----
 
@@ -121,3 +165,25 @@ pub const STRANGER_ARGUMENTS_MAX: usize = 10;
 
 /// The longest argument before the client has said the password, in bytes.
 pub const STRANGER_BYTES_MAX: usize = 16 * 1024;
+
+/// The most that APPEND may add to a value that is there, in bytes: these are moved in one step.
+pub const APPEND_BYTES_MAX: usize = 512 * 1024;
+
+/// What MULTI may queue, in bytes, large values apart.
+pub const QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// How many commands of a queue EXEC runs before others have their turn. A transaction up to this long is run in
+/// one go; a longer one is a pipeline that its client's library wrapped into MULTI, and nobody may wait for all of it.
+pub const EXEC_COMMANDS: usize = 1024;
+
+/// The output at which EXEC lets others have their turn, in bytes.
+pub const EXEC_OUTPUT_BYTES: usize = 1 << 20;
+
+/// The longest name that a client may give itself or its library, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// The longest pattern for SCAN, in bytes: matching takes as long as pattern and key multiplied.
+pub const SCAN_PATTERN_BYTES_MAX: usize = 256;
+
+/// The work after which one SCAN ends early, in the store's units.
+pub const SCAN_WORK_UNITS: u64 = 1024;

@@ -12,9 +12,9 @@ use gostash::config::{self, Config, Invocation, OptionError};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::Listeners;
 use gostash::execute::Executor;
-use gostash::limits::DESCRIPTORS_RESERVED;
-use gostash::logger;
+use gostash::limits::{DESCRIPTORS_RESERVED, VALUE_SHARE};
 use gostash::store::{Settings, Store};
+use gostash::{logger, memory};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What was asked for makes no sense.
@@ -39,7 +39,6 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     logger::start(config.log_level);
     fit_descriptors(&mut config);
     pin(&config)?;
-    log::info!("max-memory is {}", config.max_memory);
     let listeners = Listeners::bind(&config)?;
     let addresses = listeners.addresses();
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
@@ -51,14 +50,19 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
 
 /// An empty store, and what acts upon it.
 fn executor(config: &Config) -> Executor {
+    let max_memory = config.max_memory.bytes;
+    // What the process takes before it has stored anything comes off what the store may take.
+    let base_bytes = memory::resident_bytes().unwrap_or(0);
+    let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
+    log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory);
     let chunks = ChunkMeter::new();
     let store = Store::new(Settings {
-        memory_bytes: config.max_memory.bytes,
+        memory_bytes: max_memory.saturating_sub(base_bytes),
         eviction: config.eviction,
         default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
         chunks: chunks.clone(),
     });
-    Executor::new(store, config.max_value_size, chunks)
+    Executor::new(store, value_bytes_max, chunks)
 }
 
 /// Raises the soft limit on descriptors to fit `max-clients`, or lowers `max-clients` to what was granted.
@@ -68,10 +72,7 @@ fn fit_descriptors(config: &mut Config) {
     if current.is_none_or(|current| current >= needed) {
         return;
     }
-    let raised = Rlimit {
-        current: Some(maximum.unwrap_or(needed).min(needed)),
-        maximum,
-    };
+    let raised = Rlimit { current: Some(maximum.unwrap_or(needed).min(needed)), maximum };
     // The system may still say no, for reasons of its own: what counts is the limit then in force.
     let _ = setrlimit(Resource::Nofile, raised);
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(needed);
@@ -79,9 +80,7 @@ fn fit_descriptors(config: &mut Config) {
         // Of a very low limit, half is left for clients.
         let clients = granted - (granted / 2).min(DESCRIPTORS_RESERVED as u64);
         let wanted = std::mem::replace(&mut config.max_clients, clients as usize);
-        log::warn!(
-            "max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}"
-        );
+        log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
     }
 }
 
@@ -95,14 +94,8 @@ fn pin(config: &Config) -> Result<(), OptionError> {
     sched_setaffinity(None, &set).map_err(|_| {
         let usable = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
         let usable = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu));
-        let usable = usable
-            .map(|cpu| cpu.to_string())
-            .collect::<Vec<_>>()
-            .join(", ");
-        config.error(
-            "cpu",
-            format!("{cpu}, but this process may use only {usable}"),
-        )
+        let usable = usable.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(", ");
+        config.error("cpu", format!("{cpu}, but this process may use only {usable}"))
     })
 }
 
@@ -118,9 +111,7 @@ fn pin(config: &Config) -> Result<(), OptionError> {
 /// Prints on standard output, at once. That nobody reads it, or that it is closed, is no error.
 fn print(text: &str) {
     let mut stdout = io::stdout();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// Says on one line of standard error what is wrong, whatever characters are in it.

@@ -37,45 +37,28 @@ enum Reason {
 impl MemoryLimit {
     /// A limit that was asked for.
     pub fn chosen(bytes: usize) -> Self {
-        MemoryLimit {
-            bytes,
-            reason: Reason::Chosen,
-        }
+        MemoryLimit { bytes, reason: Reason::Chosen }
     }
 
     /// The default here: three quarters of the tightest control-group limit where there is one, else a quarter
     /// of the machine's memory and at most 1 GiB. What cannot be read counts as absent.
     pub fn of_this_machine() -> Self {
         let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-        let files = limit_files(
-            &read("/proc/self/cgroup".as_ref()),
-            &read("/proc/self/mountinfo".as_ref()),
-        );
-        let limits = files
-            .into_iter()
-            .filter_map(|file| Some((whole(&read(&file))?, file)));
-        MemoryLimit::default_for(
-            limits,
-            kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal"),
-        )
+        let files = limit_files(&read("/proc/self/cgroup".as_ref()), &read("/proc/self/mountinfo".as_ref()));
+        let limits = files.into_iter().filter_map(|file| Some((whole(&read(&file))?, file)));
+        MemoryLimit::default_for(limits, kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal"))
     }
 
     /// The default for the control groups' limits, each with its file, and the machine's memory, in bytes.
     fn default_for(limits: impl Iterator<Item = (usize, PathBuf)>, machine: Option<usize>) -> Self {
         // A group without a limit says so with a number beyond any machine's memory (version 1).
-        let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 2));
+        let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 4));
         let (bytes, reason) = match (real.min(), machine) {
             (Some((bytes, file)), _) => (bytes / 4 * 3, Reason::ControlGroup(bytes, file)),
-            (None, Some(bytes)) => (
-                (bytes / 4).min(MACHINE_SHARE_BYTES_MAX),
-                Reason::Machine(bytes),
-            ),
+            (None, Some(bytes)) => ((bytes / 4).min(MACHINE_SHARE_BYTES_MAX), Reason::Machine(bytes)),
             (None, None) => (UNKNOWN_MACHINE_BYTES, Reason::Unknown),
         };
-        MemoryLimit {
-            bytes: bytes.max(MEMORY_BYTES_MIN),
-            reason,
-        }
+        MemoryLimit { bytes: bytes.max(MEMORY_BYTES_MIN), reason }
     }
 }
 
@@ -85,19 +68,10 @@ impl fmt::Display for MemoryLimit {
         match &self.reason {
             Reason::Chosen => Ok(()),
             Reason::ControlGroup(bytes, file) => {
-                write!(
-                    f,
-                    " (three quarters of the {} that {} allows)",
-                    Megabytes(*bytes),
-                    file.display()
-                )
+                write!(f, " (three quarters of the {} that {} allows)", Megabytes(*bytes), file.display())
             }
             Reason::Machine(bytes) => {
-                write!(
-                    f,
-                    " (a quarter of the machine's {}, at most 1024 mb)",
-                    Megabytes(*bytes)
-                )
+                write!(f, " (a quarter of the machine's {}, at most 1024 mb)", Megabytes(*bytes))
             }
             Reason::Unknown => write!(f, " (the machine does not tell how much it has)"),
         }
@@ -115,11 +89,7 @@ struct Megabytes(usize);
 impl fmt::Display for Megabytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, tenths) = (self.0 >> 20, ((self.0 & 0xF_FFFF) * 10) >> 20);
-        if tenths == 0 {
-            write!(f, "{whole} mb")
-        } else {
-            write!(f, "{whole}.{tenths} mb")
-        }
+        if tenths == 0 { write!(f, "{whole} mb") } else { write!(f, "{whole}.{tenths} mb") }
     }
 }
 
@@ -129,35 +99,22 @@ fn limit_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(group)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(_), Some(controllers), Some(group)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
         let (names, mount): (&[&str], _) = match controllers {
-            "" => (
-                &["memory.max", "memory.high"],
-                mount_of(mounts, "cgroup2", None),
-            ),
-            _ if controllers.split(',').any(|name| name == "memory") => (
-                &["memory.limit_in_bytes"],
-                mount_of(mounts, "cgroup", Some("memory")),
-            ),
+            "" => (&["memory.max", "memory.high"], mount_of(mounts, "cgroup2", None)),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (&["memory.limit_in_bytes"], mount_of(mounts, "cgroup", Some("memory")))
+            }
             _ => continue,
         };
         let Some((root, mount)) = mount else { continue };
         // Inside a container the mount may show only the container's own part, or the path may lead out of it.
         let below = Path::new(group).strip_prefix(root).unwrap_or(Path::new(""));
-        let below = if group.split('/').any(|part| part == "..") {
-            Path::new("")
-        } else {
-            below
-        };
+        let below = if group.split('/').any(|part| part == "..") { Path::new("") } else { below };
         let own = Path::new(mount).join(below);
-        for directory in own
-            .ancestors()
-            .take_while(|directory| directory.starts_with(mount))
-        {
+        for directory in own.ancestors().take_while(|directory| directory.starts_with(mount)) {
             files.extend(names.iter().map(|name| directory.join(name)));
         }
     }
@@ -170,9 +127,7 @@ fn mount_of<'a>(mounts: &'a str, kind: &str, option: Option<&str>) -> Option<(&'
         let (place, what) = line.split_once(" - ")?;
         let mut what = what.split(' ');
         let options = (what.next()? == kind).then(|| what.nth(1)).flatten()?;
-        option
-            .is_none_or(|option| options.split(',').any(|name| name == option))
-            .then_some(())?;
+        option.is_none_or(|option| options.split(',').any(|name| name == option)).then_some(())?;
         let mut place = place.split(' ').skip(3);
         Some((place.next()?, place.next()?))
     })
@@ -185,14 +140,8 @@ fn whole(text: &str) -> Option<usize> {
 
 /// A line such as `VmRSS:   1234 kB` of a status file, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<usize> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim()
-        .strip_suffix(" kB")?
-        .parse::<usize>()
-        .ok()?
-        .checked_mul(1024)
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -207,8 +156,7 @@ mod tests {
 
     #[test]
     fn version_2_is_read_from_the_own_group_up() {
-        let mounts =
-            "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
+        let mounts = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
         let files = limit_files("0::/system.slice/gostash.service\n", mounts);
         let service = "/sys/fs/cgroup/system.slice/gostash.service";
         assert_eq!(
@@ -231,15 +179,9 @@ mod tests {
         let groups = "4:memory:/box\n3:cpuset:/\n";
         assert_eq!(
             names(&limit_files(groups, mounts)),
-            [
-                "/sys/fs/cgroup/memory/box/memory.limit_in_bytes",
-                "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-            ]
+            ["/sys/fs/cgroup/memory/box/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
         );
-        assert_eq!(
-            names(&limit_files("3:cpuset:/\n1:name=systemd:/\n", mounts)),
-            [""; 0]
-        );
+        assert_eq!(names(&limit_files("3:cpuset:/\n1:name=systemd:/\n", mounts)), [""; 0]);
     }
 
     #[test]
@@ -259,44 +201,25 @@ mod tests {
     #[test]
     fn no_groups_and_nonsense_name_no_file() {
         assert_eq!(names(&limit_files("", "")), [""; 0]);
-        assert_eq!(
-            names(&limit_files("0::/\nx\n::\n", "x - y\n - cgroup2\n")),
-            [""; 0]
-        );
+        assert_eq!(names(&limit_files("0::/\nx\n::\n", "x - y\n - cgroup2\n")), [""; 0]);
     }
 
     #[test]
     fn the_tightest_real_limit_wins_over_the_machine() {
-        let limits = [
-            (900 * MB, "wide".into()),
-            (200 * MB, "tight".into()),
-            (0x7FFF_FFFF_FFFF_F000, "none".into()),
-        ];
+        let limits = [(900 * MB, "wide".into()), (200 * MB, "tight".into()), (0x7FFF_FFFF_FFFF_F000, "none".into())];
         let limit = MemoryLimit::default_for(limits.into_iter(), Some(8192 * MB));
         assert_eq!(limit.bytes, 150 * MB);
-        assert_eq!(
-            limit.to_string(),
-            "150 mb (three quarters of the 200 mb that tight allows)"
-        );
+        assert_eq!(limit.to_string(), "150 mb (three quarters of the 200 mb that tight allows)");
     }
 
     #[test]
     fn without_a_limit_it_is_a_quarter_of_the_machine_up_to_a_gigabyte() {
         let none = || [(0x7FFF_FFFF_FFFF_F000, PathBuf::new())].into_iter();
-        assert_eq!(
-            MemoryLimit::default_for(none(), Some(1001 * MB)).bytes,
-            1001 * MB / 4
-        );
-        assert_eq!(
-            MemoryLimit::default_for(none(), Some(64 << 30)).bytes,
-            1 << 30
-        );
+        assert_eq!(MemoryLimit::default_for(none(), Some(1001 * MB)).bytes, 1001 * MB / 4);
+        assert_eq!(MemoryLimit::default_for(none(), Some(64 << 30)).bytes, 1 << 30);
         let unknown = MemoryLimit::default_for(none(), None);
         assert_eq!(unknown.bytes, 256 * MB);
-        assert_eq!(
-            MemoryLimit::default_for([(4 * MB, PathBuf::new())].into_iter(), None).bytes,
-            MEMORY_BYTES_MIN
-        );
+        assert_eq!(MemoryLimit::default_for([(4 * MB, PathBuf::new())].into_iter(), None).bytes, MEMORY_BYTES_MIN);
     }
 
     #[test]
@@ -307,10 +230,7 @@ mod tests {
         let status = "VmHWM:\t    1780 kB\nVmRSS:\t    1664 kB\n";
         assert_eq!(kilobytes(status, "VmRSS"), Some(1664 * 1024));
         assert_eq!(kilobytes(status, "VmSwap"), None);
-        assert_eq!(
-            kilobytes("MemTotal:        8388608 kB\n", "MemTotal"),
-            Some(8 << 30)
-        );
+        assert_eq!(kilobytes("MemTotal:        8388608 kB\n", "MemTotal"), Some(8 << 30));
         assert_eq!(kilobytes("MemTotal: 12 pages\n", "MemTotal"), None);
     }
 

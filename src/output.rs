@@ -42,6 +42,11 @@ impl Output {
         self.bytes.capacity() + self.chunks.capacity() * size_of::<(usize, Bytes)>()
     }
 
+    /// How many bytes wait in chunks.
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
     /// Appends bytes.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
@@ -85,12 +90,7 @@ impl Output {
         let mut filled = 0;
         let mut total = 0;
         let last = (self.bytes.len(), [].as_slice());
-        for (until, chunk) in self
-            .chunks
-            .iter()
-            .map(|(until, chunk)| (*until, &chunk[..]))
-            .chain([last])
-        {
+        for (until, chunk) in self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([last]) {
             for piece in [&self.bytes[from..until], chunk] {
                 if filled == slices.len() || total >= bytes_max {
                     return filled;
@@ -185,10 +185,7 @@ mod tests {
     fn gather(output: &Output) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 64];
         let filled = output.slices(&mut slices, usize::MAX);
-        slices[..filled]
-            .iter()
-            .flat_map(|slice| slice.to_vec())
-            .collect()
+        slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
     }
 
     #[test]
@@ -202,29 +199,19 @@ mod tests {
 
     #[test]
     fn pieces_stay_in_order_whatever_is_consumed() {
-        let chunks = [
-            Bytes::from(vec![b'x'; CHUNK_BYTES]),
-            Bytes::from(vec![b'y'; CHUNK_BYTES]),
-        ];
+        let chunks = [Bytes::from(vec![b'x'; CHUNK_BYTES]), Bytes::from(vec![b'y'; CHUNK_BYTES])];
         let mut expected = vec![b'a'; 5000];
         for step in [1000, 4999, 5000, 5001, CHUNK_BYTES, 40_000, 70_000] {
             let mut output = Output::default();
             output.push(&[b'a'; 5000]);
-            output.push_value(Value {
-                chunks: &chunks,
-                rest: b"rest",
-            });
+            output.push_value(Value { chunks: &chunks, rest: b"rest" });
             output.push(b"end");
             expected.truncate(5000);
             expected.extend(chunks.concat());
             expected.extend(b"restend");
             let mut at = 0;
             while !output.is_empty() {
-                assert_eq!(
-                    gather(&output),
-                    &expected[at..],
-                    "after {at} in steps of {step}"
-                );
+                assert_eq!(gather(&output), &expected[at..], "after {at} in steps of {step}");
                 let count = step.min(output.len());
                 output.consume(count);
                 at += count;
@@ -241,11 +228,7 @@ mod tests {
             output.push(&[0; 1000]);
             output.consume(1000);
         }
-        assert!(
-            output.held_bytes() < 100_000,
-            "{} bytes held",
-            output.held_bytes()
-        );
+        assert!(output.held_bytes() < 100_000, "{} bytes held", output.held_bytes());
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Stats {
     pub adds: u64,
     /// DEL commands.
     pub deletes: u64,
+    /// Commands of any other kind.
+    pub others: u64,
     /// Well-formed commands that were answered with an error, a missing key aside.
     pub errors: u64,
     /// Broken frames.
@@ -34,31 +36,15 @@ pub struct Stats {
 impl Stats {
     /// Commands of all kinds.
     pub fn commands(&self) -> u64 {
-        self.gets + self.sets + self.adds + self.deletes
+        self.gets + self.sets + self.adds + self.deletes + self.others
     }
 }
 
 impl fmt::Display for Stats {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let misses = self.gets - self.hits;
-        let Stats {
-            connections,
-            refused,
-            closed,
-            gets,
-            hits,
-            sets,
-            adds,
-            deletes,
-            ..
-        } = self;
-        let Stats {
-            errors,
-            broken,
-            bytes_in,
-            bytes_out,
-            ..
-        } = self;
+        let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, .. } = self;
+        let Stats { errors, broken, bytes_in, bytes_out, .. } = self;
         write!(
             formatter,
             "connections={connections} refused={refused} closed={closed} gets={gets} hits={hits} misses={misses} \

@@ -78,9 +78,7 @@ impl Connection {
 
     /// Whether there is anything to do for it before its next event.
     pub(super) fn wants_turn(&self) -> bool {
-        self.wants_read()
-            || self.session.can_run()
-            || self.writable && self.session.output_bytes() > 0
+        self.wants_read() || self.session.can_run() || self.writable && self.session.output_bytes() > 0
     }
 
     /// Whether its client keeps it waiting, so that its time may run out.
@@ -109,12 +107,7 @@ impl Connection {
     }
 
     /// Notes how a write of `asked` bytes went, and whether to go on with the connection.
-    pub(super) fn after_write(
-        &mut self,
-        asked: usize,
-        result: &io::Result<usize>,
-        now_millis: u64,
-    ) -> bool {
+    pub(super) fn after_write(&mut self, asked: usize, result: &io::Result<usize>, now_millis: u64) -> bool {
         match result {
             Ok(count) => {
                 self.session.output().consume(*count);

@@ -70,6 +70,8 @@ pub struct EventLoop {
     next_serial: u32,
     /// Connections that have something to do without another event, each once.
     ready: VecDeque<Token>,
+    /// Connections that are over, whose sockets are still to be closed.
+    closing: VecDeque<Connection>,
     /// Connections that are not read from because buffers are over their bound.
     paused: Vec<Token>,
     executor: Executor,
@@ -179,6 +181,7 @@ impl EventLoop {
             clients: 0,
             next_serial: 0,
             ready: VecDeque::new(),
+            closing: VecDeque::new(),
             paused: Vec::new(),
             executor,
             input: vec![0; TURN_READ_BYTES],
@@ -231,15 +234,11 @@ impl EventLoop {
         }
         self.accept();
         self.fill();
-        batch::process(
-            &mut self.visits,
-            &self.input,
-            &mut self.connections,
-            &mut self.executor,
-        );
+        batch::process(&mut self.visits, &self.input, &mut self.connections, &mut self.executor);
         self.flush();
         self.sweep();
         self.relieve();
+        self.bury();
         self.executor.housekeep();
         let stats = &self.executor.stats;
         self.clock.end(Turn {
@@ -253,7 +252,7 @@ impl EventLoop {
 
     /// How long the poll may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || self.accepting == Accepting::Ready {
+        if !self.ready.is_empty() || !self.closing.is_empty() || self.accepting == Accepting::Ready {
             return Some(Duration::ZERO);
         }
         let accept = match self.accepting {
@@ -263,18 +262,12 @@ impl EventLoop {
         let times = [
             accept,
             self.stop_by,
-            self.needs_sweep()
-                .then_some(self.swept_millis + SWEEP_MILLIS),
-            self.executor
-                .store
-                .wants_housekeeping()
-                .map(|wait| self.now_millis + wait),
+            self.needs_sweep().then_some(self.swept_millis + SWEEP_MILLIS),
+            self.executor.store.wants_housekeeping().map(|wait| self.now_millis + wait),
         ];
         let next = times.into_iter().flatten().min()?;
         // One more, since the poll may wake up to a millisecond early, only to find that nothing is due.
-        Some(Duration::from_millis(
-            (next + 1).saturating_sub(self.now_millis),
-        ))
+        Some(Duration::from_millis((next + 1).saturating_sub(self.now_millis)))
     }
 
     // ---- Events ----
@@ -371,9 +364,7 @@ impl EventLoop {
         debug!("connection {serial} accepted");
         if refused {
             let max_clients = self.settings.max_clients;
-            self.complain(Kind::Refused, || {
-                format!("a client was refused: there are max-clients, {max_clients}")
-            });
+            self.complain(Kind::Refused, || format!("a client was refused: there are max-clients, {max_clients}"));
         }
         self.enqueue(key);
     }
@@ -406,7 +397,7 @@ impl EventLoop {
 
     /// Reads once from a connection to `at` in the input, behind what it carries over. Nothing if that closed it.
     fn read(&mut self, key: usize, at: usize) -> Option<Range<usize>> {
-        let over_bound = self.held_bytes > self.settings.buffer_bytes_max;
+        let over_bound = self.buffer_bytes() > self.settings.buffer_bytes_max;
         let fair_share = self.settings.buffer_bytes_max / self.connections.0.len();
         let connection = &mut self.connections.0[key];
         connection.session.output().lend(&mut self.spare);
@@ -415,12 +406,20 @@ impl EventLoop {
         if !wants_read {
             return Some(at..end);
         }
-        if over_bound && connection.held_bytes > fair_share {
+        if over_bound && connection.session.burden_bytes() > fair_share {
             connection.readable = false;
             self.paused.push(token(key, connection.serial));
             return Some(at..end);
         }
-        let asked = connection.session.read_bytes().min(self.input.len() - end);
+        let mut asked = connection.session.read_bytes().min(self.input.len() - end);
+        if connection.session.is_receiving() {
+            // Room for a large value is made as its bytes come: when there is none left, the next turn tries again,
+            // since the store makes more in between.
+            asked = asked.min(self.executor.room_bytes());
+            if asked == 0 {
+                return Some(at..end);
+            }
+        }
         let result = connection.stream.read(&mut self.input[end..end + asked]);
         let goes_on = connection.after_read(asked, &result);
         let count = result.unwrap_or(0);
@@ -505,15 +504,23 @@ impl EventLoop {
         self.enqueue(key);
     }
 
+    /// Ends a connection. Its socket is closed in this turn or one soon after.
     fn close(&mut self, key: usize) {
         let connection = self.connections.0.remove(key);
         debug!("connection {} closed", connection.serial);
-        self.turn.closed += 1;
         self.clients -= usize::from(!connection.refused);
         self.timed -= usize::from(connection.timed);
         self.draining -= usize::from(connection.draining.is_some());
         self.held_bytes -= connection.held_bytes;
-        if let Accepting::Until(_) = self.accepting {
+        self.closing.push_back(connection);
+    }
+
+    /// Closes sockets whose connections are over.
+    fn bury(&mut self) {
+        let count = self.closing.len().min(TURN_CLOSES);
+        self.turn.closed = count as u64;
+        self.closing.drain(..count);
+        if count > 0 && matches!(self.accepting, Accepting::Until(_)) {
             self.accepting = Accepting::Ready;
         }
     }
@@ -548,9 +555,8 @@ impl EventLoop {
 
     /// Why time has run out for a connection, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
-        let passed = |since: u64, limit: Option<u64>| {
-            limit.is_some_and(|limit| self.now_millis.saturating_sub(since) >= limit)
-        };
+        let passed =
+            |since: u64, limit: Option<u64>| limit.is_some_and(|limit| self.now_millis.saturating_sub(since) >= limit);
         if let Some(drain) = connection.draining {
             return (self.now_millis >= drain.until_millis).then_some("it went on after an ERR");
         }
@@ -558,17 +564,19 @@ impl EventLoop {
             return passed(connection.output_moved_millis, self.settings.stall_millis)
                 .then_some("it did not read its replies for stall-timeout");
         }
-        passed(
-            connection.session.last_command_millis(),
-            self.settings.idle_millis,
-        )
-        .then_some("it sent no command for idle-timeout")
+        passed(connection.session.last_command_millis(), self.settings.idle_millis)
+            .then_some("it sent no command for idle-timeout")
+    }
+
+    /// What all connections hold now, in bytes.
+    fn buffer_bytes(&self) -> usize {
+        self.held_bytes + self.executor.store.stray_chunk_bytes()
     }
 
     /// Closes the largest holder when buffers have been over their bound for too long, and lets paused connections go
     /// on when they no longer are.
     fn relieve(&mut self) {
-        if self.held_bytes <= self.settings.buffer_bytes_max {
+        if self.buffer_bytes() <= self.settings.buffer_bytes_max {
             self.pressure_since = None;
             for _ in 0..self.paused.len().min(TURN_CONNECTIONS) {
                 if let Some(next) = self.paused.pop()
@@ -584,17 +592,13 @@ impl EventLoop {
         if self.now_millis < since + PRESSURE_MILLIS {
             return;
         }
-        let largest = self
-            .connections
-            .0
-            .iter()
-            .max_by_key(|(_, connection)| connection.held_bytes);
+        let largest = self.connections.0.iter().max_by_key(|(_, connection)| connection.session.burden_bytes());
         if let Some((key, connection)) = largest {
-            let held_bytes = connection.held_bytes;
+            let burden_bytes = connection.session.burden_bytes();
             self.pressure_since = Some(since + PRESSURE_AGAIN_MILLIS);
             self.executor.stats.closed += 1;
             self.complain(Kind::Closed, || {
-                format!("a client was closed: buffers were over their bound, {held_bytes} bytes for it alone")
+                format!("a client was closed: buffers were over their bound, {burden_bytes} bytes for it alone")
             });
             self.close(key);
         }
@@ -615,8 +619,7 @@ impl EventLoop {
     }
 
     fn has_stopped(&self) -> bool {
-        self.stop_by
-            .is_some_and(|by| self.connections.0.is_empty() || self.now_millis >= by)
+        self.stop_by.is_some_and(|by| self.connections.0.is_empty() && self.closing.is_empty() || self.now_millis >= by)
     }
 
     fn report(&self) -> String {
@@ -657,28 +660,18 @@ fn accept_one(listeners: &Listeners) -> io::Result<Stream> {
         match listener.accept() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
-            Ok((stream, _)) => {
-                // A reply must not wait for the acknowledgement of the one before it. That it cannot be set means
-                // that the client is gone already, which reading will tell.
-                let _ = stream.set_nodelay(true);
-                return Ok(Stream::Tcp(stream));
-            }
+            Ok((stream, _)) => return Ok(Stream::Tcp(stream)),
         }
     }
     match &listeners.unix {
-        Some(unix) => unix
-            .listener
-            .accept()
-            .map(|(stream, _)| Stream::Unix(stream)),
+        Some(unix) => unix.listener.accept().map(|(stream, _)| Stream::Unix(stream)),
         None => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
 /// Writes what comes first in a connection's output. Returns how much was tried as well.
 fn write_once(connection: &mut Connection, bytes_max: usize) -> (usize, io::Result<usize>) {
-    let Connection {
-        stream, session, ..
-    } = connection;
+    let Connection { stream, session, .. } = connection;
     let output = session.output();
     if let Some(bytes) = output.contiguous() {
         return (bytes.len(), stream.write(bytes));
@@ -690,8 +683,5 @@ fn write_once(connection: &mut Connection, bytes_max: usize) -> (usize, io::Resu
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-    )
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }

@@ -35,20 +35,8 @@ pub(super) struct Turn {
 
 impl fmt::Display for Turn {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Turn {
-            nanos,
-            accepted,
-            closed,
-            visited,
-            ..
-        } = self;
-        let Turn {
-            commands,
-            bytes_in,
-            bytes_out,
-            work,
-            ..
-        } = self;
+        let Turn { nanos, accepted, closed, visited, .. } = self;
+        let Turn { commands, bytes_in, bytes_out, work, .. } = self;
         let micros = nanos / 1000;
         write!(
             formatter,

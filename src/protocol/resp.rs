@@ -116,10 +116,31 @@ impl fmt::Display for ParseError {
     }
 }
 
+impl Parsed {
+    /// How many bytes of the input it took; none if it is incomplete.
+    #[inline]
+    pub fn consumed(&self) -> usize {
+        match *self {
+            Parsed::Frame(_, consumed)
+            | Parsed::Head(.., consumed)
+            | Parsed::Part(.., consumed)
+            | Parsed::Excess(.., consumed)
+            | Parsed::Nothing(consumed)
+            | Parsed::Long(_, consumed) => consumed,
+            Parsed::Incomplete(_) => 0,
+        }
+    }
+}
+
 impl<'a> Arguments<'a> {
     /// Those that are not long; a long one is an empty slice here.
     pub fn all(&self) -> &[&'a [u8]] {
         &self.slots[..self.count]
+    }
+
+    /// Whether one of them is long.
+    pub fn has_long(&self) -> bool {
+        self.long.is_some()
     }
 
     /// One of them as a value.
@@ -141,10 +162,7 @@ pub fn is_first_byte(byte: u8) -> bool {
 ///
 /// These two are nearly all that a cache is asked.
 #[inline]
-pub fn parse_plain(
-    input: &[u8],
-    value_bytes_max: usize,
-) -> Option<(Command<'_>, &'static Verb, usize)> {
+pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, &'static Verb, usize)> {
     let value_bytes_max = value_bytes_max.min(SMALL_VALUE_BYTES_MAX);
     let head = input.first_chunk::<14>()?;
     let lower = |at: usize| head[at] | 0x20;
@@ -208,14 +226,10 @@ pub fn parse<'a>(
     aside: Option<Value<'a>>,
     arguments: &mut Arguments<'a>,
 ) -> Result<Parsed, ParseError> {
-    let stop = match *cursor {
+    let parsed = match *cursor {
         Cursor::Between => frame(input, cursor, limits, aside, arguments),
         Cursor::Skipping { left, bytes } => skip(input, cursor, limits, left, bytes),
-        Cursor::Parts {
-            verb,
-            left,
-            bytes_left,
-        } => {
+        Cursor::Parts { verb, left, bytes_left } => {
             arguments.name = &[];
             let step = verb.part();
             take(input, 0, step, verb.value_at(), limits, aside, arguments).and_then(|end| {
@@ -225,17 +239,13 @@ pub fn parse<'a>(
                 let left = left - step;
                 *cursor = match left {
                     0 => Cursor::Between,
-                    _ => Cursor::Parts {
-                        verb,
-                        left,
-                        bytes_left,
-                    },
+                    _ => Cursor::Parts { verb, left, bytes_left },
                 };
                 Ok(Parsed::Part(verb, left == 0, end))
             })
         }
     };
-    match stop {
+    match parsed {
         Ok(parsed) => Ok(parsed),
         Err(Stop::Incomplete(needed)) => Ok(Parsed::Incomplete(needed)),
         Err(Stop::Long(bytes, consumed)) => Ok(Parsed::Long(bytes, consumed)),
@@ -274,11 +284,7 @@ fn frame<'a>(
     let mut left = count - 1;
     match verb {
         Some(verb) if verb.comes_in_parts() && verb.takes(count) => {
-            *cursor = Cursor::Parts {
-                verb,
-                left,
-                bytes_left: limits.value_bytes_max + FRAME_EXTRA_BYTES,
-            };
+            *cursor = Cursor::Parts { verb, left, bytes_left: limits.value_bytes_max + FRAME_EXTRA_BYTES };
             return Ok(Parsed::Head(verb, left / verb.part(), at));
         }
         _ if left > ARGUMENTS_MAX => {}
@@ -291,7 +297,7 @@ fn frame<'a>(
             }
         }
     }
-    arguments.count = 0;
+    (arguments.count, arguments.long) = (0, None);
     if left > 0 {
         *cursor = Cursor::Skipping { left, bytes: 0 };
     }
@@ -299,11 +305,7 @@ fn frame<'a>(
 }
 
 /// Redis's inline form is only spoken as far as load tools and health checks go: one word, PING.
-fn inline_ping<'a>(
-    input: &'a [u8],
-    first: u8,
-    arguments: &mut Arguments<'a>,
-) -> Result<Parsed, Stop> {
+fn inline_ping<'a>(input: &'a [u8], first: u8, arguments: &mut Arguments<'a>) -> Result<Parsed, Stop> {
     const PING: &[u8] = b"PING\r\n";
     let seen = &input[..input.len().min(PING.len())];
     if !PING[..seen.len()].eq_ignore_ascii_case(seen) {
@@ -317,13 +319,7 @@ fn inline_ping<'a>(
     Ok(Parsed::Frame(verbs::find(b"ping"), PING.len()))
 }
 
-fn skip(
-    input: &[u8],
-    cursor: &mut Cursor,
-    limits: &Limits,
-    left: usize,
-    bytes: usize,
-) -> Result<Parsed, Stop> {
+fn skip(input: &[u8], cursor: &mut Cursor, limits: &Limits, left: usize, bytes: usize) -> Result<Parsed, Stop> {
     let (left, bytes, consumed) = if bytes == 0 {
         let (length, at) = length(input, 0, limits)?;
         (left - 1, length + 2, at)
@@ -446,10 +442,7 @@ impl Output {
 
     /// An error; what could break the line is replaced.
     pub(crate) fn push_error(&mut self, error: &str) {
-        let clean: String = error
-            .chars()
-            .map(|c| if c == '\r' || c == '\n' { ' ' } else { c })
-            .collect();
+        let clean: String = error.chars().map(|c| if c == '\r' || c == '\n' { ' ' } else { c }).collect();
         self.push_line(b'-', &clean);
     }
 
@@ -495,7 +488,15 @@ impl Output {
     /// Nothing, where there could be a value.
     pub(crate) fn push_null(&mut self, version: Version) {
         self.push(match version {
-            Version::Two => b"$-1\r\n",
+            Version::Two => b"$-1\r\n".as_slice(),
+            Version::Three => b"_\r\n",
+        });
+    }
+
+    /// Nothing, where there could be an array.
+    pub(crate) fn push_null_array(&mut self, version: Version) {
+        self.push(match version {
+            Version::Two => b"*-1\r\n".as_slice(),
             Version::Three => b"_\r\n",
         });
     }

@@ -86,9 +86,7 @@ const WORDS: [&[u8; 4]; 5] = [b"GET\0", b"SET\0", b"INC\0", b"DEC\0", b"DEL\0"];
 pub fn parse(input: &[u8], value_bytes_max: usize) -> Result<Parsed<'_>, ParseError> {
     let Some(word) = input.first_chunk::<4>() else {
         return match WORDS.iter().any(|word| word.starts_with(input)) {
-            true => Ok(Parsed::Incomplete {
-                needed: input.len() + 1,
-            }),
+            true => Ok(Parsed::Incomplete { needed: input.len() + 1 }),
             false => Err(ParseError::UnknownCommand),
         };
     };
@@ -98,16 +96,12 @@ pub fn parse(input: &[u8], value_bytes_max: usize) -> Result<Parsed<'_>, ParseEr
     let key_at = match parse_length(input, word.len(), KEY_BYTES_MAX)? {
         Length::Complete { length, end } => end..end + length,
         Length::Incomplete => {
-            return Ok(Parsed::Incomplete {
-                needed: input.len() + 1,
-            });
+            return Ok(Parsed::Incomplete { needed: input.len() + 1 });
         }
     };
     // At least two bytes follow the key in every frame: CRLF, or NUL and a digit.
     let Some(key) = input.get(key_at.clone()) else {
-        return Ok(Parsed::Incomplete {
-            needed: key_at.end + 2,
-        });
+        return Ok(Parsed::Incomplete { needed: key_at.end + 2 });
     };
     let command = match word {
         b"SET\0" => return parse_value(input, key, key_at.end, value_bytes_max),
@@ -135,30 +129,15 @@ fn parse_value<'a>(
     let value_at = match parse_length(input, at + 1, value_bytes_max)? {
         Length::Complete { length, end } => end..end + length,
         Length::Incomplete => {
-            return Ok(Parsed::Incomplete {
-                needed: input.len() + 1,
-            });
+            return Ok(Parsed::Incomplete { needed: input.len() + 1 });
         }
     };
     if value_at.len() > SMALL_VALUE_BYTES_MAX {
-        return Ok(Parsed::LargeSet {
-            key,
-            value_bytes: value_at.len(),
-            consumed: value_at.start,
-        });
+        return Ok(Parsed::LargeSet { key, value_bytes: value_at.len(), consumed: value_at.start });
     }
     match input.get(value_at.clone()) {
-        Some(value) => finish(
-            input,
-            value_at.end,
-            Command::Set {
-                key,
-                value: Value::small(value),
-            },
-        ),
-        None => Ok(Parsed::Incomplete {
-            needed: value_at.end + LINE_END.len(),
-        }),
+        Some(value) => finish(input, value_at.end, Command::Set { key, value: Value::small(value) }),
+        None => Ok(Parsed::Incomplete { needed: value_at.end + LINE_END.len() }),
     }
 }
 
@@ -167,14 +146,9 @@ fn parse_value<'a>(
 fn finish<'a>(input: &'a [u8], at: usize, command: Command<'a>) -> Result<Parsed<'a>, ParseError> {
     let rest = &input[at..];
     match rest.first_chunk() {
-        Some(LINE_END) => Ok(Parsed::Complete {
-            command,
-            consumed: at + LINE_END.len(),
-        }),
+        Some(LINE_END) => Ok(Parsed::Complete { command, consumed: at + LINE_END.len() }),
         Some(_) => Err(ParseError::MissingLineEnd),
-        None if LINE_END.starts_with(rest) => Ok(Parsed::Incomplete {
-            needed: at + LINE_END.len(),
-        }),
+        None if LINE_END.starts_with(rest) => Ok(Parsed::Incomplete { needed: at + LINE_END.len() }),
         None => Err(ParseError::MissingLineEnd),
     }
 }
@@ -202,10 +176,7 @@ fn parse_length(input: &[u8], at: usize, max: usize) -> Result<Length, ParseErro
                 }
             }
             b'\0' if digits > 0 => {
-                return Ok(Length::Complete {
-                    length,
-                    end: at + digits + 1,
-                });
+                return Ok(Length::Complete { length, end: at + digits + 1 });
             }
             _ => return Err(ParseError::BadLength),
         }
@@ -252,28 +223,16 @@ mod tests {
         assert_eq!(complete(b"GET\x003\0key\r\n"), Command::Get { key });
         assert_eq!(
             complete(b"SET\x003\0key\x005\0a\0\r\nb\r\n"),
-            Command::Set {
-                key,
-                value: Value::small(b"a\0\r\nb")
-            }
+            Command::Set { key, value: Value::small(b"a\0\r\nb") }
         );
-        assert_eq!(
-            complete(b"INC\x003\0key\r\n"),
-            Command::Add { key, delta: 1 }
-        );
-        assert_eq!(
-            complete(b"DEC\x00003\0key\r\n"),
-            Command::Add { key, delta: -1 }
-        );
+        assert_eq!(complete(b"INC\x003\0key\r\n"), Command::Add { key, delta: 1 });
+        assert_eq!(complete(b"DEC\x00003\0key\r\n"), Command::Add { key, delta: -1 });
         assert_eq!(complete(b"DEL\x000\0\r\n"), Command::Delete { key: b"" });
     }
 
     #[test]
     fn every_prefix_is_incomplete_and_never_asks_for_too_much() {
-        for frame in [
-            b"GET\x00003\0key\r\n".as_slice(),
-            b"SET\x003\0key\x0010\x000123456789\r\n",
-        ] {
+        for frame in [b"GET\x00003\0key\r\n".as_slice(), b"SET\x003\0key\x0010\x000123456789\r\n"] {
             for length in 0..frame.len() {
                 match parse(&frame[..length], MAX) {
                     Ok(Parsed::Incomplete { needed }) => {
@@ -297,7 +256,7 @@ mod tests {
             (b"GET\0+", BadLength),
             (b"GET\0-", BadLength),
             (b"GET\x003x", BadLength),
-            (b"GET\0000000000000000000000", BadLength),
+            (b"GET\x00000000000000000000000", BadLength),
             (b"GET\x0065536", TooLong),
             (b"GET\x001\0kx", MissingLineEnd),
             (b"GET\x001\0k\rx", MissingLineEnd),
@@ -308,11 +267,7 @@ mod tests {
         ] {
             assert_eq!(parse(input, MAX), Err(error), "{}", input.escape_ascii());
             let before = &input[..input.len() - 1];
-            assert!(
-                parse(before, MAX).is_ok(),
-                "{} is not broken yet",
-                before.escape_ascii()
-            );
+            assert!(parse(before, MAX).is_ok(), "{} is not broken yet", before.escape_ascii());
         }
     }
 
@@ -321,11 +276,7 @@ mod tests {
         let head = format!("SET\x001\0k\0{}\0", SMALL_VALUE_BYTES_MAX + 1);
         assert_eq!(
             parse(head.as_bytes(), MAX),
-            Ok(Parsed::LargeSet {
-                key: b"k",
-                value_bytes: SMALL_VALUE_BYTES_MAX + 1,
-                consumed: head.len()
-            })
+            Ok(Parsed::LargeSet { key: b"k", value_bytes: SMALL_VALUE_BYTES_MAX + 1, consumed: head.len() })
         );
     }
 }

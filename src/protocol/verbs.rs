@@ -166,21 +166,8 @@ const CONNECTION: &str = "loading stale fast";
 const TRANSACTION: &str = "noscript loading stale fast allow_busy";
 const UNAUTHENTICATED: &str = "noscript loading stale fast no_auth allow_busy";
 
-const fn verb(
-    name: &'static str,
-    arity: i32,
-    flags: &'static str,
-    keys: (i32, i32, i32),
-    kind: Kind,
-) -> Verb {
-    Verb {
-        name,
-        arity,
-        flags,
-        keys,
-        kind,
-        index: 0,
-    }
+const fn verb(name: &'static str, arity: i32, flags: &'static str, keys: (i32, i32, i32), kind: Kind) -> Verb {
+    Verb { name, arity, flags, keys, kind, index: 0 }
 }
 
 const fn numbered<const COUNT: usize>(mut verbs: [Verb; COUNT]) -> [Verb; COUNT] {

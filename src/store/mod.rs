@@ -1,161 +1,470 @@
-//! The store: owned bytes by key. It knows no wire, no socket, no client and no clock.
+//! The store: owned bytes under keys, in the memory it was given, for as long as they are worth it.
 //!
-//! This first one is a single table without a bound on memory; the segmented one replaces it.
+//! An [`index`] of eight bytes an item leads to records in a [`log`] of segments; the log's order is the order in
+//! which items leave ([`eviction`]); what expired is swept up in between ([`expiry`]). No step of any of them takes
+//! longer than about 100 us: what is large is done in pieces, some with each command, the rest by
+//! [`Store::housekeep`].
+//!
+//! It knows no wire, socket or client, and no clock: time is handed in.
+
+mod eviction;
+mod expiry;
+mod ghost;
+mod index;
+mod log;
+mod number;
+mod record;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use bytes::Bytes;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+pub use self::eviction::Eviction;
+pub use self::index::KeyHash;
 
+use self::expiry::Sweep;
+use self::index::{Entry, Index, TAGS};
+use self::log::{Handle, Log, Queue};
+use self::record::{NEVER, Record};
 use crate::chunk::ChunkMeter;
-use crate::command::{Refusal, Value};
+use crate::command::{Condition, Expiry, Refusal, Value};
+use crate::limits::{STORE_BYTES_MAX, STORE_BYTES_MIN};
 
-/// What to do when memory is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eviction {
-    /// S3-FIFO.
-    S3Fifo,
-    /// Refuse.
-    None,
-}
+/// How many entries a slice of a shard holds, about, where a shard is gone through: each may cost a look at its item.
+const SLICE_ENTRIES: usize = 32;
 
-/// What a store is made for.
+/// How many empty shards one step of a scan passes.
+const SCAN_SHARDS_MAX: usize = 1024;
+
+/// What a store is made with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes for everything.
+    /// Memory for all that the store holds, the chunks it shares, and what [`Store::begin_turn`] is told of, in bytes.
     pub memory_bytes: usize,
-    /// The policy.
+    /// What to do when that is full.
     pub eviction: Eviction,
-    /// Life of an item that brings none, in milliseconds; 0 for no end.
+    /// Time to live of a write that brings none, in milliseconds; 0 for ever.
     pub default_ttl_millis: u64,
-    /// Counts chunks.
+    /// The count of live chunks.
     pub chunks: ChunkMeter,
 }
 
-/// A key's hash.
-#[derive(Clone, Copy, Debug)]
-pub struct KeyHash(u64);
-
-/// What looking ahead found.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Touched(u8);
-
-#[derive(Debug)]
-struct Item {
-    key: Box<[u8]>,
-    chunks: Vec<Bytes>,
-    rest: Vec<u8>,
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Items removed to make room.
+    pub evictions: u64,
+    /// Items removed because their time was over.
+    pub expired: u64,
+    /// Bytes of items copied within the log.
+    pub copied_bytes: u64,
+    /// Index entries moved by growing, shrinking and renewing tables.
+    pub entries_moved: u64,
 }
 
-/// Owned bytes by key.
+/// What a look ahead found; good for another look and nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Touched(Option<Handle>);
+
+/// The store. See the module.
 #[derive(Debug)]
 pub struct Store {
-    items: HashTable<Item>,
-    random: RandomState,
+    /// SipHash-1-3 under a random 128-bit key: who does not know the key cannot choose keys that collide, nor learn
+    /// it from answers. It does not defend against one who measures single look-ups in nanoseconds.
+    seed: RandomState,
+    index: Index,
+    log: Log,
+    settings: Settings,
+    /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
+    limit: usize,
+    outside_bytes: usize,
+    now: u64,
+    work: u64,
+    stats: Stats,
+    /// Bytes that the policy may still copy before it has to drop what it would rather keep.
+    copy_credit: isize,
+    sweep: Sweep,
 }
 
 impl Store {
-    /// An empty one.
-    pub fn new(_: Settings) -> Self {
+    /// An empty store. Memory beyond the least and the most it can work with is clamped.
+    pub fn new(mut settings: Settings) -> Store {
+        settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
+        let limit = settings.memory_bytes;
         Store {
-            items: HashTable::new(),
-            random: RandomState::new(),
+            seed: RandomState::new(),
+            index: Index::new(limit),
+            log: Log::new(limit),
+            settings,
+            limit,
+            outside_bytes: 0,
+            now: 0,
+            work: 0,
+            stats: Stats::default(),
+            copy_credit: 0,
+            sweep: Sweep::default(),
         }
     }
-    /// Hashes a key.
+
+    /// The hash of a key, for all calls about it.
+    #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        hash(&self.random, key)
+        let mut hasher = self.seed.build_hasher();
+        hasher.write(key);
+        KeyHash(hasher.finish())
     }
-    /// Looks ahead.
-    pub fn touch_index(&self, _: KeyHash) -> Touched {
-        Touched(0)
+
+    /// Loads the part of a shard's table that tells whether a hash is in it; the caller must make use of the answer.
+    #[inline]
+    pub fn touch_table(&self, hash: KeyHash) -> bool {
+        self.index.shard(hash).touch(hash)
     }
-    /// Looks ahead.
+
+    /// Looks where a key may lie, to have it in the processor's cache when it is asked for. Counts for nothing.
+    #[inline]
+    pub fn touch_index(&self, hash: KeyHash) -> Touched {
+        Touched(self.index.shard(hash).candidate(hash).map(Entry::handle))
+    }
+
+    /// Loads the first byte of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
+    /// the load be optimised away.
+    #[inline]
     pub fn touch_item(&self, touched: Touched) -> u8 {
-        touched.0
+        touched.0.map_or(0, |handle| self.log.touch(handle))
     }
-    /// Starts a turn.
-    pub fn begin_turn(&mut self, _now_millis: u64, _outside_bytes: usize) {}
-    /// Looks up.
+
+    /// Tells the time, in milliseconds of a clock that never runs backwards, and how many bytes the process holds
+    /// for its connections outside of the store and of chunks.
+    pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
+        self.now = self.now.max(now_millis);
+        self.outside_bytes = outside_bytes;
+    }
+
+    /// The value of a key; a use of it.
+    #[inline]
     pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        let item = self.items.find(hash.0, |item| *item.key == *key)?;
-        Some(Value {
-            chunks: &item.chunks,
-            rest: &item.rest,
-        })
+        let log = &self.log;
+        let entry = self.index.shard_mut(hash).find_mut(hash, |entry| is_key(log, entry, key))?;
+        entry.count_use();
+        let entry = *entry;
+        if entry.expires() && self.drop_if_expired(hash, entry) {
+            return None;
+        }
+        Some(self.value(entry.handle()))
     }
-    /// Stores.
-    pub fn set(
+
+    /// The value of a key and when it expires, without counting as a use.
+    pub fn peek(&self, hash: KeyHash, key: &[u8]) -> Option<(Value<'_>, Option<u64>)> {
+        let entry = self.index.shard(hash).find(hash, |entry| is_key(&self.log, entry, key))?;
+        let record = Record::read(self.log.bytes(entry.handle()));
+        let deadline = (record.deadline != NEVER).then_some(record.deadline);
+        (record.deadline > self.now).then(|| (self.value(entry.handle()), deadline))
+    }
+
+    /// Stores a value, whatever was there. An expiry it had is gone; the default time to live applies.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if there is no room, and the policy may not make any or could not within one command's bounds.
+    #[inline]
+    pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
+        self.write(hash, key, value, Condition::Always, Expiry::Default).map(drop)
+    }
+
+    /// Stores a value if the condition holds; whether it did.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    #[inline]
+    pub fn write(
         &mut self,
-        hash_of_key: KeyHash,
+        hash: KeyHash,
         key: &[u8],
         value: Value<'_>,
-    ) -> Result<(), Refusal> {
-        let Store { items, random } = self;
-        let entry = items.entry(
-            hash_of_key.0,
-            |item| *item.key == *key,
-            |item| hash(random, &item.key).0,
-        );
-        let (chunks, rest) = (value.chunks.to_vec(), value.rest.to_vec());
-        match entry {
-            Entry::Occupied(mut entry) => {
-                entry.get_mut().chunks = chunks;
-                entry.get_mut().rest = rest;
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(Item {
-                    key: key.into(),
-                    chunks,
-                    rest,
-                });
-            }
+        condition: Condition,
+        expiry: Expiry,
+    ) -> Result<bool, Refusal> {
+        let found = self.find(hash, key);
+        match condition {
+            Condition::Missing if found.is_some() => return Ok(false),
+            Condition::Present if found.is_none() => return Ok(false),
+            _ => {}
         }
-        Ok(())
+        let deadline = self.deadline(expiry, found);
+        self.put(hash, key, value, deadline, found, true)?;
+        Ok(true)
     }
-    /// Adds.
+
+    /// Stores a value and returns the one it replaces.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn swap(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value: Value<'_>,
+        expiry: Expiry,
+    ) -> Result<Option<Value<'_>>, Refusal> {
+        let found = self.find(hash, key);
+        let deadline = self.deadline(expiry, found);
+        let old = self.put(hash, key, value, deadline, found, false)?;
+        Ok(old.map(|(handle, record)| self.dead_value(handle, &record)))
+    }
+
+    /// Adds to the number stored under a key, a missing key counting as 0, and returns the sum. It keeps its expiry.
+    /// A value that has chunks is no number, not even one of 32,000 zeros.
+    ///
+    /// # Errors
+    /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
     pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
-        let old = match self.get(hash, key) {
+        let found = self.find(hash, key);
+        let number = match found {
             None => 0,
-            Some(value) => std::str::from_utf8(value.rest)
-                .ok()
-                .filter(|text| !text.starts_with('+') && value.chunks.is_empty())
-                .and_then(|text| text.parse::<i64>().ok())
-                .ok_or(Refusal::NotANumber)?,
-        };
-        let new = old.checked_add(delta).ok_or(Refusal::Overflow)?;
-        self.set(hash, key, Value::small(new.to_string().as_bytes()))?;
-        Ok(new)
-    }
-    /// Removes.
-    pub fn delete(&mut self, hash: KeyHash, key: &[u8]) -> bool {
-        match self.items.find_entry(hash.0, |item| *item.key == *key) {
-            Ok(entry) => {
-                entry.remove();
-                true
+            Some((_, record)) if record.list.is_some() => return Err(Refusal::NotANumber),
+            Some((entry, record)) => {
+                number::parse(&self.log.bytes(entry.handle())[record.rest()]).ok_or(Refusal::NotANumber)?
             }
-            Err(_) => false,
+        };
+        let sum = number.checked_add(delta).ok_or(Refusal::Overflow)?;
+        let deadline = self.deadline(Expiry::Keep, found);
+        let mut digits = [0; number::DIGITS_MAX];
+        let value = Value::small(number::format(sum, &mut digits));
+        self.put(hash, key, value, deadline, found, true)?;
+        Ok(sum)
+    }
+
+    /// Removes a key; whether it was there.
+    pub fn delete(&mut self, hash: KeyHash, key: &[u8]) -> bool {
+        self.take(hash, key).is_some()
+    }
+
+    /// Removes a key and returns its value.
+    pub fn take(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
+        self.settle();
+        let (entry, record) = self.find(hash, key)?;
+        self.remove(self.index.number(hash), entry, &record);
+        Some(self.dead_value(entry.handle(), &record))
+    }
+
+    /// Changes when a key expires, to never with `None`; whether it was there.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set): an expiry takes six bytes.
+    pub fn set_expiry(&mut self, hash: KeyHash, key: &[u8], deadline: Option<u64>) -> Result<bool, Refusal> {
+        let Some((entry, record)) = self.find(hash, key) else {
+            return Ok(false);
+        };
+        let value = self.value(entry.handle());
+        let (chunks, rest) = (value.chunks.to_vec(), value.rest.to_vec());
+        let value = Value { chunks: &chunks, rest: &rest };
+        self.put(hash, key, value, deadline.unwrap_or(NEVER), Some((entry, record)), true)?;
+        Ok(true)
+    }
+
+    /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
+    pub fn flush(&mut self) {
+        self.log.flush();
+        self.index.flush();
+        self.sweep.expiring = 0;
+    }
+
+    /// Shows some keys, from `cursor` on, and returns the cursor to go on with; 0 begins, and 0 is the end. A step shows
+    /// about 32 keys, sometimes none. Whoever goes from 0 to 0 has been shown each key that was there throughout.
+    pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8])) -> u64 {
+        // A cursor is a place in the hash space, and no growth moves a key from its place.
+        let (mut number, mut tag) = ((cursor / TAGS) as usize, cursor % TAGS);
+        let end = self.index.shard_count().min(number.saturating_add(SCAN_SHARDS_MAX));
+        while number < end && self.index.nth(number).len() == 0 {
+            (number, tag) = (number + 1, 0);
+        }
+        if number < end {
+            let shard = self.index.nth(number);
+            let tags = shard.slice(tag, SLICE_ENTRIES);
+            self.work += shard.len() as u64 / 64;
+            for entry in shard.entries(tags.clone()) {
+                let bytes = self.log.bytes(entry.handle());
+                let record = Record::read(bytes);
+                self.work += 1;
+                if record.deadline > self.now {
+                    visit(&bytes[record.key()]);
+                }
+            }
+            (number, tag) = if tags.end == TAGS { (number + 1, 0) } else { (number, tags.end) };
+        }
+        if number < self.index.shard_count() { number as u64 * TAGS + tag } else { 0 }
+    }
+
+    /// Bytes that a key's item takes: record, chunks, and its share of the index.
+    pub fn item_bytes(&self, hash: KeyHash, key: &[u8]) -> Option<usize> {
+        let entry = self.index.shard(hash).find(hash, |entry| is_key(&self.log, entry, key))?;
+        let record = Record::read(self.log.bytes(entry.handle()));
+        Some(self.log.weight(&record) + self.index.held_bytes() / self.index.len())
+    }
+
+    /// Number of items, those included that have expired and were not met yet.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        self.index.held_bytes() + self.log.held_bytes() + self.settings.chunks.bytes() + self.outside_bytes
+    }
+
+    /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
+    /// out.
+    pub fn stray_chunk_bytes(&self) -> usize {
+        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks()))
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        Stats { entries_moved: self.index.moved(), ..self.stats }
+    }
+
+    /// Work done beyond plain look-ups, ever, in units of about 100 ns: an item visited, sixteen entries moved, a
+    /// kilobyte copied.
+    pub fn work(&self) -> u64 {
+        self.work + self.index.moved() / 16
+    }
+
+    /// The item of a key, unless it has expired: then it is removed.
+    #[inline]
+    fn find(&mut self, hash: KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
+        let log = &self.log;
+        let entry = self.index.shard(hash).find(hash, |entry| is_key(log, entry, key))?;
+        if entry.expires() && self.drop_if_expired(hash, entry) {
+            return None;
+        }
+        Some((entry, Record::read(self.log.bytes(entry.handle()))))
+    }
+
+    #[inline]
+    fn value(&self, handle: Handle) -> Value<'_> {
+        let bytes = self.log.bytes(handle);
+        let record = Record::read(bytes);
+        Value { chunks: record.list.map_or(&[], |list| self.log.list(list)), rest: &bytes[record.rest()] }
+    }
+
+    /// The value of an item that was killed since the log was settled.
+    fn dead_value(&self, handle: Handle, record: &Record) -> Value<'_> {
+        let chunks = if record.list.is_some() { self.log.last_dropped_list() } else { &[] };
+        Value { chunks, rest: &self.log.bytes(handle)[record.rest()] }
+    }
+
+    #[inline]
+    fn deadline(&self, expiry: Expiry, found: Option<(Entry, Record)>) -> u64 {
+        match (expiry, found) {
+            (Expiry::At(deadline), _) => deadline,
+            (Expiry::Keep, Some((_, record))) => record.deadline,
+            _ if self.settings.default_ttl_millis == 0 => NEVER,
+            _ => self.now.saturating_add(self.settings.default_ttl_millis),
         }
     }
-    /// Units of work done.
-    pub fn work(&self) -> u64 {
-        0
+
+    /// Writes an item over `found`, or as a new one: in its place if it fits there and `in_place` allows, else to the
+    /// head of a queue. Returns what it displaced there, dead by now.
+    #[inline]
+    fn put(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value: Value<'_>,
+        deadline: u64,
+        found: Option<(Entry, Record)>,
+        in_place: bool,
+    ) -> Result<Option<(Handle, Record)>, Refusal> {
+        let list = if value.chunks.is_empty() { None } else { Some(0) };
+        let record = Record::plan(key.len(), value.rest.len(), deadline, list);
+        match found {
+            Some((entry, old)) if in_place && record.size() <= old.size() => {
+                let record = self.keep_chunks(record, value);
+                self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
+                let mut new = Entry::new(hash, entry.handle(), deadline != NEVER, entry.uses());
+                new.count_use();
+                self.replace(hash, entry, new, deadline);
+                Ok(None)
+            }
+            _ => self.put_at_head(hash, key, value, record, found),
+        }
     }
-    /// Works in the background.
-    pub fn housekeep(&mut self, _units: usize) {}
-    /// When it wants to.
-    pub fn wants_housekeeping(&self) -> Option<u64> {
-        None
+
+    fn put_at_head(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value: Value<'_>,
+        record: Record,
+        mut found: Option<(Entry, Record)>,
+    ) -> Result<Option<(Handle, Record)>, Refusal> {
+        if self.make_room(record.size()) {
+            found = self.find(hash, key);
+        }
+        let (queue, uses) = match found {
+            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
+            Some((entry, _)) if entry.uses() > 0 => (Queue::Main, 0),
+            Some(_) => (Queue::Small, 1),
+            None if self.index.shard_mut(hash).ghost.take(hash) => (Queue::Main, 0),
+            None => (Queue::Small, 0),
+        };
+        if !self.has_room(queue, record.size()) {
+            return Err(Refusal::OutOfMemory);
+        }
+        let record = self.keep_chunks(record, value);
+        let handle = self.log.append(queue, &record, key, value.rest);
+        let new = Entry::new(hash, handle, record.deadline != NEVER, uses);
+        if let Some((entry, old)) = found {
+            self.log.kill(entry.handle(), &old, false);
+            self.replace(hash, entry, new, record.deadline);
+        } else {
+            self.index.insert(hash, new);
+            self.count_expiring(self.index.number(hash), new, record.deadline);
+        }
+        Ok(found.map(|(entry, old)| (entry.handle(), old)))
     }
-    /// How much may come in.
-    pub fn room_bytes(&self) -> usize {
-        usize::MAX
+
+    #[inline]
+    fn keep_chunks(&mut self, mut record: Record, value: Value<'_>) -> Record {
+        if !value.chunks.is_empty() {
+            record.list = Some(self.log.keep_list(value.chunks));
+        }
+        record
+    }
+
+    /// Puts a new entry in an old one's place.
+    #[inline]
+    fn replace(&mut self, hash: KeyHash, old: Entry, new: Entry, deadline: u64) {
+        if let Some(entry) = self.index.shard_mut(hash).find_mut(hash, |entry| entry == old) {
+            *entry = new;
+        } else {
+            debug_assert!(false, "an entry that is replaced is there");
+        }
+        if old.expires() {
+            self.sweep.expiring -= 1;
+        }
+        if new.expires() {
+            self.count_expiring(self.index.number(hash), new, deadline);
+        }
+    }
+
+    /// Removes an item from index and log; its value can be read until the log is settled.
+    fn remove(&mut self, shard: usize, entry: Entry, record: &Record) {
+        self.index.remove(shard, entry);
+        self.log.kill(entry.handle(), record, false);
+        if entry.expires() {
+            self.sweep.expiring -= 1;
+        }
     }
 }
 
-fn hash(random: &RandomState, key: &[u8]) -> KeyHash {
-    let mut hasher = random.build_hasher();
-    hasher.write(key);
-    KeyHash(hasher.finish())
+#[inline]
+fn is_key(log: &Log, entry: Entry, key: &[u8]) -> bool {
+    let bytes = log.bytes(entry.handle());
+    bytes[Record::read(bytes).key()] == *key
 }

@@ -1,12 +1,451 @@
-//! The binary from outside: options, start-up errors, listening sockets, limits and signals. No protocol.
+//! The binary from outside: options, start-up errors, listening sockets, limits and signals. No more of the protocol than it takes to keep a server busy.
 
-use crate::server::{Server, command, run};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gostash::config::OPTIONS;
+use rustix::process::Signal;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tempfile::TempDir;
+
+use crate::server::{Server, command, run, wait_until};
 
 #[test]
 fn a_free_port_is_picked_and_said() {
-    let mut server = Server::start(&[]);
+    let server = Server::start(&[]);
     assert!(server.addr().ip().is_loopback());
     assert_ne!(server.addr().port(), 0);
     assert_eq!(server.addresses(), server.addr().to_string());
     server.connect();
+}
+
+#[test]
+fn localhost_is_the_default_and_every_address_has_the_one_port() {
+    let server = Server::start_by(command().args(["--port", "0"]));
+    for address in server.addresses().split(' ') {
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        assert!(address.ip().is_loopback());
+        assert_eq!(address.port(), server.addr().port());
+    }
+}
+
+#[test]
+fn flags_win_over_the_file_and_the_file_over_defaults() {
+    let dir = TempDir::new().unwrap();
+    let socket = path_text(&dir.path().join("socket"));
+    let file = write(&dir, &format!("# ours\nhost=127.0.0.1\nport=0\nunix-socket={socket}\n"));
+
+    let by_file = Server::start_by(command().args(["--config", &file]));
+    assert_eq!(by_file.addr().ip().to_string(), "127.0.0.1");
+    assert!(by_file.addresses().ends_with(&format!(" unix:{socket}")), "{}", by_file.addresses());
+    drop(by_file);
+
+    for args in [["--host", "127.0.0.2", "--config", &file], ["--config", &file, "--host", "127.0.0.2"]] {
+        let by_flag = Server::start_by(command().args(args));
+        assert_eq!(by_flag.addr().ip().to_string(), "127.0.0.2");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let help = run(command().args(["--port", "0", "--help"]));
+    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+    for option in OPTIONS {
+        let row = help.stdout.lines().find(|line| line.starts_with(&format!("  --{} ", option.name)));
+        assert!(row.is_some_and(|row| row.contains(option.meaning)), "--{} is not in the help", option.name);
+    }
+    let version = run(command().arg("--version"));
+    let expected = format!("gostash {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((version.code, version.stdout, version.stderr), (Some(0), expected, String::new()));
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_and_status_2() {
+    let flags = OPTIONS.iter().map(|option| option.name).chain(["config", "help", "version"]);
+    let flags: Vec<_> = flags.map(|name| format!("--{name}")).collect();
+    let one_of = format!("expected one of {}, got no such flag", flags.join(", "));
+    let flags_alone = "arguments: expected flags, as --help shows them";
+    for (args, line) in [
+        (&["--port", "70000"][..], r#"--port: expected a port from 0 to 65535, got "70000""#.to_owned()),
+        (&["--port=x"], r#"--port: expected a port from 0 to 65535, got "x""#.to_owned()),
+        (&["--port"], "--port: expected a port from 0 to 65535, got nothing".to_owned()),
+        (&["--port", "1\n2"], r#"--port: expected a port from 0 to 65535, got "1\n2""#.to_owned()),
+        (&["--config"], "--config: expected the path of a configuration file, got nothing".to_owned()),
+        (&["--prot", "1"], format!("--prot: {one_of}")),
+        (&["--a\nb", "1"], format!("--a?b: {one_of}")),
+        (&["-p", "1"], format!("-p: {one_of}")),
+        (&["19201"], format!(r#"{flags_alone}, got "19201""#)),
+        (&["--", "--port"], format!(r#"{flags_alone}, got "--port""#)),
+    ] {
+        expect_error(command().args(args), 2, &line);
+    }
+}
+
+#[test]
+fn a_wrong_file_is_one_line_and_status_2() {
+    let dir = TempDir::new().unwrap();
+    let missing = path_text(&dir.path().join("missing"));
+    let problem = "expected a text file that can be read, got";
+    let not_there = format!("--config: {problem} {missing}: No such file or directory (os error 2)");
+    expect_error(command().args(["--config", &missing]), 2, &not_there);
+    let directory = path_text(dir.path());
+    let not_a_file = format!("--config: {problem} {directory}: Is a directory (os error 21)");
+    expect_error(command().args(["--config", &directory]), 2, &not_a_file);
+
+    let file = write(&dir, "// two lines above\n\nport=http\n");
+    let line = format!(r#"{file}:3: port: expected a port from 0 to 65535, got "http""#);
+    expect_error(command().args(["--config", &file]), 2, &line);
+
+    let file = write(&dir, "port\n");
+    let line = format!(r#"{file}:1: expected name=value, got "port""#);
+    expect_error(command().args(["--config", &file]), 2, &line);
+
+    let file = write(&dir, "port=1\nprot=1\n");
+    let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+    let line = format!(r#"{file}:2: prot: expected one of {}, got "prot""#, names.join(", "));
+    expect_error(command().args(["--config", &file]), 2, &line);
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_one_line_and_status_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let port = address.port().to_string();
+    let problem = format!("got {address}: Address already in use (os error 98)");
+    let line = format!("--port: expected a port from 0 to 65535, {problem}");
+    expect_error(command().args(["--host", "127.0.0.1", "--port", &port]), 1, &line);
+
+    let dir = TempDir::new().unwrap();
+    let file = write(&dir, &format!("host=127.0.0.1\nport={port}"));
+    let line = format!("{file}:2: port: expected a port from 0 to 65535, {problem}");
+    expect_error(command().args(["--config", &file]), 1, &line);
+
+    let line = "--host: expected a name or address of this machine, got \"192.0.2.1\", none of whose addresses it has";
+    expect_error(command().args(["--host", "192.0.2.1", "--port", "0"]), 1, line);
+
+    let unknown = run(command().args(["--host", "no such host", "--port", "0"]));
+    assert_eq!((unknown.code, unknown.stderr.lines().count()), (Some(1), 1), "{}", unknown.stderr);
+    let start = "--host: expected a name or address of this machine, got \"no such host\": ";
+    assert!(unknown.stderr.starts_with(start), "{}", unknown.stderr);
+}
+
+#[test]
+fn a_closed_standard_output_is_no_error() {
+    let dir = TempDir::new().unwrap();
+    let socket = path_text(&dir.path().join("socket"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = Stdio::from(writer);
+    for (script, stdout) in [("exec \"$@\"", unread), ("exec \"$@\" >&-", Stdio::inherit())] {
+        let mut server = shell(script)
+            .args(["--host", "127.0.0.1", "--port", "0", "--unix-socket", &socket])
+            .stdout(stdout)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = rustix::process::Pid::from_child(&server);
+        let mut client = None;
+        wait_until("the server to listen", || {
+            client = UnixStream::connect(&socket).ok();
+            client.is_some()
+        });
+        ask(&mut client.unwrap(), GET, b"ERR\r\n");
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(server.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_unix_socket_is_for_its_user_alone_and_gone_at_exit() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("socket");
+    // With the widest umask, so that the mode is the server's own doing.
+    let mut server = Server::start_by(
+        shell("umask 0; exec \"$@\"").args(["--host", "127.0.0.1", "--port", "0", "--unix-socket"]).arg(&path),
+    );
+    assert_eq!(server.addresses(), format!("{} unix:{}", server.addr(), path.display()));
+    let metadata = fs::symlink_metadata(&path).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o700);
+    UnixStream::connect(&path).unwrap();
+
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(!path.exists(), "the socket's path is still there");
+}
+
+#[test]
+fn a_dead_server_s_socket_is_replaced() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("socket");
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "dropping a listener leaves its path");
+    let _server = Server::start(&["--unix-socket", &path_text(&path)]);
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn what_is_not_a_dead_server_s_socket_is_refused_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("socket");
+    let text = path_text(&path);
+    let refused = |problem: &str| {
+        let line = format!("--unix-socket: expected a path, or nothing for no such socket, got {text}: {problem}");
+        expect_error(command().args(["--host", "127.0.0.1", "--port", "0", "--unix-socket", &text]), 1, &line);
+    };
+
+    let live = Server::start(&["--unix-socket", &text]);
+    refused("a server is listening there");
+    UnixStream::connect(&path).unwrap();
+    drop(live);
+    fs::remove_file(&path).unwrap();
+
+    // A server that hangs: its queue is full, and connecting in the usual way would wait.
+    let hung = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    hung.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    hung.listen(0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+    refused("a server is listening there, and busy");
+    fs::remove_file(&path).unwrap();
+
+    fs::write(&path, "precious").unwrap();
+    refused("exists and is not a socket");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    fs::remove_file(&path).unwrap();
+
+    std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+    refused("exists and is not a socket");
+    fs::remove_file(&path).unwrap();
+
+    let below = path_text(&path.join("below"));
+    let line = format!(
+        "--unix-socket: expected a path, or nothing for no such socket, got {below}: No such file or directory (os error 2)"
+    );
+    expect_error(command().args(["--host", "127.0.0.1", "--port", "0", "--unix-socket", &below]), 1, &line);
+}
+
+#[test]
+fn another_server_s_socket_is_not_removed_at_exit() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("socket");
+    let mut server = Server::start(&["--unix-socket", &path_text(&path)]);
+    fs::remove_file(&path).unwrap();
+    let _another = UnixListener::bind(&path).unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+    UnixStream::connect(&path).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_process_is_one_thread_pinned_to_the_core_asked_for() {
+    let usable = rustix::thread::sched_getaffinity(None).unwrap();
+    let last = (0..rustix::thread::CpuSet::MAX_CPU).rfind(|cpu| usable.is_set(*cpu)).unwrap();
+    let server = Server::start(&["--cpu", &last.to_string()]);
+    assert_eq!(server.status_line("Cpus_allowed_list"), last.to_string());
+    assert_eq!(server.status_line("Threads"), "1");
+
+    if !usable.is_set(1023) {
+        let refused = run(command().args(["--host", "127.0.0.1", "--port", "0", "--cpu", "1023"]));
+        let start = "--cpu: expected a core from 0 to 1023, or any, got 1023, but this process may use only ";
+        assert!(refused.stderr.starts_with(start), "{}", refused.stderr);
+        assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1));
+        assert_eq!(refused.stdout, "", "it never listened");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_descriptor_limit_is_raised_to_fit_max_clients() {
+    let server = Server::start_by(shell("ulimit -Sn 40; exec \"$@\"").args([
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--max-clients",
+        "300",
+    ]));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid().as_raw_nonzero())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!((300..400).contains(&soft), "{line}");
+    assert!(!server.stderr().contains("max-clients"), "{}", server.stderr());
+}
+
+#[test]
+fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
+    for (limit, clients) in [(64, 32), (20, 10)] {
+        let server = Server::start_by(shell(&format!("ulimit -n {limit}; exec \"$@\"")).args([
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+        ]));
+        let line = format!("max-clients is {clients}, not 10000: the descriptor limit granted is {limit}\n");
+        assert!(server.stderr().contains(&line), "{}", server.stderr());
+    }
+}
+
+#[test]
+fn the_environment_s_log_level_wins() {
+    let logged = |level: &str, environment: Option<&str>| {
+        let mut command = command();
+        command.args(["--host", "127.0.0.1", "--port", "0", "--max-memory", "16mb", "--log-level", level]);
+        let mut server = Server::start_by(command.envs(environment.map(|text| ("RUST_LOG", text))));
+        server.signal(Signal::TERM);
+        server.wait();
+        server.stderr()
+    };
+    assert!(logged("info", None).contains("max-memory is 16 mb; values may have up to 2097152 bytes\n"));
+    assert_eq!(logged("off", None), "");
+    assert_eq!(logged("info", Some("off")), "");
+    assert!(logged("off", Some("info")).contains("max-memory is 16 mb; values may have up to 2097152 bytes\n"));
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_as_standard_error_stops_nothing() {
+    let dir = TempDir::new().unwrap();
+    let fifo = path_text(&dir.path().join("fifo"));
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    // Opened for both, so that neither end waits for the other.
+    let unread = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    serve_with_stuck_stderr(&fifo, unread);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_hangs_as_standard_error_stops_nothing() {
+    use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    serve_with_stuck_stderr(name.to_str().unwrap(), terminal.into());
+}
+
+/// Serves more than standard error at `path` has room for in log lines, and only then reads it, from `unread`.
+fn serve_with_stuck_stderr(path: &str, mut unread: fs::File) {
+    let server = Server::start_by(shell("exec \"$@\" 2>\"$STDERR\"").env("STDERR", path).args([
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--log-level",
+        "debug",
+    ]));
+    // A pipe holds 64 kb, and each of these leaves two lines of the log.
+    for _ in 0..1500 {
+        ask(&mut server.connect(), GET, b"ERR\r\n");
+    }
+    let mut log = String::new();
+    wait_until("a line about the lines that are missing", || {
+        let mut piece = vec![0; 65_536];
+        let length = unread.read(&mut piece).unwrap();
+        log += &String::from_utf8_lossy(&piece[..length]);
+        ask(&mut server.connect(), GET, b"ERR\r\n");
+        log.contains(" lines were dropped here")
+    });
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_with_status_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start(&[]);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn sigusr1_logs_the_counters_and_sigpipe_and_sighup_do_nothing() {
+    let server = Server::start(&[]);
+    server.signal(Signal::PIPE);
+    server.signal(Signal::HUP);
+    ask(&mut server.connect(), GET, b"ERR\r\n");
+    server.signal(Signal::USR1);
+    server.wait_for_stderr(" connections=1 ");
+    server.wait_for_stderr(" gets=1 hits=0 misses=1 ");
+}
+
+#[test]
+fn what_arrived_before_a_stop_is_answered() {
+    let mut server = Server::start(&[]);
+    let mut client = server.connect();
+    ask(&mut client, GET, b"ERR\r\n");
+    // Stopped in its tracks, so that it finds frames and signal at once.
+    server.signal(Signal::STOP);
+    client.write_all(&[GET; 1000].concat()).unwrap();
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    let mut replies = Vec::new();
+    client.read_to_end(&mut replies).unwrap();
+    assert_eq!(replies, b"ERR\r\n".repeat(1000));
+    assert_eq!(server.wait().code(), Some(0));
+    server.wait_for_stderr(" gets=1001 ");
+}
+
+#[test]
+fn a_stop_waits_five_seconds_for_a_client_and_a_second_signal_not_at_all() {
+    let begin_to_stop = || {
+        let server = Server::start(&[]);
+        let mut client = server.connect();
+        let value = vec![b'x'; 16 << 20];
+        let set = [b"SET\x001\0k\x0016777216\0", value.as_slice(), b"\r\n"].concat();
+        ask(&mut client, &set, b"OK\r\n");
+        // Nothing of the reply is read: the socket's buffers hold less than that.
+        client.write_all(GET).unwrap();
+        server.signal(Signal::TERM);
+        server.wait_for_stderr("stopping");
+        (server, client, Instant::now())
+    };
+    let (mut server, _client, since) = begin_to_stop();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(1));
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+
+    let (mut server, _client, since) = begin_to_stop();
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(since.elapsed() > Duration::from_secs(4), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+}
+
+/// A GET of the key `k`.
+const GET: &[u8] = b"GET\x001\0k\r\n";
+
+/// Sends a frame and expects a reply.
+fn ask(client: &mut (impl Read + Write), send: &[u8], expect: &[u8]) {
+    client.write_all(send).unwrap();
+    let mut reply = vec![0; expect.len()];
+    client.read_exact(&mut reply).unwrap();
+    assert_eq!(reply, expect);
+}
+
+/// Runs what must end with this status and this one line on standard error, and nothing on standard output.
+fn expect_error(command: &mut Command, code: i32, line: &str) {
+    let ended = run(command);
+    assert_eq!(ended.stderr, format!("{line}\n"));
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{line}");
+}
+
+/// A shell that runs the script with the server's binary, and what arguments are added, as `"$@"`.
+fn shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.env_remove("RUST_LOG").args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
+    shell
+}
+
+/// A configuration file with this text.
+fn write(dir: &TempDir, text: &str) -> String {
+    let path: PathBuf = dir.path().join("gostash.conf");
+    fs::write(&path, text).unwrap();
+    path_text(&path)
+}
+
+fn path_text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }

@@ -1,10 +1,37 @@
 //! The integration tests, as one binary so that they link once.
 //!
+//! What the others stand on:
 //! - `server`: a real server for the others, from the built binary.
+//! - `client`: one connection, exact bytes out and in.
+//! - `random`: seeded random numbers.
+//! - `process`: what the kernel says about the server's process.
+//! - `session`: a session without a socket.
+//! - `rows`: the wire as data, for every driver.
+//!
+//! What is tested:
 //! - `cli`: options, start-up errors, listening sockets, limits and signals of the built binary.
+//! - `wire`: every line of the wire's tables, cut in every way.
+//! - `model`: random commands in random pieces, against a `HashMap`.
+//! - `bad_input`: bytes that are no frames; what happens around them.
+//! - `bad_clients`: correct frames from clients that are slow, greedy or gone.
+//! - `full_machine`: descriptors, places for clients or memory run out.
+//! - `signals`: what ends the server, and that an end loses no reply.
+//! - `house`: the rules that the code itself must keep.
 
 // A test may panic.
 #![allow(clippy::unwrap_used)]
 
+mod bad_clients;
+mod bad_input;
 mod cli;
+mod client;
+mod full_machine;
+mod house;
+mod model;
+mod process;
+mod random;
+mod rows;
 mod server;
+mod session;
+mod signals;
+mod wire;

@@ -26,11 +26,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the server on a free port of 127.0.0.1, with `args` after (and so above) that.
     pub(crate) fn start(args: &[&str]) -> Server {
-        Server::start_by(
-            command()
-                .args(["--host", "127.0.0.1", "--port", "0"])
-                .args(args),
-        )
+        Server::start_by(command().args(["--host", "127.0.0.1", "--port", "0"]).args(args))
     }
 
     /// Starts the server by a command of the caller's own, for other environments and wrappers.
@@ -44,18 +40,10 @@ impl Server {
         let mut stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         let mut line = String::new();
         let read = stdout.read_line(&mut line);
-        let mut server = Server {
-            child,
-            addresses: String::new(),
-            stderr,
-            _stdout: stdout,
-        };
+        let mut server = Server { child, addresses: String::new(), stderr, _stdout: stdout };
         match line.strip_prefix("listening on ") {
             Some(addresses) => server.addresses = addresses.trim_end().to_owned(),
-            None => panic!(
-                "no `listening on` line: {line:?} ({read:?}); {}",
-                server.stderr()
-            ),
+            None => panic!("no `listening on` line: {line:?} ({read:?}); {}", server.stderr()),
         }
         server
     }
@@ -74,12 +62,8 @@ impl Server {
     /// A new connection to [`addr`](Self::addr), whose reads and writes fail rather than wait for ever.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr()).expect("the server accepts");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a read timeout");
-        stream
-            .set_write_timeout(Some(PATIENCE))
-            .expect("a write timeout");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a write timeout");
         stream
     }
 
@@ -96,26 +80,20 @@ impl Server {
     /// What it wrote to standard error so far.
     pub(crate) fn stderr(&self) -> String {
         let mut text = vec![0; self.stderr.metadata().map_or(0, |file| file.len()) as usize];
-        self.stderr
-            .read_exact_at(&mut text, 0)
-            .expect("the file can be read");
+        self.stderr.read_exact_at(&mut text, 0).expect("the file can be read");
         String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Waits until standard error holds `text`.
     pub(crate) fn wait_for_stderr(&self, text: &str) {
-        wait_until(&format!("{text:?} on standard error"), || {
-            self.stderr().contains(text)
-        });
+        wait_until(&format!("{text:?} on standard error"), || self.stderr().contains(text));
     }
 
     /// A line of `/proc/PID/status`, without its name.
     pub(crate) fn status_line(&self, name: &str) -> String {
         let path = format!("/proc/{}/status", self.child.id());
         let text = std::fs::read_to_string(path).expect("the server's process is there");
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.expect("the kernel has that line").trim().to_owned()
     }
 
@@ -177,11 +155,7 @@ pub(crate) fn run(command: &mut Command) -> Ended {
         }
         sleep(Duration::from_millis(2));
     };
-    Ended {
-        code: status.code(),
-        stdout: text(&mut stdout),
-        stderr: text(&mut stderr),
-    }
+    Ended { code: status.code(), stdout: text(&mut stdout), stderr: text(&mut stderr) }
 }
 
 /// Waits until `met`, or fails naming what it waited for.
@@ -195,8 +169,6 @@ pub(crate) fn wait_until(what: &str, mut met: impl FnMut() -> bool) {
 
 fn text(file: &mut File) -> String {
     let mut text = Vec::new();
-    file.rewind()
-        .and_then(|()| file.read_to_end(&mut text))
-        .expect("the file can be read");
+    file.rewind().and_then(|()| file.read_to_end(&mut text)).expect("the file can be read");
     String::from_utf8_lossy(&text).into_owned()
 }

@@ -1,0 +1,106 @@
+//! True round trips over loopback: a request is written to a socket, and its reply read from it, before the next
+//! one is sent. The original's rows of these names write to a socket that is closed already, so there is nothing to
+//! set beside these. Every reply is checked.
+//!
+//! `cargo bench --bench socket` starts the built server for itself. Most of each time is the kernel's: two system
+//! calls and two wake-ups on either side.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+/// The server's process, ended with the benchmark.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+fn round_trips(criterion: &mut Criterion) {
+    let server = Server::start();
+    let mut client = TcpStream::connect(&server.address).expect("the server accepts");
+    client.set_nodelay(true).expect("no delay");
+    let mut group = criterion.benchmark_group("round trip");
+    let value = "v".repeat(32);
+    let (key, number) = ("key of 16 bytes.", "number, 16 bytes");
+
+    let set = format!("SET\x0016\0{key}\x0032\0{value}\r\n");
+    let reply = format!("{value}\r\n");
+    exchange(&mut client, &set, "OK\r\n");
+    group.bench_function("get", |bencher| {
+        let get = format!("GET\x0016\0{key}\r\n");
+        bencher.iter(|| exchange(&mut client, &get, &reply));
+    });
+    group.bench_function("set", |bencher| {
+        bencher.iter(|| exchange(&mut client, &set, "OK\r\n"));
+    });
+    let mut expected = 0_i64;
+    for (name, command, delta) in [("incr", "INC", 1), ("decr", "DEC", -1)] {
+        group.bench_function(name, |bencher| {
+            let frame = format!("{command}\x0016\0{number}\r\n");
+            bencher.iter(|| {
+                expected += delta;
+                exchange(&mut client, &frame, &format!("{expected}\r\n"));
+            });
+        });
+    }
+    // A key can be deleted but once, so each time holds a set and a del.
+    group.bench_function("set and del", |bencher| {
+        let del = format!("DEL\x0016\0{key}\r\n");
+        bencher.iter(|| {
+            exchange(&mut client, &set, "OK\r\n");
+            exchange(&mut client, &del, "OK\r\n");
+        });
+    });
+    group.bench_function("del of a missing key", |bencher| {
+        let del = format!("DEL\x0016\0{key}\r\n");
+        bencher.iter(|| exchange(&mut client, &del, "ERR\r\n"));
+    });
+    group.bench_function("insert of random keys", |bencher| {
+        let mut state = 1_u64;
+        bencher.iter(|| {
+            // Odd multiplier and increment: no key comes twice.
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            exchange(&mut client, &format!("SET\x0016\0{state:016x}\x0032\0{value}\r\n"), "OK\r\n");
+        });
+    });
+    group.finish();
+}
+
+/// One request and its reply, which must be the one expected.
+fn exchange(client: &mut TcpStream, request: &str, reply: &str) {
+    let mut got = [0; 64];
+    let got = &mut got[..reply.len()];
+    client.write_all(request.as_bytes()).expect("the request is sent");
+    client.read_exact(got).expect("a whole reply");
+    assert_eq!(got, reply.as_bytes(), "the reply to {request:?}");
+}
+
+impl Server {
+    fn start() -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gostash"))
+            .args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server's binary starts");
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        let address = line.trim_end().strip_prefix("listening on ").map(str::to_owned);
+        let mut server = Server { child, address: String::new() };
+        server.address = address.unwrap_or_else(|| panic!("expected an address, got {line:?} ({read:?})"));
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing is left behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+criterion_group!(benches, round_trips);
+criterion_main!(benches);

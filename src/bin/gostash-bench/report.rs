@@ -1,0 +1,378 @@
+//! Results for people and for machines. It knows numbers and nothing of how they came about.
+
+use std::fmt::Write;
+
+use crate::load::Row;
+use crate::options::Options;
+use crate::process::Process;
+use crate::workload::{Distribution, Mode, Sizes};
+
+/// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
+const BUSY: f64 = 0.95;
+
+/// What limited a run, as far as it can be told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    Server,
+    Client,
+    Rate,
+    RateMissed,
+    Unknown,
+}
+
+/// Turns rows into text.
+pub struct Report<'a> {
+    options: &'a Options,
+    server: Option<Process>,
+}
+
+impl<'a> Report<'a> {
+    /// A report on what these options do to that server.
+    pub fn new(options: &'a Options, server: Option<Process>) -> Self {
+        Report { options, server }
+    }
+
+    /// What is about to be done, and the head of the table.
+    pub fn head(&self) -> String {
+        let options = self.options;
+        let mut text = String::new();
+        let keys = match options.key_size {
+            Sizes { low: 16, high: 16 } => String::new(),
+            sizes => format!(" of {}", size_range(sizes)),
+        };
+        let what = match (options.shape, options.mode) {
+            (Some((sent, taken)), _) => {
+                format!("{} there, {} back", bytes(sent as u64), bytes(taken as u64))
+            }
+            (None, mode) => {
+                let commands = match mode {
+                    Mode::Mix => format!("{} % GET, {} % SET", options.get_percent, 100 - options.get_percent),
+                    Mode::Get => "GET".to_string(),
+                    Mode::Set => "SET".to_string(),
+                    Mode::Inc => "INC".to_string(),
+                    Mode::Dec => "DEC".to_string(),
+                    Mode::Del => "SET, then DEL".to_string(),
+                };
+                let values = match mode {
+                    Mode::Inc | Mode::Dec => String::new(),
+                    _ => format!(", values of {}", size_range(options.value_size)),
+                };
+                let distribution = match options.distribution {
+                    Distribution::Uniform => "uniform".to_string(),
+                    Distribution::Zipf(exponent) => format!("zipf {exponent}"),
+                };
+                format!("{commands}; {} keys{keys}, {distribution}{values}", count(u64::from(options.keys)))
+            }
+        };
+        let loop_kind = options.rate.map_or("closed loop".to_string(), |rate| format!("{}/s due", count(rate as u64)));
+        let idle = match options.idle_clients {
+            0 => String::new(),
+            idle => format!(" and {} idle", count(idle as u64)),
+        };
+        let _ = writeln!(
+            text,
+            "{} in {}: {} clients{idle}, {loop_kind}\n{what}\n",
+            options.target(),
+            options.protocol.name(),
+            count(options.clients as u64),
+        );
+        let _ = writeln!(
+            text,
+            "  depth   requests/s  server ns   busy      p50      p90      p99    p99.9   p99.99      max    MB/s",
+        );
+        text
+    }
+
+    /// One row of the table.
+    pub fn row(&self, row: &Row) -> String {
+        let latency = |quantile| time(row.tally.latency.value_at_quantile(quantile));
+        let (cost, busy) = match cost(row) {
+            Some((cost, busy)) => (count(cost.round() as u64), format!("{:.0} %", busy * 100.0)),
+            None => ("-".to_string(), "-".to_string()),
+        };
+        let mark = if matches!(limit(row, self.options), Limit::Client | Limit::RateMissed) { '*' } else { ' ' };
+        let moved = (row.tally.sent_bytes + row.tally.received_bytes) as f64 / row.seconds / 1e6;
+        let mut text = format!(
+            "{:>7} {mark}{:>12} {cost:>10} {busy:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {moved:>7.1}\n",
+            count(row.depth as u64),
+            count((row.tally.replies as f64 / row.seconds) as u64),
+            latency(0.5),
+            latency(0.9),
+            latency(0.99),
+            latency(0.999),
+            latency(0.9999),
+            time(row.tally.latency.max()),
+        );
+        for note in self.notes(row) {
+            let _ = writeln!(text, "        {note}");
+        }
+        text
+    }
+
+    /// What is to be said under the table.
+    pub fn foot(&self, last: &Row) -> String {
+        match (self.server, last.server) {
+            (Some(process), Some((_, usage))) => format!(
+                "\n  server: process {}, {} resident, {} at its peak\n",
+                process.pid,
+                bytes(usage.resident_bytes),
+                bytes(usage.peak_bytes)
+            ),
+            _ => "\n  server: process not found or not ours to read, so no CPU time and memory (--pid N)\n".to_string(),
+        }
+    }
+
+    fn notes(&self, row: &Row) -> Vec<String> {
+        let mut notes = Vec::new();
+        let tally = &row.tally;
+        let busy = cost(row).map_or("unknown".to_string(), |(_, busy)| format!("{:.0} %", busy * 100.0));
+        match limit(row, self.options) {
+            Limit::Client => notes.push(format!(
+                "* the client was the bottleneck, {:.0} % busy (the server: {busy}): the server can do more",
+                row.client_busy * 100.0
+            )),
+            Limit::RateMissed => notes.push(format!(
+                "* the rate was missed; busy: the server {busy}, the client {:.0} %",
+                row.client_busy * 100.0
+            )),
+            Limit::Server | Limit::Rate | Limit::Unknown => {}
+        }
+        let asked = tally.hits + tally.misses;
+        if tally.misses > 0 {
+            notes.push(format!("{} misses, {:.2} % hits", count(tally.misses), percent(tally.hits, asked)));
+        }
+        if tally.refused > 0 {
+            notes.push(format!("{} requests refused", count(tally.refused)));
+        }
+        if row.unanswered > 0 {
+            notes.push(format!("{} requests that were due have no reply", count(row.unanswered)));
+        }
+        if row.interrupted {
+            notes.push(format!("interrupted after {:.1} s", row.seconds));
+        }
+        notes
+    }
+
+    /// One row as a line of JSON. Names end in their units.
+    pub fn json(&self, row: &Row) -> String {
+        let options = self.options;
+        let mut object = Object::default();
+        object.text("server", &options.target());
+        object.text("protocol", options.protocol.name());
+        object.number("clients", options.clients as f64);
+        object.number("idle_clients", options.idle_clients as f64);
+        object.number("pipeline", row.depth as f64);
+        object.text("command", mode_name(options.mode));
+        object.number("get_percent", f64::from(options.get_percent));
+        object.number("keys", f64::from(options.keys));
+        object.text("key_bytes", &size_range_plain(options.key_size));
+        object.text("value_bytes", &size_range_plain(options.value_size));
+        match options.distribution {
+            Distribution::Uniform => object.text("distribution", "uniform"),
+            Distribution::Zipf(exponent) => {
+                object.text("distribution", &format!("zipf:{exponent}"));
+            }
+        }
+        object.optional("rate_wanted", options.rate);
+        object.optional("request_bytes", options.shape.map(|shape| shape.0 as f64));
+        object.optional("reply_bytes", options.shape.map(|shape| shape.1 as f64));
+        object.number("seconds", row.seconds);
+        object.number("requests", row.tally.replies as f64);
+        object.number("requests_per_second", row.tally.replies as f64 / row.seconds);
+        object.number("sent_bytes_per_second", row.tally.sent_bytes as f64 / row.seconds);
+        object.number("received_bytes_per_second", row.tally.received_bytes as f64 / row.seconds);
+        object.number("hits", row.tally.hits as f64);
+        object.number("misses", row.tally.misses as f64);
+        object.number("refused", row.tally.refused as f64);
+        object.number("unanswered", row.unanswered as f64);
+        for (name, quantile) in [
+            ("latency_p50_ns", 0.5),
+            ("latency_p90_ns", 0.9),
+            ("latency_p99_ns", 0.99),
+            ("latency_p99_9_ns", 0.999),
+            ("latency_p99_99_ns", 0.9999),
+            ("latency_max_ns", 1.0),
+        ] {
+            object.number(name, row.tally.latency.value_at_quantile(quantile) as f64);
+        }
+        object.number("latency_mean_ns", row.tally.latency.mean());
+        object.number("client_busy", row.client_busy);
+        let cost = cost(row);
+        object.optional("server_pid", self.server.map(|process| f64::from(process.pid)));
+        object.optional("server_cpu_ns_per_request", cost.map(|cost| cost.0));
+        object.optional("server_busy", cost.map(|cost| cost.1));
+        object.optional("server_resident_bytes", row.server.map(|usage| usage.1.resident_bytes as f64));
+        object.optional("server_peak_bytes", row.server.map(|usage| usage.1.peak_bytes as f64));
+        let limit = match limit(row, options) {
+            Limit::Server => "server",
+            Limit::Client => "client",
+            Limit::Rate => "rate",
+            Limit::RateMissed => "rate missed",
+            Limit::Unknown => "unknown",
+        };
+        object.text("limited_by", limit);
+        object.flag("verified", options.verify);
+        object.flag("interrupted", row.interrupted);
+        object.finish()
+    }
+}
+
+/// The server's CPU time per request in nanoseconds, and the share of the time that it computed.
+fn cost(row: &Row) -> Option<(f64, f64)> {
+    let (before, after) = row.server?;
+    let nanos = after.cpu_nanos.saturating_sub(before.cpu_nanos) as f64;
+    Some((nanos / row.tally.replies.max(1) as f64, nanos / row.seconds / 1e9))
+}
+
+/// In open loop the client looks at the clock all the time, so it is busy whatever it does.
+fn limit(row: &Row, options: &Options) -> Limit {
+    let server_busy = cost(row).map(|(_, busy)| busy);
+    match (options.rate, server_busy) {
+        (Some(rate), _) if row.unanswered > 0 || (row.tally.replies as f64) < 0.99 * rate * row.seconds => {
+            Limit::RateMissed
+        }
+        (Some(_), _) => Limit::Rate,
+        (None, Some(busy)) if busy >= BUSY => Limit::Server,
+        (None, _) if row.client_busy >= BUSY => Limit::Client,
+        (None, _) => Limit::Unknown,
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Mix => "mix",
+        Mode::Get => "get",
+        Mode::Set => "set",
+        Mode::Inc => "inc",
+        Mode::Dec => "dec",
+        Mode::Del => "del",
+    }
+}
+
+/// A number with its thousands apart.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A share of a whole, in percent.
+pub fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+/// A length in the unit that suits it.
+pub fn bytes(number: u64) -> String {
+    let number = number as f64;
+    match number {
+        1e4..1e6 => format!("{:.1} kb", number / 1024.0),
+        1e6..1e9 => format!("{:.1} mb", number / 1024.0 / 1024.0),
+        1e9.. => format!("{:.2} gb", number / 1024.0 / 1024.0 / 1024.0),
+        _ => format!("{number} b"),
+    }
+}
+
+fn size_range(sizes: Sizes) -> String {
+    if sizes.low == sizes.high {
+        return bytes(sizes.low as u64);
+    }
+    format!("{} to {}", bytes(sizes.low as u64), bytes(sizes.high as u64))
+}
+
+fn size_range_plain(sizes: Sizes) -> String {
+    if sizes.low == sizes.high { sizes.low.to_string() } else { format!("{}-{}", sizes.low, sizes.high) }
+}
+
+/// A time of so many nanoseconds, in three digits.
+fn time(nanos: u64) -> String {
+    let (number, unit) = match nanos as f64 {
+        nanos @ 0.0..1e3 => (nanos, "ns"),
+        nanos @ 1e3..1e6 => (nanos / 1e3, "us"),
+        nanos @ 1e6..1e9 => (nanos / 1e6, "ms"),
+        nanos => (nanos / 1e9, "s"),
+    };
+    let decimals = if number < 9.995 { 2 } else { usize::from(number < 99.95) };
+    format!("{number:.decimals$} {unit}")
+}
+
+/// A flat object of JSON.
+#[derive(Default)]
+pub struct Object(String);
+
+impl Object {
+    /// A string.
+    pub fn text(&mut self, name: &str, text: &str) {
+        let mut quoted = String::from('"');
+        for character in text.chars() {
+            match character {
+                '"' | '\\' => quoted.extend(['\\', character]),
+                '\0'..=' ' => {
+                    let _ = write!(quoted, "\\u{:04x}", character as u32);
+                }
+                _ => quoted.push(character),
+            }
+        }
+        quoted.push('"');
+        self.field(name, &quoted);
+    }
+
+    /// A number, whole where it is.
+    pub fn number(&mut self, name: &str, number: f64) {
+        let text = if number.fract() == 0.0 { format!("{number}") } else { format!("{number:.3}") };
+        self.field(name, &text);
+    }
+
+    /// A number or null.
+    pub fn optional(&mut self, name: &str, number: Option<f64>) {
+        match number {
+            Some(number) => self.number(name, number),
+            None => self.field(name, "null"),
+        }
+    }
+
+    /// True or false.
+    pub fn flag(&mut self, name: &str, flag: bool) {
+        self.field(name, if flag { "true" } else { "false" });
+    }
+
+    fn field(&mut self, name: &str, value: &str) {
+        let comma = if self.0.is_empty() { "" } else { "," };
+        let _ = write!(self.0, "{comma}\"{name}\":{value}");
+    }
+
+    /// The object, and an end of line.
+    pub fn finish(self) -> String {
+        format!("{{{}}}\n", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        let times = [512, 1000, 9_994, 9_996, 99_960, 1_234_567, 999_999_999, 61_000_000_000];
+        assert_eq!(
+            times.map(time),
+            ["512 ns", "1.00 us", "9.99 us", "10.0 us", "100 us", "1.23 ms", "1000 ms", "61.0 s"]
+        );
+        assert_eq!([100, 102_400, 16 << 20].map(bytes), ["100 b", "100.0 kb", "16.0 mb"]);
+    }
+
+    #[test]
+    fn json_is_quoted() {
+        let mut object = Object::default();
+        object.text("a", "b\"\\\n");
+        object.number("n", 1.5);
+        object.optional("o", None);
+        assert_eq!(object.finish(), "{\"a\":\"b\\\"\\\\\\u000a\",\"n\":1.500,\"o\":null}\n");
+    }
+}

@@ -1,0 +1,455 @@
+//! Tests of the store as a whole: a model that it must agree with, and its bounds, counted.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::limits::CHUNK_BYTES;
+
+impl Store {
+    /// Checks every invariant there is: bytes counted are bytes held, and index, log and counters agree.
+    fn check_everything(&self) {
+        self.index.check();
+        let items = self.log.check();
+        assert_eq!(items.len(), self.len());
+        let mut expiring = 0;
+        for (handle, record) in items {
+            let hash = self.hash(&self.log.bytes(handle)[record.key()]);
+            let entry = self.index.shard(hash).find(hash, |entry| entry.handle() == handle);
+            let entry = entry.expect("an item in the log is in the index");
+            assert_eq!(entry.expires(), record.deadline != NEVER);
+            if !self.sweep.is_within(self.index.number(hash)) {
+                assert!(record.deadline >= self.index.shard(hash).due || !entry.expires());
+            }
+            expiring += usize::from(entry.expires());
+        }
+        assert_eq!(expiring, self.sweep.expiring);
+    }
+
+    fn peek_id(&self, id: u64) -> Option<(Value<'_>, Option<u64>)> {
+        let key = key_of(id);
+        self.peek(self.hash(key.as_bytes()), key.as_bytes())
+    }
+
+    fn set_id(&mut self, id: u64, length: usize) -> Result<(), Refusal> {
+        let key = key_of(id);
+        let hash = self.hash(key.as_bytes());
+        self.set(hash, key.as_bytes(), Value::small(&vec![id as u8; length]))
+    }
+
+    fn get_id(&mut self, id: u64) -> bool {
+        let key = key_of(id);
+        let hash = self.hash(key.as_bytes());
+        self.get(hash, key.as_bytes()).is_some()
+    }
+}
+
+fn store(memory_bytes: usize, eviction: Eviction) -> Store {
+    Store::new(Settings { memory_bytes, eviction, default_ttl_millis: 0, chunks: ChunkMeter::new() })
+}
+
+/// A small generator (xorshift64*, Vigna 2016), so that a seed reproduces a run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// A value of `length` bytes, those of whole chunks by reference.
+struct Owned {
+    chunks: Vec<Bytes>,
+    rest: Vec<u8>,
+}
+
+impl Owned {
+    fn new(store: &Store, length: usize, fill: u8) -> Owned {
+        let chunk = || {
+            let mut chunk = store.settings.chunks.chunk();
+            chunk.fill(&[fill; CHUNK_BYTES]);
+            chunk.freeze()
+        };
+        let chunks = (0..length / CHUNK_BYTES).map(|_| chunk()).collect();
+        Owned { chunks, rest: vec![fill; length % CHUNK_BYTES] }
+    }
+
+    fn value(&self) -> Value<'_> {
+        Value { chunks: &self.chunks, rest: &self.rest }
+    }
+}
+
+fn flat(value: Value<'_>) -> Vec<u8> {
+    let mut bytes: Vec<u8> = value.chunks.iter().flatten().copied().collect();
+    bytes.extend_from_slice(value.rest);
+    bytes
+}
+
+fn key_of(id: u64) -> String {
+    if id.is_multiple_of(50) { format!("{id:0300}") } else { format!("key {id}") }
+}
+
+/// All keys that a scan from end to end shows, while `meanwhile` is done between its steps.
+fn scanned(store: &mut Store, mut meanwhile: impl FnMut(&mut Store)) -> HashMap<Vec<u8>, u32> {
+    let mut keys = HashMap::new();
+    let mut cursor = 0;
+    loop {
+        cursor = store.scan(cursor, |key| *keys.entry(key.to_vec()).or_insert(0) += 1);
+        if cursor == 0 {
+            return keys;
+        }
+        meanwhile(store);
+    }
+}
+
+fn deadline_of(store: &Store, hash: KeyHash, key: &[u8]) -> u64 {
+    store.peek(hash, key).expect("it was just written").1.unwrap_or(NEVER)
+}
+
+fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys: u64, steps: u64) {
+    println!("seed {seed}, {memory_bytes} bytes, {eviction:?}, {keys} keys");
+    let mut random = Random(seed | 1);
+    let mut store = store(memory_bytes, eviction);
+    let mut model: HashMap<u64, (Vec<u8>, u64)> = HashMap::new();
+    let (mut now, mut lost, mut refused) = (0, 0, 0);
+    for step in 0..steps {
+        if random.below(64) == 0 {
+            now += random.below(20);
+            store.begin_turn(now, random.below(100_000) as usize);
+            if random.below(2) == 0 {
+                store.housekeep(200);
+            }
+        }
+        if random.below(steps / 4) == 0 {
+            store.flush();
+            model.clear();
+            assert!(store.is_empty());
+        }
+        let id = random.below(keys);
+        let key = key_of(id);
+        let (key, hash) = (key.as_bytes(), store.hash(key.as_bytes()));
+        if model.get(&id).is_some_and(|(_, deadline)| *deadline <= now) {
+            model.remove(&id);
+        }
+        // What the store must say, or that there is nothing: it may have evicted the item.
+        let known = store.peek(hash, key).map(|(value, deadline)| (flat(value), deadline.unwrap_or(NEVER)));
+        match (&known, model.get(&id)) {
+            (Some(known), expected) => assert_eq!(Some(known), expected, "step {step}"),
+            (None, None) => {}
+            (None, Some(_)) => {
+                assert_eq!(eviction, Eviction::S3Fifo, "step {step}: only a policy may lose a key");
+                model.remove(&id);
+                lost += 1;
+            }
+        }
+        let length = match random.below(1000) {
+            0 => random.below(5 * CHUNK_BYTES as u64),
+            1..10 => random.below(30_000),
+            10..100 => random.below(600),
+            _ => random.below(60),
+        };
+        let fill = random.next() as u8;
+        match random.below(12) {
+            0..3 => {
+                let value = store.get(hash, key).map(flat);
+                assert_eq!(value, model.get(&id).map(|(value, _)| value.clone()));
+            }
+            3..7 => {
+                let owned = Owned::new(&store, length as usize, fill);
+                let deadline = if random.below(3) == 0 { now + 1 + random.below(500) } else { NEVER };
+                let expiry = if deadline == NEVER { Expiry::Default } else { Expiry::At(deadline) };
+                let condition = match random.below(4) {
+                    0 => Condition::Missing,
+                    1 => Condition::Present,
+                    _ => Condition::Always,
+                };
+                let expected = match condition {
+                    Condition::Always => true,
+                    Condition::Missing => !model.contains_key(&id),
+                    Condition::Present => model.contains_key(&id),
+                };
+                match store.write(hash, key, owned.value(), condition, expiry) {
+                    Ok(written) => {
+                        assert_eq!(written, expected, "step {step}");
+                        if written {
+                            model.insert(id, (flat(owned.value()), deadline));
+                        }
+                    }
+                    Err(refusal) => {
+                        assert_eq!(refusal, Refusal::OutOfMemory);
+                        refused += 1;
+                    }
+                }
+            }
+            7 => {
+                let owned = Owned::new(&store, length as usize, fill);
+                if let Ok(old) = store.swap(hash, key, owned.value(), Expiry::Keep) {
+                    let old = old.map(flat);
+                    let deadline = model.get(&id).map_or(NEVER, |(_, deadline)| *deadline);
+                    // Making room may have evicted the very item.
+                    let deadline = if old.is_none() { NEVER } else { deadline };
+                    let before = model.insert(id, (flat(owned.value()), deadline));
+                    assert!(old.is_none() || old == before.map(|(value, _)| value));
+                    if old.is_none() {
+                        model.insert(id, (flat(owned.value()), deadline_of(&store, hash, key)));
+                    }
+                }
+            }
+            8 => {
+                let delta = random.next() as i64;
+                let number = match model.get(&id) {
+                    None => Some(0),
+                    Some((value, _)) if value.len() >= CHUNK_BYTES => None,
+                    Some((value, _)) => number::parse(value),
+                };
+                match store.add(hash, key, delta) {
+                    Ok(sum) => {
+                        assert_eq!(Some(sum), number.and_then(|number| number.checked_add(delta)));
+                        let deadline = deadline_of(&store, hash, key);
+                        model.insert(id, (sum.to_string().into_bytes(), deadline));
+                    }
+                    Err(Refusal::NotANumber) => assert_eq!(number, None),
+                    Err(refusal) => assert_ne!(refusal, Refusal::Overflow),
+                }
+            }
+            9 => assert_eq!(store.delete(hash, key), model.remove(&id).is_some(), "step {step}"),
+            10 => {
+                let value = store.take(hash, key).map(flat);
+                assert_eq!(value, model.remove(&id).map(|(value, _)| value));
+            }
+            _ => {
+                let deadline = (random.below(2) == 0).then(|| now + 1 + random.below(500));
+                if let Ok(found) = store.set_expiry(hash, key, deadline) {
+                    assert_eq!(found, model.contains_key(&id));
+                    if let Some((_, expected)) = model.get_mut(&id) {
+                        *expected = deadline.unwrap_or(NEVER);
+                    }
+                }
+            }
+        }
+        assert!(
+            store.memory_bytes() <= memory_bytes + 6 * CHUNK_BYTES + 150_000,
+            "step {step}: {}",
+            store.memory_bytes()
+        );
+        if step % (steps / 50) == 0 {
+            store.check_everything();
+            let keys = scanned(&mut store, |_| {});
+            let there = model.keys().filter(|id| store.peek_id(**id).is_some()).count();
+            assert_eq!(keys.len(), there);
+        }
+    }
+    store.check_everything();
+    println!("{} items, {lost} found lost, {refused} refused, {:?}", store.len(), store.stats());
+}
+
+#[test]
+fn the_store_agrees_with_a_model() {
+    let steps = if cfg!(debug_assertions) { 200_000 } else { 2_000_000 };
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().expect("SEED is a number"));
+    for (seed, memory_bytes, keys) in [(seed, 1 << 20, 20_000), (seed + 1, 2 << 20, 300), (seed + 2, 32 << 20, 50_000)]
+    {
+        agrees_with_a_model(seed, memory_bytes, Eviction::S3Fifo, keys, steps);
+        agrees_with_a_model(seed, memory_bytes, Eviction::None, keys, steps);
+    }
+}
+
+/// Calls `command` for each id and returns the most work one of them took.
+fn worst(store: &mut Store, ids: std::ops::Range<u64>, mut command: impl FnMut(&mut Store, u64)) -> u64 {
+    let mut worst = 0;
+    for id in ids {
+        let before = store.work();
+        command(store, id);
+        worst = worst.max(store.work() - before);
+    }
+    worst
+}
+
+/// No command may take more than this many units of about 100 ns beyond its look-up: its share of making room, the
+/// largest copy, and a rebuilt table with the ghost beside it.
+const UNITS_MAX: u64 = 1_000;
+
+#[test]
+fn no_command_does_more_than_its_share() {
+    let mut store = store(16 << 20, Eviction::S3Fifo);
+    let set = |store: &mut Store, id: u64| store.set_id(id, 40).expect("there is room");
+    assert!(worst(&mut store, 0..150_000, set) < UNITS_MAX, "while it fills");
+    worst(&mut store, 0..150_000, |store, id| assert!((0..4).all(|_| store.get_id(id)) || id < 150_000));
+    assert!(worst(&mut store, 150_000..400_000, set) < UNITS_MAX, "after all was read");
+    assert!(store.stats().evictions > 150_000);
+    store.flush();
+    assert!(worst(&mut store, 0..150_000, set) < UNITS_MAX, "after a flush");
+    store.check_everything();
+}
+
+#[test]
+fn churn_at_a_constant_count_grows_no_table() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    let count = 100_000;
+    (0..count).for_each(|id| store.set_id(id, 8).expect("there is room"));
+    let held = store.index.held_bytes();
+    for id in count..10 * count {
+        let key = key_of(id - count);
+        assert!(store.delete(store.hash(key.as_bytes()), key.as_bytes()));
+        store.set_id(id, 8).expect("there is room");
+    }
+    // A table more than seven eighths full doubles after all: a fifth of them do.
+    assert!(store.index.held_bytes() < held + held / 3, "{held} {}", store.index.held_bytes());
+    let moved = store.stats().entries_moved;
+    assert!(moved < 9 * count * 8, "{moved} entries moved");
+    store.check_everything();
+}
+
+#[test]
+fn a_scan_survives_growth_and_rebuilds() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    (0..10_000).for_each(|id| store.set_id(id, 8).expect("there is room"));
+    let mut next = 10_000;
+    let keys = scanned(&mut store, |store| {
+        let end = 100_000.min(next + 200);
+        (next..end).for_each(|id| store.set_id(id, 8).expect("there is room"));
+        next = end;
+    });
+    for id in 0..10_000 {
+        assert_eq!(keys.get(key_of(id).as_bytes()), Some(&1), "key {id}");
+    }
+    assert_eq!(store.len(), 100_000, "the store grew meanwhile");
+}
+
+#[test]
+fn what_expires_is_given_back_untouched() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    for id in 0..200_000 {
+        let key = key_of(id);
+        let hash = store.hash(key.as_bytes());
+        let expiry = if id % 2 == 0 { Expiry::At(5_000 + id % 1_000) } else { Expiry::Default };
+        let value = Value::small(b"value");
+        store.write(hash, key.as_bytes(), value, Condition::Always, expiry).expect("there is room");
+    }
+    let full = store.log.held_bytes();
+    store.begin_turn(4_999, 0);
+    while store.wants_housekeeping() == Some(0) {
+        store.housekeep(1_000);
+    }
+    assert_eq!(store.stats().expired, 0);
+    let mut turns = 0;
+    for now in 6_000..66_000 {
+        store.begin_turn(now, 0);
+        let before = store.work();
+        store.housekeep(1_000);
+        assert!(store.work() - before < 1_000 + UNITS_MAX);
+        turns += u64::from(store.work() > before);
+    }
+    assert_eq!((store.len(), store.stats().expired), (100_000, 100_000));
+    assert_eq!(store.sweep_wait(), None, "nothing is left that could expire");
+    assert!(turns > 100, "it was done in pieces");
+    assert_eq!(store.log.held_bytes(), full, "every segment still has a living half");
+    (1..200_000).step_by(2).for_each(|id| assert!(store.get_id(id)));
+    store.check_everything();
+}
+
+#[test]
+fn a_flush_is_at_once_and_its_memory_comes_back() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    let empty = store.memory_bytes();
+    (0..200_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    let large = Owned::new(&store, 40 * CHUNK_BYTES, 7);
+    store.set(store.hash(b"large"), b"large", large.value()).expect("there is room");
+    drop(large);
+    let full = store.memory_bytes();
+    store.flush();
+    assert_eq!((store.len(), store.memory_bytes()), (0, full));
+    assert!((0..200_000).all(|id| store.peek_id(id).is_none()));
+    store.set_id(1, 40).expect("there is room");
+    while store.wants_housekeeping().is_some() {
+        let before = store.work();
+        store.housekeep(100);
+        assert!(store.work() - before < 100 + UNITS_MAX);
+    }
+    assert!(store.get_id(1));
+    assert!(store.memory_bytes() < empty + 500_000, "{empty} {}", store.memory_bytes());
+    store.check_everything();
+}
+
+#[test]
+fn a_lowered_limit_is_approached_in_steps() {
+    let mut store = store(32 << 20, Eviction::S3Fifo);
+    (0..600_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    assert!(store.memory_bytes() > 30 << 20);
+    store.set_memory_limit(8 << 20);
+    for id in 600_000..700_000 {
+        let before = store.work();
+        store.housekeep(100);
+        store.set_id(id, 40).expect("there is room all the while");
+        assert!(store.work() - before < 100 + UNITS_MAX);
+    }
+    assert!(store.memory_bytes() <= 8 << 20, "{}", store.memory_bytes());
+    assert!(store.len() > 60_000);
+    store.check_everything();
+}
+
+#[test]
+fn a_store_that_may_not_evict_refuses_and_recovers() {
+    let mut store = store(4 << 20, Eviction::None);
+    let full = (0..).find(|&id| store.set_id(id, 100).is_err()).expect("it fills up");
+    assert!(full > 20_000);
+    assert!((0..full).all(|id| store.get_id(id)), "all that was accepted is there");
+    for id in 0..full {
+        store.set_id(id, 60).expect("what shrinks needs no room");
+    }
+    for id in (0..full).step_by(2) {
+        assert!(store.delete(store.hash(key_of(id).as_bytes()), key_of(id).as_bytes()));
+    }
+    let more = (0..full).take_while(|id| store.set_id(full + id, 100).is_ok()).count() as u64;
+    assert!(more > full / 3, "{more} of {full}");
+    assert!((1..full).step_by(2).all(|id| store.get_id(id)));
+    store.check_everything();
+}
+
+#[test]
+fn a_full_store_is_full_of_items() {
+    let memory_bytes = 16 << 20;
+    let mut store = store(memory_bytes, Eviction::S3Fifo);
+    let used = |store: &Store| {
+        let live_bytes = store.log.live_bytes(Queue::Small) + store.log.live_bytes(Queue::Main);
+        (live_bytes + store.index.held_bytes()) as f64 / memory_bytes as f64
+    };
+    (0..600_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    assert!(used(&store) > 0.93, "inserted: {}", used(&store));
+    let mut random = Random(7);
+    let copied = store.stats().copied_bytes;
+    let mut written = 0;
+    let mut least: f64 = 1.0;
+    for step in 0..1_000_000 {
+        let length = random.below(80) as usize;
+        store.set_id(random.below(180_000), length).expect("there is room");
+        written += 2 + 9 + length as u64;
+        assert!(store.memory_bytes() <= memory_bytes + 50_000, "but for one table");
+        if step > 500_000 {
+            least = least.min(used(&store));
+        }
+    }
+    assert!(least > 0.75, "overwritten: {least}");
+    let copied = store.stats().copied_bytes - copied;
+    println!("{least} used, {copied} copied, {written} written");
+    assert!(copied <= written, "{copied} copied, {written} written");
+    store.check_everything();
+}
+
+#[test]
+fn keys_spread_evenly_whatever_they_look_like() {
+    let store = store(16 << 20, Eviction::S3Fifo);
+    let mut counts = vec![0; 4096];
+    (0..409_600_u64).for_each(|id| counts[store.hash(&id.to_le_bytes()).0 as usize % 4096] += 1);
+    let deviation: f64 = counts.iter().map(|&count| f64::from(count - 100).powi(2) / 100.0).sum();
+    // Chi squared with 4,095 degrees of freedom: six standard deviations either way.
+    assert!((3_550.0..4_640.0).contains(&deviation), "{deviation}");
+}

@@ -1,0 +1,245 @@
+//! Clients that speak correctly and behave badly: slow, greedy, gone. Nobody else may wait for them, and what
+//! they are owed is bounded.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, del, get, inc, line, set};
+use crate::process::{descriptors, peak_resident_bytes, wait_until_quiet};
+use crate::random::Random;
+use crate::server::{PATIENCE, Server, wait_until};
+
+/// More than ten times what anybody should wait for others, so that only a server that makes them wait fails.
+const UNNOTICED: Duration = Duration::from_secs(1);
+
+/// A value of which a few hundred replies fill every buffer on the way.
+const LARGE_VALUE_BYTES: usize = 100_000;
+
+#[test]
+fn many_frames_in_one_write_are_answered_in_order() {
+    let frames = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    let server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    let mut sender = client.again();
+    scope(|scope| {
+        scope.spawn(move || {
+            let all = inc(b"key").repeat(frames);
+            sender.send(&all);
+            sender.half_close();
+        });
+        let replies: Vec<u8> = (1..=frames).flat_map(|n| line(n.to_string().as_bytes())).collect();
+        client.expect(&replies);
+    });
+    client.expect_end();
+}
+
+/// Four clients pipeline without a pause; a fifth takes turns with them.
+#[test]
+fn nobody_waits_for_endless_pipelines() {
+    let server = Server::start(&[]);
+    let done = AtomicBool::new(false);
+    scope(|scope| {
+        for number in 0..4_u8 {
+            let mut client = Client::tcp(&server);
+            let mut sender = client.again();
+            let done = &done;
+            scope.spawn(move || {
+                let frames = inc(&[number]).repeat(1_000);
+                while !done.load(Ordering::Relaxed) {
+                    sender.send(&frames);
+                }
+                sender.half_close();
+            });
+            scope.spawn(move || while client.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {});
+        }
+        // Ends the others however this goes, or a failure would not be told.
+        let _done = OnDrop(|| done.store(true, Ordering::Relaxed));
+        unnoticed(&mut Client::tcp(&server), Duration::from_millis(500));
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_byte_at_a_time() {
+    let server = Server::start(&[]);
+    let mut bystander = Client::tcp(&server);
+    let mut slow: Vec<_> = (0..50).map(|_| Client::tcp(&server)).collect();
+    let frame = inc(b"slow");
+    for byte in &frame {
+        slow.iter_mut().for_each(|client| client.send(&[*byte]));
+        unnoticed(&mut bystander, Duration::from_millis(20));
+    }
+    for (number, client) in slow.iter_mut().enumerate() {
+        client.expect(format!("{}\r\n", number + 1).as_bytes());
+    }
+}
+
+/// Output has a bound: the server stops reading someone who does not read, and goes on when he does.
+#[test]
+fn a_client_that_never_reads_costs_little_and_gets_everything_later() {
+    const REPLIES: usize = 2_000;
+    let server = Server::start(&["--max-memory", "1gb"]);
+    let mut bystander = Client::tcp(&server);
+    let (old, new) = (vec![b'o'; LARGE_VALUE_BYTES], vec![b'n'; LARGE_VALUE_BYTES]);
+    bystander.check(&set(b"key", &old), b"OK\r\n");
+    let before = peak_resident_bytes(&server);
+
+    let mut client = Client::tcp(&server);
+    client.send(&get(b"key").repeat(REPLIES));
+    wait_until_quiet(&server);
+    unnoticed(&mut bystander, Duration::from_millis(100));
+    // What is on its way must not change under it.
+    bystander.check(&set(b"key", &new), b"OK\r\n");
+    bystander.check(&del(b"key"), b"OK\r\n");
+    bystander.check(&set(b"key", &new), b"OK\r\n");
+    let grown = peak_resident_bytes(&server) - before;
+    assert!(grown < 16 << 20, "{grown} bytes for one client that does not read");
+
+    let mut turned = false;
+    let mut reply = vec![0; LARGE_VALUE_BYTES + 2];
+    for number in 0..REPLIES {
+        let mut filled = 0;
+        while filled < reply.len() {
+            let count = client.read(&mut reply[filled..]).expect("the rest of the replies");
+            assert!(count > 0, "the end in reply {number}");
+            filled += count;
+        }
+        turned |= reply[0] == b'n';
+        let value = if turned { &new } else { &old };
+        assert!(reply == line(value), "reply {number} is not one value from end to end");
+    }
+    assert!(turned, "all replies were held at once");
+    client.check(&inc(b"number"), b"1\r\n");
+}
+
+#[test]
+fn a_half_closed_client_gets_every_reply() {
+    let server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    let value = vec![b'v'; LARGE_VALUE_BYTES];
+    client.check(&set(b"key", &value), b"OK\r\n");
+    client.send(&[get(b"key").repeat(200), inc(b"number"), inc(b"unfinished")[..8].to_vec()].concat());
+    client.half_close();
+    wait_until_quiet(&server);
+    for _ in 0..200 {
+        client.expect(&line(&value));
+    }
+    client.expect(b"1\r\n");
+    client.expect_end();
+}
+
+#[test]
+fn resets_leave_nothing_behind() {
+    let server = Server::start(&[]);
+    let mut bystander = Client::tcp(&server);
+    bystander.check(&inc(b"key"), b"1\r\n");
+    let before = descriptors(&server);
+    let mut random = Random::new(1);
+    let frame = set(b"key", &vec![b'v'; LARGE_VALUE_BYTES]);
+    for _ in 0..300 {
+        let mut client = Client::tcp(&server);
+        match random.below(3) {
+            0 => client.send(&frame[..random.below(frame.len())]),
+            1 => client.send(&get(b"key").repeat(random.below(100))),
+            _ => (),
+        }
+        client.reset();
+    }
+    wait_until("every reset connection to be freed", || descriptors(&server) == before);
+    bystander.check(&set(b"key", b"1"), b"OK\r\n");
+}
+
+#[test]
+fn closed_connections_leave_nothing_behind() {
+    let server = Server::start(&[]);
+    let mut bystander = Client::tcp(&server);
+    bystander.check(&inc(b"key"), b"1\r\n");
+    let before = descriptors(&server);
+    for number in 2..300 {
+        let mut client = Client::tcp(&server);
+        client.check(&inc(b"key"), format!("{number}\r\n").as_bytes());
+    }
+    wait_until("every closed connection to be freed", || descriptors(&server) == before);
+}
+
+#[test]
+fn an_idle_client_is_closed_and_a_busy_one_is_not() {
+    let server = Server::start(&["--idle-timeout", "2"]);
+    let since = Instant::now();
+    let mut idle = Client::tcp(&server);
+    let mut half = Client::tcp(&server);
+    half.send(b"INC\x003\0ke");
+    let mut busy = Client::tcp(&server);
+    // The idle one is waited for on the side, so that the busy one never pauses.
+    scope(|scope| {
+        let idle = scope.spawn(move || {
+            idle.expect_end();
+            half.expect_end();
+            since.elapsed()
+        });
+        let mut number = 0;
+        while !idle.is_finished() || since.elapsed() < Duration::from_secs(3) {
+            number += 1;
+            busy.check(&inc(b"busy"), format!("{number}\r\n").as_bytes());
+            sleep(Duration::from_millis(50));
+        }
+        let waited = idle.join().expect("idle clients are closed in order");
+        assert!(waited >= Duration::from_millis(1_900), "closed after {waited:?}");
+    });
+}
+
+/// Bytes are not commands: who sends one at a time is idle all the same.
+#[test]
+fn trickling_does_not_count_as_busy() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    let mut client = Client::tcp(&server);
+    client.send(b"SET\x003\0key\x001000000\0");
+    let since = Instant::now();
+    while client.try_send(b"v").is_ok() {
+        assert!(since.elapsed() < PATIENCE, "a client that completes nothing is never idle");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_closed_and_a_slow_reader_is_not() {
+    const REPLIES: usize = 500;
+    let server = Server::start(&["--stall-timeout", "1"]);
+    let mut slow = Client::tcp(&server);
+    let value = vec![b'v'; LARGE_VALUE_BYTES];
+    slow.check(&set(b"key", &value), b"OK\r\n");
+    let before = descriptors(&server);
+    let mut stuck = Client::tcp(&server);
+    stuck.send(&get(b"key").repeat(REPLIES));
+    slow.send(&get(b"key").repeat(REPLIES));
+    // Each step frees more than the kernel buffers for it, so the server sees every one.
+    for step in 0..REPLIES {
+        slow.expect(&line(&value));
+        if step % 50 == 0 {
+            sleep(Duration::from_millis(250));
+        }
+    }
+    wait_until("the stuck client to be closed", || descriptors(&server) == before);
+    slow.check(&inc(b"number"), b"1\r\n");
+}
+
+/// Round trips for at least `time`; none may take long.
+#[track_caller]
+fn unnoticed(client: &mut Client, time: Duration) {
+    let start = Instant::now();
+    let mut worst = Duration::ZERO;
+    while start.elapsed() < time {
+        let since = Instant::now();
+        client.check(&get(b"no such key"), b"ERR\r\n");
+        worst = worst.max(since.elapsed());
+    }
+    assert!(worst < UNNOTICED, "a bystander waited {worst:?}");
+}
+
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

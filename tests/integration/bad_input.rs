@@ -1,0 +1,166 @@
+//! Bytes that are no frames: the sender is told, and nobody else notices. The rows say which bytes; here is
+//! what happens around them.
+
+use std::io::ErrorKind;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, del, get, inc, set};
+use crate::process::{resident_bytes, wait_until_quiet};
+use crate::random::{Random, SEED_VARIABLE, seed};
+use crate::server::{PATIENCE, Server, wait_until};
+
+/// Closing a socket that has unread input makes the kernel send a reset, which would overtake the reply.
+#[test]
+fn the_error_arrives_although_input_is_in_flight() {
+    let server = Server::start(&[]);
+    for junk in [1, 1_000, 100_000, 1_000_000, 10_000_000] {
+        let mut client = Client::tcp(&server);
+        client.send(&[inc(b"key"), b"BROKEN".to_vec(), vec![b'x'; junk]].concat());
+        let mut bystander = Client::tcp(&server);
+        bystander.check(&del(b"key"), b"OK\r\n");
+        client.expect(b"1\r\nERR\r\n");
+        client.expect_end();
+    }
+}
+
+#[test]
+fn a_broken_connection_that_sends_without_end_is_cut_off() {
+    let server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    client.check(b"BROKEN", b"ERR\r\n");
+    client.expect_end();
+    let since = Instant::now();
+    let piece = vec![b'x'; 256 * 1024];
+    while client.try_send(&piece).is_ok() {
+        assert!(since.elapsed() < PATIENCE, "still swallowing what follows a broken frame");
+    }
+}
+
+#[test]
+fn a_broken_connection_that_never_closes_is_cut_off() {
+    let server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    client.check(b"BROKEN", b"ERR\r\n");
+    client.expect_end();
+    let since = Instant::now();
+    while client.try_send(b"x").is_ok() {
+        assert!(since.elapsed() < PATIENCE, "still waiting for the client to close");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Those who are told of their error and linger may not keep others out, however many they are.
+#[test]
+fn many_broken_connections_keep_nobody_out() {
+    let server = Server::start(&["--max-clients", "100"]);
+    let mut bystander = Client::tcp(&server);
+    let mut broken = Vec::new();
+    for _ in 0..1_000 {
+        let mut client = Client::tcp(&server);
+        // Past the limit the server may have said ERR and gone already.
+        let _ = client.try_send(b"BROKEN");
+        broken.push(client);
+    }
+    bystander.check(&inc(b"key"), b"1\r\n");
+    drop(broken);
+    wait_until("room for a new client", || {
+        let mut client = Client::tcp(&server);
+        let sent = client.try_send(&set(b"key", b"value"));
+        sent.is_ok() && client.read_line() == b"OK\r\n"
+    });
+}
+
+#[test]
+fn random_bytes_get_an_orderly_end() {
+    let seed = seed();
+    println!("{SEED_VARIABLE}={seed}");
+    let mut random = Random::new(seed);
+    let server = Server::start(&[]);
+    let mut bystander = Client::tcp(&server);
+    let before = resident_bytes(&server);
+    for round in 1..=500 {
+        let most = if random.once_in(10) { 100_000 } else { 100 };
+        let len = 1 + random.below(most);
+        let mut bytes = random.bytes(len);
+        // These first bytes are kept for a second protocol.
+        if b"*Pp".contains(&bytes[0]) {
+            bytes[0] = 0;
+        }
+        check_end(&server, &bytes);
+        bystander.check(&inc(b"untouched"), format!("{round}\r\n").as_bytes());
+    }
+    wait_until_quiet(&server);
+    let grown = resident_bytes(&server).saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes more after random bytes");
+}
+
+/// Frames with a few bytes changed get further into the parser than plain noise does.
+#[test]
+fn damaged_frames_get_an_orderly_end() {
+    let seed = seed();
+    println!("{SEED_VARIABLE}={seed}");
+    let mut random = Random::new(seed);
+    let server = Server::start(&[]);
+    let mut bystander = Client::tcp(&server);
+    let (key, large) = (b"a\0key", vec![b'v'; 40_000]);
+    for round in 1..=1_000 {
+        let mut bytes = [set(key, b"12"), get(key), inc(key), set(key, &large), del(key)].concat();
+        for _ in 0..1 + random.below(3) {
+            // Mostly in the small frames, where a byte means something.
+            let most = if random.once_in(4) { bytes.len() } else { 80 };
+            let at = random.below(most);
+            match random.below(3) {
+                0 => bytes[at] = random.next() as u8,
+                1 => bytes.insert(at, b"\0\r\n9-"[random.below(5)]),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        if b"*Pp".contains(&bytes[0]) {
+            bytes[0] = 0;
+        }
+        check_end(&server, &bytes);
+        bystander.check(&inc(b"untouched"), format!("{round}\r\n").as_bytes());
+    }
+}
+
+/// Memory follows the bytes that arrive, not those that a client says will come.
+#[test]
+fn announced_values_reserve_nothing() {
+    let server = Server::start(&["--max-memory", "1gb"]);
+    let mut bystander = Client::tcp(&server);
+    bystander.check(&inc(b"key"), b"1\r\n");
+    let before = resident_bytes(&server);
+    let announcement = &set(b"key", &vec![b'v'; 16 << 20])[..1_000];
+    let clients: Vec<Client> = (0..300)
+        .map(|_| {
+            let mut client = Client::tcp(&server);
+            client.send(announcement);
+            client
+        })
+        .collect();
+    bystander.check(&inc(b"key"), b"2\r\n");
+    let grown = resident_bytes(&server).saturating_sub(before);
+    let each = grown / clients.len() as u64;
+    assert!(each < 64 << 10, "{each} bytes for each of the values that were announced");
+}
+
+/// Sends, ends the input, and expects any reply and an end that is no reset.
+#[track_caller]
+fn check_end(server: &Server, bytes: &[u8]) {
+    let mut client = Client::tcp(server);
+    client.send(bytes);
+    client.half_close();
+    let mut buffer = [0; 4096];
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => (),
+            Err(error) => {
+                let why = if error.kind() == ErrorKind::WouldBlock { "no end" } else { "a reset" };
+                let head = bytes[..bytes.len().min(200)].escape_ascii();
+                panic!("{why} ({error}) after \"{head}\"");
+            }
+        }
+    }
+}

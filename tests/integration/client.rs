@@ -1,0 +1,196 @@
+//! One connection to a server under test: exact bytes out, exact bytes in, and how it ends.
+//! It knows how the five frames are written; what they mean is the tests' business.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use crate::server::{PATIENCE, Server};
+
+/// A frame that asks for `key`.
+pub(crate) fn get(key: &[u8]) -> Vec<u8> {
+    frame(b"GET", key)
+}
+
+/// A frame that stores `value` under `key`.
+pub(crate) fn set(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut frame = format!("SET\0{}\0", key.len()).into_bytes();
+    frame.extend_from_slice(key);
+    frame.extend_from_slice(format!("\0{}\0", value.len()).as_bytes());
+    frame.extend_from_slice(value);
+    frame.extend_from_slice(b"\r\n");
+    frame
+}
+
+/// A frame that adds one to `key`.
+pub(crate) fn inc(key: &[u8]) -> Vec<u8> {
+    frame(b"INC", key)
+}
+
+/// A frame that takes one from `key`.
+pub(crate) fn dec(key: &[u8]) -> Vec<u8> {
+    frame(b"DEC", key)
+}
+
+/// A frame that removes `key`.
+pub(crate) fn del(key: &[u8]) -> Vec<u8> {
+    frame(b"DEL", key)
+}
+
+fn frame(command: &[u8], key: &[u8]) -> Vec<u8> {
+    let mut frame = command.to_vec();
+    frame.extend_from_slice(format!("\0{}\0", key.len()).as_bytes());
+    frame.extend_from_slice(key);
+    frame.extend_from_slice(b"\r\n");
+    frame
+}
+
+/// A value's reply.
+pub(crate) fn line(value: &[u8]) -> Vec<u8> {
+    [value, b"\r\n"].concat()
+}
+
+/// A connection whose every wait is bounded, and which panics with what it expected.
+pub(crate) struct Client {
+    stream: Stream,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Client {
+    /// Connects to the server's first TCP address. What is sent leaves at once, piece by piece.
+    pub(crate) fn tcp(server: &Server) -> Client {
+        let stream = server.connect();
+        stream.set_nodelay(true).expect("no delay");
+        Client { stream: Stream::Tcp(stream) }
+    }
+
+    /// Connects to a server's Unix socket.
+    pub(crate) fn unix(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).expect("the server accepts on its Unix socket");
+        let patience = Some(PATIENCE);
+        stream.set_read_timeout(patience).expect("a read timeout");
+        stream.set_write_timeout(patience).expect("a write timeout");
+        Client { stream: Stream::Unix(stream) }
+    }
+
+    /// A second handle on the same connection, to read from one thread and write from another.
+    pub(crate) fn again(&self) -> Client {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().expect("a second handle")),
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone().expect("a second handle")),
+        };
+        Client { stream }
+    }
+
+    /// Sends all of `bytes`.
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.try_send(bytes) {
+            panic!("cannot send {}: {error}", shown(bytes));
+        }
+    }
+
+    /// Sends `bytes` to a server that may have hung up.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(bytes),
+            Stream::Unix(stream) => stream.write_all(bytes),
+        }
+    }
+
+    /// The next bytes must be exactly `expected`.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, expected: &[u8]) {
+        let mut got = vec![0; expected.len()];
+        let mut filled = 0;
+        while filled < got.len() {
+            match self.read(&mut got[filled..]) {
+                Ok(0) => panic!("expected {}, got {} and then the end", shown(expected), shown(&got[..filled])),
+                Ok(count) => filled += count,
+                Err(error) => panic!("expected {}, got {} and then: {error}", shown(expected), shown(&got[..filled])),
+            }
+        }
+        if got != expected {
+            let at = got.iter().zip(expected).take_while(|(a, b)| a == b).count();
+            panic!(
+                "expected {}, got {}; they part at byte {at}",
+                shown(&expected[at.saturating_sub(20)..]),
+                shown(&got[at.saturating_sub(20)..])
+            );
+        }
+    }
+
+    /// The server must close now, in order and with nothing more to say.
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        let mut more = [0; 64];
+        match self.read(&mut more) {
+            Ok(0) => (),
+            Ok(count) => panic!("expected the end, got {}", shown(&more[..count])),
+            Err(error) => panic!("expected an orderly end, got: {error}"),
+        }
+    }
+
+    /// One frame and its reply.
+    #[track_caller]
+    pub(crate) fn check(&mut self, send: &[u8], expect: &[u8]) {
+        self.send(send);
+        self.expect(expect);
+    }
+
+    /// Whatever comes next, at most `buffer` of it; 0 is the end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(buffer),
+                Stream::Unix(stream) => stream.read(buffer),
+            };
+            match read {
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                read => return read,
+            }
+        }
+    }
+
+    /// What comes next, to the end of a line or of the connection, however that ends.
+    pub(crate) fn read_line(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\n") && matches!(self.read(&mut byte), Ok(1)) {
+            line.push(byte[0]);
+        }
+        line
+    }
+
+    /// Says that nothing more will be sent; replies still come.
+    pub(crate) fn half_close(&mut self) {
+        let done = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        done.expect("the sending side closes");
+    }
+
+    /// Ends the connection with a reset, as a crashed client's machine does.
+    pub(crate) fn reset(self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            let socket = socket2::SockRef::from(stream);
+            socket.set_linger(Some(std::time::Duration::ZERO)).expect("linger can be set");
+        }
+    }
+}
+
+/// Bytes for a person: escaped, and cut where they get long.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 120;
+    if bytes.len() <= SHOWN_BYTES {
+        return format!("\"{}\"", bytes.escape_ascii());
+    }
+    let head = bytes[..SHOWN_BYTES].escape_ascii();
+    format!("\"{head}\"... ({} bytes)", bytes.len())
+}

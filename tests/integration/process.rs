@@ -1,0 +1,54 @@
+//! What the kernel says about the server's process: memory, processor time, descriptors. Read from `/proc`, so
+//! these tests need Linux.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::server::{Server, wait_until};
+
+/// Resident memory in bytes.
+pub(crate) fn resident_bytes(server: &Server) -> u64 {
+    kilobytes(server, "VmRSS")
+}
+
+/// The most that resident memory ever was, in bytes.
+pub(crate) fn peak_resident_bytes(server: &Server) -> u64 {
+    kilobytes(server, "VmHWM")
+}
+
+/// How many descriptors it holds.
+pub(crate) fn descriptors(server: &Server) -> usize {
+    let path = format!("/proc/{}/fd", server.pid());
+    fs::read_dir(path).expect("the server's process is there").count()
+}
+
+/// The share of one core that the server's main thread takes over about a second.
+pub(crate) fn cpu_share(server: &Server) -> f64 {
+    let (before, since) = (cpu_time(server), Instant::now());
+    sleep(Duration::from_secs(1));
+    let spent = cpu_time(server) - before;
+    spent.as_secs_f64() / since.elapsed().as_secs_f64()
+}
+
+/// Waits until the server has nothing more to do for now.
+pub(crate) fn wait_until_quiet(server: &Server) {
+    wait_until("the server to come to rest", || {
+        let before = cpu_time(server);
+        sleep(Duration::from_millis(100));
+        cpu_time(server) - before < Duration::from_millis(5)
+    });
+}
+
+fn cpu_time(server: &Server) -> Duration {
+    let path = format!("/proc/{}/schedstat", server.pid());
+    let text = fs::read_to_string(path).expect("the server's process is there");
+    let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("a number of nanoseconds"))
+}
+
+fn kilobytes(server: &Server, name: &str) -> u64 {
+    let line = server.status_line(name);
+    let number = line.strip_suffix(" kB").and_then(|number| number.parse().ok());
+    number.map_or_else(|| panic!("{name}: {line:?}"), |number: u64| number * 1024)
+}

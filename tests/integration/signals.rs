@@ -1,0 +1,132 @@
+//! What ends the server and what does not; and that an end loses no reply.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::client::{Client, dec, del, get, inc, line, set};
+use crate::process::wait_until_quiet;
+use crate::server::Server;
+
+#[test]
+fn what_arrived_before_sigterm_is_answered() {
+    let mut server = Server::start(&[]);
+    let value = vec![b'v'; 100_000];
+    let mut large = Client::tcp(&server);
+    large.check(&set(b"large", &value), b"OK\r\n");
+    let mut clients: Vec<Client> = (0..50).map(|_| Client::tcp(&server)).collect();
+    // Each has been accepted: whom the kernel alone knows when the signal comes was never a client.
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.check(&set(&[number as u8], b"0"), b"OK\r\n");
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let unfinished = &get(b"large")[..5];
+        client.send(&[&inc(&[number as u8]).repeat(100), unfinished].concat());
+    }
+    large.send(&get(b"large").repeat(100));
+    server.signal(Signal::TERM);
+    let replies: Vec<u8> = (1..=100).flat_map(|n| line(n.to_string().as_bytes())).collect();
+    for client in &mut clients {
+        client.expect(&replies);
+        client.expect_end();
+    }
+    for _ in 0..100 {
+        large.expect(&line(&value));
+    }
+    large.expect_end();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn sigint_ends_an_idle_server() {
+    let mut server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    client.check(&inc(b"key"), b"1\r\n");
+    server.signal(Signal::INT);
+    assert_eq!(server.wait().code(), Some(0));
+    client.expect_end();
+}
+
+#[test]
+fn a_client_that_does_not_read_delays_the_end_for_seconds_only() {
+    let mut server = Server::start(&[]);
+    let _stuck = stuck_client(&server);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut server = Server::start(&[]);
+    let _stuck = stuck_client(&server);
+    server.signal(Signal::TERM);
+    wait_until_quiet(&server);
+    let since = Instant::now();
+    server.signal(Signal::TERM);
+    server.wait();
+    // Flushing would go on for five.
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+}
+
+#[test]
+fn sighup_and_sigpipe_do_not_end_it() {
+    let server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    client.check(&inc(b"key"), b"1\r\n");
+    server.signal(Signal::HUP);
+    server.signal(Signal::PIPE);
+    client.check(&inc(b"key"), b"2\r\n");
+    // Replies to someone who is gone raise the second one for real.
+    for _ in 0..20 {
+        let mut gone = Client::tcp(&server);
+        gone.send(&get(b"key").repeat(1_000));
+        gone.reset();
+    }
+    client.check(&inc(b"key"), b"3\r\n");
+}
+
+/// The counters are those of the exchange, and are said when asked for and at the end.
+#[test]
+fn sigusr1_tells_what_was_done() {
+    let mut server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    let frames = [
+        set(b"key", b"1"),
+        set(b"text", b"abc"),
+        inc(b"key"),
+        dec(b"key"),
+        inc(b"text"),
+        get(b"key"),
+        get(b"text"),
+        get(b"missing"),
+        del(b"text"),
+        del(b"missing"),
+        b"BROKEN".to_vec(),
+    ];
+    let replies = b"OK\r\nOK\r\n2\r\n1\r\nERR\r\n1\r\nabc\r\nERR\r\nOK\r\nERR\r\nERR\r\n";
+    client.check(&frames.concat(), replies);
+    client.expect_end();
+    let all = format!(
+        "connections=1 refused=0 closed=0 gets=3 hits=2 misses=1 sets=2 adds=3 deletes=2 errors=1 broken=1 \
+         bytes_in={} bytes_out={} turns=",
+        frames.concat().len(),
+        replies.len()
+    );
+    server.signal(Signal::USR1);
+    server.wait_for_stderr(&all);
+    server.wait_for_stderr("longest_turn=");
+    assert!(!server.stderr().contains("stopped"));
+    server.signal(Signal::TERM);
+    server.wait();
+    let last = server.stderr();
+    let last = last.lines().last().unwrap_or_default();
+    assert!(last.contains("stopped") && last.contains(&all), "{last}");
+}
+
+fn stuck_client(server: &Server) -> Client {
+    let mut client = Client::tcp(server);
+    client.check(&set(b"key", &vec![b'v'; 1 << 20]), b"OK\r\n");
+    client.send(&get(b"key").repeat(50));
+    wait_until_quiet(server);
+    client
+}

@@ -1,0 +1,218 @@
+//! Every line of the wire's tables, cut in every way: over a socket to the real server, and through a session
+//! without one. The rows are in `rows`; here is how they are cut.
+
+use std::path::PathBuf;
+
+use crate::client::{Client, dec, del, get, inc, set};
+use crate::rows::{Ending, KEYS, Row, large_rows, rows};
+use crate::server::Server;
+use crate::session::{self, Reader};
+
+/// A server, and a second client whose round trips prove that it has seen what the first one sent.
+struct Bench {
+    server: Server,
+    unix: Option<PathBuf>,
+    bystander: Client,
+}
+
+#[test]
+fn session_rows_cut() {
+    for row in &rows() {
+        let len = row.send.len();
+        session::run(row, &[len], Reader::Eager);
+        session::run(row, &[len], Reader::Lazy);
+        session::run(row, &(1..=len).collect::<Vec<_>>(), Reader::Eager);
+        for split in 1..len {
+            session::run(row, &[split, len], Reader::Eager);
+        }
+    }
+}
+
+#[test]
+fn session_large_rows_cut() {
+    for row in &large_rows() {
+        let len = row.send.len();
+        session::run(row, &[len], Reader::Eager);
+        session::run(row, &[len], Reader::Lazy);
+        for split in sampled_splits(len) {
+            session::run(row, &[split, len], Reader::Lazy);
+        }
+        session::run(row, &both_ends_by_bytes(len), Reader::Lazy);
+        if len < 40_000 {
+            session::run(row, &(1..=len).collect::<Vec<_>>(), Reader::Lazy);
+        }
+    }
+}
+
+#[test]
+fn rows_whole() {
+    let mut bench = Bench::start();
+    for row in rows().iter().chain(&large_rows()) {
+        bench.run(row, &[row.send.len()]);
+    }
+}
+
+#[test]
+fn rows_byte_by_byte() {
+    let mut bench = Bench::start();
+    for row in rows() {
+        bench.run(&row, &(1..=row.send.len()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn rows_cut_at_every_split() {
+    let mut bench = Bench::start();
+    for row in rows() {
+        for split in 1..row.send.len() {
+            bench.run(&row, &[split, row.send.len()]);
+        }
+    }
+}
+
+#[test]
+fn large_rows_cut() {
+    let mut bench = Bench::start();
+    for row in large_rows() {
+        for split in sampled_splits(row.send.len()) {
+            bench.run(&row, &[split, row.send.len()]);
+        }
+        bench.run(&row, &both_ends_by_bytes(row.send.len()));
+    }
+}
+
+#[test]
+fn rows_over_a_unix_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("socket");
+    let server = Server::start(&["--unix-socket", path.to_str().expect("a plain path")]);
+    let mut bench = Bench::new(server, Some(path));
+    for row in rows().iter().chain(&large_rows()) {
+        bench.run(row, &[row.send.len()]);
+        bench.run(row, &[row.send.len() / 2, row.send.len()]);
+    }
+}
+
+/// A broken frame is told apart by its last byte, and by none before it.
+#[test]
+fn broken_rows_are_not_refused_early() {
+    let mut bench = Bench::start();
+    for mut row in rows().into_iter().chain(large_rows()) {
+        if row.ending == Ending::Broken {
+            row.send.pop();
+            row.expect.truncate(row.expect.len() - b"ERR\r\n".len());
+            row.ending = Ending::Unfinished;
+            bench.run(&row, &[row.send.len()]);
+        }
+    }
+}
+
+/// Whatever was complete when the client ended its input is answered, and nothing else.
+#[test]
+fn input_may_end_anywhere() {
+    let mut bench = Bench::start();
+    let key = b"key";
+    for frame in [get(key), set(key, b"value"), inc(key), dec(key), del(key)] {
+        for len in 0..frame.len() {
+            let row = Row {
+                name: format!("{} cut after {len} bytes", frame.escape_ascii()),
+                send: [&inc(b"other"), &frame[..len]].concat(),
+                expect: b"1\r\n".to_vec(),
+                ending: Ending::Unfinished,
+            };
+            bench.run(&row, &[row.send.len()]);
+        }
+    }
+}
+
+impl Bench {
+    fn start() -> Bench {
+        // An eighth of this is above the longest value, whatever machine the tests run on.
+        Bench::new(Server::start(&["--max-memory", "1gb"]), None)
+    }
+
+    fn new(server: Server, unix: Option<PathBuf>) -> Bench {
+        let bystander = Client::tcp(&server);
+        Bench { server, unix, bystander }
+    }
+
+    /// Runs a row in pieces that end at `ends`; each is seen by the server before the next is sent.
+    fn run(&mut self, row: &Row, ends: &[usize]) {
+        let _told = Told(row, ends);
+        self.clean();
+        let mut client = match &self.unix {
+            Some(path) => Client::unix(path),
+            None => Client::tcp(&self.server),
+        };
+        // Replies may outgrow every buffer on the way before all is sent, so they are read beside the sending.
+        let mut sender = client.again();
+        std::thread::scope(|scope| {
+            let bystander = &mut self.bystander;
+            scope.spawn(move || {
+                let mut from = 0;
+                for &to in ends {
+                    sender.send(&row.send[from..to]);
+                    if ends.len() > 1 {
+                        round_trip(bystander);
+                    }
+                    from = to;
+                }
+                if row.ending == Ending::Unfinished {
+                    sender.half_close();
+                }
+            });
+            client.expect(&row.expect);
+        });
+        match row.ending {
+            Ending::Broken | Ending::Closed | Ending::Unfinished => client.expect_end(),
+            Ending::Open => {
+                round_trip(&mut client);
+                client.half_close();
+                client.expect_end();
+            }
+        }
+    }
+
+    /// Removes what the run before left, so that every run starts alike.
+    fn clean(&mut self) {
+        let frames = KEYS.map(|key| [set(key, b""), del(key)].concat());
+        self.bystander.check(&frames.concat(), &b"OK\r\n".repeat(2 * KEYS.len()));
+    }
+}
+
+/// Says which row it was, if it failed.
+struct Told<'a>(&'a Row, &'a [usize]);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let (row, ends) = (&self.0, self.1.iter().take(3).collect::<Vec<_>>());
+            eprintln!("--- row: {}, in {} pieces that end at {ends:?}...", row.name, self.1.len());
+        }
+    }
+}
+
+/// A request that the rows do not disturb, and its reply. The server has one thread: once it has answered
+/// this, it has read whatever reached it before.
+fn round_trip(client: &mut Client) {
+    client.check(b"GET\x0016\0no row uses this\r\n", b"ERR\r\n");
+}
+
+/// Byte by byte where a frame's outline is, and where it ends.
+fn both_ends_by_bytes(len: usize) -> Vec<usize> {
+    (1..64).chain(len - 64..=len).collect()
+}
+
+/// Cuts where something ends or a buffer may: the outline, the chunks, the end.
+fn sampled_splits(len: usize) -> Vec<usize> {
+    // A megabyte takes its time, so few of those.
+    let step = if len > 1_000_000 { 4_000_037 } else { 9_973 };
+    let mut splits: Vec<usize> = (1..40.min(len)).step_by(7).collect();
+    splits.extend((step..len).step_by(step));
+    splits.extend([len - 3, len - 2, len - 1]);
+    if len < 1_000_000 {
+        splits.extend((32_752..len).step_by(32_752).flat_map(|at| [at - 1, at, at + 1]));
+    }
+    splits.retain(|&split| split > 0 && split < len);
+    splits
+}
