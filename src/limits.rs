@@ -68,6 +68,9 @@ pub const ACCEPT_RETRY_MILLIS: u64 = 100;
 /// How long a stop may take to answer what has arrived, in milliseconds.
 pub const STOP_MILLIS: u64 = 5000;
 
+/// How soon after the first a second signal to stop is taken for the same one, in milliseconds.
+pub const STOP_TWICE_MILLIS: u64 = 100;
+
 /// Commands looked up together: enough for their cache misses to overlap, few enough for what they touch to stay in
 /// the first-level cache.
 pub const BATCH_COMMANDS: usize = 64;
@@ -119,8 +122,9 @@ pub const BUFFER_SHARE: usize = 8;
 pub const VALUE_SHARE: usize = 8;
 
 /// An output buffer that has grown beyond this many bytes is freed, not kept for the next connection.
-pub const SPARE_BYTES_MAX: usize = 2 * OUTPUT_HIGH_BYTES;
-// The store.
+pub const SPARE_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2;
+
+// ---- The store ----
 
 /// A segment of the store's log, in bytes. Sixteen less than 64 KiB, so that with the C library's header it fills
 /// exactly 64 KiB; small enough that a 16 MB cache has two hundred of them.

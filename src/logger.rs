@@ -97,26 +97,36 @@ impl<W: Write + AsFd> Write for Patient<W> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
     #[test]
     fn a_pipe_that_nobody_reads_loses_lines_and_holds_up_nobody() {
         let (mut reader, writer) = io::pipe().expect("a pipe");
-        let mut log = Patient::new(writer);
         let line = [b"x".repeat(99), b"\n".to_vec()].concat();
-        while log.dropped < 1000 {
-            assert_eq!(log.write(&line).expect("a full pipe is no error"), line.len());
-        }
+        let lines = line.clone();
+        let (done, written) = mpsc::channel();
+        // On a thread, so that a logger which waits fails the test instead of hanging it.
+        thread::spawn(move || {
+            let mut log = Patient::new(writer);
+            while log.dropped < 1000 {
+                assert_eq!(log.write(&lines).expect("a full pipe is no error"), lines.len());
+            }
+            done.send(log)
+        });
+        let mut log = written.recv_timeout(Duration::from_secs(20)).expect("writing waits for no reader");
         let mut read = vec![0; 65_536];
         let length = reader.read(&mut read).expect("lines are there");
         assert!(read[..length].chunks_exact(line.len()).all(|read| read == line), "whole lines");
 
-        log.write_all(b"again\n").expect("room again");
+        log.write_all(b"again\n").and_then(|()| log.write_all(b"and again\n")).expect("room again");
         drop(log);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
-        let note = "[1000 lines were dropped here: there was no room for them]\nagain\n";
+        let note = "[1000 lines were dropped here: there was no room for them]\nagain\nand again\n";
         assert!(rest.ends_with(note), "{rest:?}");
     }
 

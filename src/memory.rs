@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn version_2_is_read_from_the_own_group_up() {
-        let mounts = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
+        let mounts = "28 23 0:25 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         let files = limit_files("0::/system.slice/gostash.service\n", mounts);
         let service = "/sys/fs/cgroup/system.slice/gostash.service";
         assert_eq!(

@@ -16,8 +16,6 @@ mod turn;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::{Index, IndexMut, Range};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use log::{debug, info, warn};
@@ -162,13 +160,6 @@ impl EventLoop {
         if let Some(unix) = &mut listeners.unix {
             registry.register(&mut unix.listener, LISTENERS, Interest::READABLE)?;
         }
-        // The second request to stop must work even if the loop hangs, so it ends the process from the handler.
-        let stop_requested = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGINT] {
-            let flag = || Arc::clone(&stop_requested);
-            signal_hook::flag::register_conditional_shutdown(signal, 1, flag())?;
-            signal_hook::flag::register(signal, flag())?;
-        }
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
         registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
         let millis = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
@@ -228,7 +219,7 @@ impl EventLoop {
         self.now_millis = self.clock.begin();
         let before = self.executor.stats.clone();
         let work = self.executor.store.work();
-        self.executor.begin_turn(self.now_millis, self.held_bytes);
+        self.executor.begin_turn(self.now_millis, self.own_bytes() + self.held_bytes);
         for event in events {
             self.note(event);
         }
@@ -280,9 +271,10 @@ impl EventLoop {
                 let Some(connection) = find(&mut self.connections, token) else {
                     return;
                 };
-                connection.readable |= event.is_readable();
-                connection.read_closed |= event.is_read_closed();
-                connection.writable |= event.is_writable();
+                // After an error, reading or writing tells what it was.
+                connection.read_closed |= event.is_read_closed() || event.is_error();
+                connection.readable |= event.is_readable() || connection.read_closed;
+                connection.writable |= event.is_writable() || event.is_error();
                 self.enqueue(token.0 as u32 as usize);
             }
         }
@@ -292,7 +284,7 @@ impl EventLoop {
         let signals: Vec<_> = self.signals.pending().collect();
         for signal in signals {
             match signal {
-                SIGTERM | SIGINT => self.stop(),
+                SIGTERM | SIGINT => self.heed_stop(),
                 SIGUSR1 => info!("{}", self.report()),
                 // SIGHUP only says that a terminal has gone, which is no reason to end.
                 _ => {}
@@ -568,6 +560,12 @@ impl EventLoop {
             .then_some("it sent no command for idle-timeout")
     }
 
+    /// What the loop itself holds, in bytes.
+    fn own_bytes(&self) -> usize {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        self.input.len() + spare + self.connections.0.capacity() * size_of::<Connection>()
+    }
+
     /// What all connections hold now, in bytes.
     fn buffer_bytes(&self) -> usize {
         self.held_bytes + self.executor.store.stray_chunk_bytes()
@@ -606,10 +604,20 @@ impl EventLoop {
 
     // ---- Stop and say ----
 
+    fn heed_stop(&mut self) {
+        match self.stop_by {
+            None => self.stop(),
+            // Some senders signal a process and then its whole group, and mean one stop by that.
+            Some(by) if self.now_millis + STOP_MILLIS < by + STOP_TWICE_MILLIS => {}
+            Some(_) => self.stop_by = Some(self.now_millis),
+        }
+    }
+
     /// Stops accepting, and reads from every connection until it has nothing more.
     fn stop(&mut self) {
         info!("stopping");
         self.listeners = None;
+        self.accepting = Accepting::Waiting;
         self.stop_by = Some(self.now_millis + STOP_MILLIS);
         let keys: Vec<usize> = self.connections.0.iter().map(|(key, _)| key).collect();
         for key in keys {

@@ -88,7 +88,8 @@ impl Store {
     }
 
     /// Bytes of new chunks, at most, that may be allocated before [`housekeep`](Store::housekeep) has made more room.
-    /// As long as there is anything left to evict, it comes to at least two chunks.
+    /// As long as there is anything left to evict, that brings it to three chunks. It counts spare segments, which are
+    /// given up as soon as chunks have taken their bytes.
     pub fn room_bytes(&self) -> usize {
         (self.limit + self.log.spare_bytes()).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
     }
@@ -133,12 +134,16 @@ impl Store {
     /// When [`housekeep`](Self::housekeep) has something to do: in so many milliseconds, 0 for now; nothing if it has
     /// not until the next command.
     pub fn wants_housekeeping(&self) -> Option<u64> {
-        let is_lowering = self.limit > self.settings.memory_bytes;
-        let is_flushing = !self.log.is_settled() || !self.index.is_followed();
-        if is_flushing || (is_lowering || !self.is_roomy()) && self.can_step() {
+        let is_short = !self.is_roomy() || self.limit > self.settings.memory_bytes;
+        if !self.log.is_settled() || !self.index.is_followed() {
             return Some(0);
         }
-        self.sweep_wait()
+        match self.settings.eviction {
+            Eviction::S3Fifo if is_short && !self.is_empty() => Some(0),
+            // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
+            Eviction::None if is_short && self.log.dead_bytes() > self.log.held_bytes() / 4 => Some(1),
+            _ => self.sweep_wait(),
+        }
     }
 
     #[cold]
@@ -174,11 +179,6 @@ impl Store {
             self.log.open(queue, size);
         }
         is_allowed
-    }
-
-    /// Whether [`step`](Self::step) would find something.
-    fn can_step(&self) -> bool {
-        self.settings.eviction == Eviction::S3Fifo && !self.is_empty()
     }
 
     /// Decides about one item. False if there is nothing to decide about.

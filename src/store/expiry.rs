@@ -6,7 +6,8 @@
 
 use std::mem;
 
-use super::index::{Entry, KeyHash, TAGS};
+use super::hash::KeyHash;
+use super::index::{Entry, TAGS};
 use super::record::{NEVER, Record};
 use super::{SLICE_ENTRIES, Store};
 use crate::limits::SWEEP_PAUSE_MILLIS;
@@ -32,17 +33,12 @@ impl Sweep {
 }
 
 impl Store {
-    /// Removes an item whose time is over; whether it was.
+    /// Removes an item whose time is over.
     #[cold]
-    pub(super) fn drop_if_expired(&mut self, hash: KeyHash, entry: Entry) -> bool {
-        let record = Record::read(self.log.bytes(entry.handle()));
-        if record.deadline > self.now {
-            return false;
-        }
+    pub(super) fn expire(&mut self, hash: KeyHash, entry: Entry, record: &Record) {
         self.settle();
-        self.remove(self.index.number(hash), entry, &record);
+        self.remove(self.index.number(hash), entry, record);
         self.stats.expired += 1;
-        true
     }
 
     /// Notes an item that was written with this deadline.

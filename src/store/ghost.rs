@@ -4,7 +4,7 @@
 //! Sets of eight 16-bit fingerprints, first in first out within a set. It may mistake one key for another, which costs a
 //! little hit ratio and nothing else. It knows hashes only.
 
-use super::index::KeyHash;
+use super::hash::KeyHash;
 use super::log::MALLOC_BYTES;
 
 const WAYS: usize = 8;
@@ -16,7 +16,7 @@ const BUCKETS_PER_SET: usize = 32;
 /// The ghost of one shard. It is empty, and holds nothing, until the first eviction.
 #[derive(Debug, Default)]
 pub(super) struct Ghost {
-    sets: Vec<[u16; WAYS]>,
+    sets: Box<[[u16; WAYS]]>,
 }
 
 impl Ghost {
@@ -27,7 +27,7 @@ impl Ghost {
 
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
-        match self.sets.capacity() {
+        match self.sets.len() {
             0 => 0,
             sets => sets * size_of::<[u16; WAYS]>() + MALLOC_BYTES,
         }
@@ -44,7 +44,7 @@ impl Ghost {
                 missing => resized.extend_from_slice(&self.sets[..missing.min(self.sets.len())]),
             }
         }
-        self.sets = resized;
+        self.sets = resized.into_boxed_slice();
     }
 
     /// Remembers a key.

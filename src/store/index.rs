@@ -11,21 +11,14 @@ use std::ops::Range;
 use hashbrown::HashTable;
 
 use super::ghost::Ghost;
+use super::hash::KeyHash;
 use super::log::{Handle, MALLOC_BYTES};
 use crate::limits::{BYTES_PER_SHARD, SHARDS_MAX, SHARDS_MIN};
 
-/// A key's hash, computed once per command.
-///
-/// The top 31 bits choose the shard, the low 24 go into the entry, the 16 above them into the ghost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyHash(pub(super) u64);
-
-impl KeyHash {
-    /// The part of the hash that an entry keeps.
-    #[inline]
-    fn tag(self) -> u64 {
-        self.0 & 0xFF_FFFF
-    }
+/// The part of a hash that an entry keeps. The top 31 bits choose the shard, the 16 above the tag go into the ghost.
+#[inline]
+fn tag(hash: KeyHash) -> u64 {
+    hash.0 & (TAGS - 1)
 }
 
 /// What the index keeps of an item: 24 bits of hash, how often it was used (2 bits), whether it expires (1 bit), where it
@@ -41,7 +34,7 @@ impl Entry {
     #[inline]
     pub(super) fn new(hash: KeyHash, handle: Handle, expires: bool, uses: u64) -> Entry {
         debug_assert!(handle.0 < EXPIRES && uses <= USES_MAX);
-        Entry((hash.tag() << 40) | (uses * USE) | if expires { EXPIRES } else { 0 } | handle.0)
+        Entry((tag(hash) << 40) | (uses * USE) | if expires { EXPIRES } else { 0 } | handle.0)
     }
 
     #[inline]
@@ -86,8 +79,11 @@ fn spread(tag: u64) -> u64 {
     tag << 40 | tag
 }
 
-/// One piece of the hash space.
+const _: () = assert!(size_of::<Shard>() == 64);
+
+/// One piece of the hash space, in one cache line but for its tables.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Shard {
     table: HashTable<Entry>,
     /// What was evicted from here lately.
@@ -102,21 +98,21 @@ impl Shard {
     /// The entry of this hash that `is_it` accepts.
     #[inline]
     pub(super) fn find(&self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<Entry> {
-        let tag = hash.tag();
+        let tag = tag(hash);
         self.table.find(spread(tag), |entry| entry.tag() == tag && is_it(*entry)).copied()
     }
 
     /// The same, to change it in place.
     #[inline]
     pub(super) fn find_mut(&mut self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<&mut Entry> {
-        let tag = hash.tag();
+        let tag = tag(hash);
         self.table.find_mut(spread(tag), |entry| entry.tag() == tag && is_it(*entry))
     }
 
     /// Loads the part of the table that a look-up starts with.
     #[inline]
     pub(super) fn touch(&self, hash: KeyHash) -> bool {
-        self.table.find(spread(hash.tag()), |_| false).is_some()
+        self.table.find(spread(tag(hash)), |_| false).is_some()
     }
 
     /// The entry that a hash's first candidate is, right or wrong.

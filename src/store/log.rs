@@ -117,6 +117,7 @@ pub(super) struct Log {
     queues: [Fifo; 2],
     cursors: [Cursor; 3],
     probe: usize,
+    dead: usize,
     lists: Slab<Box<[Bytes]>>,
     dropped: Vec<Vec<Bytes>>,
     /// References to chunks in `lists` and `dropped`.
@@ -136,6 +137,7 @@ impl Log {
             queues: Default::default(),
             cursors: Default::default(),
             probe: 0,
+            dead: 0,
             lists: Slab::new(),
             dropped: Vec::new(),
             chunks: 0,
@@ -220,10 +222,15 @@ impl Log {
         self.segments[handle.segment()].queue
     }
 
+    /// Bytes of dead records in segments that are still held.
+    pub(super) fn dead_bytes(&self) -> usize {
+        self.dead
+    }
+
     /// What an item weighs: its record and its chunks, in bytes.
     #[inline]
     pub(super) fn weight(&self, record: &Record) -> usize {
-        record.size() + record.list.map_or(0, |list| self.list(list).len() * CHUNK_BYTES)
+        record.size() + record.list().map_or(0, |list| self.list(list).len() * CHUNK_BYTES)
     }
 
     /// Keeps a chunk list; its number goes into a record.
@@ -324,13 +331,14 @@ impl Log {
         let live_bytes = &mut self.queues[segment.queue as usize].live_bytes;
         *live_bytes = *live_bytes + after - before;
         let bytes = &mut segment.bytes[at.offset()..];
-        new.write(bytes, key, rest);
+        new.overwrite(bytes, old, key, rest);
         let gap = old.size() - new.size();
         if gap > 0 {
             record::write_gap(&mut bytes[new.size()..], gap);
             segment.dead += gap;
+            self.dead += gap;
         }
-        if let Some(list) = old.list {
+        if let Some(list) = old.list() {
             self.drop_list(list);
         }
     }
@@ -343,12 +351,13 @@ impl Log {
         let segment = &mut self.segments[handle.segment()];
         record::write_gap(&mut segment.bytes[handle.offset()..], record.size());
         segment.dead += record.size();
+        self.dead += record.size();
         let fifo = &mut self.queues[segment.queue as usize];
         fifo.live_bytes -= weight;
         if segment.dead == segment.bytes.len() && fifo.open != handle.segment() as u32 {
             self.emptied.push(handle.segment() as u32);
         }
-        if let (Some(list), false) = (record.list, keeps_list) {
+        if let (Some(list), false) = (record.list(), keeps_list) {
             self.drop_list(list);
         }
     }
@@ -429,7 +438,7 @@ impl Log {
             offset += match record::place(&bytes[offset..]) {
                 Place::Gap(size) => size,
                 Place::Item(record) => {
-                    if let Some(list) = record.list {
+                    if let Some(list) = record.list() {
                         self.drop_list(list);
                     }
                     record.size()
@@ -443,7 +452,7 @@ impl Log {
 
     fn vacate(&mut self, number: u32) {
         let segment = &mut self.segments[number as usize];
-        segment.dead = 0;
+        self.dead -= mem::take(&mut segment.dead);
         let mut bytes = mem::take(&mut segment.bytes);
         self.vacant.push(number);
         if bytes.capacity() == SEGMENT_BYTES && self.spares.len() < SPARES_MAX {
@@ -566,7 +575,7 @@ impl Log {
             assert_eq!((fifo.newest, fifo.live_bytes), (older, live));
             assert!(fifo.open == NONE || fifo.open == fifo.newest);
         }
-        let listed = items.iter().filter(|(_, record)| record.list.is_some()).count();
+        let listed = items.iter().filter(|(_, record)| record.list().is_some()).count();
         for &oldest in &self.doomed {
             let mut number = oldest;
             while let Some(segment) = self.segments.get(number as usize) {
@@ -575,6 +584,8 @@ impl Log {
                 number = segment.newer;
             }
         }
+        let dead: usize = self.segments.iter().map(|segment| segment.dead).sum();
+        assert_eq!(dead, self.dead);
         let known = linked + self.vacant.len();
         assert_eq!(known, self.segments.len(), "every segment is linked, doomed or vacant");
         held += self.spares.iter().map(|spare| spare.capacity() + MALLOC_BYTES).sum::<usize>();

@@ -10,6 +10,7 @@
 mod eviction;
 mod expiry;
 mod ghost;
+mod hash;
 mod index;
 mod log;
 mod number;
@@ -17,12 +18,11 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 pub use self::eviction::Eviction;
-pub use self::index::KeyHash;
+pub use self::hash::KeyHash;
 
 use self::expiry::Sweep;
+use self::hash::Secret;
 use self::index::{Entry, Index, TAGS};
 use self::log::{Handle, Log, Queue};
 use self::record::{NEVER, Record};
@@ -69,9 +69,7 @@ pub struct Touched(Option<Handle>);
 /// The store. See the module.
 #[derive(Debug)]
 pub struct Store {
-    /// SipHash-1-3 under a random 128-bit key: who does not know the key cannot choose keys that collide, nor learn
-    /// it from answers. It does not defend against one who measures single look-ups in nanoseconds.
-    seed: RandomState,
+    secret: Secret,
     index: Index,
     log: Log,
     settings: Settings,
@@ -92,7 +90,7 @@ impl Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
         Store {
-            seed: RandomState::new(),
+            secret: Secret::random(),
             index: Index::new(limit),
             log: Log::new(limit),
             settings,
@@ -109,9 +107,7 @@ impl Store {
     /// The hash of a key, for all calls about it.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        let mut hasher = self.seed.build_hasher();
-        hasher.write(key);
-        KeyHash(hasher.finish())
+        self.secret.hash(key)
     }
 
     /// Loads the part of a shard's table that tells whether a hash is in it; the caller must make use of the answer.
@@ -143,14 +139,20 @@ impl Store {
     /// The value of a key; a use of it.
     #[inline]
     pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        let log = &self.log;
-        let entry = self.index.shard_mut(hash).find_mut(hash, |entry| is_key(log, entry, key))?;
-        entry.count_use();
-        let entry = *entry;
-        if entry.expires() && self.drop_if_expired(hash, entry) {
-            return None;
+        let entry = self.find_entry(hash, key)?;
+        if entry.expires() {
+            let record = Record::read(self.log.bytes(entry.handle()));
+            if record.deadline <= self.now {
+                self.expire(hash, entry, &record);
+                return None;
+            }
         }
-        Some(self.value(entry.handle()))
+        // Most records are plain, and this is the path that all is built for.
+        let bytes = self.log.bytes(entry.handle());
+        if let Some(rest) = Record::plain_rest(bytes) {
+            return Some(Value::small(rest));
+        }
+        Some(self.value(entry.handle(), &Record::read(bytes)))
     }
 
     /// The value of a key and when it expires, without counting as a use.
@@ -158,7 +160,7 @@ impl Store {
         let entry = self.index.shard(hash).find(hash, |entry| is_key(&self.log, entry, key))?;
         let record = Record::read(self.log.bytes(entry.handle()));
         let deadline = (record.deadline != NEVER).then_some(record.deadline);
-        (record.deadline > self.now).then(|| (self.value(entry.handle()), deadline))
+        (record.deadline > self.now).then(|| (self.value(entry.handle(), &record), deadline))
     }
 
     /// Stores a value, whatever was there. An expiry it had is gone; the default time to live applies.
@@ -220,7 +222,7 @@ impl Store {
         let found = self.find(hash, key);
         let number = match found {
             None => 0,
-            Some((_, record)) if record.list.is_some() => return Err(Refusal::NotANumber),
+            Some((_, record)) if record.list().is_some() => return Err(Refusal::NotANumber),
             Some((entry, record)) => {
                 number::parse(&self.log.bytes(entry.handle())[record.rest()]).ok_or(Refusal::NotANumber)?
             }
@@ -254,7 +256,7 @@ impl Store {
         let Some((entry, record)) = self.find(hash, key) else {
             return Ok(false);
         };
-        let value = self.value(entry.handle());
+        let value = self.value(entry.handle(), &record);
         let (chunks, rest) = (value.chunks.to_vec(), value.rest.to_vec());
         let value = Value { chunks: &chunks, rest: &rest };
         self.put(hash, key, value, deadline.unwrap_or(NEVER), Some((entry, record)), true)?;
@@ -334,27 +336,36 @@ impl Store {
         self.work + self.index.moved() / 16
     }
 
-    /// The item of a key, unless it has expired: then it is removed.
+    /// The entry of a key, expired or not. A use of it.
+    #[inline]
+    fn find_entry(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+        let log = &self.log;
+        let entry = self.index.shard_mut(hash).find_mut(hash, |entry| is_key(log, entry, key))?;
+        entry.count_use();
+        Some(*entry)
+    }
+
+    /// The item of a key, unless it has expired: then it is removed. A use of it.
     #[inline]
     fn find(&mut self, hash: KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
-        let log = &self.log;
-        let entry = self.index.shard(hash).find(hash, |entry| is_key(log, entry, key))?;
-        if entry.expires() && self.drop_if_expired(hash, entry) {
+        let entry = self.find_entry(hash, key)?;
+        let record = Record::read(self.log.bytes(entry.handle()));
+        if record.deadline <= self.now {
+            self.expire(hash, entry, &record);
             return None;
         }
-        Some((entry, Record::read(self.log.bytes(entry.handle()))))
+        Some((entry, record))
     }
 
     #[inline]
-    fn value(&self, handle: Handle) -> Value<'_> {
-        let bytes = self.log.bytes(handle);
-        let record = Record::read(bytes);
-        Value { chunks: record.list.map_or(&[], |list| self.log.list(list)), rest: &bytes[record.rest()] }
+    fn value(&self, handle: Handle, record: &Record) -> Value<'_> {
+        let rest = &self.log.bytes(handle)[record.rest()];
+        Value { chunks: record.list().map_or(&[], |list| self.log.list(list)), rest }
     }
 
     /// The value of an item that was killed since the log was settled.
     fn dead_value(&self, handle: Handle, record: &Record) -> Value<'_> {
-        let chunks = if record.list.is_some() { self.log.last_dropped_list() } else { &[] };
+        let chunks = if record.list().is_some() { self.log.last_dropped_list() } else { &[] };
         Value { chunks, rest: &self.log.bytes(handle)[record.rest()] }
     }
 
@@ -380,15 +391,15 @@ impl Store {
         found: Option<(Entry, Record)>,
         in_place: bool,
     ) -> Result<Option<(Handle, Record)>, Refusal> {
-        let list = if value.chunks.is_empty() { None } else { Some(0) };
-        let record = Record::plan(key.len(), value.rest.len(), deadline, list);
+        let record = Record::plan(key.len(), value.rest.len(), deadline, !value.chunks.is_empty());
         match found {
             Some((entry, old)) if in_place && record.size() <= old.size() => {
                 let record = self.keep_chunks(record, value);
                 self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
-                let mut new = Entry::new(hash, entry.handle(), deadline != NEVER, entry.uses());
-                new.count_use();
-                self.replace(hash, entry, new, deadline);
+                if entry.expires() || deadline != NEVER {
+                    let new = Entry::new(hash, entry.handle(), deadline != NEVER, entry.uses());
+                    self.replace(hash, entry, new, deadline);
+                }
                 Ok(None)
             }
             _ => self.put_at_head(hash, key, value, record, found),
@@ -404,11 +415,12 @@ impl Store {
         mut found: Option<(Entry, Record)>,
     ) -> Result<Option<(Handle, Record)>, Refusal> {
         if self.make_room(record.size()) {
-            found = self.find(hash, key);
+            // It may have been moved or evicted.
+            found = found.and_then(|_| self.find(hash, key));
         }
         let (queue, uses) = match found {
             Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
-            Some((entry, _)) if entry.uses() > 0 => (Queue::Main, 0),
+            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
             Some(_) => (Queue::Small, 1),
             None if self.index.shard_mut(hash).ghost.take(hash) => (Queue::Main, 0),
             None => (Queue::Small, 0),
@@ -432,7 +444,7 @@ impl Store {
     #[inline]
     fn keep_chunks(&mut self, mut record: Record, value: Value<'_>) -> Record {
         if !value.chunks.is_empty() {
-            record.list = Some(self.log.keep_list(value.chunks));
+            record.set_list(self.log.keep_list(value.chunks));
         }
         record
     }
@@ -465,6 +477,5 @@ impl Store {
 
 #[inline]
 fn is_key(log: &Log, entry: Entry, key: &[u8]) -> bool {
-    let bytes = log.bytes(entry.handle());
-    bytes[Record::read(bytes).key()] == *key
+    Record::is_of(log.bytes(entry.handle()), key)
 }

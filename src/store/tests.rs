@@ -380,6 +380,43 @@ fn a_flush_is_at_once_and_its_memory_comes_back() {
 }
 
 #[test]
+fn a_large_value_streams_into_a_full_store() {
+    let limit = 32 << 20;
+    let mut store = store(limit, Eviction::S3Fifo);
+    (0..400_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    let mut streamed = Owned::new(&store, 0, 0);
+    let (mut turns, mut worst) = (0, 0);
+    while streamed.chunks.len() < (limit / 8) / CHUNK_BYTES {
+        turns += 1;
+        let before = store.work();
+        while store.room_bytes() > CHUNK_BYTES + 100 {
+            streamed.chunks.append(&mut Owned::new(&store, CHUNK_BYTES, 9).chunks);
+            assert!(store.memory_bytes() <= limit + 4 * 65_536, "but for spares: {}", store.memory_bytes());
+        }
+        assert!(store.set_id(turns, 100).is_ok(), "others are served meanwhile");
+        store.housekeep(256);
+        worst = worst.max(store.work() - before);
+        assert!(turns < 10_000, "it never starves");
+    }
+    assert!(worst < 256 + UNITS_MAX, "{worst}");
+    let value = flat(streamed.value());
+    store.set(store.hash(b"large"), b"large", streamed.value()).expect("there is room");
+    drop(streamed);
+    assert_eq!(store.get(store.hash(b"large"), b"large").map(flat), Some(value));
+    let chunks = store.settings.chunks.clone();
+    assert!(chunks.bytes() > limit / 9);
+    let hash = store.hash(b"large");
+    let before = store.work();
+    assert!(store.delete(hash, b"large"));
+    assert!(store.work() - before < UNITS_MAX);
+    while store.wants_housekeeping() == Some(0) {
+        store.housekeep(256);
+    }
+    assert_eq!(chunks.bytes(), 0);
+    store.check_everything();
+}
+
+#[test]
 fn a_lowered_limit_is_approached_in_steps() {
     let mut store = store(32 << 20, Eviction::S3Fifo);
     (0..600_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
@@ -408,6 +445,7 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
     for id in (0..full).step_by(2) {
         assert!(store.delete(store.hash(key_of(id).as_bytes()), key_of(id).as_bytes()));
     }
+    store.housekeep(10_000);
     let more = (0..full).take_while(|id| store.set_id(full + id, 100).is_ok()).count() as u64;
     assert!(more > full / 3, "{more} of {full}");
     assert!((1..full).step_by(2).all(|id| store.get_id(id)));

@@ -1,4 +1,5 @@
-//! The binary from outside: options, start-up errors, listening sockets, limits and signals. No more of the protocol than it takes to keep a server busy.
+//! The binary from outside: options, start-up errors, listening sockets, limits and the log. No more of the protocol
+//! than it takes to keep a server busy.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,7 +8,6 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use gostash::config::OPTIONS;
 use rustix::process::Signal;
@@ -342,76 +342,16 @@ fn serve_with_stuck_stderr(path: &str, mut unread: fs::File) {
     for _ in 0..1500 {
         ask(&mut server.connect(), GET, b"ERR\r\n");
     }
+    rustix::io::ioctl_fionbio(&unread, true).unwrap();
     let mut log = String::new();
     wait_until("a line about the lines that are missing", || {
         let mut piece = vec![0; 65_536];
-        let length = unread.read(&mut piece).unwrap();
+        // Without blocking: where no line comes, the test must end.
+        let length = unread.read(&mut piece).unwrap_or(0);
         log += &String::from_utf8_lossy(&piece[..length]);
         ask(&mut server.connect(), GET, b"ERR\r\n");
         log.contains(" lines were dropped here")
     });
-}
-
-#[test]
-fn sigterm_and_sigint_end_it_with_status_0() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Server::start(&[]);
-        server.signal(signal);
-        assert_eq!(server.wait().code(), Some(0));
-    }
-}
-
-#[test]
-fn sigusr1_logs_the_counters_and_sigpipe_and_sighup_do_nothing() {
-    let server = Server::start(&[]);
-    server.signal(Signal::PIPE);
-    server.signal(Signal::HUP);
-    ask(&mut server.connect(), GET, b"ERR\r\n");
-    server.signal(Signal::USR1);
-    server.wait_for_stderr(" connections=1 ");
-    server.wait_for_stderr(" gets=1 hits=0 misses=1 ");
-}
-
-#[test]
-fn what_arrived_before_a_stop_is_answered() {
-    let mut server = Server::start(&[]);
-    let mut client = server.connect();
-    ask(&mut client, GET, b"ERR\r\n");
-    // Stopped in its tracks, so that it finds frames and signal at once.
-    server.signal(Signal::STOP);
-    client.write_all(&[GET; 1000].concat()).unwrap();
-    server.signal(Signal::TERM);
-    server.signal(Signal::CONT);
-    let mut replies = Vec::new();
-    client.read_to_end(&mut replies).unwrap();
-    assert_eq!(replies, b"ERR\r\n".repeat(1000));
-    assert_eq!(server.wait().code(), Some(0));
-    server.wait_for_stderr(" gets=1001 ");
-}
-
-#[test]
-fn a_stop_waits_five_seconds_for_a_client_and_a_second_signal_not_at_all() {
-    let begin_to_stop = || {
-        let server = Server::start(&[]);
-        let mut client = server.connect();
-        let value = vec![b'x'; 16 << 20];
-        let set = [b"SET\x001\0k\x0016777216\0", value.as_slice(), b"\r\n"].concat();
-        ask(&mut client, &set, b"OK\r\n");
-        // Nothing of the reply is read: the socket's buffers hold less than that.
-        client.write_all(GET).unwrap();
-        server.signal(Signal::TERM);
-        server.wait_for_stderr("stopping");
-        (server, client, Instant::now())
-    };
-    let (mut server, _client, since) = begin_to_stop();
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait().code(), Some(1));
-    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
-
-    let (mut server, _client, since) = begin_to_stop();
-    assert_eq!(server.wait().code(), Some(0));
-    assert!(since.elapsed() > Duration::from_secs(4), "{:?}", since.elapsed());
-    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
 }
 
 /// A GET of the key `k`.

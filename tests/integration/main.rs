@@ -9,7 +9,7 @@
 //! - `rows`: the wire as data, for every driver.
 //!
 //! What is tested:
-//! - `cli`: options, start-up errors, listening sockets, limits and signals of the built binary.
+//! - `cli`: options, start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
 //! - `bad_input`: bytes that are no frames; what happens around them.

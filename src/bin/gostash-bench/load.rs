@@ -13,12 +13,12 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::options::Options;
 use crate::output::Output;
-use crate::process::{self, Process, Usage};
+use crate::process::{Process, Usage};
 use crate::progress::Progress;
 use crate::protocol::{FIRST_NUMBER, Operation, Outcome};
 use crate::replies::{Replies, Wrong, name};
 use crate::socket::Socket;
-use crate::workload::{Mode, Request, Workload};
+use crate::workload::{Expected, Mode, Request, Workload};
 
 /// What one read takes at most, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -101,8 +101,8 @@ pub struct Row {
     pub seconds: f64,
     /// The server's figures before and after.
     pub server: Option<(Usage, Usage)>,
-    /// The share of the time that this program computed.
-    pub client_busy: f64,
+    /// Our own.
+    pub client: Option<(Usage, Usage)>,
     /// Requests that were due and have no reply.
     pub unanswered: u64,
     /// Whether Ctrl-C ended it.
@@ -242,6 +242,10 @@ impl<'a> Load<'a> {
         let options = self.options;
         let pace = |now| options.rate.map(|rate| Pace { start_nanos: now, rate, issued: 0 });
         self.make_ready(options.clients);
+        for connection in &mut self.connections {
+            // What it set last in the preload is not its own to delete.
+            connection.last = None;
+        }
         let now = self.now();
         let mut work = Work { preload: None, left: u64::MAX, depth, pace: pace(now) };
         let warm = Until { nanos: now + nanos(options.warmup), replies: u64::MAX };
@@ -262,22 +266,23 @@ impl<'a> Load<'a> {
             },
             replies: wanted.map_or(u64::MAX, |count| count.max(1)),
         };
-        let before = (now, process::own_cpu_nanos(), server.and_then(Process::usage));
+        let used = || (Process::own().usage(), server.and_then(Process::usage));
+        let before = used();
         self.drive("measuring", &mut work, &until, &mut tally)?;
-        let after = (self.now(), process::own_cpu_nanos(), server.and_then(Process::usage));
-        let elapsed = (after.0 - before.0).max(1);
-        let late = work.pace.as_ref().map_or(0, |pace| pace.backlog(after.0).min(work.left));
+        let (end, after) = (self.now(), used());
+        let elapsed = (end - now).max(1) as f64;
+        let late = work.pace.as_ref().map_or(0, |pace| pace.backlog(end).min(work.left));
         let unanswered = if options.rate.is_some() { self.under_way + late } else { 0 };
 
         work.left = 0;
-        let drained = Until { nanos: after.0 + DRAIN_NANOS, replies: self.under_way };
+        let drained = Until { nanos: end + DRAIN_NANOS, replies: self.under_way };
         self.drive("", &mut work, &drained, &mut Tally::new())?;
         Ok(Row {
             depth,
             tally,
-            seconds: elapsed as f64 / SECOND as f64,
-            server: before.2.zip(after.2),
-            client_busy: (after.1 - before.1) as f64 / elapsed as f64,
+            seconds: elapsed / SECOND as f64,
+            server: before.1.zip(after.1),
+            client: before.0.zip(after.0),
             unanswered,
             interrupted: self.is_interrupted(),
         })
@@ -370,15 +375,10 @@ impl<'a> Load<'a> {
                 due_nanos = pace.due_nanos();
                 pace.issued += 1;
             }
-            self.workload.write(operation, id, &mut connection.output);
+            let Expected { body_bytes, reply_bytes } = self.workload.write(operation, id, &mut connection.output);
             connection.last = Some((operation, id));
-            connection.replies.expect(Request {
-                operation,
-                id,
-                body_bytes: self.workload.body_bytes(operation, id) as u32,
-                known: self.model.as_mut().map_or(0, |model| model.send(operation, id)),
-                due_nanos,
-            });
+            let known = self.model.as_mut().map_or(0, |model| model.send(operation, id));
+            connection.replies.expect(Request { operation, id, body_bytes, known, due_nanos }, reply_bytes);
         }
     }
 

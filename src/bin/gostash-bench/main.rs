@@ -15,12 +15,14 @@ mod output;
 mod process;
 mod progress;
 mod protocol;
+mod replay;
 mod replies;
 mod report;
 mod socket;
 mod workload;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,6 +31,7 @@ use load::{Failure, Load};
 use options::{Options, Request};
 use process::Process;
 use report::Report;
+use signal_hook::consts::SIGINT;
 
 /// What a shell reports for a program that Ctrl-C ended: what was printed is not the whole.
 const INTERRUPTED: u8 = 130;
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Request::Load(options) => load(options),
-        Request::Replay(_trace, _options) => Ok(true),
+        Request::Replay(trace, options) => replay(trace, options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -61,10 +64,7 @@ fn main() -> ExitCode {
 
 /// Runs each depth and prints a row for it. Whether it came to its end.
 fn load(options: &Options) -> Result<bool, Failure> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    // Without the handler Ctrl-C ends the program at once, which is no worse than not running.
-    let _ = signal_hook::flag::register_conditional_default(signal_hook::consts::SIGINT, Arc::clone(&interrupted));
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted));
+    let interrupted = interruption();
     let mut load = Load::new(options, &interrupted)?;
     let server = Process::find(options);
     let report = Report::new(options, server);
@@ -88,6 +88,21 @@ fn load(options: &Options) -> Result<bool, Failure> {
         }
     }
     Ok(true)
+}
+
+/// Replays a trace and prints what became of it. Whether it came to its end.
+fn replay(trace: &Path, options: &Options) -> Result<bool, Failure> {
+    let summary = replay::replay(trace, options, &interruption())?;
+    print(&if options.json { report::replay_json(&summary, options) } else { report::replay(&summary, options) });
+    Ok(!summary.interrupted)
+}
+
+/// Becomes true with the first Ctrl-C; the second ends the program. So would the first if the handlers could not be set.
+fn interruption() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
+    let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
+    interrupted
 }
 
 /// Prints and flushes; a reader that has gone away is no reason to fail.

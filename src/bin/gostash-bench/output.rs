@@ -30,6 +30,11 @@ impl Output {
         self.borrowed.push(Borrowed { at: self.bytes.len(), from, length });
     }
 
+    /// Its length in bytes, with what was written of it.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.borrowed.iter().map(|piece| piece.length).sum::<usize>()
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -38,7 +43,7 @@ impl Output {
     /// Writes what the socket takes, and says how many bytes that was.
     pub fn flush(&mut self, socket: &mut Socket, shared: &[u8]) -> io::Result<usize> {
         let before = self.written;
-        let total = self.bytes.len() + self.borrowed.iter().map(|piece| piece.length).sum::<usize>();
+        let total = self.len();
         while self.written < total {
             let taken = if self.borrowed.is_empty() {
                 socket.write(&self.bytes[self.written..])?

@@ -36,6 +36,11 @@ impl Process {
         pid.map(|pid| Process { pid })
     }
 
+    /// This program itself, which has one thread.
+    pub fn own() -> Process {
+        Process { pid: std::process::id() }
+    }
+
     /// What it has used so far.
     pub fn usage(self) -> Option<Usage> {
         let mut usage = Usage::default();
@@ -49,12 +54,6 @@ impl Process {
         usage.peak_bytes = status_bytes(&status, "VmHWM:")?;
         Some(usage)
     }
-}
-
-/// CPU time of the calling thread, in nanoseconds.
-pub fn own_cpu_nanos() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn status_bytes(status: &str, name: &str) -> Option<u64> {

@@ -151,6 +151,32 @@ impl Protocol {
         }
     }
 
+    /// How long the reply to `operation` is if it succeeds, in bytes: every request then has a reply of its length, and a
+    /// batch of them needs no more than adding up. `None` where a failure is as long.
+    pub fn reply_bytes(self, operation: Operation, key_bytes: usize, value_bytes: usize) -> Option<usize> {
+        let number_bytes = digit_count(FIRST_NUMBER as usize);
+        let value_digits = digit_count(value_bytes);
+        let bytes = match (self, operation) {
+            // `ERR` is as long as three bytes of value.
+            (Protocol::Gostash, Operation::Get) if value_bytes == 3 => return None,
+            (Protocol::Gostash, Operation::Get) => value_bytes + 2,
+            (Protocol::Gostash, Operation::Inc | Operation::Dec) => number_bytes + 2,
+            (Protocol::Gostash, _) => "OK\r\n".len(),
+            (Protocol::Resp, Operation::Get) => 1 + value_digits + 2 + value_bytes + 2,
+            (Protocol::Resp, Operation::Inc | Operation::Dec) => 1 + number_bytes + 2,
+            (Protocol::Resp, Operation::Set | Operation::SetNumber) => "+OK\r\n".len(),
+            // The number of keys removed is one digit, whatever it is.
+            (Protocol::Resp, Operation::Del) | (Protocol::Echo, _) => return None,
+            (Protocol::Memcached, Operation::Get) => {
+                "VALUE ".len() + key_bytes + " 0 ".len() + value_digits + value_bytes + "\r\n\r\nEND\r\n".len()
+            }
+            (Protocol::Memcached, Operation::Inc | Operation::Dec) => number_bytes + 2,
+            (Protocol::Memcached, Operation::Set | Operation::SetNumber) => "STORED\r\n".len(),
+            (Protocol::Memcached, Operation::Del) => "DELETED\r\n".len(),
+        };
+        Some(bytes)
+    }
+
     /// How the reply to `operation` begins, where a hit has a value of `value_bytes`. `input` is not empty.
     ///
     /// A GoStash GET reply carries no length: only its first byte can tell a miss, so no value may begin with `E`.
@@ -187,6 +213,11 @@ impl Protocol {
         };
         outcome.map_or(Start::Wrong, |outcome| Start::Line(outcome, bytes))
     }
+}
+
+/// Digits of a number.
+fn digit_count(number: usize) -> usize {
+    number.max(1).ilog10() as usize + 1
 }
 
 impl Operation {

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::load::Row;
 use crate::options::Options;
-use crate::process::Process;
+use crate::process::{Process, Usage};
+use crate::replay::Summary;
 use crate::workload::{Distribution, Mode, Sizes};
 
 /// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
@@ -86,7 +87,7 @@ impl<'a> Report<'a> {
     /// One row of the table.
     pub fn row(&self, row: &Row) -> String {
         let latency = |quantile| time(row.tally.latency.value_at_quantile(quantile));
-        let (cost, busy) = match cost(row) {
+        let (cost, busy) = match cost(row, row.server) {
             Some((cost, busy)) => (count(cost.round() as u64), format!("{:.0} %", busy * 100.0)),
             None => ("-".to_string(), "-".to_string()),
         };
@@ -125,21 +126,20 @@ impl<'a> Report<'a> {
     fn notes(&self, row: &Row) -> Vec<String> {
         let mut notes = Vec::new();
         let tally = &row.tally;
-        let busy = cost(row).map_or("unknown".to_string(), |(_, busy)| format!("{:.0} %", busy * 100.0));
+        let busy = |usage| cost(row, usage).map_or("unknown".to_string(), |(_, busy)| format!("{:.0} %", busy * 100.0));
+        let (client_busy, server_busy) = (busy(row.client), busy(row.server));
         match limit(row, self.options) {
             Limit::Client => notes.push(format!(
-                "* the client was the bottleneck, {:.0} % busy (the server: {busy}): the server can do more",
-                row.client_busy * 100.0
+                "* the client was the bottleneck, {client_busy} busy (the server: {server_busy}): the server can do more"
             )),
             Limit::RateMissed => notes.push(format!(
-                "* the rate was missed; busy: the server {busy}, the client {:.0} %",
-                row.client_busy * 100.0
+                "* the rate was missed; busy: the server {server_busy}, the client {client_busy}"
             )),
             Limit::Server | Limit::Rate | Limit::Unknown => {}
         }
         let asked = tally.hits + tally.misses;
         if tally.misses > 0 {
-            notes.push(format!("{} misses, {:.2} % hits", count(tally.misses), percent(tally.hits, asked)));
+            notes.push(format!("{} misses, {:.2} % hits", count(tally.misses), 100.0 * ratio(tally.hits, asked)));
         }
         if tally.refused > 0 {
             notes.push(format!("{} requests refused", count(tally.refused)));
@@ -196,8 +196,9 @@ impl<'a> Report<'a> {
             object.number(name, row.tally.latency.value_at_quantile(quantile) as f64);
         }
         object.number("latency_mean_ns", row.tally.latency.mean());
-        object.number("client_busy", row.client_busy);
-        let cost = cost(row);
+        let (client_cost, cost) = (cost(row, row.client), cost(row, row.server));
+        object.optional("client_cpu_ns_per_request", client_cost.map(|cost| cost.0));
+        object.optional("client_busy", client_cost.map(|cost| cost.1));
         object.optional("server_pid", self.server.map(|process| f64::from(process.pid)));
         object.optional("server_cpu_ns_per_request", cost.map(|cost| cost.0));
         object.optional("server_busy", cost.map(|cost| cost.1));
@@ -217,23 +218,87 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The server's CPU time per request in nanoseconds, and the share of the time that it computed.
-fn cost(row: &Row) -> Option<(f64, f64)> {
-    let (before, after) = row.server?;
+/// What became of a trace, for people.
+pub fn replay(summary: &Summary, options: &Options) -> String {
+    let Summary { requests, hits, first_sights, asked_bytes, hit_bytes, seconds, .. } = *summary;
+    let misses = requests - hits;
+    let mut lines = vec![
+        ("requests", format!("{}, {}/s", count(requests), count((requests as f64 / seconds) as u64))),
+        ("hit ratio", format!("{:.4}", ratio(hits, requests))),
+        ("miss ratio", format!("{:.4}", ratio(misses, requests))),
+        (
+            "cold floor",
+            format!("{:.4}  ({} keys seen for the first time)", ratio(first_sights, requests), count(first_sights)),
+        ),
+        ("byte hit ratio", format!("{:.4}  (of {})", ratio(hit_bytes, asked_bytes), bytes(asked_bytes))),
+    ];
+    if summary.refused > 0 {
+        lines.push(("refused", format!("{} SETs", count(summary.refused))));
+    }
+    if summary.interrupted {
+        lines.push(("interrupted", format!("after {seconds:.1} s")));
+    }
+    lines.push((
+        "server",
+        match summary.server {
+            Some((process, usage)) => format!(
+                "process {}, {} resident, {} at its peak",
+                process.pid,
+                bytes(usage.resident_bytes),
+                bytes(usage.peak_bytes)
+            ),
+            None => "process not found or not ours to read (--pid N)".to_string(),
+        },
+    ));
+    let mut text = format!("{} in {}\n\n", options.target(), options.protocol.name());
+    for (name, value) in lines {
+        let _ = writeln!(text, "  {name:<16}{value}");
+    }
+    text
+}
+
+/// The same for machines.
+pub fn replay_json(summary: &Summary, options: &Options) -> String {
+    let mut object = Object::default();
+    object.text("server", &options.target());
+    object.text("protocol", options.protocol.name());
+    object.number("pipeline", options.depths[0] as f64);
+    object.number("seconds", summary.seconds);
+    object.number("requests", summary.requests as f64);
+    object.number("requests_per_second", summary.requests as f64 / summary.seconds);
+    object.number("hits", summary.hits as f64);
+    object.number("first_sights", summary.first_sights as f64);
+    object.number("refused", summary.refused as f64);
+    object.number("hit_ratio", ratio(summary.hits, summary.requests));
+    object.number("miss_ratio", ratio(summary.requests - summary.hits, summary.requests));
+    object.number("cold_floor", ratio(summary.first_sights, summary.requests));
+    object.number("byte_hit_ratio", ratio(summary.hit_bytes, summary.asked_bytes));
+    object.optional("server_pid", summary.server.map(|(process, _)| f64::from(process.pid)));
+    object.optional("server_resident_bytes", summary.server.map(|(_, usage)| usage.resident_bytes as f64));
+    object.optional("server_peak_bytes", summary.server.map(|(_, usage)| usage.peak_bytes as f64));
+    object.flag("verified", options.verify);
+    object.flag("interrupted", summary.interrupted);
+    object.finish()
+}
+
+/// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
+fn cost(row: &Row, usage: Option<(Usage, Usage)>) -> Option<(f64, f64)> {
+    let (before, after) = usage?;
     let nanos = after.cpu_nanos.saturating_sub(before.cpu_nanos) as f64;
     Some((nanos / row.tally.replies.max(1) as f64, nanos / row.seconds / 1e9))
 }
 
 /// In open loop the client looks at the clock all the time, so it is busy whatever it does.
 fn limit(row: &Row, options: &Options) -> Limit {
-    let server_busy = cost(row).map(|(_, busy)| busy);
+    let server_busy = cost(row, row.server).map(|(_, busy)| busy);
+    let client_busy = cost(row, row.client).map(|(_, busy)| busy);
     match (options.rate, server_busy) {
         (Some(rate), _) if row.unanswered > 0 || (row.tally.replies as f64) < 0.99 * rate * row.seconds => {
             Limit::RateMissed
         }
         (Some(_), _) => Limit::Rate,
         (None, Some(busy)) if busy >= BUSY => Limit::Server,
-        (None, _) if row.client_busy >= BUSY => Limit::Client,
+        (None, _) if client_busy >= Some(BUSY) => Limit::Client,
         (None, _) => Limit::Unknown,
     }
 }
@@ -262,9 +327,8 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// A share of a whole, in percent.
-pub fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 /// A length in the unit that suits it.
@@ -324,7 +388,7 @@ impl Object {
 
     /// A number, whole where it is.
     pub fn number(&mut self, name: &str, number: f64) {
-        let text = if number.fract() == 0.0 { format!("{number}") } else { format!("{number:.3}") };
+        let text = if number.fract() == 0.0 { format!("{number}") } else { format!("{number:.6}") };
         self.field(name, &text);
     }
 
@@ -373,6 +437,6 @@ mod tests {
         object.text("a", "b\"\\\n");
         object.number("n", 1.5);
         object.optional("o", None);
-        assert_eq!(object.finish(), "{\"a\":\"b\\\"\\\\\\u000a\",\"n\":1.500,\"o\":null}\n");
+        assert_eq!(object.finish(), "{\"a\":\"b\\\"\\\\\\u000a\",\"n\":1.500000,\"o\":null}\n");
     }
 }

@@ -27,11 +27,20 @@ pub struct Request {
     /// Of which key.
     pub id: u32,
     /// How long a hit's value is, in bytes; for an echo, how long the reply.
-    pub body_bytes: u32,
+    pub body_bytes: usize,
     /// For `--verify`: what the model knew when it was sent.
     pub known: u32,
     /// When it was due, in nanoseconds of the run's clock.
     pub due_nanos: u64,
+}
+
+/// What the reply to a request must be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// How long a hit's value is, in bytes; for an echo, how long the reply.
+    pub body_bytes: usize,
+    /// How long all of the reply is if all goes well, in bytes; `None` where a failure could be as long.
+    pub reply_bytes: Option<usize>,
 }
 
 /// Which commands are sent.
@@ -150,8 +159,10 @@ pub struct Workload {
     key_size: Sizes,
     values: Values,
     zipf: Option<Zipf>,
-    /// A draw of 32 bits below this is a GET, where the mode is a mix.
+    /// A draw of 32 bits below this is a GET, any other is ...
     get_below: u64,
+    /// ... this.
+    other: Operation,
     shape: Option<(usize, usize)>,
     random: Random,
     /// Requests with the key's digits still to be written, by operation; where sizes vary there are none.
@@ -165,6 +176,14 @@ impl Workload {
             Distribution::Uniform => None,
             Distribution::Zipf(exponent) => Some(Zipf::new(options.keys, exponent)),
         };
+        let (get_percent, other) = match options.mode {
+            Mode::Mix => (options.get_percent, Operation::Set),
+            Mode::Get => (100, Operation::Get),
+            Mode::Set => (0, Operation::Set),
+            Mode::Inc => (0, Operation::Inc),
+            Mode::Dec => (0, Operation::Dec),
+            Mode::Del => (0, Operation::Del),
+        };
         let mut workload = Workload {
             protocol: options.protocol,
             mode: options.mode,
@@ -173,7 +192,8 @@ impl Workload {
             key_size: options.key_size,
             values: Values::new(options.value_size),
             zipf,
-            get_below: (u64::from(options.get_percent) << 32) / 100,
+            get_below: (u64::from(get_percent) << 32) / 100,
+            other,
             shape: options.shape,
             random: Random(options.seed),
             templates: Default::default(),
@@ -183,19 +203,18 @@ impl Workload {
     }
 
     /// The next request of a client that has just sent `previous`.
+    #[inline]
     pub fn next(&mut self, client: usize, previous: Option<(Operation, u32)>) -> (Operation, u32) {
-        let operation = match self.mode {
-            Mode::Del => match previous {
-                Some((Operation::Set, id)) => return (Operation::Del, id),
-                _ => return (Operation::Set, self.own_key(client)),
-            },
-            Mode::Mix if u64::from(self.random.bits()) < self.get_below => Operation::Get,
-            Mode::Get => Operation::Get,
-            Mode::Mix | Mode::Set => Operation::Set,
-            Mode::Inc => Operation::Inc,
-            Mode::Dec => Operation::Dec,
-        };
-        (operation, self.any_key())
+        if self.mode == Mode::Del {
+            return match previous {
+                Some((Operation::Set, id)) => (Operation::Del, id),
+                _ => (Operation::Set, self.own_key(client)),
+            };
+        }
+        // One draw serves both: its low half picks the command, its high half the key.
+        let bits = self.random.next();
+        let operation = if bits & 0xffff_ffff < self.get_below { Operation::Get } else { self.other };
+        (operation, self.key((bits >> 32) as u32))
     }
 
     /// What sets a key for the first time.
@@ -203,41 +222,52 @@ impl Workload {
         if matches!(self.mode, Mode::Inc | Mode::Dec) { Operation::SetNumber } else { Operation::Set }
     }
 
-    fn any_key(&mut self) -> u32 {
+    #[inline]
+    fn key(&mut self, bits: u32) -> u32 {
         match &self.zipf {
-            None => self.random.below(self.keys),
+            None => scale(bits, self.keys),
             Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.keys)) as u32,
         }
     }
 
     /// A key that no other client deletes.
     fn own_key(&mut self, client: usize) -> u32 {
-        let any = self.any_key();
+        let bits = (self.random.next() >> 32) as u32;
+        let any = self.key(bits);
         let own = any - any % self.clients + client as u32;
         if own < self.keys { own } else { own - self.clients }
     }
 
-    /// Appends a request's bytes.
+    /// Appends a request's bytes, and says what to expect for them.
     #[inline]
-    pub fn write(&self, operation: Operation, id: u32, out: &mut Output) {
+    pub fn write(&self, operation: Operation, id: u32, out: &mut Output) -> Expected {
         if let Some(template) = &self.templates[operation as usize] {
             let start = out.bytes.len();
-            out.bytes.extend_from_slice(&template.bytes);
+            for block in &template.blocks {
+                out.bytes.extend_from_slice(block);
+            }
+            out.bytes.truncate(start + template.length);
             let request = &mut out.bytes[start..];
-            if let Some((at, count)) = template.digits {
-                request[at..at + count].copy_from_slice(&digits(id)[8 - count..]);
+            if let Some(at) = template.digits_at {
+                request[at..at + 8].copy_from_slice(&digits(id));
             }
             if let Some((at, length)) = template.value {
                 self.values.write(id, &mut request[at..at + length]);
             }
-            return;
+            return template.expected;
         }
-        let length = self.value_bytes(operation, id);
-        self.write_sized(operation, id, length, out);
+        self.write_long(operation, id, out)
+    }
+
+    /// The long way, kept apart so that the short one stays short.
+    #[inline(never)]
+    fn write_long(&self, operation: Operation, id: u32, out: &mut Output) -> Expected {
+        self.write_sized(operation, id, self.value_bytes(operation, id), out)
     }
 
     /// The same where the value's length is the caller's.
-    pub fn write_sized(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) {
+    pub fn write_sized(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) -> Expected {
+        let before = out.len();
         self.write_head(operation, id, value_bytes, &mut out.bytes);
         if operation == Operation::SetNumber {
             out.bytes.extend_from_slice(FIRST_NUMBER.to_string().as_bytes());
@@ -252,6 +282,7 @@ impl Workload {
             }
         }
         out.bytes.extend_from_slice(b"\r\n");
+        self.expected(operation, self.key_bytes(id), value_bytes, out.len() - before)
     }
 
     fn write_head(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Vec<u8>) {
@@ -283,25 +314,13 @@ impl Workload {
         }
     }
 
-    /// Bytes that follow a reply's first line, up to what ends it.
-    #[inline]
-    pub fn body_bytes(&self, operation: Operation, id: u32) -> usize {
-        match (self.protocol, self.shape) {
-            (Protocol::Echo, Some((_, reply_bytes))) => reply_bytes,
-            (Protocol::Echo, None) => self.request_bytes(operation, id),
-            _ => self.value_bytes(operation, id),
+    fn expected(&self, operation: Operation, key_bytes: usize, value_bytes: usize, request_bytes: usize) -> Expected {
+        if self.protocol == Protocol::Echo {
+            let body_bytes = self.shape.map_or(request_bytes, |shape| shape.1);
+            return Expected { body_bytes, reply_bytes: Some(body_bytes) };
         }
-    }
-
-    /// A request's length in bytes.
-    pub fn request_bytes(&self, operation: Operation, id: u32) -> usize {
-        if let Some(template) = &self.templates[operation as usize] {
-            return template.bytes.len();
-        }
-        let mut head = Vec::new();
-        let value_bytes = if operation.has_value() { self.value_bytes(operation, id) } else { 0 };
-        self.write_head(operation, id, value_bytes, &mut head);
-        head.len() + value_bytes + 2
+        let reply_bytes = self.protocol.reply_bytes(operation, key_bytes, value_bytes);
+        Expected { body_bytes: value_bytes, reply_bytes }
     }
 
     /// How the reply to a request begins.
@@ -325,39 +344,43 @@ impl Workload {
         operation == Operation::Get || self.protocol == Protocol::Echo
     }
 
-    /// Whether an echo answers with other bytes than it was sent.
-    pub fn is_shaped(&self) -> bool {
-        self.shape.is_some()
-    }
-
-    /// The values.
-    pub fn values(&self) -> &Values {
-        &self.values
+    /// Where `piece`, which begins `at` bytes into what answers a request, first differs from what must be there.
+    pub fn difference(&self, request: &Request, at: usize, piece: &[u8]) -> Option<usize> {
+        match (self.protocol, self.shape) {
+            (Protocol::Echo, Some(_)) => None,
+            (Protocol::Echo, None) => {
+                let mut sent = Output::default();
+                self.write(request.operation, request.id, &mut sent);
+                let sent = sent.slices(&self.values.shared).flatten().skip(at);
+                piece.iter().zip(sent).position(|(got, sent)| got != sent).map(|place| at + place)
+            }
+            _ => self.values.difference(request.id, at, piece),
+        }
     }
 
     /// A request whose parts never move, if that is so.
     fn template(&self, operation: Operation) -> Option<Template> {
         if let Some((request_bytes, _)) = self.shape {
-            return Some(Template { bytes: vec![b'x'; request_bytes], digits: None, value: None });
+            let expected = self.expected(operation, 0, 0, request_bytes);
+            return Some(Template::new(&vec![b'x'; request_bytes], None, None, expected));
         }
         let has_own_value = operation == Operation::Set;
-        let sizes = self.values.sizes;
-        if !self.key_size.is_fixed() || (has_own_value && (!sizes.is_fixed() || sizes.low >= BORROW_BYTES)) {
+        let (key_size, value_size) = (self.key_size, self.values.sizes);
+        if !key_size.is_fixed()
+            || key_size.low < 8
+            || has_own_value && (!value_size.is_fixed() || value_size.low >= BORROW_BYTES)
+        {
             return None;
         }
-        let mut request = Output::default();
-        let (mut head, mut key) = (Vec::new(), Vec::new());
-        self.write_key(0, &mut key);
+        let (mut key, mut head, mut request) = (Vec::new(), Vec::new(), Output::default());
         let value_bytes = self.value_bytes(operation, 0);
         self.write_head(operation, 0, value_bytes, &mut head);
         self.write_sized(operation, 0, value_bytes, &mut request);
+        self.write_key(0, &mut key);
         let key_end = head.windows(key.len()).position(|part| part == key)? + key.len();
-        let count = key.len().min(8);
-        Some(Template {
-            bytes: request.bytes,
-            digits: Some((key_end - count, count)),
-            value: has_own_value.then_some((head.len(), value_bytes)),
-        })
+        let expected = self.expected(operation, key_size.low, value_bytes, request.bytes.len());
+        let value = has_own_value.then_some((head.len(), value_bytes));
+        Some(Template::new(&request.bytes, Some(key_end - 8), value, expected))
     }
 }
 
@@ -366,12 +389,26 @@ impl Operation {
         [Operation::Get, Operation::Set, Operation::SetNumber, Operation::Inc, Operation::Dec, Operation::Del];
 }
 
+/// A request with a gap for the key's digits and one for the value.
 struct Template {
-    bytes: Vec<u8>,
-    /// Where the key's last digits go, and how many.
-    digits: Option<(usize, usize)>,
+    /// Its bytes and some more: a copy of a length that the compiler knows is a few stores, any other is a call.
+    blocks: Vec<[u8; 64]>,
+    length: usize,
+    digits_at: Option<usize>,
     /// Where the value goes, and its length in bytes.
     value: Option<(usize, usize)>,
+    expected: Expected,
+}
+
+impl Template {
+    fn new(bytes: &[u8], digits_at: Option<usize>, value: Option<(usize, usize)>, expected: Expected) -> Self {
+        let blocks = bytes.chunks(64).map(|chunk| {
+            let mut block = [0; 64];
+            block[..chunk.len()].copy_from_slice(chunk);
+            block
+        });
+        Template { blocks: blocks.collect(), length: bytes.len(), digits_at, value, expected }
+    }
 }
 
 /// The values of all keys: a stamp of a key's own, then a stretch of shared random bytes.
@@ -463,21 +500,16 @@ impl Random {
         finish(self.0)
     }
 
-    #[inline]
-    fn bits(&mut self) -> u32 {
-        (self.next() >> 32) as u32
-    }
-
-    /// From 0 up to but not including `end`, as evenly as 32 bits allow.
-    #[inline]
-    fn below(&mut self, end: u32) -> u32 {
-        ((u64::from(self.bits()) * u64::from(end)) >> 32) as u32
-    }
-
     /// From 0 up to but not including 1.
     fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
+}
+
+/// From 0 up to but not including `end`, as evenly as 32 random bits allow.
+#[inline]
+fn scale(bits: u32, end: u32) -> u32 {
+    ((u64::from(bits) * u64::from(end)) >> 32) as u32
 }
 
 /// Zipf's distribution for any exponent without a table: rejection-inversion (Hoermann and Derflinger,
@@ -500,6 +532,7 @@ impl Zipf {
     }
 
     /// From 0, the most popular.
+    #[inline(never)]
     fn rank(&self, random: &mut Random) -> u64 {
         loop {
             let area = self.area.1 + random.fraction() * (self.area.0 - self.area.1);
@@ -573,9 +606,8 @@ mod tests {
                     workload.write(operation, 0x1_2345, &mut quick);
                     let value_bytes = workload.value_bytes(operation, 0x1_2345);
                     workload.write_sized(operation, 0x1_2345, value_bytes, &mut long);
-                    assert!(workload.templates[operation as usize].is_some());
+                    assert_eq!(workload.templates[operation as usize].is_some(), key_size >= 8);
                     assert_eq!(quick.bytes, long.bytes, "{protocol:?} {operation:?} {key_size}");
-                    assert_eq!(quick.bytes.len(), workload.request_bytes(operation, 0x1_2345));
                 }
             }
         }

@@ -1,0 +1,88 @@
+//! The store alone, in process: what each operation costs on one key, which stays in the processor's nearest cache, and on
+//! 100,000 in random order, which do not. Hashing the key is included. Every result is checked.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use gostash::chunk::ChunkMeter;
+use gostash::command::Value;
+use gostash::store::{Eviction, Settings, Store};
+
+const VALUE: &[u8] = b"thirty-two bytes of some value..";
+const LONGER: &[u8] = b"thirty-two bytes of some value, and a few more..";
+
+/// Keys of sixteen bytes, in an order that no prefetcher guesses.
+fn keys(count: usize, prefix: char) -> Vec<String> {
+    let mut keys: Vec<_> = (0..count).map(|id| format!("{prefix}{id:015}")).collect();
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    for index in (1..count).rev() {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        keys.swap(index, (random >> 33) as usize % (index + 1));
+    }
+    keys
+}
+
+fn store() -> Store {
+    Store::new(Settings {
+        memory_bytes: 256 << 20,
+        eviction: Eviction::S3Fifo,
+        default_ttl_millis: 0,
+        chunks: ChunkMeter::new(),
+    })
+}
+
+fn set(store: &mut Store, key: &str, value: &[u8]) -> bool {
+    let hash = store.hash(key.as_bytes());
+    store.set(hash, key.as_bytes(), Value::small(value)).is_ok()
+}
+
+fn get(store: &mut Store, key: &str) -> usize {
+    let hash = store.hash(key.as_bytes());
+    store.get(hash, key.as_bytes()).map_or(usize::MAX, |value| black_box(value).rest.len())
+}
+
+fn add(store: &mut Store, key: &str, delta: i64) -> bool {
+    let hash = store.hash(key.as_bytes());
+    store.add(hash, key.as_bytes(), delta).is_ok()
+}
+
+fn delete(store: &mut Store, key: &str) -> bool {
+    let hash = store.hash(key.as_bytes());
+    store.delete(hash, key.as_bytes())
+}
+
+fn rows(criterion: &mut Criterion) {
+    for count in [1, 100_000] {
+        let (keys, missing) = (keys(count, 'k'), keys(count, 'm'));
+        let mut group = criterion.benchmark_group("store");
+        group.throughput(Throughput::Elements(1));
+        let mut row = |name: &str, prepare: &dyn Fn(&mut Store), step: &dyn Fn(&mut Store, usize) -> bool| {
+            let mut store = store();
+            prepare(&mut store);
+            let mut next = 0;
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter(|| {
+                    next = if next + 1 == 2 * count { 0 } else { next + 1 };
+                    assert!(step(&mut store, next));
+                });
+            });
+        };
+        // A step knows its key by the number, and by the half of the double round it is in whether it is the first or
+        // the second time: that is how writes alternate.
+        let key = |step: usize| &keys[step % count];
+        let fill = |store: &mut Store| assert!(keys.iter().all(|key| set(store, key, VALUE)));
+        let count_up = |store: &mut Store| assert!(keys.iter().all(|key| set(store, key, b"1000000")));
+        row("get hit", &fill, &|store, step| get(store, key(step)) == VALUE.len());
+        row("get miss", &fill, &|store, step| get(store, &missing[step % count]) == usize::MAX);
+        row("set same length", &fill, &|store, step| set(store, key(step), VALUE));
+        row("set other length", &fill, &|store, step| {
+            set(store, key(step), if (step < count) == (count > 1 || step == 0) { LONGER } else { VALUE })
+        });
+        row("add", &count_up, &|store, step| add(store, key(step), 1));
+        row("set new, then delete", &|_| (), &|store, step| set(store, key(step), VALUE) && delete(store, key(step)));
+        group.finish();
+    }
+}
+
+criterion_group!(benches, rows);
+criterion_main!(benches);

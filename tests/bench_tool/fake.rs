@@ -1,0 +1,147 @@
+//! A server that speaks enough of the GoStash frames to be measured, and that stalls or lies to order.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What it does wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// Waits so long before each reply.
+    Delay(Duration),
+    /// Says nothing to anybody for `length`, once, `after` it was first asked.
+    Stall { after: Duration, length: Duration },
+    /// The last byte of each value is another.
+    LastByte,
+    /// The byte in the middle is another.
+    MiddleByte,
+    /// Knows no key.
+    Forgets,
+    /// Leaves a byte of each value out.
+    Short,
+    /// Answers each GET twice.
+    Twice,
+    /// Adds one too many.
+    AddsTwo,
+    /// Closes after some replies.
+    Hangs,
+}
+
+/// Starts it; its threads end with the test's process.
+pub(crate) fn start(fault: Fault) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let store = Arc::new(Mutex::new(HashMap::new()));
+    let stall = Arc::new(Mutex::new(None));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let client = Client { fault, store: Arc::clone(&store), stall: Arc::clone(&stall) };
+            thread::spawn(move || client.serve(stream.expect("a client")));
+        }
+    });
+    address
+}
+
+struct Client {
+    fault: Fault,
+    store: Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>,
+    /// When the stall begins; in the past once it is over.
+    stall: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Client {
+    fn serve(&self, mut stream: TcpStream) {
+        let mut input = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        let mut replies = 0;
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            input.extend_from_slice(&buffer[..count]);
+            let mut output = Vec::new();
+            while let Some((name, key, value, consumed)) = frame(&input) {
+                self.answer(&name, key, value, &mut output);
+                input.drain(..consumed);
+                replies += 1;
+            }
+            if self.fault == Fault::Hangs && replies > 10 {
+                return;
+            }
+            self.wait();
+            if stream.write_all(&output).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn wait(&self) {
+        match self.fault {
+            Fault::Delay(length) => thread::sleep(length),
+            Fault::Stall { after, length } => {
+                // All clients wait for this lock while one of them sleeps with it.
+                let mut stall = self.stall.lock().expect("no client panics");
+                let begin = *stall.get_or_insert_with(|| Instant::now() + after);
+                if begin <= Instant::now() {
+                    thread::sleep(length);
+                    *stall = Some(Instant::now() + Duration::from_secs(3600));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&self, name: &[u8], key: Vec<u8>, value: Vec<u8>, output: &mut Vec<u8>) {
+        let mut store = self.store.lock().expect("no client panics");
+        let mut reply = match name {
+            b"GET" if self.fault == Fault::Forgets => b"ERR".to_vec(),
+            b"GET" => store.get(&key).cloned().unwrap_or(b"ERR".to_vec()),
+            b"INC" => {
+                let stored = store.entry(key).or_default();
+                let number: i64 = std::str::from_utf8(stored).expect("digits").parse().expect("a number");
+                let step = if self.fault == Fault::AddsTwo { 2 } else { 1 };
+                *stored = (number + step).to_string().into_bytes();
+                stored.clone()
+            }
+            b"SET" => {
+                store.insert(key, value);
+                b"OK".to_vec()
+            }
+            other => panic!("unexpected {}", other.escape_ascii()),
+        };
+        let length = reply.len();
+        if name == b"GET" {
+            match self.fault {
+                Fault::LastByte => reply[length - 1] ^= 1,
+                Fault::MiddleByte => reply[length / 2] ^= 1,
+                Fault::Short => reply.truncate(length - 1),
+                Fault::Twice => output.extend_from_slice(&[&reply[..], b"\r\n"].concat()),
+                _ => {}
+            }
+        }
+        output.extend_from_slice(&reply);
+        output.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Name, key, value and length of the first frame, if it is complete.
+fn frame(input: &[u8]) -> Option<(Vec<u8>, Vec<u8>, Vec<u8>, usize)> {
+    let (name, key_at) = (input.get(..3)?, 4);
+    let (key, mut end) = counted(input, key_at)?;
+    let mut value = Vec::new();
+    if name == b"SET" {
+        (value, end) = counted(input, end + 1)?;
+    }
+    (input.len() >= end + 2).then(|| (name.to_vec(), key, value, end + 2))
+}
+
+/// Bytes that begin with their length and a NUL, and where they end.
+fn counted(input: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
+    let rest = input.get(at..)?;
+    let digits = rest.iter().position(|&byte| byte == 0)?;
+    let length: usize = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+    let bytes = rest.get(digits + 1..digits + 1 + length)?;
+    Some((bytes.to_vec(), at + digits + 1 + length))
+}

@@ -1,0 +1,270 @@
+//! Modes, figures and errors of the load generator.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::fake::{self, Fault};
+use crate::server::Server;
+use crate::{Row, bench, command, fails, rows, run};
+
+const BRIEFLY: [&str; 4] = ["--duration", "0.1", "--warmup", "0.02"];
+
+/// Figures that every row must have, whatever was run.
+fn plausible(row: &Row) {
+    assert!(row.number("requests") > 0.0, "{}", row.0);
+    assert_eq!(row.number("refused"), 0.0, "{}", row.0);
+    assert_eq!(row.number("misses"), 0.0, "{}", row.0);
+    let latency = ["p50", "p90", "p99", "p99_9", "p99_99", "max"].map(|name| row.number(&format!("latency_{name}_ns")));
+    assert!(latency[0] > 0.0 && latency.is_sorted(), "{}", row.0);
+    let rate = row.number("requests") / row.number("seconds");
+    assert!((rate / row.number("requests_per_second") - 1.0).abs() < 0.001, "{}", row.0);
+}
+
+#[test]
+fn every_command_is_verified_against_the_server() {
+    let server = Server::start(&[]);
+    for command in ["mix", "get", "set", "inc", "dec", "del"] {
+        for sizes in [["16", "32"], ["16", "0"], ["8", "3"], ["12-300", "0-70000"]] {
+            let [key_size, value_size] = sizes;
+            let what = ["--command", command, "--key-size", key_size, "--value-size", value_size, "--keys", "500"];
+            let how = ["--verify", "--pipeline", "1,7", "--clients", "5", "--distribution", "zipf"];
+            let rows = rows(server.addr(), &[&what[..], &how, &BRIEFLY].concat());
+            assert_eq!(rows.iter().map(|row| row.text("pipeline")).collect::<Vec<_>>(), ["1", "7"]);
+            rows.iter().for_each(plausible);
+        }
+    }
+}
+
+#[test]
+fn a_unix_socket_does_as_well() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("socket");
+    let path = path.to_str().expect("a name in UTF-8");
+    let server = Server::start(&["--unix-socket", path]);
+    let how = ["--unix-socket", path, "--json", "--verify", "--value-size", "32-200000", "--keys", "100"];
+    let row = &run(&[&how[..], &BRIEFLY].concat())[0];
+    plausible(row);
+    assert_eq!(row.number("server_pid"), f64::from(server.pid().as_raw_nonzero().get()));
+}
+
+#[test]
+fn the_servers_process_is_found_and_its_time_and_memory_are_read() {
+    let server = Server::start(&[]);
+    let row = &rows(server.addr(), &["--duration", "0.5", "--warmup", "0"])[0];
+    assert_eq!(row.number("server_pid"), f64::from(server.pid().as_raw_nonzero().get()));
+    // One thread cannot compute more than all of the time; the kernel counts in steps of some milliseconds.
+    assert!((0.01..1.05).contains(&row.number("server_busy")), "{}", row.0);
+    assert!((50.0..1e6).contains(&row.number("server_cpu_ns_per_request")), "{}", row.0);
+    let (resident, peak) = (row.number("server_resident_bytes"), row.number("server_peak_bytes"));
+    assert!((1e6..1e9).contains(&resident) && peak >= resident, "{}", row.0);
+    let ourselves = std::process::id().to_string();
+    let row = &rows(server.addr(), &[&["--pid", &ourselves][..], &BRIEFLY].concat())[0];
+    assert_eq!(row.text("server_pid"), ourselves);
+}
+
+#[test]
+fn a_count_of_requests_is_kept() {
+    let server = Server::start(&[]);
+    for (depth, requests) in [("1", "1000"), ("64", "6401"), ("1000", "100000")] {
+        let row = &rows(server.addr(), &["--pipeline", depth, "--requests", requests, "--warmup", "0"])[0];
+        assert_eq!(row.text("requests"), requests);
+    }
+}
+
+#[test]
+fn all_keys_are_touched_and_no_others() {
+    let server = Server::start(&[]);
+    let args = ["--command", "set", "--no-preload", "--keys", "300", "--requests", "20000", "--warmup", "0"];
+    assert_eq!(rows(server.addr(), &args)[0].text("misses"), "0");
+    let args = ["--command", "get", "--no-preload", "--keys", "300", "--requests", "20000", "--warmup", "0"];
+    assert_eq!(rows(server.addr(), &args)[0].text("misses"), "0", "300 keys drawn 20,000 times are all drawn");
+    let args = ["--command", "get", "--no-preload", "--keys", "600", "--requests", "20000", "--warmup", "0"];
+    let row = &rows(server.addr(), &args)[0];
+    assert!((9_000.0..11_000.0).contains(&row.number("misses")), "half of the keys were never set: {}", row.0);
+    assert_eq!(row.number("hits") + row.number("misses"), 20_000.0);
+}
+
+#[test]
+fn idle_clients_work_once_and_stay() {
+    let server = Server::start(&[]);
+    let args = ["--clients", "2", "--idle-clients", "200", "--verify"];
+    plausible(&rows(server.addr(), &[&args[..], &BRIEFLY].concat())[0]);
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let server = Server::start(&[]);
+    let args = ["--rate", "2000", "--duration", "0.5", "--warmup", "0.1", "--verify"];
+    let row = &rows(server.addr(), &args)[0];
+    plausible(row);
+    assert_eq!(row.number("requests"), 1000.0);
+    assert!(row.number("seconds") > 0.45, "{}", row.0);
+    assert_eq!(row.number("unanswered"), 0.0);
+}
+
+#[test]
+fn a_stall_shows_in_every_request_that_was_due_in_it() {
+    let stall = Fault::Stall { after: Duration::from_millis(300), length: Duration::from_millis(100) };
+    let quick = ["--clients", "4", "--keys", "10", "--no-preload", "--command", "set", "--warmup", "0"];
+    // Due every millisecond: a tenth of all requests is due in the stall, and waits between 0 and 100 ms.
+    let open = ["--rate", "1000", "--duration", "1"];
+    let row = &rows(fake::start(stall), &[&quick[..], &open].concat())[0];
+    assert!(row.number("latency_max_ns") > 95e6, "{}", row.0);
+    assert!(row.number("latency_p99_ns") > 70e6, "a hundredth waits for 90 ms or more: {}", row.0);
+    assert!(row.number("latency_p50_ns") < 60e6, "most do not wait: {}", row.0);
+    // In closed loop the stall holds up one request of each client, which is why it can hide.
+    let row = &rows(fake::start(stall), &[&quick[..], &["--requests", "20000"]].concat())[0];
+    assert!(row.number("latency_max_ns") > 95e6, "{}", row.0);
+    assert!(row.number("latency_p99_ns") < 70e6, "{}", row.0);
+}
+
+#[test]
+fn a_stall_at_the_end_is_waited_for() {
+    let stall = Fault::Stall { after: Duration::from_millis(150), length: Duration::from_millis(300) };
+    let args = ["--clients", "1", "--no-preload", "--command", "set", "--warmup", "0"];
+    let row = &rows(fake::start(stall), &[&args[..], &["--rate", "1000", "--duration", "0.2"]].concat())[0];
+    assert_eq!(row.number("requests"), 200.0);
+    assert!(row.number("latency_max_ns") > 250e6, "{}", row.0);
+}
+
+#[test]
+fn a_known_delay_is_what_is_measured() {
+    let delayed = fake::start(Fault::Delay(Duration::from_millis(20)));
+    let args = ["--clients", "1", "--pipeline", "3", "--no-preload", "--command", "set", "--duration", "0.4"];
+    let row = &rows(delayed, &args)[0];
+    assert!((20e6..40e6).contains(&row.number("latency_p50_ns")), "{}", row.0);
+    assert!(row.number("requests_per_second") < 150.0, "three requests each 20 ms: {}", row.0);
+}
+
+#[test]
+fn a_wrong_reply_is_caught() {
+    let small = ["--keys", "50", "--value-size", "40", "--requests", "200", "--verify"];
+    let large = ["--keys", "5", "--value-size", "300000", "--requests", "200", "--verify"];
+    for args in [small, large] {
+        let check = |fault, parts: &[&str]| {
+            let port = fake::start(fault).port().to_string();
+            fails(&[&args[..], &["--host", "127.0.0.1", "--port", &port]].concat(), 1, parts);
+        };
+        check(Fault::LastByte, &["wrong reply to GET key:", "differs from what was set"]);
+        check(Fault::MiddleByte, &["wrong reply to GET key:", "differs from what was set"]);
+        check(
+            Fault::Forgets,
+            &["wrong reply to GET key:", "expected the value that was set, got that the key is missing"],
+        );
+        check(Fault::Short, &["wrong reply to GET key:"]);
+        check(Fault::Twice, &["expected"]);
+        let port = fake::start(Fault::None).port().to_string();
+        let output = bench(&[&args[..], &["--host", "127.0.0.1", "--port", &port]].concat());
+        assert!(output.status.success(), "a right one is not: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let port = fake::start(Fault::AddsTwo).port().to_string();
+    let args = ["--host", "127.0.0.1", "--port", &port, "--command", "inc", "--requests", "200", "--verify"];
+    fails(&args, 1, &["wrong reply to INC key:", "expected 1000000000001 to 1000000000001, got 1000000000002"]);
+}
+
+#[test]
+fn lengths_are_checked_without_verify() {
+    for fault in [Fault::Short, Fault::Twice] {
+        let port = fake::start(fault).port().to_string();
+        fails(&["--host", "127.0.0.1", "--port", &port, "--requests", "200"], 1, &["expected", "got"]);
+    }
+    let row = &rows(fake::start(Fault::Forgets), &["--requests", "2000", "--get-percent", "100"])[0];
+    assert_eq!(row.number("misses"), row.number("requests"));
+}
+
+#[test]
+fn a_server_that_goes_away_is_an_error() {
+    let port = fake::start(Fault::Hangs).port().to_string();
+    let said = fails;
+    said(&["--host", "127.0.0.1", "--port", &port], 1, &["connection", "requests unanswered"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("its address").port().to_string();
+    drop(free);
+    said(&["--host", "127.0.0.1", "--port", &port], 1, &["127.0.0.1", "expected a server", "refused"]);
+    said(&["--unix-socket", "/nonexistent"], 1, &["unix:/nonexistent", "expected a server"]);
+}
+
+#[test]
+fn wrong_usage_is_one_line_and_status_2() {
+    for (args, expected) in [
+        (&["--clients", "0"][..], "--clients: expected a number from 1 to 60000, got '0'"),
+        (&["--clients"], "--clients: expected a number from 1 to 60000, got nothing"),
+        (&["--port", "http"], "--port: expected a port from 1 to 65535, got 'http'"),
+        (&["--protocol", "http"], "--protocol: expected gostash, resp, memcached or echo, got 'http'"),
+        (&["--pipeline", "1,,2"], "--pipeline: expected a number from 1"),
+        (&["--duration", "-1"], "--duration: expected seconds"),
+        (&["--rate", "0"], "--rate: expected requests a second"),
+        (&["--value-size", "9-8"], "--value-size: expected bytes"),
+        (&["--key-size", "70000"], "--key-size: expected bytes from 1 to 65535"),
+        (&["--keys", "100000", "--key-size", "4"], "--key-size: expected at least 5 to tell 100000 keys apart, got 4"),
+        (&["--key-size", "300", "--protocol", "memcached"], "--key-size: expected at most 250"),
+        (&["--distribution", "zipf:x"], "--distribution: expected"),
+        (&["--command", "mget"], "--command: expected"),
+        (&["--command", "del", "--keys", "9"], "--keys: expected at least one for each of 50 clients"),
+        (&["--command", "inc", "--verify", "--no-preload"], "--verify: expected --preload"),
+        (&["--request-bytes", "9"], "--request-bytes, --reply-bytes: expected both, with --protocol echo"),
+        (&["--get-percent", "101"], "--get-percent: expected a number from 0 to 100"),
+        (&["--fast"], "--fast: no such option"),
+        (&["replay"], "replay: expected the file of a trace"),
+        (&["replay", "file", "--rate", "5"], "--rate: not an option of replay"),
+        (&["now"], "unexpected argument"),
+    ] {
+        fails(args, 2, &["gostash-bench: ", expected]);
+    }
+}
+
+#[test]
+fn the_table_is_for_people() {
+    let server = Server::start(&[]);
+    let port = server.addr().port().to_string();
+    let output = bench(&[&["--host", "127.0.0.1", "--port", &port, "--pipeline", "1,16"][..], &BRIEFLY].concat());
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("50 clients, closed loop"), "{text}");
+    assert!(lines[1].contains("90 % GET, 10 % SET; 100,000 keys, uniform, values of 32 b"), "{text}");
+    let head = lines.iter().position(|line| line.contains("requests/s")).expect("a head");
+    let width = lines[head].len();
+    let rows: Vec<_> = lines[head + 1..].iter().filter(|line| line.len() == width).collect();
+    assert_eq!(rows.len(), 2, "each row is as wide as the head: {text}");
+    assert!(width <= 100, "{width} columns: {text}");
+    assert!(text.contains("resident"), "{text}");
+    assert!(output.stderr.is_empty(), "no progress in a pipe");
+}
+
+#[test]
+fn progress_moves_on_a_terminal() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let server = Server::start(&[]);
+    let port = server.addr().port().to_string();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("access to it");
+    let name = ptsname(&terminal, Vec::new()).expect("its name").into_string().expect("ASCII");
+    let other_end = std::fs::OpenOptions::new().read(true).write(true).open(name).expect("its other end");
+    let args = ["--host", "127.0.0.1", "--port", &port, "--duration", "0.8", "--warmup", "0"];
+    let output = command(&args).stderr(Stdio::from(other_end)).output().expect("it runs");
+    assert!(output.status.success());
+    let mut shown = [0; 4096];
+    let count = std::fs::File::from(terminal).read(&mut shown).expect("something was shown");
+    let shown = String::from_utf8_lossy(&shown[..count]);
+    assert!(shown.contains("measuring: ") && shown.ends_with("\r\u{1b}[K"), "{shown:?}");
+}
+
+#[test]
+fn ctrl_c_prints_what_was_measured() {
+    let server = Server::start(&[]);
+    let port = server.addr().port().to_string();
+    let args = ["--host", "127.0.0.1", "--port", &port, "--duration", "60", "--warmup", "0"];
+    let child = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    sleep(Duration::from_millis(700));
+    let pressed = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(pressed.elapsed() < Duration::from_secs(10));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("interrupted after 0.") && text.contains("resident"), "{text}");
+}

@@ -1,0 +1,74 @@
+//! gostash-bench from outside: every mode against the real server at tiny size, and what it says of servers that are
+//! slow or wrong. What a module of the tool does by itself is tested there.
+//!
+//! - `fake`: a server that stalls or lies to order
+//! - `load`: modes, figures and errors of the load generator
+//! - `replay`: the replay of a trace
+//! - `echo`: the bare echo (needs the feature `variants`)
+//! - `server`: the real server, shared with the other integration tests
+
+#[cfg(feature = "variants")]
+mod echo;
+mod fake;
+mod load;
+mod replay;
+// These tests use less of it than those it was written for.
+#[allow(dead_code)]
+#[path = "../integration/server.rs"]
+mod server;
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+
+/// Runs the tool to its end.
+fn bench(args: &[&str]) -> Output {
+    command(args).output().expect("gostash-bench starts")
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gostash-bench"));
+    command.args(args);
+    command
+}
+
+/// Runs it against a server at this address, for a moment, with JSON rows; it must succeed and say nothing else.
+fn rows(address: SocketAddr, args: &[&str]) -> Vec<Row> {
+    let port = address.port().to_string();
+    let always = ["--host", "127.0.0.1", "--port", &port, "--json"];
+    run(&[args, &always].concat())
+}
+
+fn run(args: &[&str]) -> Vec<Row> {
+    let output = bench(args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{args:?}: {} {said}", output.status);
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().map(|line| Row(line.to_owned())).collect()
+}
+
+/// One line of JSON.
+struct Row(String);
+
+impl Row {
+    fn text(&self, name: &str) -> &str {
+        let quoted = format!("\"{name}\":");
+        let at = self.0.find(&quoted).unwrap_or_else(|| panic!("no {name} in {}", self.0)) + quoted.len();
+        let rest = &self.0[at..];
+        &rest[..rest.find([',', '}']).expect("a field ends")]
+    }
+
+    fn number(&self, name: &str) -> f64 {
+        self.text(name).parse().unwrap_or_else(|_| panic!("{name} is no number in {}", self.0))
+    }
+}
+
+/// It must fail with this status and one line that has all of `parts`.
+fn fails(args: &[&str], status: i32, parts: &[&str]) {
+    let output = bench(args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    for part in parts {
+        assert!(said.contains(part), "{args:?}: expected '{part}' in: {said}");
+    }
+}
