@@ -27,6 +27,8 @@ pub struct Executor {
     pub password: Option<Password>,
     /// What the Unix time has beyond the time of the turns, in milliseconds.
     pub unix_offset_millis: i64,
+    /// What the process took before it stored anything, in bytes.
+    pub base_bytes: usize,
     value_bytes_max: usize,
     chunks: ChunkMeter,
     now_millis: u64,
@@ -42,6 +44,7 @@ impl Executor {
             calls: [0; CALL_KINDS],
             password: None,
             unix_offset_millis: 0,
+            base_bytes: 0,
             value_bytes_max,
             chunks,
             now_millis: 0,
@@ -73,6 +76,12 @@ impl Executor {
     #[inline]
     pub fn now_millis(&self) -> u64 {
         self.now_millis
+    }
+
+    /// Changes what the process may take, and the longest value, in bytes.
+    pub fn set_memory_limit(&mut self, max_memory: usize, value_bytes_max: usize) {
+        self.store.set_memory_limit(max_memory.saturating_sub(self.base_bytes));
+        self.value_bytes_max = value_bytes_max;
     }
 
     /// The time that this turn goes by.

@@ -55,6 +55,7 @@ pub mod command;
 pub mod config;
 pub mod event_loop;
 pub mod execute;
+pub mod info;
 pub mod limits;
 pub mod logger;
 pub mod memory;

@@ -191,3 +191,6 @@ pub const SCAN_PATTERN_BYTES_MAX: usize = 256;
 
 /// The work after which one SCAN ends early, in the store's units.
 pub const SCAN_WORK_UNITS: u64 = 1024;
+
+/// The longest password, in bytes: an argument that a client may send before it is known must hold it.
+pub const PASSWORD_BYTES_MAX: usize = 512;

@@ -195,8 +195,7 @@ impl Session {
 
     /// Answers ERR and takes no more input: for a broken frame, or a client that is one too many.
     pub fn break_off(&mut self) {
-        self.phase = Phase::Broken;
-        self.input = Vec::new();
+        self.quit();
         self.output.push(stash::ERROR_REPLY);
     }
 
@@ -287,19 +286,30 @@ impl Session {
         self.resp().map_or(Version::Two, |resp| resp.version)
     }
 
-    /// What it waits to be told by whoever drives it.
-    pub fn question(&mut self) -> Option<&mut Question> {
-        match &mut self.phase {
-            Phase::Asking(question) => Some(question),
-            _ => None,
+    /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
+    #[inline]
+    pub fn take_question(&mut self) -> Option<Box<Question>> {
+        match std::mem::take(&mut self.phase) {
+            Phase::Asking(question) => {
+                self.phase = self.phase_after_question();
+                Some(question)
+            }
+            phase => {
+                self.phase = phase;
+                None
+            }
         }
     }
 
-    /// Its question has been answered, in its output.
-    pub fn end_question(&mut self) {
-        if matches!(self.phase, Phase::Asking(_)) {
-            self.phase = self.phase_after_question();
-        }
+    /// Its question could not be answered in one go.
+    pub fn ask_again(&mut self, question: Question) {
+        self.phase = Phase::Asking(Box::new(question));
+    }
+
+    /// Takes no more input: what is in its output is the last.
+    pub fn quit(&mut self) {
+        self.phase = Phase::Broken;
+        self.input = Vec::new();
     }
 
     /// The input cannot be RESP.
@@ -307,8 +317,7 @@ impl Session {
         log::debug!("broken frame: {error}");
         executor.stats.broken += 1;
         self.output.push_error(&format!("ERR Protocol error: {error}"));
-        self.phase = Phase::Broken;
-        self.input = Vec::new();
+        self.quit();
     }
 
     /// The frame at the start of the input is broken.

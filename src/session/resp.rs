@@ -94,6 +94,7 @@ impl Resp {
     /// Encodes `reply`.
     #[inline]
     pub(super) fn answer(&mut self, reply: Reply<'_>, ask: Ask, output: &mut Output) {
+        self.last_verb = ask.verb.into();
         match (ask.form, reply) {
             (Form::Plain, Reply::Value(value)) => output.push_bulk_value(value),
             (Form::Plain, Reply::Done) => output.push(b"+OK\r\n"),
@@ -414,6 +415,7 @@ impl Session {
         let Some(resp) = self.resp_mut() else {
             return Ok(());
         };
+        resp.last_verb = verb.index;
         match (verb.kind, words) {
             (Kind::Ping, []) => self.output.push(b"+PONG\r\n"),
             (Kind::Ping, [_]) | (Kind::Echo, _) => self.output.push_bulk_value(arguments.value(0)),
@@ -431,7 +433,7 @@ impl Session {
             }
             (Kind::Quit, _) => {
                 self.output.push(b"+OK\r\n");
-                self.phase = Phase::Broken;
+                self.quit();
             }
             (Kind::Multi, _) => {
                 if resp.queue.is_some() {
