@@ -217,7 +217,7 @@ impl Session {
     }
 
     /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length. A long
-    /// unfinished frame stays: [`absorb`](Self::absorb) collects it.
+    /// unfinished frame stays: `absorb` collects it.
     #[inline]
     pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
         let length = self.carried_bytes();

@@ -646,7 +646,15 @@ impl EventLoop {
     /// Stops accepting, and reads from every connection until it has nothing more.
     fn stop(&mut self) {
         info!("stopping");
-        self.listeners = None;
+        // Who has connected by now may have sent something by now.
+        if let Some(listeners) = self.listeners.take() {
+            for _ in 0..LISTEN_BACKLOG {
+                match accept_one(&listeners) {
+                    Ok(stream) => self.admit(stream),
+                    Err(_) => break,
+                }
+            }
+        }
         self.accepting = Accepting::Waiting;
         self.stop_by = Some(self.now_millis + STOP_MILLIS);
         let keys: Vec<usize> = self.connections.0.iter().map(|(key, _)| key).collect();
@@ -661,9 +669,16 @@ impl EventLoop {
     }
 
     fn report(&self) -> String {
+        let (stats, store, clock) = (&self.executor.stats, &self.executor.store, &self.clock);
         format!(
-            "clients={} {} turns={} longest_turn={}",
-            self.clients, self.executor.stats, self.clock.turns, self.clock.longest
+            "clients={} items={} memory={} evictions={} expired={} {stats} turns={} longest_turn={}",
+            self.clients,
+            store.len(),
+            store.memory_bytes(),
+            store.stats().evictions,
+            store.stats().expired,
+            clock.turns,
+            clock.longest
         )
     }
 

@@ -236,7 +236,7 @@ mod tests {
             for length in 0..frame.len() {
                 match parse(&frame[..length], MAX) {
                     Ok(Parsed::Incomplete { needed }) => {
-                        assert!((length + 1..=frame.len()).contains(&needed))
+                        assert!((length + 1..=frame.len()).contains(&needed));
                     }
                     other => panic!("{}: {other:?}", frame[..length].escape_ascii()),
                 }

@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn it_is_siphash_1_3() {
         // The standard library's hasher is the same function, under the key 0 when made like this.
-        let key: Vec<u8> = (0..100).map(|byte| byte * 7).collect();
+        let key: Vec<u8> = (0..100_u8).map(|byte| byte.wrapping_mul(7)).collect();
         for length in 0..key.len() {
             let mut hasher = DefaultHasher::new();
             hasher.write(&key[..length]);

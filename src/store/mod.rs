@@ -1,7 +1,7 @@
 //! The store: owned bytes under keys, in the memory it was given, for as long as they are worth it.
 //!
-//! An [`index`] of eight bytes an item leads to records in a [`log`] of segments; the log's order is the order in
-//! which items leave ([`eviction`]); what expired is swept up in between ([`expiry`]). No step of any of them takes
+//! An index of eight bytes an item leads to records in a log of segments; the log's order is the order in
+//! which items leave (`eviction`); what expired is swept up in between (`expiry`). No step of any of them takes
 //! longer than about 100 us: what is large is done in pieces, some with each command, the rest by
 //! [`Store::housekeep`].
 //!

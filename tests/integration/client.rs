@@ -143,6 +143,22 @@ impl Client {
         self.expect(expect);
     }
 
+    /// Any number of frames and their replies, which are read beside the sending: together they may not fit into what
+    /// lies between. If `ends`, nothing more will be sent.
+    #[track_caller]
+    pub(crate) fn check_beside(&mut self, send: &[u8], ends: bool, expect: &[u8]) {
+        let mut sender = self.again();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                sender.send(send);
+                if ends {
+                    sender.half_close();
+                }
+            });
+            self.expect(expect);
+        });
+    }
+
     /// Whatever comes next, at most `buffer` of it; 0 is the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {

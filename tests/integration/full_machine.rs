@@ -5,7 +5,7 @@ use std::thread::scope;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::client::{Client, get, inc, line, set};
+use crate::client::{Client, del, get, inc, line, set};
 use crate::process::{cpu_share, descriptors, peak_resident_bytes};
 use crate::server::{Server, wait_until};
 
@@ -63,33 +63,100 @@ fn without_descriptors_the_connected_are_served_and_the_others_wait() {
 /// Half-sent values are memory, too: together they have a bound, and the largest gives way.
 #[test]
 fn half_sent_values_are_bounded_together() {
-    const CLIENTS: usize = 12;
-    const BOUND_BYTES: u64 = 64 << 20;
+    const CLIENTS: usize = 7;
+    const VALUE_BYTES: usize = 15 << 20;
+    const BOUND_BYTES: usize = 64 << 20;
+    const FITTING: usize = BOUND_BYTES / VALUE_BYTES;
     // Both the default bound and an eighth of this are 64 mb.
     let server = Server::start(&["--max-memory", "512mb"]);
     let mut bystander = Client::tcp(&server);
     bystander.check(&inc(b"key"), b"1\r\n");
-    let before = peak_resident_bytes(&server);
-    let mut frame = set(b"large", &vec![b'v'; 15 << 20]);
-    frame.pop();
-    let closed = scope(|scope| {
+    let before = (peak_resident_bytes(&server), descriptors(&server));
+    let value = vec![b'v'; VALUE_BYTES];
+    let frame = set(b"large", &value);
+    let (most, last) = frame.split_at(frame.len() - 1);
+    scope(|scope| {
         let senders: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let mut client = Client::tcp(&server);
-                let frame = &frame;
-                // All but the last byte. Those who were let finish stay, or there would be room again.
-                scope.spawn(move || client.try_send(frame).map(|()| client))
+                client.check(&get(b"large"), b"ERR\r\n");
+                scope.spawn(move || {
+                    // It may be closed before all is sent.
+                    let _ = client.try_send(most);
+                    client
+                })
             })
             .collect();
-        let ends: Vec<_> = senders.into_iter().map(|sender| sender.join().expect("no panic")).collect();
+        wait_until("as many clients as fit to be left", || descriptors(&server) == before.1 + FITTING);
         bystander.check(&inc(b"key"), b"2\r\n");
-        ends.iter().filter(|end| end.is_err()).count()
+        let mut served = 0;
+        for sender in senders {
+            let mut client = sender.join().expect("sending does not panic");
+            served += usize::from(client.try_send(last).is_ok() && client.read_line() == b"OK\r\n");
+        }
+        assert_eq!(served, FITTING, "those who are left are served");
     });
-    let grown = peak_resident_bytes(&server) - before;
-    assert!(grown < BOUND_BYTES * 5 / 4, "{grown} bytes for half-sent values");
-    assert!(closed > 0, "{CLIENTS} clients hold 15 mb each, and none had to give way");
-    // What they held is free again.
-    let value = vec![b'w'; 16 << 20];
-    bystander.check(&set(b"large", &value), b"OK\r\n");
+    let grown = peak_resident_bytes(&server) - before.0;
+    assert!(grown < BOUND_BYTES as u64 * 5 / 4, "{grown} bytes for half-sent values");
     bystander.check(&get(b"large"), &line(&value));
+}
+
+/// With `eviction=none` a full store says so in its place among the replies, and keeps what it has.
+#[test]
+fn a_full_store_that_may_not_evict_refuses() {
+    const ITEMS: usize = 2_000;
+    let server = Server::start(&["--max-memory", "8mb", "--eviction", "none"]);
+    let mut client = Client::tcp(&server);
+    let value = |number: usize| format!("{number:010000}").into_bytes();
+    let key = |number: usize| format!("key {number}").into_bytes();
+    let mut stored = Vec::new();
+    for number in 0..ITEMS {
+        client.send(&[set(&key(number), &value(number)), get(&key(number))].concat());
+        match client.read_line().as_slice() {
+            b"OK\r\n" => {
+                client.expect(&line(&value(number)));
+                stored.push(number);
+            }
+            reply => {
+                assert_eq!(reply, b"ERR\r\n");
+                client.expect(b"ERR\r\n");
+            }
+        }
+    }
+    assert!((100..800).contains(&stored.len()), "{} items of 10,000 bytes in 8 mb", stored.len());
+    // Small items find gaps for a while; then there is no room for one more key.
+    let mut counters = 0..1_000_000;
+    assert!(counters.any(|number| {
+        client.send(&inc(format!("counter {number}").as_bytes()));
+        client.read_line() == b"ERR\r\n"
+    }));
+    for number in &stored {
+        client.check(&get(&key(*number)), &line(&value(*number)));
+        client.check(&del(&key(*number)), b"OK\r\n");
+    }
+    client.check(&set(b"again", &value(1)), b"OK\r\n");
+    client.check(&inc(b"again"), b"2\r\n");
+}
+
+/// A full store that may evict takes everything, and still answers with what was stored or not at all.
+#[test]
+fn a_full_store_that_may_evict_takes_everything() {
+    let server = Server::start(&["--max-memory", "8mb"]);
+    let mut client = Client::tcp(&server);
+    let value = |number: usize| format!("{number:010000}").into_bytes();
+    for number in 0..3_000_usize {
+        client.check(&set(&number.to_le_bytes(), &value(number)), b"OK\r\n");
+    }
+    let mut hits = 0;
+    for number in 0..3_000_usize {
+        client.send(&get(&number.to_le_bytes()));
+        match client.read_line() {
+            reply if reply == b"ERR\r\n" => (),
+            reply => {
+                assert!(reply == line(&value(number)), "another value than was stored");
+                hits += 1;
+            }
+        }
+    }
+    assert!((100..800).contains(&hits), "{hits} items of 10,000 bytes are left in 8 mb");
 }

@@ -101,7 +101,7 @@ fn every_module_is_on_the_map() {
 fn names_say_what_is_in_a_file() {
     let vague = ["utils", "util", "common", "helpers", "helper", "handler", "handlers", "misc"];
     for source in sources(&["src", "tests", "examples"]) {
-        for name in Path::new(&source.path).with_extension("").iter() {
+        for name in &Path::new(&source.path).with_extension("") {
             let vague = vague.iter().any(|vague| name == *vague);
             assert!(!vague, "{}: name it after the one thing that is in it", source.path);
         }

@@ -67,21 +67,23 @@ fn shared_keys_in_turns() {
     let server = Server::start(&["--max-memory", "1gb"]);
     let mut random = Random::new(seed);
     let mut model = Model::default();
-    let mut clients: Vec<_> = (0..8).map(|_| (Client::tcp(&server), None)).collect();
+    let mut clients: Vec<_> = (0..8).map(|_| Client::tcp(&server)).collect();
+    let mut half_sent: Vec<Option<(Frame, Vec<u8>)>> = vec![None; clients.len()];
     for _ in 0..2 * COMMANDS {
-        let (client, half_sent) = &mut clients[random.below(8)];
-        match half_sent.take() {
+        let turn = random.below(clients.len());
+        let client = &mut clients[turn];
+        match half_sent[turn].take() {
             // The order in which frames become complete is the order in which they count.
             Some((frame, rest)) => {
                 let reply = model.apply(&frame);
-                client.check(&Vec::from(rest), &reply);
+                client.check(&rest, &reply);
             }
             None => {
                 let frame = random_frame(&mut random, b"");
                 let bytes = frame.bytes();
                 let cut = random.below(bytes.len());
                 client.send(&bytes[..cut]);
-                *half_sent = Some((frame, bytes[cut..].to_vec()));
+                half_sent[turn] = Some((frame, bytes[cut..].to_vec()));
             }
         }
     }

@@ -3,7 +3,7 @@
 /// The environment variable that repeats a run: the seed, in decimal.
 pub(crate) const SEED_VARIABLE: &str = "GOSTASH_TEST_SEED";
 
-/// SplitMix64, by Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+/// `SplitMix64`, by Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 

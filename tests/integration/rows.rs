@@ -294,7 +294,7 @@ fn numbers() -> Vec<Row> {
     }
     let zeros = zeros_and_seven(300);
     rows.push(row("INC of 299 zeros and a 7", [set(b"key", &zeros), inc(b"key")].concat(), b"OK\r\n8\r\n", Open));
-    let overflowing: [(&[u8], Vec<u8>, &[u8], Vec<u8>); 4] = [
+    let overflowing: [(&[u8], _, &[u8], _); 4] = [
         (b"9223372036854775807", inc(b"key"), b"9223372036854775806", dec(b"key")),
         (b"-9223372036854775808", dec(b"key"), b"-9223372036854775807", inc(b"key")),
         (b"0009223372036854775807", inc(b"key"), b"9223372036854775806", dec(b"key")),

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use crate::client::{Client, dec, del, get, inc, set};
+use gostash::limits::{OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES};
+
+use crate::client::{Client, dec, del, get, inc, line, set};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
 use crate::server::Server;
 use crate::session::{self, Reader};
@@ -122,6 +124,56 @@ fn input_may_end_anywhere() {
             };
             bench.run(&row, &[row.send.len()]);
         }
+    }
+}
+
+/// A read or a turn that is filled exactly leaves nothing behind that no event would tell of, the end included.
+#[test]
+fn bounds_that_are_hit_exactly_lose_nothing() {
+    let server = Server::start(&[]);
+    for bound in [READ_BYTES, READ_LARGE_BYTES, OUTPUT_HIGH_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES] {
+        for len in [bound - 1, bound, bound + 1, 2 * bound, 3 * bound] {
+            // Many short frames, behind one that makes up for the rest.
+            let shortest = inc(b"");
+            let filler = get(&vec![b'k'; 64 + (len - get(&[b'k'; 64]).len()) % shortest.len()]);
+            let frames = (len - filler.len()) / shortest.len();
+            let input = [filler, shortest.repeat(frames)].concat();
+            assert_eq!(input.len(), len);
+            let numbers = (1..=frames).flat_map(|number| line(number.to_string().as_bytes()));
+            let replies: Vec<u8> = line(b"ERR").into_iter().chain(numbers).collect();
+            for ends in [false, true] {
+                let mut client = Client::tcp(&server);
+                client.check_beside(&input, ends, &replies);
+                if !ends {
+                    client.check(&get(b"no such key"), b"ERR\r\n");
+                    client.half_close();
+                }
+                client.expect_end();
+                Client::tcp(&server).check(&del(b""), b"OK\r\n");
+            }
+            // The same on the way out.
+            let value = vec![b'v'; len - 2];
+            let mut client = Client::tcp(&server);
+            client.check(&set(b"value", &value), b"OK\r\n");
+            client.send(&get(b"value").repeat(3));
+            client.half_close();
+            client.expect(&line(&value).repeat(3));
+            client.expect_end();
+        }
+    }
+}
+
+/// The limit on values is an option, and an eighth of the memory is one, too.
+#[test]
+fn a_value_over_its_limit_is_a_broken_frame() {
+    for (option, setting, limit) in [("--max-value-size", "100b", 100), ("--max-memory", "8mb", 1 << 20)] {
+        let server = Server::start(&[option, setting]);
+        let value = vec![b'v'; limit];
+        let mut client = Client::tcp(&server);
+        client.check(&set(b"key", &value), b"OK\r\n");
+        client.check(&get(b"key"), &line(&value));
+        client.check(format!("SET\x003\0key\0{}", limit + 1).as_bytes(), b"ERR\r\n");
+        client.expect_end();
     }
 }
 

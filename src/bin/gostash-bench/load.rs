@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::output::Output;
 use crate::process::{Process, Usage};
 use crate::progress::Progress;
-use crate::protocol::{FIRST_NUMBER, Operation, Outcome};
+use crate::protocol::{FIRST_NUMBER, Operation, Outcome, Protocol};
 use crate::replies::{Replies, Wrong, name};
 use crate::socket::Socket;
 use crate::workload::{Expected, Mode, Request, Workload};
@@ -219,8 +219,13 @@ impl<'a> Load<'a> {
 
     /// Sets every key once, over all connections; the idle ones have worked then.
     pub fn preload(&mut self) -> Result<(), Failure> {
-        let keys = u64::from(self.options.keys);
         let count = self.connections.len();
+        let keys = match self.options.protocol {
+            // Nothing is kept, but each connection should have worked.
+            Protocol::Echo => self.options.keys.min(count as u32),
+            _ => self.options.keys,
+        };
+        let keys = u64::from(keys);
         let request_bytes = self.options.value_size.high + self.options.key_size.high;
         let each = keys.div_ceil(count as u64) as usize;
         let depth = PRELOAD_DEPTH.min(PRELOAD_BYTES / request_bytes.max(1)).min(each).max(1);

@@ -77,11 +77,8 @@ impl<'a> Report<'a> {
             options.protocol.name(),
             count(options.clients as u64),
         );
-        let _ = writeln!(
-            text,
-            "  depth   requests/s  server ns   busy      p50      p90      p99    p99.9   p99.99      max    MB/s",
-        );
-        text
+        let names = ["depth", "requests/s", "server ns", "busy", "p50", "p90", "p99", "p99.9", "p99.99", "max", "MB/s"];
+        text + &line(' ', names.map(String::from))
     }
 
     /// One row of the table.
@@ -93,16 +90,21 @@ impl<'a> Report<'a> {
         };
         let mark = if matches!(limit(row, self.options), Limit::Client | Limit::RateMissed) { '*' } else { ' ' };
         let moved = (row.tally.sent_bytes + row.tally.received_bytes) as f64 / row.seconds / 1e6;
-        let mut text = format!(
-            "{:>7} {mark}{:>12} {cost:>10} {busy:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {moved:>7.1}\n",
-            count(row.depth as u64),
-            count((row.tally.replies as f64 / row.seconds) as u64),
-            latency(0.5),
-            latency(0.9),
-            latency(0.99),
-            latency(0.999),
-            latency(0.9999),
-            time(row.tally.latency.max()),
+        let mut text = line(
+            mark,
+            [
+                count(row.depth as u64),
+                count((row.tally.replies as f64 / row.seconds) as u64),
+                cost,
+                busy,
+                latency(0.5),
+                latency(0.9),
+                latency(0.99),
+                latency(0.999),
+                latency(0.9999),
+                time(row.tally.latency.max()),
+                format!("{moved:.1}"),
+            ],
         );
         for note in self.notes(row) {
             let _ = writeln!(text, "        {note}");
@@ -216,6 +218,17 @@ impl<'a> Report<'a> {
         object.flag("interrupted", row.interrupted);
         object.finish()
     }
+}
+
+/// A line of the table.
+fn line(mark: char, fields: [String; 11]) -> String {
+    let [depth, rate, cost, busy, latency @ .., moved] = fields;
+    let mut text = format!("{depth:>7} {mark}{rate:>11} {cost:>10} {busy:>6}");
+    for latency in latency {
+        let _ = write!(text, " {latency:>8}");
+    }
+    let _ = writeln!(text, " {moved:>7}");
+    text
 }
 
 /// What became of a trace, for people.

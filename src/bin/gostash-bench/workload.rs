@@ -351,8 +351,10 @@ impl Workload {
             (Protocol::Echo, None) => {
                 let mut sent = Output::default();
                 self.write(request.operation, request.id, &mut sent);
-                let sent = sent.slices(&self.values.shared).flatten().skip(at);
-                piece.iter().zip(sent).position(|(got, sent)| got != sent).map(|place| at + place)
+                let sent = sent.slices(&self.values.shared).collect::<Vec<_>>().concat();
+                let sent = &sent[at..at + piece.len()];
+                let differs = || piece.iter().zip(sent).position(|(got, sent)| got != sent);
+                if piece == sent { None } else { differs().map(|place| at + place) }
             }
             _ => self.values.difference(request.id, at, piece),
         }
@@ -364,12 +366,11 @@ impl Workload {
             let expected = self.expected(operation, 0, 0, request_bytes);
             return Some(Template::new(&vec![b'x'; request_bytes], None, None, expected));
         }
-        let has_own_value = operation == Operation::Set;
         let (key_size, value_size) = (self.key_size, self.values.sizes);
-        if !key_size.is_fixed()
-            || key_size.low < 8
-            || has_own_value && (!value_size.is_fixed() || value_size.low >= BORROW_BYTES)
-        {
+        let has_own_value = operation == Operation::Set;
+        let is_value_fixed = value_size.is_fixed() && !(has_own_value && value_size.low >= BORROW_BYTES);
+        let needs_value = matches!(operation, Operation::Get | Operation::Set);
+        if !key_size.is_fixed() || key_size.low < 8 || (needs_value && !is_value_fixed) {
             return None;
         }
         let (mut key, mut head, mut request) = (Vec::new(), Vec::new(), Output::default());
