@@ -9,8 +9,7 @@ use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, SYNTAX};
 use crate::protocol::resp::Version;
-use crate::protocol::verbs::{Kind, VERBS};
-use crate::session::Session;
+use crate::protocol::verbs::Kind;
 
 /// A command that a session cannot answer by itself.
 #[derive(Debug)]
@@ -56,8 +55,6 @@ pub struct Filter {
 /// A client, as CLIENT LIST shows it and filters see it.
 #[derive(Debug)]
 pub struct Client<'a> {
-    /// Its session.
-    pub session: &'a Session,
     /// Its number.
     pub id: u64,
     /// Its own address.
@@ -68,6 +65,16 @@ pub struct Client<'a> {
     pub age_millis: u64,
     /// Since when it has sent no command, in milliseconds.
     pub idle_millis: u64,
+    /// What it called itself.
+    pub name: &'a str,
+    /// The name and the version of its library.
+    pub library: [&'a str; 2],
+    /// The command that it sent last.
+    pub command: &'static str,
+    /// The version of RESP that it is answered in.
+    pub version: Version,
+    /// Output that waits for it, and memory that it holds, in bytes.
+    pub bytes: [usize; 2],
 }
 
 impl Question {
@@ -222,8 +229,8 @@ impl Filter {
 
     /// Whether `client` is meant, by a question of the client numbered `asker`.
     pub fn means(&self, client: &Client<'_>, asker: u64) -> bool {
-        !self.nobody
-            && !(self.skips_asker && client.id == asker)
+        let is_left_out = self.nobody || self.skips_asker && client.id == asker;
+        !is_left_out
             && (self.ids.is_empty() || self.ids.contains(&client.id))
             && self.address.as_ref().is_none_or(|address| *address == client.address)
             && self.local_address.as_ref().is_none_or(|address| *address == client.local_address)
@@ -233,19 +240,13 @@ impl Filter {
 impl Client<'_> {
     /// Appends its line of CLIENT LIST.
     pub fn describe(&self, text: &mut String) {
-        let Client { session, id, address, local_address, age_millis, idle_millis } = self;
-        let (age, idle) = (age_millis / 1000, idle_millis / 1000);
-        let resp = session.resp();
-        let (name, [library, version]) =
-            resp.map_or(("", ["", ""]), |resp| (&resp.name, resp.library.each_ref().map(|word| &**word)));
-        let command = resp.map_or("NULL", |resp| VERBS[resp.last_verb].name);
-        let number = if session.version() == Version::Three { 3 } else { 2 };
+        let Client { id, address, local_address, name, library: [library, library_version], command, .. } = self;
+        let (age, idle) = (self.age_millis / 1000, self.idle_millis / 1000);
+        let (version, [waiting, held]) = (self.version.number(), self.bytes);
         let _ = writeln!(
             text,
             "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
-             ssub=0 omem={} tot-mem={} cmd={command} user=default lib-name={library} lib-ver={version} resp={number}",
-            session.output_bytes(),
-            session.held_bytes(),
+             ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} lib-ver={library_version} resp={version}"
         );
     }
 }

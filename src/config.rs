@@ -482,7 +482,10 @@ mod tests {
         let mut config = Config::default();
         config.offer_password("outside").expect("a password");
         assert_eq!(config.password, Some(Password::new("outside")));
-        let mut config = read("password=inside").expect("a password");
+        let flags = ["--password", "inside"].map(OsString::from);
+        let Ok(Invocation::Serve(mut config)) = Config::from_args(flags) else {
+            panic!("these are flags");
+        };
         config.offer_password("outside").expect("a password");
         assert_eq!(config.password, Some(Password::new("inside")));
         assert!(!format!("{config:?}").contains("inside"));

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 
 use crate::execute::Executor;
-use crate::protocol::verbs::VERBS;
-use crate::session::REDIS_VERSION;
+use crate::memory;
+use crate::protocol::verbs::{REDIS_VERSION, VERBS};
 
 /// What only the loop knows.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub fn info(names: &[Box<[u8]>], snapshot: &Snapshot, executor: &Executor) -> St
     let sections: [(&str, Section); 9] = [
         ("Server", server),
         ("Clients", clients),
-        ("Memory", memory),
+        ("Memory", memory_section),
         ("Persistence", persistence),
         ("Stats", stats),
         ("Replication", replication),
@@ -78,9 +78,9 @@ fn clients(text: &mut String, s: &Snapshot, _: &Executor) -> std::fmt::Result {
     writeln!(text, "connected_clients:{connected}\nmaxclients:{max}\nblocked_clients:0")
 }
 
-fn memory(text: &mut String, s: &Snapshot, executor: &Executor) -> std::fmt::Result {
+fn memory_section(text: &mut String, s: &Snapshot, executor: &Executor) -> std::fmt::Result {
     let used = executor.base_bytes + executor.store.memory_bytes();
-    let resident = crate::memory::resident_bytes().unwrap_or(0);
+    let resident = memory::resident_bytes().unwrap_or(0);
     writeln!(text, "used_memory:{used}\nused_memory_human:{}", human(used))?;
     writeln!(text, "used_memory_rss:{resident}\nused_memory_rss_human:{}", human(resident))?;
     writeln!(text, "used_memory_startup:{}", executor.base_bytes)?;

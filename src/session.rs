@@ -8,7 +8,7 @@ mod resp;
 
 use bytes::Bytes;
 
-pub use self::resp::{REDIS_VERSION, Resp};
+pub use self::resp::Resp;
 
 pub(crate) use self::resp::Ask;
 use crate::admin::Question;

@@ -9,7 +9,7 @@ use crate::admin::{self, Client, Filter, Options, Question};
 use crate::info::{self, Snapshot};
 use crate::limits::{BUFFER_BYTES_MAX, BUFFER_SHARE, DESCRIPTORS_RESERVED, KEEPALIVE, VALUE_SHARE};
 use crate::protocol::request::Complaint;
-use crate::protocol::verbs::Kind;
+use crate::protocol::verbs::{Kind, VERBS};
 
 /// Connections that one question may look at in one turn.
 const LOOKS: usize = 2 * TURN_CONNECTIONS;
@@ -175,12 +175,18 @@ impl EventLoop {
 
 fn describe(connection: &Connection, now_millis: u64) -> Client<'_> {
     let [address, local_address] = connection.stream.addresses();
+    let session = &connection.session;
+    let resp = session.resp();
     Client {
-        session: &connection.session,
         id: u64::from(connection.serial) + 1,
         address,
         local_address,
         age_millis: now_millis - connection.accepted_millis,
-        idle_millis: now_millis - connection.session.last_command_millis(),
+        idle_millis: now_millis - session.last_command_millis(),
+        name: resp.map_or("", |resp| &resp.name),
+        library: resp.map_or([""; 2], |resp| resp.library.each_ref().map(|word| &**word)),
+        command: resp.map_or("NULL", |resp| VERBS[resp.last_verb].name),
+        version: session.version(),
+        bytes: [session.output_bytes(), session.held_bytes()],
     }
 }

@@ -518,3 +518,13 @@ pub enum Version {
     /// With maps and a null of its own.
     Three,
 }
+
+impl Version {
+    /// Its number.
+    pub fn number(self) -> i64 {
+        match self {
+            Version::Two => 2,
+            Version::Three => 3,
+        }
+    }
+}

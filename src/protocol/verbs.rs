@@ -3,6 +3,10 @@
 
 use std::cmp::Ordering;
 
+/// The Redis whose behaviour is claimed to clients: the first that has all that is spoken here, down to CLIENT SETINFO.
+/// Clients choose by it what to send.
+pub const REDIS_VERSION: &str = "7.2.0";
+
 /// One row of [`VERBS`].
 #[derive(Debug)]
 pub struct Verb {
@@ -105,7 +109,8 @@ impl Verb {
 #[inline]
 pub fn find(name: &[u8]) -> Option<&'static Verb> {
     let at = PACKED.binary_search(&pack(name)?).ok()?;
-    Some(&VERBS[at])
+    // A name that ends in NULs packs like the one without.
+    Some(&VERBS[at]).filter(|verb| verb.name.len() == name.len())
 }
 
 /// The rows of the two commands that are looked for before the table is.
@@ -252,7 +257,7 @@ mod tests {
             let upper = verb.name.to_ascii_uppercase();
             assert_eq!(find(upper.as_bytes()).map(|verb| verb.index), Some(index));
         }
-        for name in ["", "ge", "gett", "get\0", "get ", "\0get", "a-name-beyond-16-bytes"] {
+        for name in ["", "ge", "gett", "get\x00", "get ", "\x00get", "a-name-beyond-16-bytes"] {
             assert!(find(name.as_bytes()).is_none(), "{name:?}");
         }
     }

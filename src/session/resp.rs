@@ -16,11 +16,7 @@ use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, Form, SYNTAX};
 use crate::protocol::resp::{self, Arguments, Cursor, Limits, ParseError, Parsed, Version};
-use crate::protocol::verbs::{self, Kind, VERBS, Verb};
-
-/// The Redis whose behaviour is claimed to clients: the first that has all that is spoken here, down to CLIENT SETINFO.
-/// Clients choose by it what to send.
-pub const REDIS_VERSION: &str = "7.2.0";
+use crate::protocol::verbs::{self, Kind, REDIS_VERSION, VERBS, Verb};
 
 /// What was agreed with a client that speaks RESP.
 #[derive(Debug, Default)]
@@ -533,7 +529,7 @@ impl Session {
             output.push_bulk(name.as_bytes());
             output.push_bulk(text.as_bytes());
         }
-        for (name, number) in [("proto", if version == Version::Three { 3 } else { 2 }), ("id", id)] {
+        for (name, number) in [("proto", version.number()), ("id", id)] {
             output.push_bulk(name.as_bytes());
             output.push_integer(number);
         }
