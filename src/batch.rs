@@ -201,9 +201,6 @@ where
     S: IndexMut<usize, Output = Session>,
 {
     if batch.len() > 1 {
-        for pending in &*batch {
-            black_box(executor.store.touch_table(pending.hash));
-        }
         let mut touched = [Touched::default(); BATCH_COMMANDS];
         for (touched, pending) in touched.iter_mut().zip(&*batch) {
             *touched = executor.store.touch_index(pending.hash);

@@ -28,7 +28,8 @@
 //! - [`protocol`]: pure functions between bytes and the vocabulary.
 //! - [`execute`]: what every command means, once for all protocols.
 //! - [`store`]: keys and values within a bound on memory.
-//! - [`command`], [`chunk`], [`stats`], [`limits`]: the vocabulary, large values' pieces, counters, and every bound.
+//! - [`command`], [`chunk`], [`number`], [`stats`], [`limits`]: the vocabulary, large values' pieces, decimal text, counters,
+//!   and every bound.
 //! - [`config`], [`memory`], [`logger`]: options, how much memory there is, lines on standard error.
 //!
 //! # The life of a GET
@@ -59,6 +60,7 @@ pub mod info;
 pub mod limits;
 pub mod logger;
 pub mod memory;
+pub mod number;
 pub mod output;
 pub mod password;
 pub mod protocol;

@@ -116,6 +116,9 @@ pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 /// One part in this many of max-memory is for buffers.
 pub const BUFFER_SHARE: usize = 8;
 
+/// What the process is still to touch when it has started, in bytes: its code, its stack, the C library's own.
+pub const START_BYTES: usize = 256 * 1024;
+
 /// One part in this many of max-memory is the most that one value may take: a value that fills the cache evicts all
 /// else, and while it is overwritten there are two of it.
 pub const VALUE_SHARE: usize = 8;
@@ -153,6 +156,8 @@ pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64;
 pub const SWEEP_PAUSE_MILLIS: u64 = 10_000;
 
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key's length in 16 bits");
+const _: () =
+    assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_BYTES, "the longest record fits two segments");
 const _: () = assert!(SEGMENT_BYTES <= 65_536, "an offset in a segment has 15 bits and counts two bytes");
 
 // ---- The Redis protocol ----

@@ -12,7 +12,7 @@ use gostash::config::{self, Config, Invocation, OptionError};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::Listeners;
 use gostash::execute::Executor;
-use gostash::limits::{DESCRIPTORS_RESERVED, VALUE_SHARE};
+use gostash::limits::{DESCRIPTORS_RESERVED, START_BYTES, VALUE_SHARE};
 use gostash::store::{Settings, Store};
 use gostash::{logger, memory};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -61,7 +61,7 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
 fn executor(config: &Config) -> Executor {
     let max_memory = config.max_memory.bytes;
     // What the process takes before it has stored anything comes off what the store may take.
-    let base_bytes = memory::resident_bytes().unwrap_or(0);
+    let base_bytes = memory::resident_bytes().unwrap_or(0) + START_BYTES;
     let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
     log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory);
     let chunks = ChunkMeter::new();

@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 
 use crate::command::Value;
 use crate::limits::CHUNK_BYTES;
+use crate::number;
 
 /// Replies waiting to be written.
 #[derive(Debug, Default)]
@@ -53,35 +54,28 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends a number in decimal.
+    /// Appends bytes and what ends them, with one look at whether there is room.
     #[inline]
-    pub fn push_number(&mut self, number: i64) {
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        let mut rest = number.unsigned_abs();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        if number < 0 {
-            at -= 1;
-            digits[at] = b'-';
-        }
-        self.push(&digits[at..]);
+    fn push_with(&mut self, bytes: &[u8], end: &[u8; 2]) {
+        self.bytes.reserve(bytes.len() + end.len());
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(end);
     }
 
-    /// Appends a value: its chunks by reference, its rest copied.
+    /// Appends a number in decimal, and what ends it.
     #[inline]
-    pub fn push_value(&mut self, value: Value<'_>) {
+    pub fn push_number(&mut self, number: i64, end: &[u8; 2]) {
+        self.push_with(number::format(number, &mut [0; number::DIGITS_MAX]), end);
+    }
+
+    /// Appends a value, its chunks by reference and its rest copied, and what ends it.
+    #[inline]
+    pub fn push_value(&mut self, value: Value<'_>, end: &[u8; 2]) {
         for chunk in value.chunks {
             self.chunk_bytes += chunk.len();
             self.chunks.push_back((self.bytes.len(), chunk.clone()));
         }
-        self.push(value.rest);
+        self.push_with(value.rest, end);
     }
 
     /// Fills `slices` with what comes first and returns how many it filled; at most `bytes_max` bytes or one slice.
@@ -189,26 +183,17 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_decimal() {
-        for number in [0, 7, -1, 10, i64::MAX, i64::MIN] {
-            let mut output = Output::default();
-            output.push_number(number);
-            assert_eq!(gather(&output), number.to_string().as_bytes());
-        }
-    }
-
-    #[test]
     fn pieces_stay_in_order_whatever_is_consumed() {
         let chunks = [Bytes::from(vec![b'x'; CHUNK_BYTES]), Bytes::from(vec![b'y'; CHUNK_BYTES])];
         let mut expected = vec![b'a'; 5000];
         for step in [1000, 4999, 5000, 5001, CHUNK_BYTES, 40_000, 70_000] {
             let mut output = Output::default();
             output.push(&[b'a'; 5000]);
-            output.push_value(Value { chunks: &chunks, rest: b"rest" });
+            output.push_value(Value { chunks: &chunks, rest: b"rest" }, b"\r\n");
             output.push(b"end");
             expected.truncate(5000);
             expected.extend(chunks.concat());
-            expected.extend(b"restend");
+            expected.extend(b"rest\r\nend");
             let mut at = 0;
             while !output.is_empty() {
                 assert_eq!(gather(&output), &expected[at..], "after {at} in steps of {step}");

@@ -63,7 +63,7 @@ impl EventLoop {
 
     fn list(&mut self, key: usize, filter: &Filter, question: &mut Question) -> Result<(), Complaint> {
         for other in self.looks(question) {
-            if let Some(connection) = self.connections.0.get(other) {
+            if let Some(connection) = self.client_at(other) {
                 let client = describe(connection, self.now_millis);
                 if filter.means(&client, self.id(key)) {
                     client.describe(&mut question.text);
@@ -78,7 +78,7 @@ impl EventLoop {
 
     fn kill(&mut self, key: usize, filter: &Filter, question: &mut Question) -> Result<(), Complaint> {
         for other in self.looks(question) {
-            let Some(connection) = self.connections.0.get(other) else {
+            let Some(connection) = self.client_at(other) else {
                 continue;
             };
             if !filter.means(&describe(connection, self.now_millis), self.id(key)) {
@@ -90,6 +90,7 @@ impl EventLoop {
             } else {
                 self.connections[other].output().clear();
                 self.connections[other].quit();
+                self.connections[other].end_input();
                 // It finds that it is over when its turn comes.
                 self.connections.0[other].queued = true;
                 self.ready.push_back(token(other, self.connections.0[other].serial));
@@ -107,6 +108,11 @@ impl EventLoop {
             found => self.connections[key].output().push_integer(found),
         }
         Ok(())
+    }
+
+    /// The connection at this place, unless it is over already.
+    fn client_at(&self, key: usize) -> Option<&Connection> {
+        self.connections.0.get(key).filter(|connection| !connection.session.is_broken())
     }
 
     fn id(&self, key: usize) -> u64 {

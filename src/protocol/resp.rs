@@ -481,8 +481,7 @@ impl Output {
     #[inline]
     pub(crate) fn push_bulk_value(&mut self, value: Value<'_>) {
         self.push_header(b'$', value.len() as i64);
-        self.push_value(value);
-        self.push(b"\r\n");
+        self.push_value(value, b"\r\n");
     }
 
     /// Nothing, where there could be a value.
@@ -504,8 +503,7 @@ impl Output {
     #[inline]
     fn push_header(&mut self, kind: u8, number: i64) {
         self.push(&[kind]);
-        self.push_number(number);
-        self.push(b"\r\n");
+        self.push_number(number, b"\r\n");
     }
 }
 

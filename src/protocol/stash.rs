@@ -188,14 +188,8 @@ fn parse_length(input: &[u8], at: usize, max: usize) -> Result<Length, ParseErro
 #[inline]
 pub fn encode(reply: Reply<'_>, output: &mut Output) {
     match reply {
-        Reply::Value(value) => {
-            output.push_value(value);
-            output.push(LINE_END);
-        }
-        Reply::Number(number) => {
-            output.push_number(number);
-            output.push(LINE_END);
-        }
+        Reply::Value(value) => output.push_value(value, LINE_END),
+        Reply::Number(number) => output.push_number(number, LINE_END),
         Reply::Done => output.push(b"OK\r\n"),
         Reply::Missing | Reply::Refused(_) => output.push(ERROR_REPLY),
     }

@@ -26,8 +26,9 @@ pub enum Eviction {
     None,
 }
 
-/// Segments' worth of memory kept free: one for each open segment, the rest so that walks end before it is gone.
-const RESERVE_SEGMENTS: usize = 4;
+/// Segments' worth of memory kept free: three may be tied up in walks that are nearly over, and two queues may each need
+/// one at once.
+const RESERVE_SEGMENTS: usize = 5;
 
 /// Bytes that housekeeping keeps free for chunks: four of them.
 const ROOM_BYTES: usize = 128 * 1024;
@@ -35,9 +36,9 @@ const ROOM_BYTES: usize = 128 * 1024;
 /// The small queue's share of all live bytes, in 256ths.
 const SMALL_SHARE: usize = 26;
 
-/// A segment at least so dead is cleaned before anything is evicted, in 256ths: half, so that cleaning never copies
-/// more than it frees.
-const DEAD_SHARE: usize = 128;
+/// A segment at least so dead is cleaned before anything is evicted, in 256ths. Most are deader than that when they
+/// are found: random overwrites of other lengths copy well under a byte per byte freed.
+const DEAD_SHARE: usize = 96;
 
 /// The same where nothing may be evicted: space is worth more there.
 const DEAD_SHARE_NO_EVICTION: usize = 32;
@@ -127,7 +128,7 @@ impl Store {
     /// Takes the limit in force a step closer to the one that was set, once the step before has been followed.
     fn lower_limit(&mut self) {
         if self.limit > self.settings.memory_bytes && self.is_roomy() {
-            self.limit = self.settings.memory_bytes.max(self.limit - SEGMENT_BYTES);
+            self.limit = self.settings.memory_bytes.max(self.limit - SEGMENT_BYTES / 4);
         }
     }
 

@@ -109,12 +109,6 @@ impl Shard {
         self.table.find_mut(spread(tag), |entry| entry.tag() == tag && is_it(*entry))
     }
 
-    /// Loads the part of the table that a look-up starts with.
-    #[inline]
-    pub(super) fn touch(&self, hash: KeyHash) -> bool {
-        self.table.find(spread(tag(hash)), |_| false).is_some()
-    }
-
     /// The entry that a hash's first candidate is, right or wrong.
     #[inline]
     pub(super) fn candidate(&self, hash: KeyHash) -> Option<Entry> {
@@ -299,7 +293,7 @@ impl Index {
     fn grow(&mut self, number: usize) {
         let table = &self.shards[number].table;
         let (len, full) = (table.len(), table.num_buckets() / 8 * 7);
-        let capacity = if len * 8 < full * 7 { full } else { len + 1 };
+        let capacity = if len * 8 < full * 7 { full } else { full.max(len) + 1 };
         self.rebuild(number, capacity);
     }
 

@@ -25,6 +25,9 @@ const DOOMED_SEGMENT_UNITS: usize = 64;
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
 
+/// How far behind an item's start its second cache line is touched.
+const TOUCH_BYTES: usize = 48;
+
 const NONE: u32 = u32::MAX;
 
 /// Where an item lies: segment and offset, in 37 bits.
@@ -203,11 +206,14 @@ impl Log {
         &self.segments[handle.segment()].bytes[handle.offset()..]
     }
 
-    /// The first byte at a place that may be gone by now.
+    /// Loads two cache lines at a place that may be gone by now: a small item mostly lies in them.
     #[inline]
     pub(super) fn touch(&self, handle: Handle) -> u8 {
-        let segment = self.segments.get(handle.segment());
-        segment.and_then(|segment| segment.bytes.get(handle.offset())).copied().unwrap_or(0)
+        let Some(segment) = self.segments.get(handle.segment()) else {
+            return 0;
+        };
+        let byte = |at: usize| segment.bytes.get(at).copied().unwrap_or(0);
+        byte(handle.offset()) ^ byte(handle.offset() + TOUCH_BYTES)
     }
 
     /// A chunk list by its number.
@@ -264,7 +270,7 @@ impl Log {
         if size <= SEGMENT_BYTES && !self.spares.is_empty() {
             return 0;
         }
-        size.max(SEGMENT_BYTES) + MALLOC_BYTES + size_of::<Segment>()
+        segment_bytes(size) + MALLOC_BYTES + size_of::<Segment>()
     }
 
     /// Opens a new segment for the queue, with room for a record of `size` bytes.
@@ -272,8 +278,8 @@ impl Log {
         self.seal(queue);
         let spare = if size <= SEGMENT_BYTES { self.spares.pop() } else { None };
         let bytes = spare.unwrap_or_else(|| {
-            self.held += size.max(SEGMENT_BYTES) + MALLOC_BYTES;
-            Vec::with_capacity(size.max(SEGMENT_BYTES))
+            self.held += segment_bytes(size) + MALLOC_BYTES;
+            Vec::with_capacity(segment_bytes(size))
         });
         let fifo = &mut self.queues[queue as usize];
         let segment = Segment { bytes, dead: 0, queue, older: fifo.newest, newer: NONE };
@@ -321,6 +327,12 @@ impl Log {
         let handle = self.append(queue, record, &bytes[record.key()], &bytes[record.rest()]);
         self.segments[from.segment()].bytes = source;
         handle
+    }
+
+    /// Puts another value's rest of the same length in the place of a record's.
+    #[inline]
+    pub(super) fn rewrite(&mut self, at: Handle, record: &Record, rest: &[u8]) {
+        self.segments[at.segment()].bytes[at.offset()..][record.rest()].copy_from_slice(rest);
     }
 
     /// Puts a record that is no longer than the old one in its place.
@@ -531,6 +543,12 @@ impl Log {
             self.settle(0);
         }
     }
+}
+
+/// How large a segment is for a record of `size` bytes: for one that is longer than a segment, as large as two next to
+/// each other, so that either fits the hole that the other leaves.
+fn segment_bytes(size: usize) -> usize {
+    if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES }
 }
 
 fn list_bytes(list: &[Bytes]) -> usize {

@@ -13,7 +13,6 @@ mod ghost;
 mod hash;
 mod index;
 mod log;
-mod number;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ use self::record::{NEVER, Record};
 use crate::chunk::ChunkMeter;
 use crate::command::{Condition, Expiry, Refusal, Value};
 use crate::limits::{STORE_BYTES_MAX, STORE_BYTES_MIN};
+use crate::number;
 
 /// How many entries a slice of a shard holds, about, where a shard is gone through: each may cost a look at its item.
 const SLICE_ENTRIES: usize = 32;
@@ -110,19 +110,13 @@ impl Store {
         self.secret.hash(key)
     }
 
-    /// Loads the part of a shard's table that tells whether a hash is in it; the caller must make use of the answer.
-    #[inline]
-    pub fn touch_table(&self, hash: KeyHash) -> bool {
-        self.index.shard(hash).touch(hash)
-    }
-
     /// Looks where a key may lie, to have it in the processor's cache when it is asked for. Counts for nothing.
     #[inline]
     pub fn touch_index(&self, hash: KeyHash) -> Touched {
         Touched(self.index.shard(hash).candidate(hash).map(Entry::handle))
     }
 
-    /// Loads the first byte of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
+    /// Loads the start of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
     /// the load be optimised away.
     #[inline]
     pub fn touch_item(&self, touched: Touched) -> u8 {
@@ -393,6 +387,11 @@ impl Store {
     ) -> Result<Option<(Handle, Record)>, Refusal> {
         let record = Record::plan(key.len(), value.rest.len(), deadline, !value.chunks.is_empty());
         match found {
+            // The commonest overwrite changes nothing but the value's bytes.
+            Some((entry, old)) if in_place && record == old && value.chunks.is_empty() => {
+                self.log.rewrite(entry.handle(), &record, value.rest);
+                Ok(None)
+            }
             Some((entry, old)) if in_place && record.size() <= old.size() => {
                 let record = self.keep_chunks(record, value);
                 self.log.overwrite(entry.handle(), &old, &record, key, value.rest);

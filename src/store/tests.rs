@@ -284,10 +284,30 @@ fn no_command_does_more_than_its_share() {
     assert!(worst(&mut store, 0..150_000, set) < UNITS_MAX, "while it fills");
     worst(&mut store, 0..150_000, |store, id| assert!((0..4).all(|_| store.get_id(id)) || id < 150_000));
     assert!(worst(&mut store, 150_000..400_000, set) < UNITS_MAX, "after all was read");
-    assert!(store.stats().evictions > 150_000);
+    let stats = store.stats();
+    assert!(stats.evictions > 150_000);
+    assert!(stats.copied_bytes < stats.evictions * 52 + (2 << 20), "no more is copied than freed: {stats:?}");
     store.flush();
     assert!(worst(&mut store, 0..150_000, set) < UNITS_MAX, "after a flush");
     store.check_everything();
+}
+
+#[test]
+fn no_more_is_copied_than_freed_though_all_is_read_all_the_time() {
+    let mut store = store(8 << 20, Eviction::S3Fifo);
+    let mut next = 100_000;
+    (0..next).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    let before = store.stats();
+    for _ in 0..60 {
+        for id in next - 100_000..next {
+            (0..4).for_each(|_| _ = store.get_id(id));
+        }
+        (next..next + 1_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+        next += 1_000;
+    }
+    let freed = (store.stats().evictions - before.evictions) * 52;
+    let copied = store.stats().copied_bytes - before.copied_bytes;
+    assert!(copied < freed + (2 << 20), "{copied} copied, {freed} freed");
 }
 
 #[test]
@@ -422,7 +442,7 @@ fn a_lowered_limit_is_approached_in_steps() {
     (0..600_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
     assert!(store.memory_bytes() > 30 << 20);
     store.set_memory_limit(8 << 20);
-    for id in 600_000..700_000 {
+    for id in 600_000..750_000 {
         let before = store.work();
         store.housekeep(100);
         store.set_id(id, 40).expect("there is room all the while");

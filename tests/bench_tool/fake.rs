@@ -62,9 +62,9 @@ impl Client {
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
             input.extend_from_slice(&buffer[..count]);
             let mut output = Vec::new();
-            while let Some((name, key, value, consumed)) = frame(&input) {
-                self.answer(&name, key, value, &mut output);
-                input.drain(..consumed);
+            while let Some(frame) = Frame::first(&input) {
+                input.drain(..frame.length);
+                self.answer(frame, &mut output);
                 replies += 1;
             }
             if self.fault == Fault::Hangs && replies > 10 {
@@ -93,9 +93,10 @@ impl Client {
         }
     }
 
-    fn answer(&self, name: &[u8], key: Vec<u8>, value: Vec<u8>, output: &mut Vec<u8>) {
+    fn answer(&self, frame: Frame, output: &mut Vec<u8>) {
+        let Frame { name, key, value, .. } = frame;
         let mut store = self.store.lock().expect("no client panics");
-        let mut reply = match name {
+        let mut reply = match &name[..] {
             b"GET" if self.fault == Fault::Forgets => b"ERR".to_vec(),
             b"GET" => store.get(&key).cloned().unwrap_or(b"ERR".to_vec()),
             b"INC" => {
@@ -126,15 +127,26 @@ impl Client {
     }
 }
 
-/// Name, key, value and length of the first frame, if it is complete.
-fn frame(input: &[u8]) -> Option<(Vec<u8>, Vec<u8>, Vec<u8>, usize)> {
-    let (name, key_at) = (input.get(..3)?, 4);
-    let (key, mut end) = counted(input, key_at)?;
-    let mut value = Vec::new();
-    if name == b"SET" {
-        (value, end) = counted(input, end + 1)?;
+/// A complete frame.
+struct Frame {
+    name: Vec<u8>,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    length: usize,
+}
+
+impl Frame {
+    /// The first one, if it is complete.
+    fn first(input: &[u8]) -> Option<Frame> {
+        let name = input.get(..3)?;
+        let (key, mut end) = counted(input, 4)?;
+        let mut value = Vec::new();
+        if name == b"SET" {
+            (value, end) = counted(input, end + 1)?;
+        }
+        let length = end + 2;
+        (input.len() >= length).then(|| Frame { name: name.to_vec(), key, value, length })
     }
-    (input.len() >= end + 2).then(|| (name.to_vec(), key, value, end + 2))
 }
 
 /// Bytes that begin with their length and a NUL, and where they end.

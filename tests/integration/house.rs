@@ -12,13 +12,14 @@ use crate::server::Server;
 /// Who may import whom, from the bottom up: a module may only name modules that stand above it in this list.
 const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("number", &[]),
     ("stats", &[]),
     ("logger", &["limits"]),
     ("memory", &["limits"]),
     ("chunk", &["limits"]),
     ("command", &["limits"]),
-    ("output", &["command", "limits"]),
-    ("store", &["chunk", "command", "limits"]),
+    ("output", &["command", "limits", "number"]),
+    ("store", &["chunk", "command", "limits", "number"]),
     ("password", &[]),
     ("config", &["limits", "memory", "password", "store"]),
     ("protocol", &["command", "limits", "output"]),

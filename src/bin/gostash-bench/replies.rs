@@ -179,3 +179,114 @@ fn quote(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(48)];
     format!("'{}'{}", shown.escape_ascii(), if shown.len() < bytes.len() { "..." } else { "" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use crate::output::Output;
+    use crate::protocol::{FIRST_NUMBER, Operation};
+    use crate::workload::{Expected, Sizes};
+
+    const ASKED: [Operation; 5] = [Operation::Get, Operation::Set, Operation::Get, Operation::Inc, Operation::Del];
+
+    /// Right replies to what is asked: a hit, done, a miss, a number, done.
+    fn replies(protocol: Protocol, value: &[u8]) -> Vec<u8> {
+        let number = FIRST_NUMBER + 1;
+        let (head, rest) = match protocol {
+            Protocol::Gostash => (String::new(), format!("\r\nOK\r\nERR\r\n{number}\r\nOK\r\n")),
+            Protocol::Resp => ("$40\r\n".into(), format!("\r\n+OK\r\n$-1\r\n:{number}\r\n:1\r\n")),
+            Protocol::Memcached => (
+                "VALUE key:000000000007 0 40\r\n".into(),
+                format!("\r\nEND\r\nSTORED\r\nEND\r\n{number}\r\nDELETED\r\n"),
+            ),
+            Protocol::Echo => unreachable!("an echo has no replies of its own"),
+        };
+        [head.as_bytes(), value, rest.as_bytes()].concat()
+    }
+
+    fn asked(workload: &Workload) -> (Replies, Output) {
+        let (mut replies, mut output) = (Replies::default(), Output::default());
+        for operation in ASKED {
+            let Expected { body_bytes, reply_bytes } = workload.write(operation, 7, &mut output);
+            replies.expect(Request { operation, id: 7, body_bytes, known: 0, due_nanos: 0 }, reply_bytes);
+        }
+        (replies, output)
+    }
+
+    fn workload(protocol: Protocol) -> Workload {
+        Workload::new(&Options { protocol, value_size: Sizes::exactly(40), ..Options::default() })
+    }
+
+    /// What each request came to, with `input` fed in pieces that end at `cuts` and at its own end.
+    fn outcomes(workload: &Workload, input: &[u8], cuts: &[usize], verify: bool) -> Result<Vec<Outcome>, Wrong> {
+        let (mut replies, _) = asked(workload);
+        let mut outcomes = Vec::new();
+        let mut from = 0;
+        for &to in cuts.iter().chain([&input.len()]) {
+            replies.feed(&input[from..to], workload, verify, |_, outcome| {
+                outcomes.push(outcome);
+                Ok(())
+            })?;
+            from = to;
+        }
+        Ok(outcomes)
+    }
+
+    #[test]
+    fn replies_are_paired_however_they_are_cut() {
+        for protocol in [Protocol::Gostash, Protocol::Resp, Protocol::Memcached] {
+            let workload = workload(protocol);
+            let mut set = Output::default();
+            workload.write(Operation::Set, 7, &mut set);
+            let value = &set.bytes[set.bytes.len() - 42..set.bytes.len() - 2];
+            let input = replies(protocol, value);
+            let right =
+                vec![Outcome::Done, Outcome::Done, Outcome::Miss, Outcome::Number(FIRST_NUMBER + 1), Outcome::Done];
+            for verify in [false, true] {
+                for first in 0..=input.len() {
+                    for second in first..=input.len() {
+                        let got = outcomes(&workload, &input, &[first, second], verify);
+                        assert_eq!(got.as_ref(), Ok(&right), "{protocol:?} cut at {first} and {second}");
+                    }
+                }
+                let everywhere: Vec<usize> = (0..input.len()).collect();
+                assert_eq!(outcomes(&workload, &input, &everywhere, verify), Ok(right.clone()), "{protocol:?}");
+            }
+            for place in 0..input.len() {
+                let mut wrong = input.clone();
+                wrong[place] ^= 0x01;
+                let got = outcomes(&workload, &wrong, &[], true);
+                assert_ne!(got.as_ref(), Ok(&right), "{protocol:?} byte {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_of_the_right_length_is_taken_at_a_glance() {
+        for protocol in [Protocol::Gostash, Protocol::Resp, Protocol::Memcached] {
+            let workload = workload(protocol);
+            let (mut replies, mut output) = (Replies::default(), Output::default());
+            for _ in 0..3 {
+                let Expected { body_bytes, reply_bytes } = workload.write(Operation::Get, 7, &mut output);
+                replies.expect(
+                    Request { operation: Operation::Get, id: 7, body_bytes, known: 0, due_nanos: 0 },
+                    reply_bytes,
+                );
+            }
+            let one = match protocol {
+                Protocol::Gostash => format!("{}\r\n", "v".repeat(40)),
+                Protocol::Resp => format!("$40\r\n{}\r\n", "v".repeat(40)),
+                _ => format!("VALUE key:000000000007 0 40\r\n{}\r\nEND\r\n", "v".repeat(40)),
+            };
+            assert_eq!(replies.whole_bytes, Some(3 * one.len()), "{protocol:?}");
+            let mut count = 0;
+            let fed = replies.feed(one.repeat(3).as_bytes(), &workload, false, |_, outcome| {
+                assert_eq!(outcome, Outcome::Done);
+                count += 1;
+                Ok(())
+            });
+            assert_eq!((fed, count), (Ok(()), 3));
+        }
+    }
+}

@@ -11,6 +11,9 @@ use crate::workload::{Distribution, Mode, Sizes};
 /// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
 const BUSY: f64 = 0.95;
 
+/// So many clients always leave one side something to do.
+const MANY_CLIENTS: usize = 16;
+
 /// What limited a run, as far as it can be told.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Limit {
@@ -18,6 +21,8 @@ enum Limit {
     Client,
     Rate,
     RateMissed,
+    /// Many clients kept neither side busy: other work has the cores, or there is a network in between.
+    Other,
     Unknown,
 }
 
@@ -88,7 +93,11 @@ impl<'a> Report<'a> {
             Some((cost, busy)) => (count(cost.round() as u64), format!("{:.0} %", busy * 100.0)),
             None => ("-".to_string(), "-".to_string()),
         };
-        let mark = if matches!(limit(row, self.options), Limit::Client | Limit::RateMissed) { '*' } else { ' ' };
+        let mark = if matches!(limit(row, self.options), Limit::Client | Limit::RateMissed | Limit::Other) {
+            '*'
+        } else {
+            ' '
+        };
         let moved = (row.tally.sent_bytes + row.tally.received_bytes) as f64 / row.seconds / 1e6;
         let mut text = line(
             mark,
@@ -136,6 +145,9 @@ impl<'a> Report<'a> {
             )),
             Limit::RateMissed => notes.push(format!(
                 "* the rate was missed; busy: the server {server_busy}, the client {client_busy}"
+            )),
+            Limit::Other => notes.push(format!(
+                "* something else had the cores: the server was {server_busy} busy, the client {client_busy}"
             )),
             Limit::Server | Limit::Rate | Limit::Unknown => {}
         }
@@ -211,6 +223,7 @@ impl<'a> Report<'a> {
             Limit::Client => "client",
             Limit::Rate => "rate",
             Limit::RateMissed => "rate missed",
+            Limit::Other => "other",
             Limit::Unknown => "unknown",
         };
         object.text("limited_by", limit);
@@ -312,6 +325,7 @@ fn limit(row: &Row, options: &Options) -> Limit {
         (Some(_), _) => Limit::Rate,
         (None, Some(busy)) if busy >= BUSY => Limit::Server,
         (None, _) if client_busy >= Some(BUSY) => Limit::Client,
+        (None, Some(_)) if options.clients >= MANY_CLIENTS => Limit::Other,
         (None, _) => Limit::Unknown,
     }
 }

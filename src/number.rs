@@ -1,11 +1,11 @@
 //! Numbers as the wire has them: decimal text. It knows nothing else.
 
 /// The longest text of a number: a sign and nineteen digits.
-pub(super) const DIGITS_MAX: usize = 20;
+pub const DIGITS_MAX: usize = 20;
 
 /// The number that these bytes spell: an optional `-` and one or more digits, within 64 bits.
 #[inline]
-pub(super) fn parse(bytes: &[u8]) -> Option<i64> {
+pub fn parse(bytes: &[u8]) -> Option<i64> {
     let (negative, digits) = match bytes {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
@@ -27,7 +27,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<i64> {
 
 /// The number's text, at the end of `digits`.
 #[inline]
-pub(super) fn format(number: i64, digits: &mut [u8; DIGITS_MAX]) -> &[u8] {
+pub fn format(number: i64, digits: &mut [u8; DIGITS_MAX]) -> &[u8] {
     let mut rest = number.unsigned_abs();
     let mut start = DIGITS_MAX;
     loop {
