@@ -257,7 +257,7 @@ mod tests {
             let upper = verb.name.to_ascii_uppercase();
             assert_eq!(find(upper.as_bytes()).map(|verb| verb.index), Some(index));
         }
-        for name in ["", "ge", "gett", "get\x00", "get ", "\x00get", "a-name-beyond-16-bytes"] {
+        for name in ["", "ge", "gett", "get\u{0}", "get ", "\u{0}get", "a-name-beyond-16-bytes"] {
             assert!(find(name.as_bytes()).is_none(), "{name:?}");
         }
     }
