@@ -11,8 +11,9 @@ use std::ops::{IndexMut, Range};
 use crate::command::Command;
 use crate::execute::Executor;
 use crate::limits::BATCH_COMMANDS;
+use crate::protocol::resp::{Arguments, Cursor, Parsed as RespParsed};
 use crate::protocol::stash::{self, Parsed};
-use crate::session::Session;
+use crate::session::{Ask, Session};
 use crate::store::{KeyHash, Touched};
 
 /// One session's part in a turn.
@@ -37,6 +38,15 @@ impl Visit {
     }
 }
 
+impl Visit {
+    /// Leaves what begins at `done` for a later turn. It can run then.
+    fn hold_up(&mut self, done: usize) {
+        self.held_up = true;
+        self.done = done;
+        self.needed = 0;
+    }
+}
+
 /// A command that is parsed and not executed yet.
 struct Pending<'i> {
     /// Index of the visit that it belongs to.
@@ -45,6 +55,7 @@ struct Pending<'i> {
     start: usize,
     hash: KeyHash,
     command: Command<'i>,
+    ask: Ask,
 }
 
 /// Executes what `visits` brought, in order within each session. What has to wait is kept in its session.
@@ -75,11 +86,17 @@ fn parse<'i, S>(
 {
     let Visit { session, input: Range { start, end }, .. } = visits[at].clone();
     let mut done = start + sessions[session].absorb(&input[start..end], executor);
+    if done < end {
+        sessions[session].listen(input[done], executor);
+    }
+    if sessions[session].resp().is_some() {
+        return parse_resp(at, done, visits, input, sessions, executor, batch);
+    }
     while done < end && sessions[session].is_open() {
         match stash::parse(&input[done..end], executor.value_bytes_max()) {
             Ok(Parsed::Complete { command, consumed }) => {
                 let hash = executor.store.hash(command.key());
-                batch.push(Pending { visit: at, start: done, hash, command });
+                batch.push(Pending { visit: at, start: done, hash, command, ask: Ask::default() });
                 done += consumed;
                 if batch.len() == BATCH_COMMANDS {
                     run(batch, visits, sessions, executor);
@@ -102,6 +119,72 @@ fn parse<'i, S>(
                 run(batch, visits, sessions, executor);
                 if !visits[at].held_up {
                     sessions[session].reject(error, executor);
+                }
+            }
+        }
+        if visits[at].held_up {
+            return;
+        }
+    }
+    visits[at].done = done;
+}
+
+/// The same for a session that speaks RESP, from `done` on.
+fn parse_resp<'i, S>(
+    at: usize,
+    mut done: usize,
+    visits: &mut [Visit],
+    input: &'i [u8],
+    sessions: &mut S,
+    executor: &mut Executor,
+    batch: &mut Vec<Pending<'i>>,
+) where
+    S: IndexMut<usize, Output = Session>,
+{
+    let Visit { session: key, input: Range { end, .. }, .. } = visits[at].clone();
+    let mut arguments = Arguments::default();
+    while done < end && sessions[key].is_open() {
+        let rest = &input[done..end];
+        let session = &mut sessions[key];
+        let mut before = Cursor::Between;
+        let (parsed, planned) = match session.parse_plain(rest, executor) {
+            Some((command, ask, consumed)) => (Ok(RespParsed::Nothing(consumed)), Some((command, ask))),
+            None => {
+                before = session.cursor();
+                let parsed = session.parse_resp(rest, None, &mut arguments, executor);
+                (parsed, parsed.ok().and_then(|parsed| session.plan(parsed, &arguments, executor)))
+            }
+        };
+        if let Ok(RespParsed::Incomplete(needed)) = parsed {
+            visits[at].needed = needed;
+            break;
+        }
+        if let (Ok(parsed), Some((command, ask))) = (parsed, planned) {
+            let hash = executor.store.hash(command.key());
+            batch.push(Pending { visit: at, start: done, hash, command, ask });
+            done += parsed.consumed();
+            if batch.len() == BATCH_COMMANDS {
+                run(batch, visits, sessions, executor);
+            }
+        } else {
+            // What follows changes the session, so everything before it has to be answered first.
+            run(batch, visits, sessions, executor);
+            let session = &mut sessions[key];
+            if !visits[at].held_up && (session.is_choked() || executor.is_spent()) {
+                session.rewind(before);
+                visits[at].hold_up(done);
+            }
+            if !visits[at].held_up {
+                done += parsed.map_or(0, |parsed| parsed.consumed());
+                match parsed {
+                    Ok(RespParsed::Long(bytes, consumed)) => {
+                        session.begin_value(&rest[..consumed], bytes);
+                        done += session.absorb(&input[done..end], executor);
+                    }
+                    Ok(parsed) => {
+                        session.perform(parsed, &rest[..parsed.consumed()], &arguments, executor);
+                    }
+                    Err(error) => session.reject_resp(error, executor),
                 }
             }
         }
@@ -135,12 +218,12 @@ where
         let session = &mut sessions[visit.session];
         if session.is_choked() || executor.is_spent() {
             // It goes on from here in a later turn: what is kept then starts with a whole frame.
-            visit.held_up = true;
-            visit.done = pending.start;
-            visit.needed = 0;
+            visit.hold_up(pending.start);
+            session.rewind_before(pending.ask);
             continue;
         }
         log::trace!("{}", pending.command);
-        session.answer(executor.execute(pending.hash, &pending.command), now_millis);
+        executor.count(pending.ask.verb, pending.ask.last);
+        session.answer(executor.execute(pending.hash, &pending.command), pending.ask, now_millis);
     }
 }

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, PASSWORD_BYTES_MAX, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
 use crate::memory::MemoryLimit;
+use crate::password::Password;
 use crate::store::Eviction;
 
 /// Every option's value.
@@ -41,6 +42,8 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// How long output may wait for a client that reads nothing; `None` is for ever.
     pub stall_timeout: Option<Duration>,
+    /// What clients have to say first; `None` lets everybody in.
+    pub password: Option<Password>,
     /// The core to pin the event loop to.
     pub cpu: Option<usize>,
     /// What is logged unless `RUST_LOG` says otherwise.
@@ -149,6 +152,17 @@ pub const OPTIONS: &[ServerOption] = &[
         set: |config, text| put(&mut config.stall_timeout, seconds(text)),
     },
     ServerOption {
+        name: "password",
+        default: "",
+        expected: "a password of at most 512 bytes, or nothing for none",
+        meaning: "what Redis clients have to say first, while GoStash frames are refused; better set in the file or as \
+                  the environment's GOSTASH_PASSWORD than as a flag, which other users can see",
+        set: |config, text| {
+            let password = Some(text).filter(|text| !text.is_empty()).map(Password::new);
+            put(&mut config.password, (text.len() <= PASSWORD_BYTES_MAX).then_some(password))
+        },
+    },
+    ServerOption {
         name: "cpu",
         default: "any",
         expected: "a core from 0 to 1023, or any",
@@ -200,6 +214,7 @@ impl Default for Config {
             default_ttl: None,
             idle_timeout: None,
             stall_timeout: None,
+            password: None,
             cpu: None,
             log_level: LevelFilter::Off,
             places: BTreeMap::new(),
@@ -257,6 +272,14 @@ impl Config {
         Ok(Invocation::Serve(Box::new(config)))
     }
 
+    /// Takes the environment's password, which gives way to any other.
+    pub fn offer_password(&mut self, password: &str) -> Result<(), OptionError> {
+        match self.places.contains_key("password") {
+            true => Ok(()),
+            false => self.set("GOSTASH_PASSWORD".into(), "password", password),
+        }
+    }
+
     /// An error about an option's value that only showed when it was used, at the place where it was set.
     pub fn error(&self, name: &str, got: impl Into<String>) -> OptionError {
         let place = self.places.get(name).map_or(name, String::as_str);
@@ -294,7 +317,9 @@ impl Config {
             return Err(error(place, format!("one of {}", names.join(", ")), quote(name)));
         };
         if (option.set)(self, value).is_none() {
-            return Err(error(place, option.expected, quote(value)));
+            // Errors are shown and logged, and a password must not be.
+            let got = if name == "password" { format!("{} bytes", value.len()) } else { quote(value) };
+            return Err(error(place, option.expected, got));
         }
         self.places.insert(option.name, place);
         Ok(())
@@ -369,8 +394,8 @@ fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Optio
     text.parse().ok().filter(|number| digits && range.contains(number))
 }
 
-/// A number of bytes: plain digits, or digits and b, kb, mb or gb in any case.
-fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
+/// A number of bytes within `range`: plain digits, or digits and b, kb, mb or gb in any case.
+pub fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(unit_at);
     let unit_bytes = match unit.to_ascii_lowercase().as_str() {
@@ -430,7 +455,7 @@ mod tests {
         let config = read(
             "\u{20}host = ::1 \r\nport=0\nunix-socket=/run/a b=c#d\nmax-clients=1\n\
              max-value-size=1KB\nmax-memory=16Mb\neviction=none\ndefault-ttl=1\nidle-timeout=2\n\
-             stall-timeout=0\ncpu=0\nlog-level=TRACE\n",
+             stall-timeout=0\npassword=a=b c\ncpu=0\nlog-level=TRACE\n",
         );
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let expected = Config {
@@ -444,11 +469,29 @@ mod tests {
             default_ttl: seconds(1),
             idle_timeout: seconds(2),
             stall_timeout: None,
+            password: Some(Password::new("a=b c")),
             cpu: Some(0),
             log_level: LevelFilter::Trace,
             places: BTreeMap::new(),
         };
         assert_eq!(config, Ok(expected));
+    }
+
+    #[test]
+    fn a_password_comes_from_flag_file_or_environment_and_is_never_shown() {
+        let mut config = Config::default();
+        config.offer_password("outside").expect("a password");
+        assert_eq!(config.password, Some(Password::new("outside")));
+        let flags = ["--password", "inside"].map(OsString::from);
+        let Ok(Invocation::Serve(mut config)) = Config::from_args(flags) else {
+            panic!("these are flags");
+        };
+        config.offer_password("outside").expect("a password");
+        assert_eq!(config.password, Some(Password::new("inside")));
+        assert!(!format!("{config:?}").contains("inside"));
+        let long = "secret".repeat(100);
+        let error = Config::default().offer_password(&long).expect_err("it is too long").to_string();
+        assert!(error.starts_with("GOSTASH_PASSWORD: expected a password") && !error.contains("secret"), "{error}");
     }
 
     #[test]

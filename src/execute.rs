@@ -3,10 +3,17 @@
 use std::fmt;
 
 use crate::chunk::{Chunk, ChunkMeter};
-use crate::command::{Command, Refusal, Reply};
-use crate::limits::{CHUNK_BYTES, TURN_WORK_UNITS};
+use bytes::Bytes;
+
+use crate::command::{Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
+use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
+use crate::password::Password;
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
+
+/// Room for the commands of the Redis protocol, and for one more: the frames of the other protocol, which are counted
+/// elsewhere.
+pub const CALL_KINDS: usize = 64;
 
 /// What all sessions act upon: the store, the counters, and how much may be done in this turn.
 pub struct Executor {
@@ -14,6 +21,14 @@ pub struct Executor {
     pub store: Store,
     /// The counters.
     pub stats: Stats,
+    /// How often each command of the Redis protocol was executed, by its row in the table.
+    pub calls: [u64; CALL_KINDS],
+    /// What clients have to say before anything else is done for them.
+    pub password: Option<Password>,
+    /// What the Unix time has beyond the time of the turns, in milliseconds.
+    pub unix_offset_millis: i64,
+    /// What the process took before it stored anything, in bytes.
+    pub base_bytes: usize,
     value_bytes_max: usize,
     chunks: ChunkMeter,
     now_millis: u64,
@@ -23,7 +38,18 @@ pub struct Executor {
 impl Executor {
     /// An executor on `store`, for values of up to `value_bytes_max` bytes, whose chunks `chunks` counts.
     pub fn new(store: Store, value_bytes_max: usize, chunks: ChunkMeter) -> Self {
-        Executor { store, stats: Stats::default(), value_bytes_max, chunks, now_millis: 0, work_at_turn: 0 }
+        Executor {
+            store,
+            stats: Stats::default(),
+            calls: [0; CALL_KINDS],
+            password: None,
+            unix_offset_millis: 0,
+            base_bytes: 0,
+            value_bytes_max,
+            chunks,
+            now_millis: 0,
+            work_at_turn: 0,
+        }
     }
 
     /// Starts a turn at `now_millis` of a clock that never goes back, with connections holding `outside_bytes` beside
@@ -52,6 +78,17 @@ impl Executor {
         self.now_millis
     }
 
+    /// Changes what the process may take, and the longest value, in bytes.
+    pub fn set_memory_limit(&mut self, max_memory: usize, value_bytes_max: usize) {
+        self.store.set_memory_limit(max_memory.saturating_sub(self.base_bytes));
+        self.value_bytes_max = value_bytes_max;
+    }
+
+    /// The time that this turn goes by.
+    pub fn clock(&self) -> Clock {
+        Clock { now_millis: self.now_millis, unix_offset_millis: self.unix_offset_millis }
+    }
+
     /// The longest value that is taken, in bytes.
     #[inline]
     pub fn value_bytes_max(&self) -> usize {
@@ -70,38 +107,152 @@ impl Executor {
         if self.store.evicts() { self.store.room_bytes() } else { usize::MAX }
     }
 
+    /// Counts a command of the Redis protocol, or a part of one.
+    #[inline]
+    pub fn count(&mut self, kind: u8, is_last: bool) {
+        self.calls[usize::from(kind) % CALL_KINDS] += u64::from(is_last);
+    }
+
     /// Carries out `command`, whose key has `hash`, and counts it.
     #[inline]
     pub fn execute(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
-        let Executor { store, stats, .. } = self;
         match *command {
             Command::Get { key } => {
+                self.stats.gets += 1;
+                let Some(value) = self.store.get(hash, key) else {
+                    return Reply::Missing;
+                };
+                self.stats.hits += 1;
+                Reply::Value(value)
+            }
+            Command::Set { key, value } => {
+                self.stats.sets += 1;
+                match self.store.set(hash, key, value) {
+                    Ok(()) => Reply::Done,
+                    Err(refusal) => refuse(&mut self.stats, refusal),
+                }
+            }
+            Command::Add { key, delta } => {
+                self.stats.adds += 1;
+                match self.store.add(hash, key, delta) {
+                    Ok(number) => Reply::Number(number),
+                    Err(refusal) => refuse(&mut self.stats, refusal),
+                }
+            }
+            Command::Delete { key } => {
+                self.stats.deletes += 1;
+                if self.store.delete(hash, key) { Reply::Done } else { Reply::Missing }
+            }
+            _ => self.execute_rare(hash, command),
+        }
+    }
+
+    /// The commands that caches are asked less often, apart so that the others stay small.
+    #[inline(never)]
+    fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
+        let clock = self.clock();
+        let (store, stats) = match *command {
+            Command::Append { key, value } => return self.append(hash, key, value),
+            _ => (&mut self.store, &mut self.stats),
+        };
+        match *command {
+            Command::Write { key, value, condition, expiry, returns_old } => {
+                stats.sets += 1;
+                if !returns_old {
+                    return match store.write(hash, key, value, condition, expiry) {
+                        Ok(true) => Reply::Done,
+                        Ok(false) => Reply::Missing,
+                        Err(refusal) => refuse(stats, refusal),
+                    };
+                }
+                let present = store.peek(hash, key).is_some();
+                let happens = match condition {
+                    Condition::Always => true,
+                    Condition::Missing => !present,
+                    Condition::Present => present,
+                };
+                if !happens {
+                    return store.get(hash, key).map_or(Reply::Missing, Reply::Value);
+                }
+                match store.swap(hash, key, value, expiry) {
+                    Ok(old) => old.map_or(Reply::Missing, Reply::Value),
+                    Err(refusal) => refuse(stats, refusal),
+                }
+            }
+            Command::Take { key } => {
                 stats.gets += 1;
-                let Some(value) = store.get(hash, key) else {
+                let Some(value) = store.take(hash, key) else {
                     return Reply::Missing;
                 };
                 stats.hits += 1;
                 Reply::Value(value)
             }
-            Command::Set { key, value } => {
-                stats.sets += 1;
-                match store.set(hash, key, value) {
-                    Ok(()) => Reply::Done,
+            Command::Measure { key, measure } => {
+                stats.others += 1;
+                let Some((value, deadline)) = store.peek(hash, key) else {
+                    return Reply::Missing;
+                };
+                Reply::Number(match measure {
+                    Measure::Length => value.len() as i64,
+                    Measure::Memory => store.item_bytes(hash, key).unwrap_or(0) as i64,
+                    Measure::TimeLeft => deadline.map_or(-1, |at| (at - clock.now_millis) as i64),
+                    Measure::ExpiryTime => deadline.map_or(-1, |at| at as i64 + clock.unix_offset_millis),
+                })
+            }
+            Command::Expire { key, deadline, condition, returns_value } => {
+                stats.gets += u64::from(returns_value);
+                stats.others += u64::from(!returns_value);
+                let Some((_, old)) = store.peek(hash, key) else {
+                    return Reply::Missing;
+                };
+                if !condition.allows(old, deadline) {
+                    return Reply::Missing;
+                }
+                stats.hits += u64::from(returns_value);
+                if deadline.is_some_and(|at| at <= clock.now_millis) {
+                    let value = store.take(hash, key).unwrap_or_default();
+                    return if returns_value { Reply::Value(value) } else { Reply::Done };
+                }
+                match store.set_expiry(hash, key, deadline) {
                     Err(refusal) => refuse(stats, refusal),
+                    Ok(_) if !returns_value => Reply::Done,
+                    Ok(_) => store.get(hash, key).map_or(Reply::Missing, Reply::Value),
                 }
             }
-            Command::Add { key, delta } => {
-                stats.adds += 1;
-                match store.add(hash, key, delta) {
-                    Ok(number) => Reply::Number(number),
-                    Err(refusal) => refuse(stats, refusal),
+            _ => unreachable!("the others were handled before"),
+        }
+    }
+
+    /// Puts `value` behind what is there. Whole chunks of that are kept; what follows them is moved, so that is bounded.
+    fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
+        let Executor { store, stats, chunks, .. } = self;
+        stats.sets += 1;
+        let Some((old, _)) = store.peek(hash, key) else {
+            let length = value.len() as i64;
+            let written = store.write(hash, key, value, Condition::Always, Expiry::Default);
+            return written.map_or_else(|refusal| refuse(stats, refusal), |_| Reply::Number(length));
+        };
+        let length = old.len() + value.len();
+        if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX {
+            return refuse(stats, Refusal::TooLong);
+        }
+        if store.room_bytes() < value.len() {
+            return refuse(stats, Refusal::OutOfMemory);
+        }
+        let mut whole: Vec<Bytes> = old.chunks.to_vec();
+        let mut filling = chunks.chunk();
+        let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..])).chain([value.rest]);
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                if filling.is_full() {
+                    whole.push(std::mem::replace(&mut filling, chunks.chunk()).freeze());
                 }
-            }
-            Command::Delete { key } => {
-                stats.deletes += 1;
-                if store.delete(hash, key) { Reply::Done } else { Reply::Missing }
+                piece = &piece[filling.fill(piece)..];
             }
         }
+        let value = Value { chunks: &whole, rest: filling.as_ref() };
+        let written = store.write(hash, key, value, Condition::Always, Expiry::Keep);
+        written.map_or_else(|refusal| refuse(stats, refusal), |_| Reply::Number(length as i64))
     }
 }
 

@@ -26,11 +26,13 @@
 //! - [`session`]: what one client sent and was not answered yet, and the phase it is in.
 //! - [`output`]: what one client is still to be sent.
 //! - [`protocol`]: pure functions between bytes and the vocabulary.
+//! - [`admin`], [`info`]: what CONFIG, CLIENT and INFO answer, from what the loop tells.
 //! - [`execute`]: what every command means, once for all protocols.
 //! - [`store`]: keys and values within a bound on memory.
 //! - [`command`], [`chunk`], [`number`], [`stats`], [`limits`]: the vocabulary, large values' pieces, decimal text, counters,
 //!   and every bound.
-//! - [`config`], [`memory`], [`logger`]: options, how much memory there is, lines on standard error.
+//! - [`config`], [`password`], [`memory`], [`logger`]: options, what clients have to say, how much memory there is, lines
+//!   on standard error.
 //!
 //! # The life of a GET
 //!
@@ -49,17 +51,20 @@
 //! Threads, locks, TLS, persistence, replication, a cluster of our own, and data types beyond bytes and numbers: the
 //! README says what to use for them.
 
+pub mod admin;
 pub mod batch;
 pub mod chunk;
 pub mod command;
 pub mod config;
 pub mod event_loop;
 pub mod execute;
+pub mod info;
 pub mod limits;
 pub mod logger;
 pub mod memory;
 pub mod number;
 pub mod output;
+pub mod password;
 pub mod protocol;
 pub mod session;
 pub mod stats;

@@ -163,3 +163,42 @@ const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key'
 const _: () =
     assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_BYTES, "the longest record fits two segments");
 const _: () = assert!(SEGMENT_BYTES <= 65_536, "an offset in a segment has 15 bits and counts two bytes");
+
+// ---- The Redis protocol ----
+
+/// The most arguments that one command may have, its name included: what a proxy sends when it splits a large MGET.
+pub const RESP_ARGUMENTS_MAX: usize = 65_536;
+
+/// What one command's arguments may have beyond the longest value, in bytes: a key, and some options.
+pub const FRAME_EXTRA_BYTES: usize = 64 * 1024;
+
+/// The most arguments of a command before the client has said the password: HELLO with everything it takes.
+pub const STRANGER_ARGUMENTS_MAX: usize = 10;
+
+/// The longest argument before the client has said the password, in bytes.
+pub const STRANGER_BYTES_MAX: usize = 16 * 1024;
+
+/// The most that APPEND may add to a value that is there, in bytes: these are moved in one step.
+pub const APPEND_BYTES_MAX: usize = 512 * 1024;
+
+/// What MULTI may queue, in bytes, large values apart.
+pub const QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// How many commands of a queue EXEC runs before others have their turn. A transaction up to this long is run in
+/// one go; a longer one is a pipeline that its client's library wrapped into MULTI, and nobody may wait for all of it.
+pub const EXEC_COMMANDS: usize = 1024;
+
+/// The output at which EXEC lets others have their turn, in bytes.
+pub const EXEC_OUTPUT_BYTES: usize = 1 << 20;
+
+/// The longest name that a client may give itself or its library, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// The longest pattern for SCAN, in bytes: matching takes as long as pattern and key multiplied.
+pub const SCAN_PATTERN_BYTES_MAX: usize = 256;
+
+/// The work after which one SCAN ends early, in the store's units.
+pub const SCAN_WORK_UNITS: u64 = 1024;
+
+/// The longest password, in bytes: an argument that a client may send before it is known must hold it.
+pub const PASSWORD_BYTES_MAX: usize = 512;

@@ -23,7 +23,13 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    match Config::from_args(std::env::args_os().skip(1)) {
+    let mut invocation = Config::from_args(std::env::args_os().skip(1));
+    if let (Ok(Invocation::Serve(config)), Some(password)) = (&mut invocation, std::env::var_os("GOSTASH_PASSWORD"))
+        && let Err(problem) = config.offer_password(&password.to_string_lossy())
+    {
+        invocation = Err(problem);
+    }
+    match invocation {
         Ok(Invocation::Help) => print(&config::help()),
         Ok(Invocation::Version) => print(concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Invocation::Serve(config)) => match serve(*config) {
@@ -41,6 +47,9 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     pin(&config)?;
     let listeners = Listeners::bind(&config)?;
     let addresses = listeners.addresses();
+    if listeners.are_exposed() && config.password.is_none() {
+        log::warn!("listening beyond this machine without a password: whoever can connect may read and write all keys");
+    }
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
     let event_loop = EventLoop::new(&config, listeners, executor(&config))?;
     print(&format!("listening on {addresses}\n"));
@@ -62,7 +71,10 @@ fn executor(config: &Config) -> Executor {
         default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
         chunks: chunks.clone(),
     });
-    Executor::new(store, value_bytes_max, chunks)
+    let mut executor = Executor::new(store, value_bytes_max, chunks);
+    executor.base_bytes = base_bytes;
+    executor.password = config.password.clone();
+    executor
 }
 
 /// Raises the soft limit on descriptors to fit `max-clients`, or lowers `max-clients` to what was granted.

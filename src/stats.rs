@@ -21,6 +21,8 @@ pub struct Stats {
     pub adds: u64,
     /// DEL commands.
     pub deletes: u64,
+    /// Commands of any other kind.
+    pub others: u64,
     /// Well-formed commands that were answered with an error, a missing key aside.
     pub errors: u64,
     /// Broken frames.
@@ -34,7 +36,7 @@ pub struct Stats {
 impl Stats {
     /// Commands of all kinds.
     pub fn commands(&self) -> u64 {
-        self.gets + self.sets + self.adds + self.deletes
+        self.gets + self.sets + self.adds + self.deletes + self.others
     }
 }
 

@@ -2,7 +2,7 @@
 //! are here and the loop carries them out, so that they can be read without thinking of system calls.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) refused: bool,
     /// It waits for its client, and time may run out for it.
     pub(super) timed: bool,
+    /// Since when it is there, in milliseconds.
+    pub(super) accepted_millis: u64,
     /// When its output last moved, or began to wait, in milliseconds.
     pub(super) output_moved_millis: u64,
     /// It has been told ERR, and its input is thrown away until then.
@@ -56,7 +58,7 @@ impl Connection {
     pub(super) fn new(stream: Stream, serial: u32, now_millis: u64) -> Self {
         Connection {
             stream,
-            session: Session::new(now_millis),
+            session: Session::new(now_millis).with_id(u64::from(serial) + 1),
             serial,
             // Clients that speak at once are the rule, and a socket that is new takes output.
             readable: true,
@@ -65,6 +67,7 @@ impl Connection {
             queued: false,
             refused: false,
             timed: false,
+            accepted_millis: now_millis,
             output_moved_millis: now_millis,
             draining: None,
             held_bytes: 0,
@@ -143,6 +146,16 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.write_vectored(slices),
             Stream::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    /// The client's address and ours, as text; a Unix socket's clients have none.
+    pub(super) fn addresses(&self) -> [String; 2] {
+        let text =
+            |address: io::Result<SocketAddr>| address.map_or_else(|_| "?:0".into(), |address| address.to_string());
+        match self {
+            Stream::Tcp(stream) => [text(stream.peer_addr()), text(stream.local_addr())],
+            Stream::Unix(_) => ["unix:0".into(), "unix:0".into()],
         }
     }
 

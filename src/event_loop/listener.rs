@@ -64,6 +64,16 @@ impl Listeners {
         Ok(Listeners { tcp, unix: unix.transpose()?, addresses })
     }
 
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.addresses.first().map_or(0, SocketAddr::port)
+    }
+
+    /// Whether any of them can be reached from other machines.
+    pub fn are_exposed(&self) -> bool {
+        self.addresses.iter().any(|address| !address.ip().is_loopback())
+    }
+
     /// Every address, separated by spaces; a Unix socket's is `unix:` and its path, and comes last.
     pub fn addresses(&self) -> String {
         let unix = self.unix.iter().map(|unix| format!("unix:{}", unix.path.path.display()));

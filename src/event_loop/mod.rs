@@ -10,13 +10,15 @@
 //! not empty the poll does not block.
 
 mod connection;
+mod history;
 pub mod listener;
+mod questions;
 mod turn;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::ops::{Index, IndexMut, Range};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::{debug, info, warn};
 use mio::event::Event;
@@ -46,6 +48,9 @@ const EVENTS_MAX: usize = 1024;
 
 /// Pieces of output in one system call: half a megabyte of a large value.
 const SLICES_MAX: usize = 16;
+
+/// How old the Unix time may be that deadlines are told in, in milliseconds: as far as a set clock is off.
+const UNIX_TIME_MILLIS: u64 = 1000;
 
 /// How often connections are looked at for timeouts, in milliseconds, and into how many parts that look is cut.
 const SWEEP_MILLIS: u64 = 100;
@@ -89,6 +94,8 @@ pub struct EventLoop {
     held_bytes: usize,
     /// Since when that is over its bound, in milliseconds.
     pressure_since: Option<u64>,
+    /// When to look at the system's clock again, in milliseconds.
+    unix_time_millis: u64,
     swept_millis: u64,
     sweep_at: usize,
     /// When to give up on clients that keep a stop waiting, in milliseconds.
@@ -102,6 +109,12 @@ struct Settings {
     idle_millis: Option<u64>,
     stall_millis: Option<u64>,
     buffer_bytes_max: usize,
+    max_memory: usize,
+    max_value_size: usize,
+    /// What it listens on, to be told.
+    host: String,
+    port: u16,
+    unix_socket: String,
 }
 
 /// Whether there may be connections to accept.
@@ -166,7 +179,6 @@ impl EventLoop {
         Ok(EventLoop {
             poll,
             signals,
-            listeners: Some(listeners),
             accepting: Accepting::Ready,
             connections: Connections(Slab::new()),
             clients: 0,
@@ -183,6 +195,11 @@ impl EventLoop {
                 idle_millis: millis(config.idle_timeout),
                 stall_millis: millis(config.stall_timeout),
                 buffer_bytes_max: BUFFER_BYTES_MAX.min(config.max_memory.bytes / BUFFER_SHARE),
+                max_memory: config.max_memory.bytes,
+                max_value_size: config.max_value_size,
+                host: config.host.clone(),
+                port: listeners.port(),
+                unix_socket: config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string()),
             },
             clock: TurnClock::new(),
             now_millis: 0,
@@ -191,10 +208,12 @@ impl EventLoop {
             draining: 0,
             held_bytes: 0,
             pressure_since: None,
+            unix_time_millis: 0,
             swept_millis: 0,
             sweep_at: 0,
             stop_by: None,
             complaints: Default::default(),
+            listeners: Some(listeners),
         })
     }
 
@@ -217,6 +236,7 @@ impl EventLoop {
 
     fn turn(&mut self, events: &Events) {
         self.now_millis = self.clock.begin();
+        self.tell_unix_time();
         let before = self.executor.stats.clone();
         let work = self.executor.store.work();
         self.executor.begin_turn(self.now_millis, self.own_bytes() + self.held_bytes);
@@ -226,6 +246,7 @@ impl EventLoop {
         self.accept();
         self.fill();
         batch::process(&mut self.visits, &self.input, &mut self.connections, &mut self.executor);
+        self.answer_questions();
         self.flush();
         self.sweep();
         self.relieve();
@@ -239,6 +260,15 @@ impl EventLoop {
             work: self.executor.store.work() - work,
             ..std::mem::take(&mut self.turn)
         });
+    }
+
+    /// Looks at the system's clock, which may be set at any time, now and then.
+    fn tell_unix_time(&mut self) {
+        if self.now_millis >= self.unix_time_millis {
+            self.unix_time_millis = self.now_millis + UNIX_TIME_MILLIS;
+            let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.executor.unix_offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
+        }
     }
 
     /// How long the poll may sleep.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::history::History;
 use rustix::time::{ClockId, clock_gettime};
 
 /// A turn up to this long needs no second look: it cannot have taken more CPU time.
@@ -60,6 +61,8 @@ pub(super) struct TurnClock {
     pub(super) turns: u64,
     /// The longest of them.
     pub(super) longest: Turn,
+    /// The turns of the last hour.
+    pub(super) history: History,
 }
 
 impl TurnClock {
@@ -74,6 +77,7 @@ impl TurnClock {
             since_reading: Duration::ZERO,
             turns: 0,
             longest: Turn::default(),
+            history: History::new(),
         }
     }
 
@@ -100,10 +104,16 @@ impl TurnClock {
         } else {
             self.since_reading += taken;
         }
-        let nanos = taken.as_nanos() as u64;
-        if nanos > self.longest.nanos {
-            self.longest = Turn { nanos, ..turn };
+        let turn = Turn { nanos: taken.as_nanos() as u64, ..turn };
+        self.history.note((now - self.started).as_secs(), &turn);
+        if turn.nanos > self.longest.nanos {
+            self.longest = turn;
         }
+    }
+
+    /// The CPU time that this thread has used, in microseconds.
+    pub(super) fn cpu_micros(&self) -> u64 {
+        thread_cpu_time().as_micros() as u64
     }
 
     fn read_cpu_time(&mut self, now: Instant) {

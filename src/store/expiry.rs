@@ -33,6 +33,11 @@ impl Sweep {
 }
 
 impl Store {
+    /// Number of items that carry an expiry.
+    pub fn expiring(&self) -> usize {
+        self.sweep.expiring
+    }
+
     /// Removes an item whose time is over.
     #[cold]
     pub(super) fn expire(&mut self, hash: KeyHash, entry: Entry, record: &Record) {

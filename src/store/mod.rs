@@ -26,7 +26,7 @@ use self::index::{Entry, Index, TAGS};
 use self::log::{Handle, Log, Queue};
 use self::record::{NEVER, Record};
 use crate::chunk::ChunkMeter;
-use crate::command::{Refusal, Value};
+use crate::command::{Condition, Expiry, Refusal, Value};
 use crate::limits::{STORE_BYTES_MAX, STORE_BYTES_MIN};
 use crate::number;
 
@@ -47,28 +47,6 @@ pub struct Settings {
     pub default_ttl_millis: u64,
     /// The count of live chunks.
     pub chunks: ChunkMeter,
-}
-
-/// When a write happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// In any case.
-    Always,
-    /// If the key is missing.
-    Missing,
-    /// If the key is present.
-    Present,
-}
-
-/// When a written item expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    /// As the default time to live says.
-    Default,
-    /// When the item that it replaces would have; as the default says if there is none.
-    Keep,
-    /// At this time of the clock handed to [`Store::begin_turn`], in milliseconds.
-    At(u64),
 }
 
 /// Counters since the start.

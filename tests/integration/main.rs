@@ -16,6 +16,7 @@
 //! - `bad_clients`: correct frames from clients that are slow, greedy or gone.
 //! - `full_machine`: descriptors, places for clients or memory run out.
 //! - `signals`: what ends the server, and that an end loses no reply.
+//! - `resp`: the Redis protocol.
 //! - `house`: the rules that the code itself must keep.
 
 // A test may panic.
@@ -30,6 +31,7 @@ mod house;
 mod model;
 mod process;
 mod random;
+mod resp;
 mod rows;
 mod server;
 mod session;

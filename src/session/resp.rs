@@ -1,0 +1,722 @@
+//! The Redis side of a session: what was agreed with the client, what MULTI has queued, and the commands that are about
+//! the connection itself. What is about keys goes to the executor; what is about the whole server or about other
+//! clients becomes a [`Question`], which whoever drives the session answers.
+
+use std::collections::VecDeque;
+
+use super::{Long, Phase, Session};
+use crate::admin::Question;
+use crate::command::{Command, Refusal, Reply, Value};
+use crate::execute::Executor;
+use crate::limits::{
+    EXEC_COMMANDS, EXEC_OUTPUT_BYTES, NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, QUEUE_BYTES_MAX, SCAN_PATTERN_BYTES_MAX,
+    SCAN_WORK_UNITS, VALUE_BYTES_MAX_MAX,
+};
+use crate::output::Output;
+use crate::protocol::glob;
+use crate::protocol::request::{self, Complaint, Form, SYNTAX};
+use crate::protocol::resp::{self, Arguments, Cursor, Limits, ParseError, Parsed, Version};
+use crate::protocol::verbs::{self, Kind, REDIS_VERSION, VERBS, Verb};
+
+/// What was agreed with a client that speaks RESP.
+#[derive(Debug, Default)]
+pub struct Resp {
+    /// The version of the protocol that it reads.
+    pub version: Version,
+    /// Its number.
+    pub id: u64,
+    /// What it calls itself.
+    pub name: Box<str>,
+    /// The name and the version of its library.
+    pub library: [Box<str>; 2],
+    /// The command that it sent last, by its number in the table.
+    pub last_verb: usize,
+    pub(super) cursor: Cursor,
+    authenticated: bool,
+    /// How many of a command's parts there were so far, and why one of them was refused.
+    counted: i64,
+    refusal: Option<Refusal>,
+    queue: Option<Box<Queue>>,
+    /// The queue that EXEC runs, how many bytes of it are done, and how many of its long values.
+    running: Option<Box<(Queue, usize, usize)>>,
+}
+
+/// What MULTI has queued: frames as they came, the long values apart.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    longs: VecDeque<Long>,
+    long_bytes: usize,
+    commands: usize,
+    /// A command was wrong, so that EXEC may not run the others.
+    broken: bool,
+}
+
+/// How a reply is to be written, and where parsing stood before its command.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ask {
+    pub(crate) verb: u8,
+    form: Form,
+    /// No other part of the same command follows.
+    pub(crate) last: bool,
+    /// How many arguments of the command were still to come, if it comes in parts.
+    left: u32,
+}
+
+impl Resp {
+    pub(super) fn new(id: u64, executor: &Executor) -> Self {
+        Resp { id, authenticated: executor.password.is_none(), ..Resp::default() }
+    }
+
+    /// Whether commands are executed as they come.
+    #[inline]
+    fn executes(&self) -> bool {
+        self.authenticated && self.queue.is_none()
+    }
+
+    /// Memory that it holds, in bytes, without chunks.
+    pub(super) fn held_bytes(&self) -> usize {
+        let queues = self.queue.iter().map(|queue| queue.bytes.capacity());
+        let running = self.running.iter().map(|running| running.0.bytes.capacity());
+        size_of::<Self>() + queues.chain(running).sum::<usize>()
+    }
+
+    /// Bytes of chunks that it holds.
+    pub(super) fn long_bytes(&self) -> usize {
+        let queues = self.queue.iter().map(|queue| queue.long_bytes);
+        queues.chain(self.running.iter().map(|running| running.0.long_bytes)).sum()
+    }
+
+    /// Encodes `reply`.
+    #[inline]
+    pub(super) fn answer(&mut self, reply: Reply<'_>, ask: Ask, output: &mut Output) {
+        self.last_verb = ask.verb.into();
+        match (ask.form, reply) {
+            (Form::Plain, Reply::Value(value)) => output.push_bulk_value(value),
+            (Form::Plain, Reply::Done) => output.push(b"+OK\r\n"),
+            (Form::Plain, Reply::Missing) => output.push_null(self.version),
+            (Form::Count | Form::All, reply) => self.join(reply, ask, output),
+            (_, Reply::Refused(refusal)) => output.push_error(request::refusal(refusal)),
+            (Form::Seconds, Reply::Number(millis)) if millis >= 0 => output.push_integer((millis + 500) / 1000),
+            (Form::Seconds | Form::Millis, Reply::Missing) => output.push_integer(-2),
+            (Form::Number, Reply::Missing) => output.push_integer(0),
+            (Form::Type, Reply::Missing) => output.push_status("none"),
+            (Form::Type, _) => output.push_status("string"),
+            (_, Reply::Number(number)) => output.push_integer(number),
+            (_, Reply::Value(_) | Reply::Done) => output.push_null(self.version),
+        }
+    }
+
+    /// Adds the reply to one part of a command to those of the others, and answers when it is the last.
+    fn join(&mut self, reply: Reply<'_>, ask: Ask, output: &mut Output) {
+        match reply {
+            Reply::Refused(refusal) => self.refusal = Some(refusal),
+            Reply::Missing => {}
+            _ => self.counted += 1,
+        }
+        if !ask.last {
+            return;
+        }
+        let counted = std::mem::take(&mut self.counted);
+        match (self.refusal.take(), ask.form) {
+            (Some(refusal), _) => output.push_error(request::refusal(refusal)),
+            (None, Form::Count) => output.push_integer(counted),
+            (None, _) => output.push(b"+OK\r\n"),
+        }
+    }
+}
+
+impl Session {
+    /// Parses what stands at the start of `input`, within the frame that it may be in. `aside` is the long value of it
+    /// that has come in already.
+    pub(crate) fn parse_resp<'a>(
+        &mut self,
+        input: &'a [u8],
+        aside: Option<Value<'a>>,
+        arguments: &mut Arguments<'a>,
+        executor: &Executor,
+    ) -> Result<Parsed, ParseError> {
+        let Some(resp) = self.resp_mut() else {
+            return Ok(Parsed::Incomplete(usize::MAX));
+        };
+        let limits = Limits { value_bytes_max: executor.value_bytes_max(), authenticated: resp.authenticated };
+        resp::parse(input, &mut resp.cursor, &limits, aside, arguments)
+    }
+
+    /// What stands at the start of `input`, if it is a GET or SET of the plainest kind that may be executed now: what to
+    /// execute, how to answer it, and its length.
+    #[inline]
+    pub(crate) fn parse_plain<'a>(
+        &mut self,
+        input: &'a [u8],
+        executor: &Executor,
+    ) -> Option<(Command<'a>, Ask, usize)> {
+        let resp = self.resp()?;
+        if !matches!(resp.cursor, Cursor::Between) || !resp.executes() {
+            return None;
+        }
+        let (command, verb, consumed) = resp::parse_plain(input, executor.value_bytes_max())?;
+        Some((command, Ask { verb: verb.index as u8, form: Form::Plain, last: true, left: 0 }, consumed))
+    }
+
+    /// What `parsed` asks of the store, if it may do so now; `None` if it has to be [performed](Session::perform), for
+    /// one reason or another.
+    #[inline]
+    pub(crate) fn plan<'a>(
+        &self,
+        parsed: Parsed,
+        arguments: &Arguments<'a>,
+        executor: &Executor,
+    ) -> Option<(Command<'a>, Ask)> {
+        let resp = self.resp()?;
+        let (verb, last) = match parsed {
+            Parsed::Frame(Some(verb), _) if verb.takes(arguments.all().len() + 1) => (verb, true),
+            Parsed::Part(verb, last, _) => (verb, last),
+            _ => return None,
+        };
+        if !resp.executes() {
+            return None;
+        }
+        let (command, form) = request::command(verb, arguments, executor.clock()).ok()??;
+        let left = match (parsed, resp.cursor) {
+            (Parsed::Part(..), Cursor::Parts { left, .. }) => left + verb.part(),
+            (Parsed::Part(..), _) => verb.part(),
+            _ => 0,
+        };
+        Some((command, Ask { verb: verb.index as u8, form, last, left: left as u32 }))
+    }
+
+    /// Where parsing stands within a frame.
+    #[inline]
+    pub(crate) fn cursor(&self) -> Cursor {
+        self.resp().map_or(Cursor::Between, |resp| resp.cursor)
+    }
+
+    /// Sets parsing back to where it stood.
+    pub(crate) fn rewind(&mut self, cursor: Cursor) {
+        if let Some(resp) = self.resp_mut() {
+            resp.cursor = cursor;
+        }
+    }
+
+    /// Sets parsing back to where it stood before a command that was not executed after all.
+    pub(crate) fn rewind_before(&mut self, ask: Ask) {
+        self.rewind(match ask.left {
+            0 => Cursor::Between,
+            left => Cursor::Parts {
+                verb: &VERBS[usize::from(ask.verb)],
+                left: left as usize,
+                // How much of it had been used up is forgotten: it is a bound against frames without end, and that it
+                // remains.
+                bytes_left: VALUE_BYTES_MAX_MAX,
+            },
+        });
+    }
+
+    /// Does what `parsed`, whose bytes are `raw`, asks for: at once, or by queueing it. Returns whether it was queued,
+    /// in which case a long value among its arguments belongs into the queue as well.
+    pub(crate) fn perform(
+        &mut self,
+        parsed: Parsed,
+        raw: &[u8],
+        arguments: &Arguments<'_>,
+        executor: &mut Executor,
+    ) -> bool {
+        let now_millis = executor.now_millis();
+        let Some(resp) = self.resp_mut() else {
+            return false;
+        };
+        let (verb, count) = match parsed {
+            Parsed::Nothing(_) | Parsed::Long(..) | Parsed::Incomplete(_) => return false,
+            Parsed::Excess(verb, count, _) => (verb, count),
+            Parsed::Head(verb, parts, _) => (Some(verb), 1 + parts * verb.part()),
+            Parsed::Frame(verb, _) => (verb, arguments.all().len() + 1),
+            Parsed::Part(verb, ..) => (Some(verb), 0),
+        };
+        let is_part = matches!(parsed, Parsed::Part(..));
+        let verb = match verb {
+            Some(verb) if is_part || verb.takes(count) => verb,
+            _ => return self.complain(&Complaint::about(verb, arguments), executor),
+        };
+        if let Parsed::Excess(..) = parsed {
+            return self.complain(&SYNTAX, executor);
+        }
+        if !resp.authenticated && !matches!(verb.kind, Kind::Auth | Kind::Hello | Kind::Quit) {
+            // The parts of a command of many will not be looked at.
+            if let Cursor::Parts { left, .. } = resp.cursor {
+                resp.cursor = Cursor::Skipping { left, bytes: 0 };
+            }
+            return self.complain(&Complaint::Text("NOAUTH Authentication required."), executor);
+        }
+        let at_once = matches!(verb.kind, Kind::Exec | Kind::Discard | Kind::Multi | Kind::Quit);
+        if !at_once && resp.queue.is_some() {
+            return self.enqueue(parsed, raw, executor);
+        }
+        if let Parsed::Head(verb, parts, _) = parsed {
+            if verb.kind == Kind::MGet {
+                self.output.push_array(parts);
+            }
+            return false;
+        }
+        self.last_command_millis = now_millis;
+        let planned = match request::command(verb, arguments, executor.clock()) {
+            Ok(planned) => planned,
+            Err(complaint) => return self.complain(&complaint, executor),
+        };
+        if let Some((command, form)) = planned {
+            let last = !matches!(parsed, Parsed::Part(_, false, _));
+            let hash = executor.store.hash(command.key());
+            let ask = Ask { verb: verb.index as u8, form, last, left: 0 };
+            executor.count(ask.verb, last);
+            self.answer(executor.execute(hash, &command), ask, now_millis);
+            return false;
+        }
+        executor.count(verb.index as u8, true);
+        executor.stats.others += 1;
+        if let Err(complaint) = self.about_connection(verb, arguments, executor) {
+            return self.complain(&complaint, executor);
+        }
+        false
+    }
+
+    /// Answers a part of a command, or all of it, whose long value there was no room for.
+    pub(super) fn refuse(&mut self, parsed: Parsed, executor: &mut Executor) {
+        let out_of_memory = Reply::Refused(Refusal::OutOfMemory);
+        match parsed {
+            Parsed::Part(_, last, _) if self.resp_mut().is_some_and(|resp| resp.queue.is_none()) => {
+                executor.stats.errors += 1;
+                self.answer(out_of_memory, Ask { form: Form::All, last, ..Ask::default() }, executor.now_millis());
+            }
+            _ => {
+                self.complain(&Complaint::Text(request::refusal(Refusal::OutOfMemory)), executor);
+            }
+        }
+    }
+
+    /// Answers an error. If a transaction is being queued, it will not be executed.
+    fn complain(&mut self, complaint: &Complaint, executor: &mut Executor) -> bool {
+        executor.stats.errors += 1;
+        self.output.push_error(&complaint.to_string());
+        self.last_command_millis = executor.now_millis();
+        if let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) {
+            **queue = Queue { broken: true, ..Queue::default() };
+        }
+        false
+    }
+
+    // ---- Transactions ----
+
+    fn enqueue(&mut self, parsed: Parsed, raw: &[u8], executor: &mut Executor) -> bool {
+        let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) else {
+            return false;
+        };
+        if !queue.broken && queue.bytes.len() + raw.len() > QUEUE_BYTES_MAX {
+            self.complain(&Complaint::Text(request::refusal(Refusal::OutOfMemory)), executor);
+            return true;
+        }
+        if !queue.broken {
+            queue.bytes.extend_from_slice(raw);
+        }
+        if !matches!(parsed, Parsed::Part(..)) {
+            queue.commands += 1;
+            self.output.push(b"+QUEUED\r\n");
+        }
+        self.last_command_millis = executor.now_millis();
+        true
+    }
+
+    /// Adds the long value of what was queued last.
+    pub(super) fn enqueue_long(&mut self, long: Long, executor: &mut Executor) {
+        let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) else {
+            return;
+        };
+        if queue.broken {
+            return;
+        }
+        queue.long_bytes += long.value().len();
+        queue.longs.push_back(long);
+        // Together they may be as long as one value: what waits here is nobody's but this client's.
+        if queue.long_bytes > executor.value_bytes_max() {
+            executor.stats.errors += 1;
+            **queue = Queue { broken: true, ..Queue::default() };
+        }
+    }
+
+    fn exec(&mut self, executor: &mut Executor) -> Result<(), Complaint> {
+        let Some(resp) = self.resp_mut() else {
+            return Ok(());
+        };
+        let queue = resp.queue.take().ok_or(Complaint::Text("ERR EXEC without MULTI"))?;
+        if queue.broken {
+            return Err(Complaint::Text("EXECABORT Transaction discarded because of previous errors."));
+        }
+        let commands = queue.commands;
+        resp.running = Some(Box::new((*queue, 0, 0)));
+        self.output.push_array(commands);
+        self.phase = Phase::Executing;
+        self.run_queue(executor);
+        Ok(())
+    }
+
+    /// Executes what EXEC has left to do, or as much of it as may be done now.
+    pub(super) fn run_queue(&mut self, executor: &mut Executor) {
+        let Some(mut running) = self.resp_mut().and_then(|resp| resp.running.take()) else {
+            self.phase = Phase::Open;
+            return;
+        };
+        let (queue, done, longs_done) = &mut *running;
+        let mut arguments = Arguments::default();
+        for _ in 0..EXEC_COMMANDS {
+            let at_end = *done == queue.bytes.len();
+            if at_end || !matches!(self.phase, Phase::Executing) || self.output.len() >= EXEC_OUTPUT_BYTES {
+                break;
+            }
+            let long = queue.longs.get(*longs_done).map(Long::value);
+            let parsed = self.parse_resp(&queue.bytes[*done..], long, &mut arguments, executor);
+            let Some((parsed, consumed)) = parsed.ok().map(|parsed| (parsed, parsed.consumed())) else {
+                debug_assert!(false, "what was queued has been parsed before");
+                break;
+            };
+            let raw = &queue.bytes[*done..*done + consumed];
+            *done += consumed;
+            *longs_done += usize::from(arguments.has_long());
+            self.perform(parsed, raw, &arguments, executor);
+        }
+        if *done == queue.bytes.len() {
+            if matches!(self.phase, Phase::Executing) {
+                self.phase = Phase::Open;
+            }
+        } else if let Some(resp) = self.resp_mut() {
+            resp.running = Some(running);
+        }
+    }
+
+    /// Whether a question, or EXEC, has to come to an end before anything else.
+    pub(super) fn phase_after_question(&mut self) -> Phase {
+        match self.resp_mut() {
+            Some(resp) if resp.running.is_some() => Phase::Executing,
+            _ => Phase::Open,
+        }
+    }
+
+    // ---- Commands about the connection ----
+
+    fn about_connection(
+        &mut self,
+        verb: &'static Verb,
+        arguments: &Arguments<'_>,
+        executor: &mut Executor,
+    ) -> Result<(), Complaint> {
+        let words = arguments.all();
+        let Some(resp) = self.resp_mut() else {
+            return Ok(());
+        };
+        resp.last_verb = verb.index;
+        match (verb.kind, words) {
+            (Kind::Ping, []) => self.output.push(b"+PONG\r\n"),
+            (Kind::Ping, [_]) | (Kind::Echo, _) => self.output.push_bulk_value(arguments.value(0)),
+            (Kind::Ping, _) => return Err(Complaint::Arity(verb.name.to_owned())),
+            (Kind::Hello, _) => return self.hello(words, executor),
+            (Kind::Auth, _) => {
+                authenticate(resp, words, executor)?;
+                self.output.push(b"+OK\r\n");
+            }
+            (Kind::Select, [index]) => {
+                if request::integer(index)? != 0 {
+                    return Err(Complaint::Text("ERR DB index is out of range"));
+                }
+                self.output.push(b"+OK\r\n");
+            }
+            (Kind::Quit, _) => {
+                self.output.push(b"+OK\r\n");
+                self.quit();
+            }
+            (Kind::Multi, _) => {
+                if resp.queue.is_some() {
+                    return Err(Complaint::Text("ERR MULTI calls can not be nested"));
+                }
+                resp.queue = Some(Box::default());
+                self.output.push(b"+OK\r\n");
+            }
+            (Kind::Discard, _) => {
+                resp.queue.take().ok_or(Complaint::Text("ERR DISCARD without MULTI"))?;
+                self.output.push(b"+OK\r\n");
+            }
+            (Kind::Exec, _) => return self.exec(executor),
+            (Kind::Client, [subcommand, rest @ ..]) => return self.client(subcommand, rest, arguments),
+            (Kind::Command, _) => return self.command(words),
+            (Kind::Time, _) => {
+                let millis = executor.clock().unix_millis();
+                self.output.push_array(2);
+                self.output.push_bulk((millis / 1000).to_string().as_bytes());
+                self.output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
+            }
+            (Kind::DbSize, _) => self.output.push_integer(executor.store.len() as i64),
+            (Kind::Flush, _) => {
+                // There is but one way to do it, at once for everybody and in the background.
+                let known = |word: &[u8]| word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync");
+                if words.len() > 1 || words.first().is_some_and(|word| !known(word)) {
+                    return Err(SYNTAX);
+                }
+                executor.store.flush();
+                self.output.push(b"+OK\r\n");
+            }
+            (Kind::Scan, [cursor, options @ ..]) => {
+                let scan = Scan::parse(cursor, options)?;
+                scan.run(executor, &mut self.output);
+            }
+            (Kind::Keys, _) => {
+                return Err(Complaint::Text("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN"));
+            }
+            (Kind::Memory, [subcommand, ..]) => {
+                return Err(match subcommand.eq_ignore_ascii_case(b"usage") {
+                    true => Complaint::Arity("memory|usage".to_owned()),
+                    false => Complaint::about_subcommand(subcommand, verb.name),
+                });
+            }
+            _ => self.phase = Phase::Asking(Box::new(Question::new(verb.kind, words))),
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, words: &[&[u8]], executor: &mut Executor) -> Result<(), Complaint> {
+        let Some(resp) = self.resp_mut() else {
+            return Ok(());
+        };
+        let mut version = resp.version;
+        let mut name = None;
+        if let [number, options @ ..] = words {
+            version = match request::integer(number) {
+                Ok(2) => Version::Two,
+                Ok(3) => Version::Three,
+                Ok(_) => return Err(Complaint::Text("NOPROTO unsupported protocol version")),
+                Err(_) => {
+                    return Err(Complaint::Text("ERR Protocol version is not an integer or out of range"));
+                }
+            };
+            let mut options = options;
+            while let [option, rest @ ..] = options {
+                match (option.to_ascii_lowercase().as_slice(), rest) {
+                    (b"auth", [user, password, rest @ ..]) => {
+                        authenticate(resp, &[user, password], executor)?;
+                        options = rest;
+                    }
+                    (b"setname", [word, rest @ ..]) => {
+                        name = Some(printable(word)?);
+                        options = rest;
+                    }
+                    _ => {
+                        let option = option.escape_ascii();
+                        return Err(Complaint::Words(format!("ERR Syntax error in HELLO option '{option}'")));
+                    }
+                }
+            }
+        }
+        if !resp.authenticated {
+            return Err(Complaint::Text(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+                 <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+                 the same time",
+            ));
+        }
+        resp.version = version;
+        resp.name = name.unwrap_or_else(|| std::mem::take(&mut resp.name));
+        let id = resp.id as i64;
+        let output = &mut self.output;
+        output.push_map(7, version);
+        let texts = [("server", "redis"), ("version", REDIS_VERSION), ("mode", "standalone"), ("role", "master")];
+        for (name, text) in texts {
+            output.push_bulk(name.as_bytes());
+            output.push_bulk(text.as_bytes());
+        }
+        for (name, number) in [("proto", version.number()), ("id", id)] {
+            output.push_bulk(name.as_bytes());
+            output.push_integer(number);
+        }
+        output.push_bulk(b"modules");
+        output.push_array(0);
+        Ok(())
+    }
+
+    fn client(&mut self, subcommand: &[u8], words: &[&[u8]], all: &Arguments<'_>) -> Result<(), Complaint> {
+        let Some(resp) = self.resp_mut() else {
+            return Ok(());
+        };
+        let subcommand = subcommand.to_ascii_lowercase();
+        match (subcommand.as_slice(), words) {
+            (b"id", []) => {
+                let id = resp.id as i64;
+                self.output.push_integer(id);
+            }
+            (b"getname", []) => {
+                let name = resp.name.clone();
+                match &*name {
+                    "" => self.output.push_null(self.version()),
+                    name => self.output.push_bulk(name.as_bytes()),
+                }
+            }
+            (b"setname", [name]) => {
+                resp.name = printable(name)?;
+                self.output.push(b"+OK\r\n");
+            }
+            (b"setinfo", [what, text]) => {
+                let place = match what.to_ascii_lowercase().as_slice() {
+                    b"lib-name" => 0,
+                    b"lib-ver" => 1,
+                    _ => {
+                        let what = what.escape_ascii();
+                        return Err(Complaint::Words(format!("ERR Unrecognized option '{what}'")));
+                    }
+                };
+                resp.library[place] = printable(text)?;
+                self.output.push(b"+OK\r\n");
+            }
+            (b"list" | b"kill", _) => {
+                self.phase = Phase::Asking(Box::new(Question::new(Kind::Client, all.all())));
+            }
+            (b"id" | b"getname" | b"setname" | b"setinfo", _) => {
+                let subcommand = String::from_utf8_lossy(&subcommand);
+                return Err(Complaint::Arity(format!("client|{subcommand}")));
+            }
+            _ => return Err(Complaint::about_subcommand(&subcommand, "client")),
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, words: &[&[u8]]) -> Result<(), Complaint> {
+        let version = self.version();
+        let output = &mut self.output;
+        let Some((subcommand, names)) = words.split_first() else {
+            output.push_array(VERBS.len());
+            VERBS.iter().for_each(|verb| push_verb(verb, output));
+            return Ok(());
+        };
+        match (subcommand.to_ascii_lowercase().as_slice(), names) {
+            (b"count", []) => output.push_integer(VERBS.len() as i64),
+            (b"docs", _) => output.push_map(0, version),
+            (b"info", []) => return self.command(&[]),
+            (b"info", names) => {
+                output.push_array(names.len());
+                for name in names {
+                    match verbs::find(name) {
+                        Some(verb) => push_verb(verb, output),
+                        None => output.push_null_array(version),
+                    }
+                }
+            }
+            _ => return Err(Complaint::about_subcommand(subcommand, "command")),
+        }
+        Ok(())
+    }
+}
+
+/// A row of COMMAND's answer.
+fn push_verb(verb: &Verb, output: &mut Output) {
+    let flags: Vec<_> = verb.flags.split_whitespace().collect();
+    let (first, last, step) = verb.keys;
+    output.push_array(6);
+    output.push_bulk(verb.name.as_bytes());
+    output.push_integer(verb.arity.into());
+    output.push_array(flags.len());
+    flags.iter().for_each(|flag| output.push_status(flag));
+    [first, last, step].iter().for_each(|&number| output.push_integer(number.into()));
+}
+
+/// AUTH with a password, or with the one user that there is and a password.
+fn authenticate(resp: &mut Resp, words: &[&[u8]], executor: &mut Executor) -> Result<(), Complaint> {
+    let (user, guess) = match *words {
+        [guess] => (b"default".as_slice(), guess),
+        [user, guess] => (user, guess),
+        _ => return Err(SYNTAX),
+    };
+    let right = match &executor.password {
+        None if words.len() == 1 => {
+            return Err(Complaint::Text(
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+                 configuration is correct?",
+            ));
+        }
+        // Redis's default user takes any password then.
+        None => user == b"default",
+        Some(password) => password.is(guess) && user == b"default",
+    };
+    if !right {
+        return Err(Complaint::Text("WRONGPASS invalid username-password pair or user is disabled."));
+    }
+    resp.authenticated = true;
+    Ok(())
+}
+
+/// A name that can stand in a line of CLIENT LIST.
+fn printable(word: &[u8]) -> Result<Box<str>, Complaint> {
+    let name = std::str::from_utf8(word).ok().filter(|name| name.bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
+    let name = name.filter(|name| name.len() <= NAME_BYTES_MAX);
+    name.map(Into::into).ok_or(Complaint::Text(
+        "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.",
+    ))
+}
+
+/// One step of a scan.
+struct Scan<'a> {
+    cursor: u64,
+    count: usize,
+    pattern: Option<&'a [u8]>,
+    /// There is but one type, so that another finds nothing.
+    nothing: bool,
+}
+
+impl<'a> Scan<'a> {
+    fn parse(cursor: &[u8], mut options: &[&'a [u8]]) -> Result<Self, Complaint> {
+        let cursor = std::str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
+        let cursor = cursor.ok_or(Complaint::Text("ERR invalid cursor"))?;
+        let mut scan = Scan { cursor, count: 10, pattern: None, nothing: false };
+        while let [option, rest @ ..] = options {
+            let (&value, rest) = rest.split_first().ok_or(SYNTAX)?;
+            match option.to_ascii_lowercase().as_slice() {
+                b"count" => {
+                    let count = request::integer(value)?;
+                    scan.count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
+                }
+                b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => {
+                    return Err(Complaint::Text("ERR pattern is too long"));
+                }
+                b"match" => scan.pattern = Some(value),
+                b"type" => scan.nothing = !value.eq_ignore_ascii_case(b"string"),
+                _ => return Err(SYNTAX),
+            }
+            options = rest;
+        }
+        Ok(scan)
+    }
+
+    /// Looks at about as many keys as were asked for, or fewer if that would take long or make much output.
+    fn run(self, executor: &mut Executor, output: &mut Output) {
+        let (mut looked_at, mut found) = (0, 0);
+        let mut work = 0;
+        let mut keys = Output::default();
+        let mut cursor = self.cursor;
+        let work_before = executor.store.work();
+        loop {
+            cursor = executor.store.scan(cursor, |key| {
+                looked_at += 1;
+                let matches = self.pattern.is_none_or(|pattern| {
+                    work += glob::cost(pattern, key);
+                    glob::matches(pattern, key)
+                });
+                if matches && !self.nothing {
+                    keys.push_bulk(key);
+                    found += 1;
+                }
+            });
+            let work = work + executor.store.work() - work_before;
+            let enough = looked_at >= self.count || work >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES;
+            if cursor == 0 || enough {
+                break;
+            }
+        }
+        output.push_array(2);
+        output.push_bulk(cursor.to_string().as_bytes());
+        output.push_array(found);
+        output.push(keys.contiguous().unwrap_or_default());
+    }
+}
