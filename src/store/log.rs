@@ -560,6 +560,25 @@ impl Log {
         Some((Handle::new(cursor.segment, cursor.offset), record::place(bytes)))
     }
 
+    /// The items among the next `count` places of a walk.
+    pub(super) fn ahead(&self, walk: Walk, count: usize) -> impl Iterator<Item = (&[u8], Record)> {
+        let Cursor { segment, mut offset } = self.cursors[walk as usize];
+        let bytes = self.segments.get(segment as usize).map_or(&[][..], |segment| &segment.bytes);
+        let places = (0..count).map_while(move |_| {
+            let bytes = bytes.get(offset..).filter(|bytes| !bytes.is_empty())?;
+            let place = record::place(bytes);
+            offset += match place {
+                Place::Gap(size) => size,
+                Place::Item(record) => record.size(),
+            };
+            Some((bytes, place))
+        });
+        places.filter_map(|(bytes, place)| match place {
+            Place::Gap(_) => None,
+            Place::Item(record) => Some((bytes, record)),
+        })
+    }
+
     /// Takes a walk past a place that is dead by now, and gives the segment back behind the last.
     #[inline]
     pub(super) fn pass(&mut self, walk: Walk, size: usize) {
