@@ -614,12 +614,14 @@ impl Session {
 fn push_verb(verb: &Verb, output: &mut Output) {
     let flags: Vec<_> = verb.flags.split_whitespace().collect();
     let (first, last, step) = verb.keys;
-    output.push_array(6);
+    output.push_array(10);
     output.push_bulk(verb.name.as_bytes());
     output.push_integer(verb.arity.into());
     output.push_array(flags.len());
     flags.iter().for_each(|flag| output.push_status(flag));
     [first, last, step].iter().for_each(|&number| output.push_integer(number.into()));
+    // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
+    (0..4).for_each(|_| output.push_array(0));
 }
 
 /// AUTH with a password, or with the one user that there is and a password.

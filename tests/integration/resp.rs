@@ -53,7 +53,7 @@ const ROWS: &[(&str, &str)] = &[
     ("CLIENT GETNAME\nCLIENT SETNAME bob\nCLIENT GETNAME", "$-1\n+OK\n$3\nbob\n"),
     ("CLIENT SETINFO LIB-NAME x\nCLIENT SETINFO lib-ver 1", "+OK\n+OK\n"),
     ("COMMAND COUNT\nCOMMAND DOCS", ":50\n*0\n"),
-    ("COMMAND INFO get nosuch", "*2\n*6\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*-1\n"),
+    ("COMMAND INFO get nosuch", "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0\n*-1\n"),
     ("QUIT\nPING", "+OK\n"),
     (
         "HELLO 3\nGET none",
