@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-/// A large value's chunk, in bytes. Sixteen less than 32 KiB, so that with the C library's header it fills
-/// exactly 32 KiB: every chunk then fits the hole that any other chunk left.
-pub const CHUNK_BYTES: usize = 32 * 1024 - 16;
+/// A large value's chunk, in bytes. So much less than 32 KiB that with the C library's header and the reference count
+/// that is allocated beside it, two chunks fit the hole that a segment of the store's log has left.
+pub const CHUNK_BYTES: usize = 32 * 1024 - 128;
 
 /// A key's longest length, in bytes: what a RESP proxy, a log line and a person can still handle.
 pub const KEY_BYTES_MAX: usize = 65_535;
@@ -150,6 +150,10 @@ pub const SHARDS_MAX: usize = 65_536;
 
 /// Work units (about 100 ns each) that one command may spend on making room.
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64;
+
+/// Work units that a command may spend instead of being refused: some 100 us, once in millions of commands, when many
+/// tables grow at the same moment.
+pub const RECLAIM_UNITS_AT_LAST: u64 = 1024;
 
 /// Pause between two sweeps for expired items, in milliseconds. A sweep must end within 60 s of an item's expiry
 /// together with the pause before it.

@@ -15,7 +15,9 @@ use super::Store;
 use super::index::Entry;
 use super::log::{MALLOC_BYTES, Queue, Walk};
 use super::record::{Place, Record};
-use crate::limits::{RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN};
+use crate::limits::{
+    RECLAIM_UNITS_AT_LAST, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN,
+};
 
 /// What a full store does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +162,20 @@ impl Store {
             }
         }
         true
+    }
+
+    /// Makes room for a segment that takes a record of `size` bytes, with far more work than commands are for: what is
+    /// free by other accounts may lie where the record does not fit.
+    #[cold]
+    pub(super) fn insist_on_room(&mut self, size: usize) {
+        let end = self.work + RECLAIM_UNITS_AT_LAST;
+        while self.work < end && self.memory_bytes() + self.log.open_bytes(size) > self.limit {
+            if !self.log.is_settled() {
+                self.work += 1 + self.log.settle(8) as u64;
+            } else if !self.log.drop_spare() && !self.step() {
+                break;
+            }
+        }
     }
 
     /// Whether a record of `size` bytes has room in the queue's open segment, or in one that may be opened for it.

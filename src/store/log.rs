@@ -37,6 +37,7 @@ pub(super) struct Handle(pub(super) u64);
 impl Handle {
     #[inline]
     fn new(segment: u32, offset: usize) -> Handle {
+        debug_assert!(offset < 1 << 16);
         Handle(u64::from(segment) << 15 | (offset as u64) >> 1)
     }
 
@@ -90,6 +91,14 @@ struct Segment {
     queue: Queue,
     older: u32,
     newer: u32,
+}
+
+impl Segment {
+    /// What it can still take, in bytes. Behind the end of a usual segment, where no handle leads, that is nothing.
+    #[inline]
+    fn room_bytes(&self) -> usize {
+        if self.bytes.len() <= SEGMENT_BYTES { self.bytes.capacity() - self.bytes.len() } else { 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -175,7 +184,7 @@ impl Log {
     #[inline]
     pub(super) fn slack_bytes(&self) -> usize {
         let open = |fifo: &Fifo| match self.segments.get(fifo.open as usize) {
-            Some(segment) => segment.bytes.capacity() - segment.bytes.len(),
+            Some(segment) => segment.room_bytes(),
             None => 0,
         };
         self.spare_bytes()
@@ -262,7 +271,7 @@ impl Log {
     #[inline]
     pub(super) fn fits(&self, queue: Queue, size: usize) -> bool {
         let open = self.segments.get(self.queues[queue as usize].open as usize);
-        open.is_some_and(|segment| segment.bytes.capacity() - segment.bytes.len() >= size)
+        open.is_some_and(|segment| segment.room_bytes() >= size)
     }
 
     /// Bytes more that [`open`](Self::open) would hold.

@@ -413,20 +413,23 @@ impl Store {
         record: Record,
         mut found: Option<(Entry, Record)>,
     ) -> Result<Option<(Handle, Record)>, Refusal> {
-        if self.make_room(record.size()) {
-            // It may have been moved or evicted.
-            found = found.and_then(|_| self.find(hash, key));
-        }
-        let (queue, uses) = match found {
-            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
-            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
-            Some(_) => (Queue::Small, 1),
-            None if self.index.shard_mut(hash).ghost.take(hash) => (Queue::Main, 0),
-            None => (Queue::Small, 0),
+        let mut insisted = false;
+        let mut moved = self.make_room(record.size());
+        let (queue, uses) = loop {
+            if moved {
+                // It may have been moved or evicted itself.
+                found = found.and_then(|_| self.find(hash, key));
+            }
+            let (queue, uses) = self.place(hash, found);
+            if self.has_room(queue, record.size()) {
+                break (queue, uses);
+            }
+            if insisted || !self.evicts() {
+                return Err(Refusal::OutOfMemory);
+            }
+            self.insist_on_room(record.size());
+            (insisted, moved) = (true, true);
         };
-        if !self.has_room(queue, record.size()) {
-            return Err(Refusal::OutOfMemory);
-        }
         let record = self.keep_chunks(record, value);
         let handle = self.log.append(queue, &record, key, value.rest);
         let new = Entry::new(hash, handle, record.deadline != NEVER, uses);
@@ -438,6 +441,17 @@ impl Store {
             self.count_expiring(self.index.number(hash), new, record.deadline);
         }
         Ok(found.map(|(entry, old)| (entry.handle(), old)))
+    }
+
+    /// The queue that a write goes to, and the uses that count there.
+    fn place(&mut self, hash: KeyHash, found: Option<(Entry, Record)>) -> (Queue, u64) {
+        match found {
+            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
+            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
+            Some(_) => (Queue::Small, 1),
+            None if self.index.shard_mut(hash).ghost.take(hash) => (Queue::Main, 0),
+            None => (Queue::Small, 0),
+        }
     }
 
     #[inline]
