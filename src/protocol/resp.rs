@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::verbs::{self, DECR, GET, INCR, SET, VERBS, Verb};
+use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, VERBS, Verb};
 use crate::command::{Command, Value};
 use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
@@ -182,8 +182,8 @@ pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>,
             return Some((Command::Set { key, value }, &VERBS[SET], end));
         }
         b'2' if is(b"get") => (Command::Get { key }, GET),
-        b'2' if is(b"incr") => (Command::Add { key, delta: 1 }, INCR),
-        b'2' if is(b"decr") => (Command::Add { key, delta: -1 }, DECR),
+        b'2' if is(b"incr") => (Command::Add { key, delta: 1 }, ADD_ONE),
+        b'2' if is(b"decr") => (Command::Add { key, delta: -1 }, TAKE_ONE),
         _ => return None,
     };
     Some((command, &VERBS[verb], end))

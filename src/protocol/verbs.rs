@@ -116,8 +116,8 @@ pub fn find(name: &[u8]) -> Option<&'static Verb> {
 /// The rows of the commands that are looked for before the table is.
 pub(super) const GET: usize = index_of("get");
 pub(super) const SET: usize = index_of("set");
-pub(super) const INCR: usize = index_of("incr");
-pub(super) const DECR: usize = index_of("decr");
+pub(super) const ADD_ONE: usize = index_of("incr");
+pub(super) const TAKE_ONE: usize = index_of("decr");
 
 const fn index_of(name: &str) -> usize {
     let name = pack(name.as_bytes());
