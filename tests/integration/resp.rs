@@ -402,6 +402,11 @@ fn a_transaction_of_any_length_is_answered_in_order() {
     assert!(lines[1..201].iter().any(|line| line.starts_with("-OOM")), "nothing was refused");
     assert!(lines[201].starts_with("-EXECABORT"), "{}", lines[201]);
     client.check(&words("EXISTS b"), b":0\r\n");
+    // The same within one command, which has been answered when it turns out.
+    let mget: Vec<_> = std::iter::once(b"MGET".to_vec()).chain(std::iter::repeat_n(vec![b'k'; 30_000], 200)).collect();
+    let send = [words("MULTI"), ask(&mget), words("GET b"), words("EXEC")].concat();
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    client.check_beside(&send, false, format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}").as_bytes());
 }
 
 /// All that SCAN finds while other keys come and go in between.
