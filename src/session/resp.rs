@@ -448,7 +448,10 @@ impl Session {
             }
             (Kind::Multi, _) => {
                 if resp.queue.is_some() {
-                    return Err(Complaint::Text("ERR MULTI calls can not be nested"));
+                    // An error that does no harm to the transaction.
+                    executor.stats.errors += 1;
+                    self.output.push_error("ERR MULTI calls can not be nested");
+                    return Ok(());
                 }
                 resp.queue = Some(Box::default());
                 self.output.push(b"+OK\r\n");

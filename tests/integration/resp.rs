@@ -123,7 +123,7 @@ const ROWS: &[(&str, &str)] = &[
     // Transactions.
     ("EXEC\nDISCARD", "-ERR EXEC without MULTI\n-ERR DISCARD without MULTI\n"),
     ("MULTI\nEXEC", "+OK\n*0\n"),
-    ("MULTI\nMULTI\nDISCARD", "+OK\n-ERR MULTI calls can not be nested\n+OK\n"),
+    ("MULTI\nMULTI\nSET a 1\nEXEC", "+OK\n-ERR MULTI calls can not be nested\n+QUEUED\n*1\n+OK\n"),
     (
         "MULTI\nSET a 1\nINCR a\nMGET a b\nGET a\nEXEC\nGET a",
         "+OK\n+QUEUED\n+QUEUED\n+QUEUED\n+QUEUED\n\
