@@ -59,7 +59,7 @@ impl Store {
     /// Bytes that can be written before more must be freed; negative if the limit is passed.
     #[inline]
     fn available(&self) -> isize {
-        (self.limit + self.log.slack_bytes()) as isize - self.memory_bytes() as isize
+        (self.limit + self.log.slack_bytes() + self.hole_bytes()) as isize - self.memory_bytes() as isize
     }
 
     /// Bytes that should always be available, so that commands find room and pay for it afterwards.

@@ -9,6 +9,7 @@ use std::mem;
 use bytes::Bytes;
 use slab::Slab;
 
+use super::holes::Holes;
 use super::record::{self, Place, Record};
 use crate::limits::{CHUNK_BYTES, SEGMENT_BYTES};
 
@@ -134,12 +135,13 @@ pub(super) struct Log {
     dropped: Vec<Vec<Bytes>>,
     /// References to chunks in `lists` and `dropped`.
     chunks: usize,
+    holes: Holes,
     held: usize,
 }
 
 impl Log {
     /// An empty log. The directories' address space for `memory_bytes` is reserved now, so that they never move.
-    pub(super) fn new(memory_bytes: usize) -> Log {
+    pub(super) fn new(memory_bytes: usize, holes: Holes) -> Log {
         let mut log = Log {
             segments: Vec::new(),
             vacant: Vec::new(),
@@ -153,6 +155,7 @@ impl Log {
             lists: Slab::new(),
             dropped: Vec::new(),
             chunks: 0,
+            holes,
             held: 0,
         };
         log.reserve(memory_bytes);
@@ -161,7 +164,8 @@ impl Log {
 
     /// Reserves the directories' address space for `memory_bytes`; a large block is remapped, not copied.
     pub(super) fn reserve(&mut self, memory_bytes: usize) {
-        let segments = memory_bytes / SEGMENT_BYTES + 16;
+        // Those that fill holes are smaller, and no more than as many again.
+        let segments = memory_bytes / SEGMENT_BYTES * 2 + 16;
         self.segments.reserve(segments.saturating_sub(self.segments.len()));
         self.vacant.reserve(segments.saturating_sub(self.vacant.len()));
         let lists = memory_bytes / CHUNK_BYTES;
@@ -276,6 +280,9 @@ impl Log {
 
     /// Bytes more that [`open`](Self::open) would hold.
     pub(super) fn open_bytes(&self, size: usize) -> usize {
+        if self.holes.largest(size).is_some() {
+            return size_of::<Segment>();
+        }
         if size <= SEGMENT_BYTES && !self.spares.is_empty() {
             return 0;
         }
@@ -285,11 +292,7 @@ impl Log {
     /// Opens a new segment for the queue, with room for a record of `size` bytes.
     pub(super) fn open(&mut self, queue: Queue, size: usize) {
         self.seal(queue);
-        let spare = if size <= SEGMENT_BYTES { self.spares.pop() } else { None };
-        let bytes = spare.unwrap_or_else(|| {
-            self.held += segment_bytes(size) + MALLOC_BYTES;
-            Vec::with_capacity(segment_bytes(size))
-        });
+        let bytes = self.block(size);
         let fifo = &mut self.queues[queue as usize];
         let segment = Segment { bytes, dead: 0, queue, older: fifo.newest, newer: NONE };
         let number = if let Some(number) = self.vacant.pop() {
@@ -307,6 +310,21 @@ impl Log {
         }
         fifo.newest = number;
         fifo.open = number;
+    }
+
+    /// Memory for a segment that takes a record of `size` bytes: a hole, or a spare segment, or a new one.
+    fn block(&mut self, size: usize) -> Vec<u8> {
+        let hole = self.holes.largest(size);
+        if hole.is_none()
+            && size <= SEGMENT_BYTES
+            && let Some(spare) = self.spares.pop()
+        {
+            return spare;
+        }
+        let bytes = hole.unwrap_or(segment_bytes(size));
+        self.holes.fill(bytes);
+        self.held += bytes + MALLOC_BYTES;
+        Vec::with_capacity(bytes)
     }
 
     fn seal(&mut self, queue: Queue) {
@@ -481,6 +499,7 @@ impl Log {
             self.spares.push(bytes);
         } else {
             self.held -= bytes.capacity() + MALLOC_BYTES;
+            self.holes.dig(bytes.capacity());
         }
     }
 

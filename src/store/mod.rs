@@ -11,6 +11,7 @@ mod eviction;
 mod expiry;
 mod ghost;
 mod hash;
+mod holes;
 mod index;
 mod log;
 mod record;
@@ -22,6 +23,7 @@ pub use self::hash::KeyHash;
 
 use self::expiry::Sweep;
 use self::hash::Secret;
+use self::holes::Holes;
 use self::index::{Entry, Index, TAGS};
 use self::log::{Handle, Log, Queue};
 use self::record::{NEVER, Record};
@@ -72,6 +74,7 @@ pub struct Store {
     secret: Secret,
     index: Index,
     log: Log,
+    holes: Holes,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
@@ -89,10 +92,12 @@ impl Store {
     pub fn new(mut settings: Settings) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
+        let holes = Holes::default();
         Store {
             secret: Secret::random(),
-            index: Index::new(limit),
-            log: Log::new(limit),
+            index: Index::new(limit, holes.clone()),
+            log: Log::new(limit, holes.clone()),
+            holes,
             settings,
             limit,
             outside_bytes: 0,
@@ -310,7 +315,15 @@ impl Store {
     /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
-        self.index.held_bytes() + self.log.held_bytes() + self.settings.chunks.bytes() + self.outside_bytes
+        let chunks = self.settings.chunks.bytes();
+        self.index.held_bytes() + self.log.held_bytes() + self.hole_bytes() + chunks + self.outside_bytes
+    }
+
+    /// Bytes of holes. When the index has shrunk, most of its holes lie next to each other, and the C library has made
+    /// of them what fits other blocks as well: so they count for no more than the index that is left.
+    #[inline]
+    fn hole_bytes(&self) -> usize {
+        self.holes.bytes().min(self.index.held_bytes())
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
