@@ -97,7 +97,9 @@ impl Resp {
             (Form::Plain, Reply::Missing) => output.push_null(self.version),
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (_, Reply::Refused(refusal)) => output.push_error(request::refusal(refusal)),
-            (Form::Seconds, Reply::Number(millis)) if millis >= 0 => output.push_integer((millis + 500) / 1000),
+            (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
+                output.push_integer(millis / 1000 + (millis % 1000) / 500)
+            }
             (Form::Seconds | Form::Millis, Reply::Missing) => output.push_integer(-2),
             (Form::Number, Reply::Missing) => output.push_integer(0),
             (Form::Type, Reply::Missing) => output.push_status("none"),
@@ -283,7 +285,9 @@ impl Session {
     pub(super) fn refuse(&mut self, parsed: Parsed, executor: &mut Executor) {
         let out_of_memory = Reply::Refused(Refusal::OutOfMemory);
         match parsed {
-            Parsed::Part(_, last, _) if self.resp_mut().is_some_and(|resp| resp.queue.is_none()) => {
+            // Its command has been answered by QUEUED: EXEC tells.
+            Parsed::Part(..) if self.resp().is_some_and(|resp| resp.queue.is_some()) => self.spoil(executor),
+            Parsed::Part(_, last, _) => {
                 executor.stats.errors += 1;
                 self.answer(out_of_memory, Ask { form: Form::All, last, ..Ask::default() }, executor.now_millis());
             }
@@ -293,15 +297,20 @@ impl Session {
         }
     }
 
-    /// Answers an error. If a transaction is being queued, it will not be executed.
+    /// Answers an error, which spoils a transaction that is being queued.
     fn complain(&mut self, complaint: &Complaint, executor: &mut Executor) -> bool {
-        executor.stats.errors += 1;
         self.output.push_error(&complaint.to_string());
         self.last_command_millis = executor.now_millis();
+        self.spoil(executor);
+        false
+    }
+
+    /// Counts an error. If a transaction is being queued, it will not be executed.
+    fn spoil(&mut self, executor: &mut Executor) {
+        executor.stats.errors += 1;
         if let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) {
             **queue = Queue { broken: true, ..Queue::default() };
         }
-        false
     }
 
     // ---- Transactions ----
@@ -310,14 +319,19 @@ impl Session {
         let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) else {
             return false;
         };
+        let is_part = matches!(parsed, Parsed::Part(..));
         if !queue.broken && queue.bytes.len() + raw.len() > QUEUE_BYTES_MAX {
-            self.complain(&Complaint::Text(request::refusal(Refusal::OutOfMemory)), executor);
+            match is_part {
+                // Its command has been answered: EXEC tells.
+                true => self.spoil(executor),
+                false => _ = self.complain(&Complaint::Text(request::refusal(Refusal::OutOfMemory)), executor),
+            }
             return true;
         }
         if !queue.broken {
             queue.bytes.extend_from_slice(raw);
         }
-        if !matches!(parsed, Parsed::Part(..)) {
+        if !is_part {
             queue.commands += 1;
             self.output.push(b"+QUEUED\r\n");
         }
@@ -337,8 +351,7 @@ impl Session {
         queue.longs.push_back(long);
         // Together they may be as long as one value: what waits here is nobody's but this client's.
         if queue.long_bytes > executor.value_bytes_max() {
-            executor.stats.errors += 1;
-            **queue = Queue { broken: true, ..Queue::default() };
+            self.spoil(executor);
         }
     }
 
@@ -372,7 +385,12 @@ impl Session {
                 break;
             }
             let long = queue.longs.get(*longs_done).map(Long::value);
-            let parsed = self.parse_resp(&queue.bytes[*done..], long, &mut arguments, executor);
+            let Some(resp) = self.resp_mut() else {
+                break;
+            };
+            // Limits were kept when it was queued. They may have been lowered since, and it must be read to its end.
+            let limits = Limits { value_bytes_max: VALUE_BYTES_MAX_MAX, authenticated: true };
+            let parsed = resp::parse(&queue.bytes[*done..], &mut resp.cursor, &limits, long, &mut arguments);
             let Some((parsed, consumed)) = parsed.ok().map(|parsed| (parsed, parsed.consumed())) else {
                 debug_assert!(false, "what was queued has been parsed before");
                 break;
@@ -380,7 +398,11 @@ impl Session {
             let raw = &queue.bytes[*done..*done + consumed];
             *done += consumed;
             *longs_done += usize::from(arguments.has_long());
-            self.perform(parsed, raw, &arguments, executor);
+            if arguments.has_long() && long.is_some_and(|long| long.len() > executor.value_bytes_max()) {
+                self.refuse(parsed, executor);
+            } else {
+                self.perform(parsed, raw, &arguments, executor);
+            }
         }
         if *done == queue.bytes.len() {
             if matches!(self.phase, Phase::Executing) {
@@ -433,7 +455,9 @@ impl Session {
             }
             (Kind::Multi, _) => {
                 if resp.queue.is_some() {
-                    return Err(Complaint::Text("ERR MULTI calls can not be nested"));
+                    // Unlike other errors, this one does not keep EXEC from executing what is queued.
+                    self.output.push_error("ERR MULTI calls can not be nested");
+                    return Ok(());
                 }
                 resp.queue = Some(Box::default());
                 self.output.push(b"+OK\r\n");

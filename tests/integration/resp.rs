@@ -110,6 +110,7 @@ const ROWS: &[(&str, &str)] = &[
         "SET a 1\nEXPIREAT a 99999999999\nEXPIRETIME a\nPEXPIRETIME a\nEXPIRETIME b",
         "+OK\n:1\n:99999999999\n:99999999999000\n:-2\n",
     ),
+    ("SET a 1 PXAT 9223372036854775806\nEXPIRETIME a", "+OK\n:9223372036854776\n"),
     ("SET a 1 PXAT 99999999999123\nPEXPIRETIME a\nPEXPIRETIME b", "+OK\n:99999999999123\n:-2\n"),
     ("SET a 1\nDBSIZE\nFLUSHALL\nDBSIZE\nGET a\nFLUSHDB ASYNC", "+OK\n:1\n+OK\n:0\n$-1\n+OK\n"),
     (
@@ -120,7 +121,7 @@ const ROWS: &[(&str, &str)] = &[
     // Transactions.
     ("EXEC\nDISCARD", "-ERR EXEC without MULTI\n-ERR DISCARD without MULTI\n"),
     ("MULTI\nEXEC", "+OK\n*0\n"),
-    ("MULTI\nMULTI\nDISCARD", "+OK\n-ERR MULTI calls can not be nested\n+OK\n"),
+    ("MULTI\nSET a 1\nMULTI\nEXEC", "+OK\n+QUEUED\n-ERR MULTI calls can not be nested\n*1\n+OK\n"),
     (
         "MULTI\nSET a 1\nINCR a\nMGET a b\nGET a\nEXEC\nGET a",
         "+OK\n+QUEUED\n+QUEUED\n+QUEUED\n+QUEUED\n\
@@ -261,6 +262,15 @@ fn large_rows() -> Vec<Row> {
             &[ask(&[b"LPUSH".as_slice(), b"a", &long]), ask(&[b"GET".as_slice(), &long]), words("PING")],
             &[b"-ERR unknown command 'LPUSH', with args beginning with: \r\n", b"-ERR syntax error\r\n+PONG\r\n"],
         ),
+        row(
+            "an argument too long for a command, behind a long value or a long key",
+            &[
+                ask(&[b"SET".as_slice(), b"a", &long, &long, b"NX"]),
+                ask(&[b"SET".as_slice(), &other, b"b", &long]),
+                words("PING"),
+            ],
+            &[b"-ERR syntax error\r\n-ERR syntax error\r\n+PONG\r\n"],
+        ),
         row("many keys", &[mget], &[b"*5000\r\n", &b"$-1\r\n".repeat(5000)]),
         row(
             "many keys of an unknown command",
@@ -399,6 +409,29 @@ fn a_transaction_of_any_length_is_answered_in_order() {
     assert!(lines[1..201].iter().any(|line| line.starts_with("-OOM")), "nothing was refused");
     assert!(lines[201].starts_with("-EXECABORT"), "{}", lines[201]);
     client.check(&words("EXISTS b"), b":0\r\n");
+    // Nor may a command in parts be answered twice, QUEUED and refused.
+    let pairs = (0..400).flat_map(|_| [b"b".to_vec(), vec![b'x'; 30_000]]);
+    let mset: Vec<_> = [b"MSET".to_vec()].into_iter().chain(pairs).collect();
+    client.send(&[words("MULTI"), ask(&mset), words("EXEC")].concat());
+    let lines: Vec<_> = (0..3).map(|_| read_line(&mut client)).collect();
+    assert!(lines[1].starts_with("+QUEUED") && lines[2].starts_with("-EXECABORT"), "{lines:?}");
+    client.check(&words("EXISTS b"), b":0\r\n");
+}
+
+#[test]
+fn a_queued_value_outlives_its_limit() {
+    let server = Server::start(&["--max-memory", "64mb"]);
+    let long = vec![b'x'; 3 << 20];
+    let queued = [
+        words("CONFIG SET maxmemory 16mb"),
+        ask(&[b"MSET".as_slice(), b"a", &long, b"b", b"1"]),
+        ask(&[b"SET".as_slice(), b"b", &long]),
+        words("GET b"),
+    ];
+    let refused = "-OOM command not allowed when used memory > 'maxmemory'.\r\n".repeat(2);
+    let answers = format!("+OK\r\n{}*4\r\n+OK\r\n{refused}$1\r\n1\r\n", "+QUEUED\r\n".repeat(4));
+    let send = [words("MULTI"), queued.concat(), words("EXEC")].concat();
+    Client::tcp(&server).check_beside(&send, false, answers.as_bytes());
 }
 
 /// All that SCAN finds while other keys come and go in between.
