@@ -359,7 +359,6 @@ fn take<'a>(
             (arguments.slots[index], at) = (argument, end);
             continue;
         }
-        let header = at;
         let (bytes, start) = length(input, at, limits)?;
         let end = start + bytes;
         if is_value && bytes > limits.value_bytes_max {

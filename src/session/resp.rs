@@ -107,7 +107,7 @@ impl Resp {
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (_, Reply::Refused(refusal)) => output.push_error(request::refusal(refusal)),
             (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
-                output.push_integer(millis / 1000 + (millis % 1000) / 500)
+                output.push_integer(millis / 1000 + (millis % 1000) / 500);
             }
             (Form::Seconds | Form::Millis, Reply::Missing) => output.push_integer(-2),
             (Form::Number, Reply::Missing) => output.push_integer(0),
@@ -307,11 +307,13 @@ impl Session {
 
     /// Answers an error, which spoils a transaction that is being queued.
     fn complain(&mut self, complaint: &Complaint, executor: &mut Executor) -> bool {
+        executor.stats.errors += 1;
         self.output.push_error(&complaint.to_string());
         self.last_command_millis = executor.now_millis();
         if let Some(queue) = self.queue() {
             queue.give_up();
         }
+        false
     }
 
     // ---- Transactions ----
