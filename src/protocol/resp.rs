@@ -4,7 +4,7 @@
 //! linear since the number is small. One on any number of keys comes in parts instead, each parsed and executed
 //! by itself, and one with more arguments than any command takes is skipped: what has to be remembered between two
 //! calls is the small [`Cursor`], and memory follows neither the number of arguments nor their length. This file
-//! knows no session, and of a command only what [`verbs`](super::verbs) says.
+//! knows no session, and of a command only what [`verbs`] says.
 
 use std::fmt;
 
