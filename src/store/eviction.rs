@@ -78,7 +78,9 @@ impl Store {
     #[inline]
     pub(super) fn settle(&mut self) {
         if !self.log.is_settled() {
-            self.work += self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize) as u64;
+            // A share of what is left, so that it cannot pile up: each APPEND to a large value drops all of its list.
+            let units = (RECLAIM_UNITS_PER_COMMAND as usize).max(self.log.dropped_chunks() / 8);
+            self.work += self.log.settle(units) as u64;
         }
     }
 

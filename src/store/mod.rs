@@ -460,6 +460,8 @@ impl Store {
     #[inline]
     fn keep_chunks(&mut self, mut record: Record, value: Value<'_>) -> Record {
         if !value.chunks.is_empty() {
+            // An overwrite in place, which makes no room, drops a list as well.
+            self.settle();
             record.set_list(self.log.keep_list(value.chunks));
         }
         record
