@@ -283,10 +283,7 @@ impl Log {
 
     /// Bytes more that [`open`](Self::open) would hold.
     pub(super) fn open_bytes(&self, size: usize) -> usize {
-        if self.holes.largest(size).is_some() {
-            return size_of::<Segment>();
-        }
-        if size <= SEGMENT_BYTES && !self.spares.is_empty() {
+        if self.holes.largest(size).is_some() || size <= SEGMENT_BYTES && !self.spares.is_empty() {
             return 0;
         }
         segment_bytes(size) + MALLOC_BYTES + size_of::<Segment>()
