@@ -189,7 +189,7 @@ pub const QUEUE_BYTES_MAX: usize = 4 << 20;
 pub const EXEC_COMMANDS: usize = 1024;
 
 /// The output at which EXEC lets others have their turn, in bytes.
-pub const EXEC_OUTPUT_BYTES: usize = 1 << 20;
+pub const EXEC_OUTPUT_BYTES: usize = 256 * 1024;
 
 /// The longest name that a client may give itself or its library, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -198,7 +198,7 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const SCAN_PATTERN_BYTES_MAX: usize = 256;
 
 /// The work after which one SCAN ends early, in the store's units.
-pub const SCAN_WORK_UNITS: u64 = 1024;
+pub const SCAN_WORK_UNITS: u64 = 512;
 
 /// The longest password, in bytes: an argument that a client may send before it is known must hold it.
 pub const PASSWORD_BYTES_MAX: usize = 512;

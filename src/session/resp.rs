@@ -739,12 +739,13 @@ impl<'a> Scan<'a> {
                     found += 1;
                 }
             });
-            let work = work + executor.store.work() - work_before;
-            let enough = looked_at >= self.count || work >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES;
+            let done = work + executor.store.work() - work_before;
+            let enough = looked_at >= self.count || done >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES;
             if cursor == 0 || enough {
                 break;
             }
         }
+        executor.charge(work + found as u64);
         output.push_array(2);
         output.push_bulk(cursor.to_string().as_bytes());
         output.push_array(found);
