@@ -33,6 +33,9 @@ pub struct Executor {
     chunks: ChunkMeter,
     now_millis: u64,
     work_at_turn: u64,
+    /// What the last long frame was collected in, for the next: a new one each time would leave holes between the
+    /// store's blocks.
+    pub(crate) long_frame: Vec<u8>,
     charged: u64,
 }
 
@@ -50,6 +53,7 @@ impl Executor {
             chunks,
             now_millis: 0,
             work_at_turn: 0,
+            long_frame: Vec::new(),
             charged: 0,
         }
     }

@@ -355,6 +355,10 @@ impl Session {
 
     /// Completes the unfinished frame in `input`, which is longer than what is carried.
     fn complete(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
+        if executor.long_frame.capacity() > self.input.capacity() {
+            let input = std::mem::replace(&mut self.input, std::mem::take(&mut executor.long_frame));
+            self.input.extend_from_slice(&input);
+        }
         let mut taken = 0;
         while taken < bytes.len() {
             let count = (self.needed - self.input.len()).min(bytes.len() - taken);
@@ -363,14 +367,18 @@ impl Session {
             if self.input.len() < self.needed {
                 break;
             }
-            let input = std::mem::take(&mut self.input);
+            let mut input = std::mem::take(&mut self.input);
             let needed = match self.language {
                 Language::Resp(_) => self.complete_resp(&input, executor),
                 _ => self.complete_stash(&input, executor),
             };
             match needed {
                 Some(needed) => (self.input, self.needed) = (input, needed),
-                None => break,
+                None => {
+                    input.clear();
+                    executor.long_frame = input;
+                    break;
+                }
             }
         }
         taken

@@ -593,7 +593,10 @@ impl EventLoop {
     /// What the loop itself holds, in bytes.
     fn own_bytes(&self) -> usize {
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        self.input.len() + spare + self.connections.0.capacity() * size_of::<Connection>()
+        self.input.len()
+            + spare
+            + self.executor.long_frame.capacity()
+            + self.connections.0.capacity() * size_of::<Connection>()
     }
 
     /// What all connections hold now, in bytes.
