@@ -98,7 +98,7 @@ impl Resp {
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (_, Reply::Refused(refusal)) => output.push_error(request::refusal(refusal)),
             (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
-                output.push_integer(millis / 1000 + (millis % 1000) / 500)
+                output.push_integer(millis / 1000 + (millis % 1000) / 500);
             }
             (Form::Seconds | Form::Millis, Reply::Missing) => output.push_integer(-2),
             (Form::Number, Reply::Missing) => output.push_integer(0),
