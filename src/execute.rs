@@ -33,6 +33,7 @@ pub struct Executor {
     chunks: ChunkMeter,
     now_millis: u64,
     work_at_turn: u64,
+    charged: u64,
 }
 
 impl Executor {
@@ -49,6 +50,7 @@ impl Executor {
             chunks,
             now_millis: 0,
             work_at_turn: 0,
+            charged: 0,
         }
     }
 
@@ -57,18 +59,25 @@ impl Executor {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now_millis = now_millis;
         self.work_at_turn = self.store.work();
+        self.charged = 0;
         self.store.begin_turn(now_millis, outside_bytes);
     }
 
     /// Whether this turn's commands have cost the store as much work as one turn may.
     #[inline]
     pub fn is_spent(&self) -> bool {
-        self.store.work() - self.work_at_turn >= TURN_WORK_UNITS
+        self.store.work() - self.work_at_turn + self.charged >= TURN_WORK_UNITS
+    }
+
+    /// Counts work that the store does not count itself against this turn's bound, in the store's units.
+    #[inline]
+    pub fn charge(&mut self, units: u64) {
+        self.charged += units;
     }
 
     /// Lets the store do what can wait, as far as this turn's bound on its work goes.
     pub fn housekeep(&mut self) {
-        let done = self.store.work() - self.work_at_turn;
+        let done = self.store.work() - self.work_at_turn + self.charged;
         self.store.housekeep(TURN_WORK_UNITS.saturating_sub(done) as usize);
     }
 
@@ -202,9 +211,10 @@ impl Executor {
             Command::Expire { key, deadline, condition, returns_value } => {
                 stats.gets += u64::from(returns_value);
                 stats.others += u64::from(!returns_value);
-                let Some((_, old)) = store.peek(hash, key) else {
+                let Some((value, old)) = store.peek(hash, key) else {
                     return Reply::Missing;
                 };
+                self.charged += copy_units(value.rest.len());
                 if !condition.allows(old, deadline) {
                     return Reply::Missing;
                 }
@@ -225,7 +235,7 @@ impl Executor {
 
     /// Puts `value` behind what is there. Whole chunks of that are kept; what follows them is moved, so that is bounded.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
-        let Executor { store, stats, chunks, .. } = self;
+        let Executor { store, stats, chunks, charged, .. } = self;
         stats.sets += 1;
         let Some((old, _)) = store.peek(hash, key) else {
             let length = value.len() as i64;
@@ -239,6 +249,7 @@ impl Executor {
         if store.room_bytes() < value.len() {
             return refuse(stats, Refusal::OutOfMemory);
         }
+        *charged += copy_units(2 * old.rest.len() + value.len());
         let mut whole: Vec<Bytes> = old.chunks.to_vec();
         let mut filling = chunks.chunk();
         let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..])).chain([value.rest]);
@@ -254,6 +265,11 @@ impl Executor {
         let written = store.write(hash, key, value, Condition::Always, Expiry::Keep);
         written.map_or_else(|refusal| refuse(stats, refusal), |_| Reply::Number(length as i64))
     }
+}
+
+/// The store's units for moving so many bytes.
+fn copy_units(bytes: usize) -> u64 {
+    bytes as u64 / 1024
 }
 
 fn refuse(stats: &mut Stats, refusal: Refusal) -> Reply<'static> {

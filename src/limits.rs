@@ -151,9 +151,9 @@ pub const SHARDS_MAX: usize = 65_536;
 /// Work units (about 100 ns each) that one command may spend on making room.
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64;
 
-/// Work units that a command may spend instead of being refused: some 100 us, once in millions of commands, when many
-/// tables grow at the same moment.
-pub const RECLAIM_UNITS_AT_LAST: u64 = 1024;
+/// One part in this many of its memory is what a store that evicts may be over its limit, when many tables grow at the
+/// same moment.
+pub const OVERDRAFT_SHARE: usize = 64;
 
 /// Pause between two sweeps for expired items, in milliseconds. A sweep must end within 60 s of an item's expiry
 /// together with the pause before it.
@@ -189,7 +189,7 @@ pub const QUEUE_BYTES_MAX: usize = 4 << 20;
 pub const EXEC_COMMANDS: usize = 1024;
 
 /// The output at which EXEC lets others have their turn, in bytes.
-pub const EXEC_OUTPUT_BYTES: usize = 1 << 20;
+pub const EXEC_OUTPUT_BYTES: usize = 256 * 1024;
 
 /// The longest name that a client may give itself or its library, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -198,7 +198,7 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const SCAN_PATTERN_BYTES_MAX: usize = 256;
 
 /// The work after which one SCAN ends early, in the store's units.
-pub const SCAN_WORK_UNITS: u64 = 1024;
+pub const SCAN_WORK_UNITS: u64 = 512;
 
 /// The longest password, in bytes: an argument that a client may send before it is known must hold it.
 pub const PASSWORD_BYTES_MAX: usize = 512;

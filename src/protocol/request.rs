@@ -152,7 +152,7 @@ pub fn command<'a>(
         Kind::SetNx => (write(1, Condition::Missing, Expiry::Default, false), Form::Count),
         Kind::GetSet => (write(1, Condition::Always, Expiry::Default, true), Form::Plain),
         Kind::SetEx { millis } => {
-            let time = Time::new(false, millis, integer(options[0])?);
+            let time = Time { absolute: false, millis, number: integer(options[0])? };
             let deadline = time.positive(verb, clock)?;
             let command = write(2, Condition::Always, Expiry::At(deadline), false);
             (command, Form::Plain)
@@ -182,7 +182,7 @@ pub fn command<'a>(
             (command, Form::Plain)
         }
         Kind::Expire { absolute, millis } => {
-            let time = Time::new(absolute, millis, integer(options[0])?);
+            let time = Time { absolute, millis, number: integer(options[0])? };
             let condition = expire_condition(&options[1..])?;
             let deadline = Some(time.deadline(verb, clock)?);
             let command = Command::Expire { key, deadline, condition, returns_value: false };
@@ -225,10 +225,6 @@ struct Time {
 }
 
 impl Time {
-    fn new(absolute: bool, millis: bool, number: i64) -> Self {
-        Time { absolute, millis, number }
-    }
-
     /// On the server's clock; 0 if it is past.
     fn deadline(self, verb: &'static Verb, clock: Clock) -> Result<u64, Complaint> {
         let millis = self.number.checked_mul(if self.millis { 1 } else { 1000 });
@@ -268,24 +264,25 @@ impl Options {
             Options { time: None, keep_ttl: false, persist: false, condition: Condition::Always, get: false };
         while let [word, rest @ ..] = words {
             words = rest;
+            let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
             let timeless = options.time.is_none() && !options.keep_ttl && !options.persist;
-            match word.to_ascii_uppercase().as_slice() {
-                b"NX" if sets && options.condition != Condition::Present => {
-                    options.condition = Condition::Missing;
-                }
-                b"XX" if sets && options.condition != Condition::Missing => {
-                    options.condition = Condition::Present;
-                }
-                b"GET" if sets => options.get = true,
-                b"KEEPTTL" if sets && options.time.is_none() => options.keep_ttl = true,
-                b"PERSIST" if !sets && options.time.is_none() => options.persist = true,
-                word @ (b"EX" | b"PX" | b"EXAT" | b"PXAT") if timeless => {
-                    let (number, rest) = words.split_first().ok_or(SYNTAX)?;
-                    words = rest;
-                    let (absolute, millis) = (word.len() == 4, word[0] == b'P');
-                    options.time = Some(Time::new(absolute, millis, integer(number)?));
-                }
-                _ => return Err(SYNTAX),
+            let (absolute, millis) = (word.len() == 4, is("PX") || is("PXAT"));
+            if timeless && (millis || is("EX") || is("EXAT")) {
+                let (number, rest) = words.split_first().ok_or(SYNTAX)?;
+                words = rest;
+                options.time = Some(Time { absolute, millis, number: integer(number)? });
+            } else if sets && is("NX") && options.condition != Condition::Present {
+                options.condition = Condition::Missing;
+            } else if sets && is("XX") && options.condition != Condition::Missing {
+                options.condition = Condition::Present;
+            } else if sets && is("GET") {
+                options.get = true;
+            } else if sets && is("KEEPTTL") && options.time.is_none() {
+                options.keep_ttl = true;
+            } else if !sets && is("PERSIST") && options.time.is_none() {
+                options.persist = true;
+            } else {
+                return Err(SYNTAX);
             }
         }
         Ok(options)
@@ -296,24 +293,19 @@ fn expire_condition(words: &[&[u8]]) -> Result<ExpireCondition, Complaint> {
     let mut condition = ExpireCondition::default();
     let (mut nx, mut others) = (false, false);
     for word in words {
-        match word.to_ascii_uppercase().as_slice() {
-            b"NX" => nx = true,
-            b"XX" => condition.has_expiry = Some(true),
-            b"GT" if condition.moves != Some(Ordering::Less) => {
-                condition.moves = Some(Ordering::Greater);
-            }
-            b"LT" if condition.moves != Some(Ordering::Greater) => {
-                condition.moves = Some(Ordering::Less);
-            }
-            b"GT" | b"LT" => {
-                return Err(Complaint::Text("ERR GT and LT options at the same time are not compatible"));
-            }
-            _ => {
-                let word = String::from_utf8_lossy(word);
-                return Err(Complaint::Words(format!("ERR Unsupported option {word}")));
-            }
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        let side = if is("GT") { Ordering::Greater } else { Ordering::Less };
+        if is("NX") {
+            nx = true;
+            continue;
+        } else if is("XX") {
+            condition.has_expiry = Some(true);
+        } else if !is("GT") && !is("LT") {
+            return Err(Complaint::Words(format!("ERR Unsupported option {}", String::from_utf8_lossy(word))));
+        } else if condition.moves.replace(side).is_some_and(|other| other != side) {
+            return Err(Complaint::Text("ERR GT and LT options at the same time are not compatible"));
         }
-        others |= !word.eq_ignore_ascii_case(b"NX");
+        others = true;
     }
     if nx && others {
         return Err(Complaint::Text("ERR NX and XX, GT or LT options at the same time are not compatible"));

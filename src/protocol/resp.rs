@@ -4,11 +4,11 @@
 //! linear since the number is small. One on any number of keys comes in parts instead, each parsed and executed
 //! by itself, and one with more arguments than any command takes is skipped: what has to be remembered between two
 //! calls is the small [`Cursor`], and memory follows neither the number of arguments nor their length. This file
-//! knows no session, and of a command only what [`verbs`](super::verbs) says.
+//! knows no session, and of a command only what [`verbs`] says.
 
 use std::fmt;
 
-use super::verbs::{self, GET, SET, VERBS, Verb};
+use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, VERBS, Verb};
 use crate::command::{Command, Value};
 use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
@@ -158,33 +158,35 @@ pub fn is_first_byte(byte: u8) -> bool {
     matches!(byte, b'*' | b'P' | b'p')
 }
 
-/// Reads a whole GET or SET as clients write them, with nothing unusual about it. `None` tells nothing: [`parse`] does.
-///
-/// These two are nearly all that a cache is asked.
+/// Reads a whole frame of one of the commands that a cache is asked most, as clients write them, with nothing
+/// unusual about it: what it asks for, the command's row, and the frame's length. `None` tells nothing: [`parse`] does.
 #[inline]
 pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, &'static Verb, usize)> {
-    let value_bytes_max = value_bytes_max.min(SMALL_VALUE_BYTES_MAX);
-    let head = input.first_chunk::<14>()?;
-    let lower = |at: usize| head[at] | 0x20;
-    if head[4..8] != *b"$3\r\n" || head[11..] != *b"\r\n$" {
+    // `*2`, CRLF, `$4`, CRLF and up to eight letters, of which those that are not the name's are blanked.
+    let (head, word) = input.first_chunk::<16>()?.split_at(8);
+    let [b'*', count, b'\r', b'\n', b'$', length @ b'3'..=b'4', b'\r', b'\n'] = *head else {
+        return None;
+    };
+    let end = 8 + usize::from(length - b'0');
+    let word = u64::from_le_bytes(word.try_into().ok()?) | 0x2020_2020_2020_2020;
+    let word = if length == b'3' { word & 0xFF_FFFF } else { word & 0xFFFF_FFFF };
+    if !input[end..].starts_with(b"\r\n$") {
         return None;
     }
-    match (&head[..4], [lower(8), lower(9), lower(10)]) {
-        (b"*2\r\n", [b'g', b'e', b't']) => {
-            let (key, end) = plain_bulk(input, head.len(), KEY_BYTES_MAX)?;
-            Some((Command::Get { key }, &VERBS[GET], end))
-        }
-        (b"*3\r\n", [b's', b'e', b't']) => {
-            let (key, end) = plain_bulk(input, head.len(), KEY_BYTES_MAX)?;
-            if *input.get(end)? != b'$' {
-                return None;
-            }
-            let (value, end) = plain_bulk(input, end + 1, value_bytes_max)?;
+    let (key, end) = plain_bulk(input, end + 3, KEY_BYTES_MAX)?;
+    let is = |name: &[u8]| name.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)) == word;
+    let (command, verb) = match count {
+        b'3' if is(b"set") && input.get(end) == Some(&b'$') => {
+            let (value, end) = plain_bulk(input, end + 1, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
             let value = Value::small(value);
-            Some((Command::Set { key, value }, &VERBS[SET], end))
+            return Some((Command::Set { key, value }, &VERBS[SET], end));
         }
-        _ => None,
-    }
+        b'2' if is(b"get") => (Command::Get { key }, GET),
+        b'2' if is(b"incr") => (Command::Add { key, delta: 1 }, ADD_ONE),
+        b'2' if is(b"decr") => (Command::Add { key, delta: -1 }, TAKE_ONE),
+        _ => return None,
+    };
+    Some((command, &VERBS[verb], end))
 }
 
 /// A bulk string whose length begins at `at`, and what follows its line end.
@@ -348,12 +350,21 @@ fn take<'a>(
     arguments.count = count;
     arguments.long = None;
     for index in 0..count {
+        let is_value = value_at == Some(index);
+        let plain_max = if is_value { limits.value_bytes_max.min(SMALL_VALUE_BYTES_MAX) } else { KEY_BYTES_MAX };
+        if input.get(at) == Some(&b'$')
+            && limits.authenticated
+            && let Some((argument, end)) = plain_bulk(input, at + 1, plain_max)
+        {
+            (arguments.slots[index], at) = (argument, end);
+            continue;
+        }
         let (bytes, start) = length(input, at, limits)?;
         let end = start + bytes;
-        if value_at == Some(index) && bytes > limits.value_bytes_max {
+        if is_value && bytes > limits.value_bytes_max {
             return Err(Stop::Broken(ParseError::Length));
         }
-        if value_at == Some(index) && bytes > SMALL_VALUE_BYTES_MAX {
+        if is_value && bytes > SMALL_VALUE_BYTES_MAX {
             let Some(value) = aside else {
                 return Err(Stop::Long(bytes, start));
             };
@@ -396,6 +407,19 @@ fn length(input: &[u8], at: usize, limits: &Limits) -> Result<(usize, usize), St
 /// A number and the line end behind it; `error` is what it is if it is none.
 #[inline]
 fn number(input: &[u8], at: usize, error: ParseError) -> Result<(i64, usize), Stop> {
+    let digit = |byte: u8| i64::from(byte.wrapping_sub(b'0'));
+    match input.get(at..) {
+        // Nearly all of them are as short as this.
+        Some(&[a, b'\r', b'\n', ..]) if a.is_ascii_digit() => Ok((digit(a), at + 3)),
+        Some(&[a, b, b'\r', b'\n', ..]) if a.is_ascii_digit() && b.is_ascii_digit() => {
+            Ok((digit(a) * 10 + digit(b), at + 4))
+        }
+        _ => long_number(input, at, error),
+    }
+}
+
+#[inline(never)]
+fn long_number(input: &[u8], at: usize, error: ParseError) -> Result<(i64, usize), Stop> {
     let mut number: i64 = 0;
     let negative = input.get(at) == Some(&b'-');
     let digits_at = at + usize::from(negative);
@@ -501,6 +525,13 @@ impl Output {
 
     #[inline]
     fn push_header(&mut self, kind: u8, number: i64) {
+        if let 0..100 = number {
+            let (tens, ones) = (b'0' + (number / 10) as u8, b'0' + (number % 10) as u8);
+            return match tens {
+                b'0' => self.push(&[kind, ones, b'\r', b'\n']),
+                _ => self.push(&[kind, tens, ones, b'\r', b'\n']),
+            };
+        }
         self.push(&[kind]);
         self.push_number(number, b"\r\n");
     }

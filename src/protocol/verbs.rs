@@ -113,9 +113,11 @@ pub fn find(name: &[u8]) -> Option<&'static Verb> {
     Some(&VERBS[at]).filter(|verb| verb.name.len() == name.len())
 }
 
-/// The rows of the two commands that are looked for before the table is.
+/// The rows of the commands that are looked for before the table is.
 pub(super) const GET: usize = index_of("get");
 pub(super) const SET: usize = index_of("set");
+pub(super) const ADD_ONE: usize = index_of("incr");
+pub(super) const TAKE_ONE: usize = index_of("decr");
 
 const fn index_of(name: &str) -> usize {
     let name = pack(name.as_bytes());

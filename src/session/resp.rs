@@ -63,6 +63,15 @@ pub(crate) struct Ask {
     left: u32,
 }
 
+const OUT_OF_MEMORY: Complaint = Complaint::Text(request::refusal(Refusal::OutOfMemory));
+
+impl Queue {
+    /// Forgets everything: it will not be executed.
+    fn give_up(&mut self) {
+        *self = Queue { broken: true, ..Queue::default() };
+    }
+}
+
 impl Resp {
     pub(super) fn new(id: u64, executor: &Executor) -> Self {
         Resp { id, authenticated: executor.password.is_none(), ..Resp::default() }
@@ -283,50 +292,43 @@ impl Session {
 
     /// Answers a part of a command, or all of it, whose long value there was no room for.
     pub(super) fn refuse(&mut self, parsed: Parsed, executor: &mut Executor) {
-        let out_of_memory = Reply::Refused(Refusal::OutOfMemory);
-        match parsed {
-            // Its command has been answered by QUEUED: EXEC tells.
-            Parsed::Part(..) if self.resp().is_some_and(|resp| resp.queue.is_some()) => self.spoil(executor),
-            Parsed::Part(_, last, _) => {
+        match (parsed, self.queue()) {
+            (Parsed::Part(..), Some(queue)) => queue.give_up(),
+            (Parsed::Part(_, last, _), None) => {
                 executor.stats.errors += 1;
-                self.answer(out_of_memory, Ask { form: Form::All, last, ..Ask::default() }, executor.now_millis());
+                let ask = Ask { form: Form::All, last, ..Ask::default() };
+                self.answer(Reply::Refused(Refusal::OutOfMemory), ask, executor.now_millis());
             }
             _ => {
-                self.complain(&Complaint::Text(request::refusal(Refusal::OutOfMemory)), executor);
+                self.complain(&OUT_OF_MEMORY, executor);
             }
         }
     }
 
     /// Answers an error, which spoils a transaction that is being queued.
     fn complain(&mut self, complaint: &Complaint, executor: &mut Executor) -> bool {
+        executor.stats.errors += 1;
         self.output.push_error(&complaint.to_string());
         self.last_command_millis = executor.now_millis();
-        self.spoil(executor);
-        false
-    }
-
-    /// Counts an error. If a transaction is being queued, it will not be executed.
-    fn spoil(&mut self, executor: &mut Executor) {
-        executor.stats.errors += 1;
-        if let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) {
-            **queue = Queue { broken: true, ..Queue::default() };
+        if let Some(queue) = self.queue() {
+            queue.give_up();
         }
+        false
     }
 
     // ---- Transactions ----
 
     fn enqueue(&mut self, parsed: Parsed, raw: &[u8], executor: &mut Executor) -> bool {
-        let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) else {
+        let Some(queue) = self.queue() else {
             return false;
         };
         let is_part = matches!(parsed, Parsed::Part(..));
-        if !queue.broken && queue.bytes.len() + raw.len() > QUEUE_BYTES_MAX {
-            match is_part {
-                // Its command has been answered: EXEC tells.
-                true => self.spoil(executor),
-                false => _ = self.complain(&Complaint::Text(request::refusal(Refusal::OutOfMemory)), executor),
+        if queue.bytes.len() + raw.len() > QUEUE_BYTES_MAX {
+            if !is_part {
+                return self.complain(&OUT_OF_MEMORY, executor);
             }
-            return true;
+            // Its command has been answered already.
+            queue.give_up();
         }
         if !queue.broken {
             queue.bytes.extend_from_slice(raw);
@@ -340,19 +342,21 @@ impl Session {
     }
 
     /// Adds the long value of what was queued last.
-    pub(super) fn enqueue_long(&mut self, long: Long, executor: &mut Executor) {
-        let Some(queue) = self.resp_mut().and_then(|resp| resp.queue.as_mut()) else {
+    pub(super) fn enqueue_long(&mut self, long: Long, executor: &Executor) {
+        let long_bytes_max = executor.value_bytes_max();
+        let Some(queue) = self.queue().filter(|queue| !queue.broken) else {
             return;
         };
-        if queue.broken {
-            return;
-        }
         queue.long_bytes += long.value().len();
         queue.longs.push_back(long);
         // Together they may be as long as one value: what waits here is nobody's but this client's.
-        if queue.long_bytes > executor.value_bytes_max() {
-            self.spoil(executor);
+        if queue.long_bytes > long_bytes_max {
+            queue.give_up();
         }
+    }
+
+    fn queue(&mut self) -> Option<&mut Queue> {
+        self.resp_mut()?.queue.as_deref_mut()
     }
 
     fn exec(&mut self, executor: &mut Executor) -> Result<(), Complaint> {
@@ -455,7 +459,8 @@ impl Session {
             }
             (Kind::Multi, _) => {
                 if resp.queue.is_some() {
-                    // Unlike other errors, this one does not keep EXEC from executing what is queued.
+                    // An error that does no harm to the transaction.
+                    executor.stats.errors += 1;
                     self.output.push_error("ERR MULTI calls can not be nested");
                     return Ok(());
                 }
@@ -638,12 +643,14 @@ impl Session {
 fn push_verb(verb: &Verb, output: &mut Output) {
     let flags: Vec<_> = verb.flags.split_whitespace().collect();
     let (first, last, step) = verb.keys;
-    output.push_array(6);
+    output.push_array(10);
     output.push_bulk(verb.name.as_bytes());
     output.push_integer(verb.arity.into());
     output.push_array(flags.len());
     flags.iter().for_each(|flag| output.push_status(flag));
     [first, last, step].iter().for_each(|&number| output.push_integer(number.into()));
+    // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
+    (0..4).for_each(|_| output.push_array(0));
 }
 
 /// AUTH with a password, or with the one user that there is and a password.
@@ -732,12 +739,13 @@ impl<'a> Scan<'a> {
                     found += 1;
                 }
             });
-            let work = work + executor.store.work() - work_before;
-            let enough = looked_at >= self.count || work >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES;
+            let done = work + executor.store.work() - work_before;
+            let enough = looked_at >= self.count || done >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES;
             if cursor == 0 || enough {
                 break;
             }
         }
+        executor.charge(work + found as u64);
         output.push_array(2);
         output.push_bulk(cursor.to_string().as_bytes());
         output.push_array(found);

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 
 use super::ghost::Ghost;
 use super::hash::KeyHash;
+use super::holes::Holes;
 use super::log::{Handle, MALLOC_BYTES};
 use crate::limits::{BYTES_PER_SHARD, SHARDS_MAX, SHARDS_MIN};
 
@@ -160,6 +161,7 @@ pub(super) struct Index {
     scale: u64,
     len: usize,
     held: usize,
+    holes: Holes,
     moved: u64,
     /// How often everything was flushed. A shard that has not followed yet counts as empty.
     epoch: u32,
@@ -174,13 +176,13 @@ pub(super) const TAGS: u64 = 1 << 24;
 
 impl Index {
     /// An empty index, cut for a store of `memory_bytes`.
-    pub(super) fn new(memory_bytes: usize) -> Index {
+    pub(super) fn new(memory_bytes: usize, holes: Holes) -> Index {
         let count = (memory_bytes / BYTES_PER_SHARD).next_power_of_two().clamp(SHARDS_MIN, SHARDS_MAX);
         let shard = || Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: 0 };
         let shards: Box<[Shard]> = (0..count).map(|_| shard()).collect();
         let held = size_of_val(&*shards) + MALLOC_BYTES;
         let scale = count as u64 * 512 / 3;
-        Index { scale, shards, len: 0, held, moved: 0, epoch: 0, followed: count, empty: shard() }
+        Index { scale, shards, len: 0, held, holes, moved: 0, epoch: 0, followed: count, empty: shard() }
     }
 
     /// Number of entries.
@@ -256,6 +258,7 @@ impl Index {
     fn follow(&mut self, number: usize) {
         let shard = &mut self.shards[number];
         self.held -= shard.held_bytes();
+        self.holes.dig(shard.table.allocation_size());
         *shard = Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: self.epoch };
     }
 
@@ -318,16 +321,19 @@ impl Index {
         let shard = &mut self.shards[number];
         self.held -= shard.held_bytes();
         self.moved += shard.table.len() as u64;
+        let before = shard.table.allocation_size();
         shard.rebuild(capacity);
+        self.holes.fill(shard.table.allocation_size());
+        self.holes.dig(before);
         self.held += shard.held_bytes();
     }
 
-    /// Remembers in its shard's ghost that an item was evicted.
+    /// Remembers in its shard's ghost that an item was evicted. A shard that has none yet gets one if there is room.
     #[inline]
-    pub(super) fn remember(&mut self, hash: KeyHash) {
+    pub(super) fn remember(&mut self, hash: KeyHash, is_room: bool) {
         let shard = self.shard_mut(hash);
         let mut held = 0;
-        if shard.ghost.is_empty() {
+        if shard.ghost.is_empty() && is_room {
             shard.ghost.resize(shard.table.num_buckets());
             held = shard.ghost.held_bytes();
         }
@@ -354,7 +360,7 @@ mod tests {
     #[test]
     fn shards_cover_the_hash_space_and_widths_grow_twofold() {
         for memory_bytes in [1 << 20, 16 << 20, 1 << 30] {
-            let index = Index::new(memory_bytes);
+            let index = Index::new(memory_bytes, Holes::default());
             let count = index.shard_count();
             assert_eq!(index.number(KeyHash(0)), 0);
             assert_eq!(index.number(KeyHash(u64::MAX)), count - 1);

@@ -9,6 +9,7 @@ use std::mem;
 use bytes::Bytes;
 use slab::Slab;
 
+use super::holes::Holes;
 use super::record::{self, Place, Record};
 use crate::limits::{CHUNK_BYTES, SEGMENT_BYTES};
 
@@ -136,12 +137,13 @@ pub(super) struct Log {
     dropped_chunks: usize,
     /// References to chunks in `lists` and `dropped`.
     chunks: usize,
+    holes: Holes,
     held: usize,
 }
 
 impl Log {
     /// An empty log. The directories' address space for `memory_bytes` is reserved now, so that they never move.
-    pub(super) fn new(memory_bytes: usize) -> Log {
+    pub(super) fn new(memory_bytes: usize, holes: Holes) -> Log {
         let mut log = Log {
             segments: Vec::new(),
             vacant: Vec::new(),
@@ -156,6 +158,7 @@ impl Log {
             dropped: Vec::new(),
             dropped_chunks: 0,
             chunks: 0,
+            holes,
             held: 0,
         };
         log.reserve(memory_bytes);
@@ -164,7 +167,8 @@ impl Log {
 
     /// Reserves the directories' address space for `memory_bytes`; a large block is remapped, not copied.
     pub(super) fn reserve(&mut self, memory_bytes: usize) {
-        let segments = memory_bytes / SEGMENT_BYTES + 16;
+        // Those that fill holes are smaller, and no more than as many again.
+        let segments = memory_bytes / SEGMENT_BYTES * 2 + 16;
         self.segments.reserve(segments.saturating_sub(self.segments.len()));
         self.vacant.reserve(segments.saturating_sub(self.vacant.len()));
         let lists = memory_bytes / CHUNK_BYTES;
@@ -279,7 +283,7 @@ impl Log {
 
     /// Bytes more that [`open`](Self::open) would hold.
     pub(super) fn open_bytes(&self, size: usize) -> usize {
-        if size <= SEGMENT_BYTES && !self.spares.is_empty() {
+        if self.holes.largest(size).is_some() || size <= SEGMENT_BYTES && !self.spares.is_empty() {
             return 0;
         }
         segment_bytes(size) + MALLOC_BYTES + size_of::<Segment>()
@@ -288,11 +292,7 @@ impl Log {
     /// Opens a new segment for the queue, with room for a record of `size` bytes.
     pub(super) fn open(&mut self, queue: Queue, size: usize) {
         self.seal(queue);
-        let spare = if size <= SEGMENT_BYTES { self.spares.pop() } else { None };
-        let bytes = spare.unwrap_or_else(|| {
-            self.held += segment_bytes(size) + MALLOC_BYTES;
-            Vec::with_capacity(segment_bytes(size))
-        });
+        let bytes = self.block(size);
         let fifo = &mut self.queues[queue as usize];
         let segment = Segment { bytes, dead: 0, queue, older: fifo.newest, newer: NONE };
         let number = if let Some(number) = self.vacant.pop() {
@@ -310,6 +310,21 @@ impl Log {
         }
         fifo.newest = number;
         fifo.open = number;
+    }
+
+    /// Memory for a segment that takes a record of `size` bytes: a hole, or a spare segment, or a new one.
+    fn block(&mut self, size: usize) -> Vec<u8> {
+        let hole = self.holes.largest(size);
+        if hole.is_none()
+            && size <= SEGMENT_BYTES
+            && let Some(spare) = self.spares.pop()
+        {
+            return spare;
+        }
+        let bytes = hole.unwrap_or(segment_bytes(size));
+        self.holes.fill(bytes);
+        self.held += bytes + MALLOC_BYTES;
+        Vec::with_capacity(bytes)
     }
 
     fn seal(&mut self, queue: Queue) {
@@ -491,6 +506,7 @@ impl Log {
             self.spares.push(bytes);
         } else {
             self.held -= bytes.capacity() + MALLOC_BYTES;
+            self.holes.dig(bytes.capacity());
         }
     }
 
@@ -549,6 +565,25 @@ impl Log {
         let segment = self.segments.get(cursor.segment as usize)?;
         let bytes = segment.bytes.get(cursor.offset..).filter(|bytes| !bytes.is_empty())?;
         Some((Handle::new(cursor.segment, cursor.offset), record::place(bytes)))
+    }
+
+    /// The items among the next `count` places of a walk.
+    pub(super) fn ahead(&self, walk: Walk, count: usize) -> impl Iterator<Item = (&[u8], Record)> {
+        let Cursor { segment, mut offset } = self.cursors[walk as usize];
+        let bytes = self.segments.get(segment as usize).map_or(&[][..], |segment| &segment.bytes);
+        let places = (0..count).map_while(move |_| {
+            let bytes = bytes.get(offset..).filter(|bytes| !bytes.is_empty())?;
+            let place = record::place(bytes);
+            offset += match place {
+                Place::Gap(size) => size,
+                Place::Item(record) => record.size(),
+            };
+            Some((bytes, place))
+        });
+        places.filter_map(|(bytes, place)| match place {
+            Place::Gap(_) => None,
+            Place::Item(record) => Some((bytes, record)),
+        })
     }
 
     /// Takes a walk past a place that is dead by now, and gives the segment back behind the last.

@@ -11,6 +11,7 @@ mod eviction;
 mod expiry;
 mod ghost;
 mod hash;
+mod holes;
 mod index;
 mod log;
 mod record;
@@ -22,6 +23,7 @@ pub use self::hash::KeyHash;
 
 use self::expiry::Sweep;
 use self::hash::Secret;
+use self::holes::Holes;
 use self::index::{Entry, Index, TAGS};
 use self::log::{Handle, Log, Queue};
 use self::record::{NEVER, Record};
@@ -72,6 +74,7 @@ pub struct Store {
     secret: Secret,
     index: Index,
     log: Log,
+    holes: Holes,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
@@ -81,6 +84,8 @@ pub struct Store {
     stats: Stats,
     /// Bytes that the policy may still copy before it has to drop what it would rather keep.
     copy_credit: isize,
+    /// Places of the walk under way that have been looked up already.
+    looked_ahead: usize,
     sweep: Sweep,
 }
 
@@ -89,10 +94,12 @@ impl Store {
     pub fn new(mut settings: Settings) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
+        let holes = Holes::default();
         Store {
             secret: Secret::random(),
-            index: Index::new(limit),
-            log: Log::new(limit),
+            index: Index::new(limit, holes.clone()),
+            log: Log::new(limit, holes.clone()),
+            holes,
             settings,
             limit,
             outside_bytes: 0,
@@ -100,6 +107,7 @@ impl Store {
             work: 0,
             stats: Stats::default(),
             copy_credit: 0,
+            looked_ahead: 0,
             sweep: Sweep::default(),
         }
     }
@@ -310,7 +318,15 @@ impl Store {
     /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
-        self.index.held_bytes() + self.log.held_bytes() + self.settings.chunks.bytes() + self.outside_bytes
+        let chunks = self.settings.chunks.bytes();
+        self.index.held_bytes() + self.log.held_bytes() + self.hole_bytes() + chunks + self.outside_bytes
+    }
+
+    /// Bytes of holes. When the index has shrunk, most of its holes lie next to each other, and the C library has made
+    /// of them what fits other blocks as well: so they count for no more than the index that is left.
+    #[inline]
+    fn hole_bytes(&self) -> usize {
+        self.holes.bytes().min(self.index.held_bytes())
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
@@ -413,23 +429,21 @@ impl Store {
         record: Record,
         mut found: Option<(Entry, Record)>,
     ) -> Result<Option<(Handle, Record)>, Refusal> {
-        let mut insisted = false;
-        let mut moved = self.make_room(record.size());
-        let (queue, uses) = loop {
-            if moved {
-                // It may have been moved or evicted itself.
-                found = found.and_then(|_| self.find(hash, key));
-            }
-            let (queue, uses) = self.place(hash, found);
-            if self.has_room(queue, record.size()) {
-                break (queue, uses);
-            }
-            if insisted || !self.evicts() {
-                return Err(Refusal::OutOfMemory);
-            }
-            self.insist_on_room(record.size());
-            (insisted, moved) = (true, true);
+        let remembered = found.is_none() && self.index.shard_mut(hash).ghost.take(hash);
+        if self.make_room(record.size()) {
+            // It may have been moved or evicted itself.
+            found = found.and_then(|_| self.find(hash, key));
+        }
+        let (queue, uses) = match found {
+            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
+            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
+            Some(_) => (Queue::Small, 1),
+            None if remembered => (Queue::Main, 0),
+            None => (Queue::Small, 0),
         };
+        if !self.has_room(queue, record.size()) {
+            return Err(Refusal::OutOfMemory);
+        }
         let record = self.keep_chunks(record, value);
         let handle = self.log.append(queue, &record, key, value.rest);
         let new = Entry::new(hash, handle, record.deadline != NEVER, uses);
@@ -441,17 +455,6 @@ impl Store {
             self.count_expiring(self.index.number(hash), new, record.deadline);
         }
         Ok(found.map(|(entry, old)| (entry.handle(), old)))
-    }
-
-    /// The queue that a write goes to, and the uses that count there.
-    fn place(&mut self, hash: KeyHash, found: Option<(Entry, Record)>) -> (Queue, u64) {
-        match found {
-            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
-            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
-            Some(_) => (Queue::Small, 1),
-            None if self.index.shard_mut(hash).ghost.take(hash) => (Queue::Main, 0),
-            None => (Queue::Small, 0),
-        }
     }
 
     #[inline]

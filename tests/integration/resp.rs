@@ -2,14 +2,17 @@
 //! server, a clock or several clients.
 
 use std::collections::HashSet;
+use std::io::IoSlice;
 
 use gostash::batch::{Visit, process};
 use gostash::chunk::ChunkMeter;
 use gostash::execute::Executor;
+use gostash::limits::READ_BYTES;
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
 
 use crate::client::Client;
+use crate::random::{Random, SEED_VARIABLE, seed};
 use crate::rows::{Ending, Row};
 use crate::server::{Server, command};
 use crate::session::{self, Reader};
@@ -53,7 +56,7 @@ const ROWS: &[(&str, &str)] = &[
     ("CLIENT GETNAME\nCLIENT SETNAME bob\nCLIENT GETNAME", "$-1\n+OK\n$3\nbob\n"),
     ("CLIENT SETINFO LIB-NAME x\nCLIENT SETINFO lib-ver 1", "+OK\n+OK\n"),
     ("COMMAND COUNT\nCOMMAND DOCS", ":50\n*0\n"),
-    ("COMMAND INFO get nosuch", "*2\n*6\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*-1\n"),
+    ("COMMAND INFO get nosuch", "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0\n*-1\n"),
     ("QUIT\nPING", "+OK\n"),
     (
         "HELLO 3\nGET none",
@@ -121,7 +124,7 @@ const ROWS: &[(&str, &str)] = &[
     // Transactions.
     ("EXEC\nDISCARD", "-ERR EXEC without MULTI\n-ERR DISCARD without MULTI\n"),
     ("MULTI\nEXEC", "+OK\n*0\n"),
-    ("MULTI\nSET a 1\nMULTI\nEXEC", "+OK\n+QUEUED\n-ERR MULTI calls can not be nested\n*1\n+OK\n"),
+    ("MULTI\nMULTI\nSET a 1\nEXEC", "+OK\n-ERR MULTI calls can not be nested\n+QUEUED\n*1\n+OK\n"),
     (
         "MULTI\nSET a 1\nINCR a\nMGET a b\nGET a\nEXEC\nGET a",
         "+OK\n+QUEUED\n+QUEUED\n+QUEUED\n+QUEUED\n\
@@ -409,29 +412,11 @@ fn a_transaction_of_any_length_is_answered_in_order() {
     assert!(lines[1..201].iter().any(|line| line.starts_with("-OOM")), "nothing was refused");
     assert!(lines[201].starts_with("-EXECABORT"), "{}", lines[201]);
     client.check(&words("EXISTS b"), b":0\r\n");
-    // Nor may a command in parts be answered twice, QUEUED and refused.
-    let pairs = (0..400).flat_map(|_| [b"b".to_vec(), vec![b'x'; 30_000]]);
-    let mset: Vec<_> = [b"MSET".to_vec()].into_iter().chain(pairs).collect();
-    client.send(&[words("MULTI"), ask(&mset), words("EXEC")].concat());
-    let lines: Vec<_> = (0..3).map(|_| read_line(&mut client)).collect();
-    assert!(lines[1].starts_with("+QUEUED") && lines[2].starts_with("-EXECABORT"), "{lines:?}");
-    client.check(&words("EXISTS b"), b":0\r\n");
-}
-
-#[test]
-fn a_queued_value_outlives_its_limit() {
-    let server = Server::start(&["--max-memory", "64mb"]);
-    let long = vec![b'x'; 3 << 20];
-    let queued = [
-        words("CONFIG SET maxmemory 16mb"),
-        ask(&[b"MSET".as_slice(), b"a", &long, b"b", b"1"]),
-        ask(&[b"SET".as_slice(), b"b", &long]),
-        words("GET b"),
-    ];
-    let refused = "-OOM command not allowed when used memory > 'maxmemory'.\r\n".repeat(2);
-    let answers = format!("+OK\r\n{}*4\r\n+OK\r\n{refused}$1\r\n1\r\n", "+QUEUED\r\n".repeat(4));
-    let send = [words("MULTI"), queued.concat(), words("EXEC")].concat();
-    Client::tcp(&server).check_beside(&send, false, answers.as_bytes());
+    // The same within one command, which has been answered when it turns out.
+    let mget: Vec<_> = std::iter::once(b"MGET".to_vec()).chain(std::iter::repeat_n(vec![b'k'; 30_000], 200)).collect();
+    let send = [words("MULTI"), ask(&mget), words("GET b"), words("EXEC")].concat();
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    client.check_beside(&send, false, format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}").as_bytes());
 }
 
 /// All that SCAN finds while other keys come and go in between.
@@ -473,13 +458,60 @@ fn a_scan_finds_what_is_there_throughout() {
     assert_eq!((missing, found.len()), (0, 3000));
 }
 
+/// A session and its store, driven by bytes and a clock of the test's own.
+struct Driver {
+    sessions: Vec<Session>,
+    executor: Executor,
+    buffer: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Driver {
+    fn new() -> Driver {
+        let chunks = ChunkMeter::new();
+        let settings = Settings {
+            memory_bytes: 1 << 26,
+            eviction: Eviction::S3Fifo,
+            default_ttl_millis: 0,
+            chunks: chunks.clone(),
+        };
+        let executor = Executor::new(Store::new(settings), 1 << 20, chunks);
+        Driver { sessions: vec![Session::new(0)], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
+    }
+
+    /// Lets bytes arrive at this time, and runs whatever they allow to run.
+    fn turn(&mut self, now: u64, bytes: &[u8]) {
+        let mut bytes = bytes;
+        loop {
+            let session = &mut self.sessions[0];
+            let start = session.carry(&mut self.buffer);
+            let taken = if session.wants_input() || start > 0 { bytes.len().min(READ_BYTES) } else { 0 };
+            self.buffer[start..start + taken].copy_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            self.executor.begin_turn(now, 0);
+            let visits = &mut [Visit::new(0, 0..start + taken)];
+            process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
+            let session = &mut self.sessions[0];
+            if session.take_question().is_some() {
+                session.output().push(b"+asked\r\n");
+            }
+            while !session.output().is_empty() {
+                let mut slices = [IoSlice::new(b""); 1];
+                session.output().slices(&mut slices, usize::MAX);
+                let count = slices[0].len();
+                self.answer.extend_from_slice(&slices[0]);
+                session.output().consume(count);
+            }
+            if session.is_broken() || bytes.is_empty() && !session.can_run() {
+                return;
+            }
+        }
+    }
+}
+
 #[test]
 fn time_passes_as_it_is_told() {
-    let chunks = ChunkMeter::new();
-    let settings =
-        Settings { memory_bytes: 1 << 26, eviction: Eviction::S3Fifo, default_ttl_millis: 0, chunks: chunks.clone() };
-    let mut executor = Executor::new(Store::new(settings), 1 << 20, chunks);
-    let mut sessions = vec![Session::new(0)];
+    let mut driver = Driver::new();
     // The wall clock is set back and forth: what it says counts for what is given and told as Unix time, at that
     // moment, and nothing expires sooner or later for it.
     for (now, offset, line, expect) in [
@@ -497,18 +529,51 @@ fn time_passes_as_it_is_told() {
         (109_998, 0, "EXISTS a", ":1\n"),
         (109_999, 0, "EXISTS a", ":0\n"),
     ] {
-        executor.begin_turn(now, 0);
-        executor.unix_offset_millis = offset;
-        let input = words(line);
-        process(&mut [Visit::new(0, 0..input.len())], &input, &mut sessions, &mut executor);
-        let output = sessions[0].output();
-        let answer = output.contiguous().expect("no chunks").to_vec();
-        output.consume(answer.len());
-        assert_eq!(
-            answer.escape_ascii().to_string(),
-            expect.replace('\n', "\r\n").escape_debug().to_string(),
-            "{line} at {now}"
-        );
+        driver.executor.unix_offset_millis = offset;
+        driver.turn(now, &words(line));
+        let answer = String::from_utf8(std::mem::take(&mut driver.answer)).expect("text");
+        assert_eq!(answer, expect.replace('\n', "\r\n"), "{line} at {now}");
+    }
+}
+
+/// However bytes are cut, and whatever they are, they mean the same and break nothing.
+#[test]
+fn random_bytes_in_random_pieces() {
+    let seed = seed();
+    println!("{SEED_VARIABLE}={seed}");
+    let mut random = Random::new(seed);
+    // Scans go by each store's own order.
+    let rows: Vec<_> = ROWS.iter().filter(|(commands, _)| !commands.contains("SCAN")).collect();
+    let long = vec![b'x'; 40_000];
+    for _ in 0..3000 {
+        let mut input = Vec::new();
+        for _ in 0..1 + random.below(12) {
+            let (commands, _) = rows[random.below(rows.len())];
+            match random.below(12) {
+                0 => input.extend(ask(&[b"SET".as_slice(), b"a", &long])),
+                1 => input.extend(ask(&[b"MSET".as_slice(), b"a", &long, b"b", &long])),
+                2 => input.extend(words("MULTI")),
+                3 => input.extend(words("EXEC")),
+                _ => commands.lines().for_each(|line| input.extend(words(line))),
+            }
+        }
+        if random.once_in(2) {
+            let at = random.below(input.len());
+            input[at] = b"*$0129-\r\nPa\xFF"[random.below(12)];
+        }
+        let mut whole = Driver::new();
+        whole.turn(0, &input);
+        let mut pieces = Driver::new();
+        let mut from = 0;
+        while from < input.len() && !pieces.sessions[0].is_broken() {
+            let longest = if random.once_in(3) { 20_000 } else { 30 };
+            let count = 1 + random.below(longest);
+            let to = input.len().min(from + count);
+            pieces.turn(0, &input[from..to]);
+            from = to;
+        }
+        let (whole, pieces) = (whole.answer.escape_ascii().to_string(), pieces.answer.escape_ascii().to_string());
+        assert!(whole == pieces, "{}\n{whole}\n{pieces}", input.escape_ascii());
     }
 }
 
