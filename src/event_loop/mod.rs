@@ -273,7 +273,9 @@ impl EventLoop {
 
     /// How long the poll may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.closing.is_empty() || self.accepting == Accepting::Ready {
+        let housekeeping = self.executor.store.wants_housekeeping();
+        let is_busy = !self.ready.is_empty() || !self.closing.is_empty() || self.accepting == Accepting::Ready;
+        if is_busy || housekeeping == Some(0) {
             return Some(Duration::ZERO);
         }
         let accept = match self.accepting {
@@ -284,7 +286,7 @@ impl EventLoop {
             accept,
             self.stop_by,
             self.needs_sweep().then_some(self.swept_millis + SWEEP_MILLIS),
-            self.executor.store.wants_housekeeping().map(|wait| self.now_millis + wait),
+            housekeeping.map(|wait| self.now_millis + wait),
         ];
         let next = times.into_iter().flatten().min()?;
         // One more, since the poll may wake up to a millisecond early, only to find that nothing is due.
