@@ -151,9 +151,9 @@ pub const SHARDS_MAX: usize = 65_536;
 /// Work units (about 100 ns each) that one command may spend on making room.
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64;
 
-/// Work units that a command may spend instead of being refused: some 100 us, once in millions of commands, when many
-/// tables grow at the same moment.
-pub const RECLAIM_UNITS_AT_LAST: u64 = 1024;
+/// One part in this many of its memory is what a store that evicts may be over its limit, when many tables grow at the
+/// same moment.
+pub const OVERDRAFT_SHARE: usize = 64;
 
 /// Pause between two sweeps for expired items, in milliseconds. A sweep must end within 60 s of an item's expiry
 /// together with the pause before it.

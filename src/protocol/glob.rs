@@ -30,7 +30,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// The most that [`matches`] may take, in units of about 100 ns.
+/// The most that [`matches()`] may take, in units of about 100 ns.
 pub fn cost(pattern: &[u8], text: &[u8]) -> u64 {
     (pattern.len() * text.len() / 64) as u64
 }

@@ -4,7 +4,7 @@
 //! linear since the number is small. One on any number of keys comes in parts instead, each parsed and executed
 //! by itself, and one with more arguments than any command takes is skipped: what has to be remembered between two
 //! calls is the small [`Cursor`], and memory follows neither the number of arguments nor their length. This file
-//! knows no session, and of a command only what [`verbs`](super::verbs) says.
+//! knows no session, and of a command only what [`verbs`] says.
 
 use std::fmt;
 
@@ -211,8 +211,8 @@ fn plain_bulk(input: &[u8], at: usize, max: usize) -> Option<(&[u8], usize)> {
 enum Stop {
     Incomplete(usize),
     Long(usize, usize),
-    /// Arguments left, from this place on, of which the first is too long.
-    TooLong(usize, usize),
+    /// An argument is too long: arguments left behind it, how many bytes it has with its line end, and where they begin.
+    TooLong(usize, usize, usize),
     Broken(ParseError),
 }
 
@@ -283,7 +283,7 @@ fn frame<'a>(
     let mut at = take(input, at, 1, None, limits, None, arguments)?;
     arguments.name = arguments.slots[0];
     let verb = verbs::find(arguments.name);
-    let mut left = count - 1;
+    let (mut left, mut bytes) = (count - 1, 0);
     match verb {
         Some(verb) if verb.comes_in_parts() && verb.takes(count) => {
             *cursor = Cursor::Parts { verb, left, bytes_left: limits.value_bytes_max + FRAME_EXTRA_BYTES };
@@ -294,14 +294,14 @@ fn frame<'a>(
             let value_at = verb.and_then(Verb::value_at);
             match take(input, at, left, value_at, limits, aside, arguments) {
                 Ok(end) => return Ok(Parsed::Frame(verb, end)),
-                Err(Stop::TooLong(still, from)) => (left, at) = (still, from),
+                Err(Stop::TooLong(still, length, from)) => (left, bytes, at) = (still, length, from),
                 Err(stop) => return Err(stop),
             }
         }
     }
     (arguments.count, arguments.long) = (0, None);
-    if left > 0 {
-        *cursor = Cursor::Skipping { left, bytes: 0 };
+    if left + bytes > 0 {
+        *cursor = Cursor::Skipping { left, bytes };
     }
     Ok(Parsed::Excess(verb, count, at))
 }
@@ -359,7 +359,6 @@ fn take<'a>(
             (arguments.slots[index], at) = (argument, end);
             continue;
         }
-        let header = at;
         let (bytes, start) = length(input, at, limits)?;
         let end = start + bytes;
         if is_value && bytes > limits.value_bytes_max {
@@ -375,7 +374,7 @@ fn take<'a>(
             continue;
         }
         if bytes > KEY_BYTES_MAX {
-            return Err(Stop::TooLong(count - index, header));
+            return Err(Stop::TooLong(count - index - 1, bytes + 2, start));
         }
         let Some(argument) = input.get(start..end) else {
             return Err(Stop::Incomplete(end + 2));

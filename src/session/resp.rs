@@ -103,7 +103,9 @@ impl Resp {
             (Form::Plain, Reply::Missing) => output.push_null(self.version),
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (_, Reply::Refused(refusal)) => output.push_error(request::refusal(refusal)),
-            (Form::Seconds, Reply::Number(millis)) if millis >= 0 => output.push_integer((millis + 500) / 1000),
+            (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
+                output.push_integer(millis / 1000 + (millis % 1000) / 500);
+            }
             (Form::Seconds | Form::Millis, Reply::Missing) => output.push_integer(-2),
             (Form::Number, Reply::Missing) => output.push_integer(0),
             (Form::Type, Reply::Missing) => output.push_status("none"),
@@ -300,7 +302,7 @@ impl Session {
         }
     }
 
-    /// Answers an error. If a transaction is being queued, it will not be executed.
+    /// Answers an error, which spoils a transaction that is being queued.
     fn complain(&mut self, complaint: &Complaint, executor: &mut Executor) -> bool {
         executor.stats.errors += 1;
         self.output.push_error(complaint.text());
@@ -384,7 +386,12 @@ impl Session {
                 break;
             }
             let long = queue.longs.get(*longs_done).map(Long::value);
-            let parsed = self.parse_resp(&queue.bytes[*done..], long, &mut arguments, executor);
+            let Some(resp) = self.resp_mut() else {
+                break;
+            };
+            // Limits were kept when it was queued. They may have been lowered since, and it must be read to its end.
+            let limits = Limits { value_bytes_max: VALUE_BYTES_MAX_MAX, authenticated: true };
+            let parsed = resp::parse(&queue.bytes[*done..], &mut resp.cursor, &limits, long, &mut arguments);
             let Some((parsed, consumed)) = parsed.ok().map(|parsed| (parsed, parsed.consumed())) else {
                 debug_assert!(false, "what was queued has been parsed before");
                 break;
@@ -392,7 +399,11 @@ impl Session {
             let raw = &queue.bytes[*done..*done + consumed];
             *done += consumed;
             *longs_done += usize::from(arguments.has_long());
-            self.perform(parsed, raw, &arguments, executor);
+            if arguments.has_long() && long.is_some_and(|long| long.len() > executor.value_bytes_max()) {
+                self.refuse(parsed, executor);
+            } else {
+                self.perform(parsed, raw, &arguments, executor);
+            }
         }
         if *done == queue.bytes.len() {
             if matches!(self.phase, Phase::Executing) {

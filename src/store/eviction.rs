@@ -11,13 +11,13 @@
 //! It works in single steps, one item each, a bounded number with each command: as much as that command needs, or the
 //! reserve shrinks and the next one does more. This file does not know why bytes are needed.
 
+use std::hint::black_box;
+
 use super::Store;
 use super::index::Entry;
 use super::log::{MALLOC_BYTES, Queue, Walk};
 use super::record::{Place, Record};
-use crate::limits::{
-    RECLAIM_UNITS_AT_LAST, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN,
-};
+use crate::limits::{OVERDRAFT_SHARE, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN};
 
 /// What a full store does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,12 @@ const DEAD_SHARE: usize = 96;
 
 /// The same where nothing may be evicted: space is worth more there.
 const DEAD_SHARE_NO_EVICTION: usize = 32;
+
+/// What deciding about an item costs, in units: it is looked up, moved or removed, and remembered.
+const ITEM_UNITS: u64 = 3;
+
+/// How many places of a walk are looked up together.
+const LOOK_AHEAD: usize = 8;
 
 /// Bytes that the policy may copy ahead of what it frees.
 const COPY_CREDIT_BYTES: isize = 1 << 20;
@@ -72,7 +78,9 @@ impl Store {
     #[inline]
     pub(super) fn settle(&mut self) {
         if !self.log.is_settled() {
-            self.work += self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize) as u64;
+            // A share of what is left, so that it cannot pile up: each APPEND to a large value drops all of its list.
+            let units = (RECLAIM_UNITS_PER_COMMAND as usize).max(self.log.dropped_chunks() / 8);
+            self.work += self.log.settle(units) as u64;
         }
     }
 
@@ -164,20 +172,6 @@ impl Store {
         true
     }
 
-    /// Makes room for a segment that takes a record of `size` bytes, with far more work than commands are for: what is
-    /// free by other accounts may lie where the record does not fit.
-    #[cold]
-    pub(super) fn insist_on_room(&mut self, size: usize) {
-        let end = self.work + RECLAIM_UNITS_AT_LAST;
-        while self.work < end && self.memory_bytes() + self.log.open_bytes(size) > self.limit {
-            if !self.log.is_settled() {
-                self.work += 1 + self.log.settle(8) as u64;
-            } else if !self.log.drop_spare() && !self.step() {
-                break;
-            }
-        }
-    }
-
     /// Whether a record of `size` bytes has room in the queue's open segment, or in one that may be opened for it.
     #[inline]
     pub(super) fn has_room(&mut self, queue: Queue, size: usize) -> bool {
@@ -191,7 +185,9 @@ impl Store {
     #[cold]
     fn open_segment(&mut self, queue: Queue, size: usize) -> bool {
         let bytes = self.log.open_bytes(size);
-        let is_allowed = bytes == 0 || self.memory_bytes() + bytes <= self.limit;
+        // Rather than refuse what later commands will make room for, it goes over the limit for a while.
+        let overdraft = if self.evicts() { self.limit / OVERDRAFT_SHARE } else { 0 };
+        let is_allowed = bytes == 0 || self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {
             self.log.open(queue, size);
         }
@@ -206,6 +202,10 @@ impl Store {
         let Some((handle, place)) = self.log.walked(walk) else {
             return false;
         };
+        if self.looked_ahead == 0 {
+            self.look_ahead(walk);
+        }
+        self.looked_ahead -= 1;
         self.work += 1;
         let record = match place {
             Place::Gap(size) => {
@@ -215,6 +215,7 @@ impl Store {
             }
             Place::Item(record) => record,
         };
+        self.work += ITEM_UNITS - 1;
         let hash = self.hash(&self.log.bytes(handle)[record.key()]);
         let entry = self.index.shard(hash).find(hash, |entry| entry.handle() == handle);
         let Some(entry) = entry else {
@@ -249,12 +250,23 @@ impl Store {
                     self.stats.expired += 1;
                 } else {
                     self.stats.evictions += 1;
-                    self.index.remember(hash);
+                    // All ghosts are made when a store is first full: at once they would take more than there is.
+                    let is_room = self.available() > self.reserve_bytes() / 2;
+                    self.index.remember(hash, is_room);
                 }
             }
         }
         self.log.pass(walk, size);
         true
+    }
+
+    /// Looks up the next items of a walk together, so that their cache misses overlap: it halves what evicting costs.
+    fn look_ahead(&mut self, walk: Walk) {
+        for (bytes, record) in self.log.ahead(walk, LOOK_AHEAD) {
+            let hash = self.hash(&bytes[record.key()]);
+            black_box(self.index.shard(hash).candidate(hash));
+        }
+        self.looked_ahead = LOOK_AHEAD;
     }
 
     /// The walk to go on with: cleaning first, where it frees more than it copies; then whichever queue has more than

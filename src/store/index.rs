@@ -328,12 +328,12 @@ impl Index {
         self.held += shard.held_bytes();
     }
 
-    /// Remembers in its shard's ghost that an item was evicted.
+    /// Remembers in its shard's ghost that an item was evicted. A shard that has none yet gets one if there is room.
     #[inline]
-    pub(super) fn remember(&mut self, hash: KeyHash) {
+    pub(super) fn remember(&mut self, hash: KeyHash, is_room: bool) {
         let shard = self.shard_mut(hash);
         let mut held = 0;
-        if shard.ghost.is_empty() {
+        if shard.ghost.is_empty() && is_room {
             shard.ghost.resize(shard.table.num_buckets());
             held = shard.ghost.held_bytes();
         }

@@ -132,7 +132,9 @@ pub(super) struct Log {
     probe: usize,
     dead: usize,
     lists: Slab<Box<[Bytes]>>,
+    /// Lists of items that are dead, and how many references they still have.
     dropped: Vec<Vec<Bytes>>,
+    dropped_chunks: usize,
     /// References to chunks in `lists` and `dropped`.
     chunks: usize,
     holes: Holes,
@@ -154,6 +156,7 @@ impl Log {
             dead: 0,
             lists: Slab::new(),
             dropped: Vec::new(),
+            dropped_chunks: 0,
             chunks: 0,
             holes,
             held: 0,
@@ -255,7 +258,7 @@ impl Log {
     /// Keeps a chunk list; its number goes into a record.
     pub(super) fn keep_list(&mut self, chunks: &[Bytes]) -> u32 {
         let list: Box<[Bytes]> = chunks.into();
-        self.held += list_bytes(&list);
+        self.held += list_bytes(list.len());
         self.chunks += list.len();
         self.lists.insert(list) as u32
     }
@@ -267,7 +270,7 @@ impl Log {
 
     fn drop_list(&mut self, number: u32) {
         let list = self.lists.remove(number as usize);
-        self.held -= list_bytes(&list);
+        self.dropped_chunks += list.len();
         self.dropped.push(list.into_vec());
     }
 
@@ -280,10 +283,7 @@ impl Log {
 
     /// Bytes more that [`open`](Self::open) would hold.
     pub(super) fn open_bytes(&self, size: usize) -> usize {
-        if self.holes.largest(size).is_some() {
-            return size_of::<Segment>();
-        }
-        if size <= SEGMENT_BYTES && !self.spares.is_empty() {
+        if self.holes.largest(size).is_some() || size <= SEGMENT_BYTES && !self.spares.is_empty() {
             return 0;
         }
         segment_bytes(size) + MALLOC_BYTES + size_of::<Segment>()
@@ -413,6 +413,11 @@ impl Log {
         self.cursors = [Cursor::default(); 3];
     }
 
+    /// References to chunks that [`settle`](Self::settle) is still to give back.
+    pub(super) fn dropped_chunks(&self) -> usize {
+        self.dropped_chunks
+    }
+
     /// Whether a call of [`settle`](Self::settle) would give nothing back.
     #[inline]
     pub(super) fn is_settled(&self) -> bool {
@@ -432,8 +437,10 @@ impl Log {
                 let keep = list.len().saturating_sub(units - done);
                 done += list.len() - keep;
                 self.chunks -= list.len() - keep;
+                self.dropped_chunks -= list.len() - keep;
                 list.truncate(keep);
                 if keep == 0 {
+                    self.held -= list_bytes(list.capacity());
                     self.dropped.pop();
                 }
             } else if let Some(oldest) = self.doomed.pop() {
@@ -560,6 +567,25 @@ impl Log {
         Some((Handle::new(cursor.segment, cursor.offset), record::place(bytes)))
     }
 
+    /// The items among the next `count` places of a walk.
+    pub(super) fn ahead(&self, walk: Walk, count: usize) -> impl Iterator<Item = (&[u8], Record)> {
+        let Cursor { segment, mut offset } = self.cursors[walk as usize];
+        let bytes = self.segments.get(segment as usize).map_or(&[][..], |segment| &segment.bytes);
+        let places = (0..count).map_while(move |_| {
+            let bytes = bytes.get(offset..).filter(|bytes| !bytes.is_empty())?;
+            let place = record::place(bytes);
+            offset += match place {
+                Place::Gap(size) => size,
+                Place::Item(record) => record.size(),
+            };
+            Some((bytes, place))
+        });
+        places.filter_map(|(bytes, place)| match place {
+            Place::Gap(_) => None,
+            Place::Item(record) => Some((bytes, record)),
+        })
+    }
+
     /// Takes a walk past a place that is dead by now, and gives the segment back behind the last.
     #[inline]
     pub(super) fn pass(&mut self, walk: Walk, size: usize) {
@@ -579,8 +605,8 @@ fn segment_bytes(size: usize) -> usize {
     if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES }
 }
 
-fn list_bytes(list: &[Bytes]) -> usize {
-    size_of_val(list) + MALLOC_BYTES + size_of::<(usize, Box<[Bytes]>)>()
+fn list_bytes(chunks: usize) -> usize {
+    chunks * size_of::<Bytes>() + MALLOC_BYTES + size_of::<(usize, Box<[Bytes]>)>()
 }
 
 #[cfg(test)]
@@ -635,7 +661,9 @@ impl Log {
         let known = linked + self.vacant.len();
         assert_eq!(known, self.segments.len(), "every segment is linked, doomed or vacant");
         held += self.spares.iter().map(|spare| spare.capacity() + MALLOC_BYTES).sum::<usize>();
-        held += self.lists.iter().map(|(_, list)| list_bytes(list)).sum::<usize>();
+        held += self.lists.iter().map(|(_, list)| list_bytes(list.len())).sum::<usize>();
+        held += self.dropped.iter().map(|list| list_bytes(list.capacity())).sum::<usize>();
+        assert_eq!(self.dropped.iter().map(Vec::len).sum::<usize>(), self.dropped_chunks);
         assert_eq!(held, self.held);
         assert!(listed == self.lists.len() || !self.doomed.is_empty(), "every chunk list has its item");
         items

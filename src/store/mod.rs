@@ -84,6 +84,8 @@ pub struct Store {
     stats: Stats,
     /// Bytes that the policy may still copy before it has to drop what it would rather keep.
     copy_credit: isize,
+    /// Places of the walk under way that have been looked up already.
+    looked_ahead: usize,
     sweep: Sweep,
 }
 
@@ -105,6 +107,7 @@ impl Store {
             work: 0,
             stats: Stats::default(),
             copy_credit: 0,
+            looked_ahead: 0,
             sweep: Sweep::default(),
         }
     }
@@ -426,23 +429,21 @@ impl Store {
         record: Record,
         mut found: Option<(Entry, Record)>,
     ) -> Result<Option<(Handle, Record)>, Refusal> {
-        let mut insisted = false;
-        let mut moved = self.make_room(record.size());
-        let (queue, uses) = loop {
-            if moved {
-                // It may have been moved or evicted itself.
-                found = found.and_then(|_| self.find(hash, key));
-            }
-            let (queue, uses) = self.place(hash, found);
-            if self.has_room(queue, record.size()) {
-                break (queue, uses);
-            }
-            if insisted || !self.evicts() {
-                return Err(Refusal::OutOfMemory);
-            }
-            self.insist_on_room(record.size());
-            (insisted, moved) = (true, true);
+        let remembered = found.is_none() && self.index.shard_mut(hash).ghost.take(hash);
+        if self.make_room(record.size()) {
+            // It may have been moved or evicted itself.
+            found = found.and_then(|_| self.find(hash, key));
+        }
+        let (queue, uses) = match found {
+            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
+            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
+            Some(_) => (Queue::Small, 1),
+            None if remembered => (Queue::Main, 0),
+            None => (Queue::Small, 0),
         };
+        if !self.has_room(queue, record.size()) {
+            return Err(Refusal::OutOfMemory);
+        }
         let record = self.keep_chunks(record, value);
         let handle = self.log.append(queue, &record, key, value.rest);
         let new = Entry::new(hash, handle, record.deadline != NEVER, uses);
@@ -456,20 +457,11 @@ impl Store {
         Ok(found.map(|(entry, old)| (entry.handle(), old)))
     }
 
-    /// The queue that a write goes to, and the uses that count there.
-    fn place(&mut self, hash: KeyHash, found: Option<(Entry, Record)>) -> (Queue, u64) {
-        match found {
-            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
-            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
-            Some(_) => (Queue::Small, 1),
-            None if self.index.shard_mut(hash).ghost.take(hash) => (Queue::Main, 0),
-            None => (Queue::Small, 0),
-        }
-    }
-
     #[inline]
     fn keep_chunks(&mut self, mut record: Record, value: Value<'_>) -> Record {
         if !value.chunks.is_empty() {
+            // An overwrite in place, which makes no room, drops a list as well.
+            self.settle();
             record.set_list(self.log.keep_list(value.chunks));
         }
         record

@@ -437,6 +437,21 @@ fn a_large_value_streams_into_a_full_store() {
 }
 
 #[test]
+fn lists_of_overwritten_values_do_not_pile_up() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    let value = Owned::new(&store, 200 * CHUNK_BYTES, 1);
+    let hash = store.hash(b"large");
+    store.set(hash, b"large", value.value()).expect("there is room");
+    let before = store.memory_bytes();
+    for _ in 0..1000 {
+        store.set(hash, b"large", value.value()).expect("there is room");
+    }
+    let more = store.memory_bytes() - before;
+    assert!(more < 512 << 10, "{more} bytes more than for the first");
+    store.check_everything();
+}
+
+#[test]
 fn a_lowered_limit_is_approached_in_steps() {
     let mut store = store(32 << 20, Eviction::S3Fifo);
     (0..600_000).for_each(|id| store.set_id(id, 40).expect("there is room"));

@@ -113,6 +113,7 @@ const ROWS: &[(&str, &str)] = &[
         "SET a 1\nEXPIREAT a 99999999999\nEXPIRETIME a\nPEXPIRETIME a\nEXPIRETIME b",
         "+OK\n:1\n:99999999999\n:99999999999000\n:-2\n",
     ),
+    ("SET a 1 PXAT 9223372036854775806\nEXPIRETIME a", "+OK\n:9223372036854776\n"),
     ("SET a 1 PXAT 99999999999123\nPEXPIRETIME a\nPEXPIRETIME b", "+OK\n:99999999999123\n:-2\n"),
     ("SET a 1\nDBSIZE\nFLUSHALL\nDBSIZE\nGET a\nFLUSHDB ASYNC", "+OK\n:1\n+OK\n:0\n$-1\n+OK\n"),
     (
@@ -263,6 +264,15 @@ fn large_rows() -> Vec<Row> {
             "long arguments where none belong",
             &[ask(&[b"LPUSH".as_slice(), b"a", &long]), ask(&[b"GET".as_slice(), &long]), words("PING")],
             &[b"-ERR unknown command 'LPUSH', with args beginning with: \r\n", b"-ERR syntax error\r\n+PONG\r\n"],
+        ),
+        row(
+            "an argument too long for a command, behind a long value or a long key",
+            &[
+                ask(&[b"SET".as_slice(), b"a", &long, &long, b"NX"]),
+                ask(&[b"SET".as_slice(), &other, b"b", &long]),
+                words("PING"),
+            ],
+            &[b"-ERR syntax error\r\n-ERR syntax error\r\n+PONG\r\n"],
         ),
         row("many keys", &[mget], &[b"*5000\r\n", &b"$-1\r\n".repeat(5000)]),
         row(

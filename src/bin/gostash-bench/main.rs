@@ -2,8 +2,8 @@
 //! memcached's and plain echo, so that one client does the same work against different servers.
 //!
 //! The life of a request: [`workload`] picks a command and a key and writes it in the words of [`protocol`] to an
-//! [`output`]; [`load`] decides when, and on which [`socket`]; [`replies`] pairs what comes back with what was
-//! asked. [`process`] reads what the server used, [`report`] prints. [`replay`] sends a recorded trace instead.
+//! [`output`]; [`mod@load`] decides when, and on which [`socket`]; [`replies`] pairs what comes back with what was
+//! asked. [`process`] reads what the server used, [`report`] prints. [`mod@replay`] sends a recorded trace instead.
 //! It shares nothing with the server but one limit, lest both be wrong in the same way.
 
 // What one module offers the others is `pub` here; a binary has nobody else to offer it to.
