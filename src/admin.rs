@@ -104,7 +104,7 @@ pub fn config_get(
     output: &mut Output,
 ) -> Result<(), Complaint> {
     if patterns.is_empty() {
-        return Err(Complaint::Arity("config|get".to_owned()));
+        return Err(Complaint::arity("config|get"));
     }
     if patterns.iter().any(|pattern| pattern.len() > SCAN_PATTERN_BYTES_MAX) {
         return Err(SYNTAX);
@@ -126,43 +126,38 @@ pub fn config_get(
 /// An option that cannot be set, or not to that.
 pub fn config_set(words: &[Box<[u8]>], clients_max: usize, options: Options) -> Result<Options, Complaint> {
     if words.is_empty() || words.len() % 2 == 1 {
-        return Err(Complaint::Arity("config|set".to_owned()));
+        return Err(Complaint::arity("config|set"));
     }
+    let clients_max = clients_max.min(CLIENTS_MAX);
     let mut changed = options;
     for pair in words.chunks_exact(2) {
         let name = String::from_utf8_lossy(&pair[0]).to_ascii_lowercase();
         let text = std::str::from_utf8(&pair[1]).unwrap_or_default();
-        let problem = match name.as_str() {
-            "maxmemory" => match config::size(text, MEMORY_BYTES_MIN..=usize::MAX) {
-                Some(bytes) => {
-                    changed.max_memory = bytes;
-                    continue;
-                }
-                None => format!("argument must be a memory value of at least {} mb", MEMORY_BYTES_MIN >> 20),
-            },
-            "maxclients" => match text.parse() {
-                Ok(clients) if (1..=clients_max.min(CLIENTS_MAX)).contains(&clients) => {
-                    changed.max_clients = clients;
-                    continue;
-                }
-                _ => format!("argument must be between 1 and {}", clients_max.min(CLIENTS_MAX)),
-            },
-            "timeout" => match text.parse() {
-                Ok(seconds) if seconds <= SECONDS_MAX => {
-                    changed.timeout_seconds = seconds;
-                    continue;
-                }
-                _ => format!("argument must be between 0 and {SECONDS_MAX}"),
-            },
+        let number = |least, most| text.parse().ok().filter(|number| (least..=most).contains(number));
+        let (is_set, expected) = match name.as_str() {
+            "maxmemory" => {
+                let bytes = config::size(text, MEMORY_BYTES_MIN..=usize::MAX);
+                let expected = format!("a memory value of at least {} mb", MEMORY_BYTES_MIN >> 20);
+                (bytes.map(|bytes| changed.max_memory = bytes), expected)
+            }
+            "maxclients" => {
+                let clients = number(1, clients_max as u64);
+                let expected = format!("between 1 and {clients_max}");
+                (clients.map(|clients| changed.max_clients = clients as usize), expected)
+            }
+            "timeout" => {
+                let seconds = number(0, SECONDS_MAX);
+                (seconds.map(|seconds| changed.timeout_seconds = seconds), format!("between 0 and {SECONDS_MAX}"))
+            }
             _ => {
-                return Err(Complaint::Words(format!(
-                    "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
-                )));
+                let text = format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'");
+                return Err(Complaint::Words(text));
             }
         };
-        return Err(Complaint::Words(format!(
-            "ERR CONFIG SET failed (possibly related to argument '{name}') - {problem}"
-        )));
+        is_set.ok_or_else(|| {
+            let place = format!("possibly related to argument '{name}'");
+            Complaint::Words(format!("ERR CONFIG SET failed ({place}) - argument must be {expected}"))
+        })?;
     }
     Ok(changed)
 }
@@ -183,7 +178,7 @@ impl Filter {
         };
         let text = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
         match words {
-            [] if kills => return Err(Complaint::Arity("client|kill".to_owned())),
+            [] if kills => return Err(Complaint::arity("client|kill")),
             [address] if kills => {
                 (filter.address, filter.must_exist) = (Some(text(address)), true);
                 filter.skips_asker = false;

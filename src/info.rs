@@ -81,11 +81,9 @@ fn clients(text: &mut String, s: &Snapshot, _: &Executor) -> std::fmt::Result {
 fn memory_section(text: &mut String, s: &Snapshot, executor: &Executor) -> std::fmt::Result {
     let used = executor.base_bytes + executor.store.memory_bytes();
     let resident = memory::resident_bytes().unwrap_or(0);
-    writeln!(text, "used_memory:{used}\nused_memory_human:{}", human(used))?;
-    writeln!(text, "used_memory_rss:{resident}\nused_memory_rss_human:{}", human(resident))?;
+    writeln!(text, "used_memory:{used}\nused_memory_rss:{resident}")?;
     writeln!(text, "used_memory_startup:{}", executor.base_bytes)?;
-    writeln!(text, "maxmemory:{}\nmaxmemory_human:{}", s.max_memory, human(s.max_memory))?;
-    writeln!(text, "maxmemory_policy:{}", s.policy)?;
+    writeln!(text, "maxmemory:{}\nmaxmemory_policy:{}", s.max_memory, s.policy)?;
     writeln!(text, "mem_fragmentation_ratio:{:.2}", resident as f64 / used.max(1) as f64)?;
     writeln!(text, "mem_clients_normal:{}", s.buffer_bytes)
 }
@@ -136,16 +134,4 @@ fn event_loop(text: &mut String, s: &Snapshot, _: &Executor) -> std::fmt::Result
         writeln!(text, "loop_longest_turn_last_{span}:{turn}")?;
     }
     writeln!(text, "loop_ready_connections:{}\nloop_bytes_waiting:{}", s.ready, s.buffer_bytes)
-}
-
-/// A number of bytes as Redis shows it to people.
-fn human(bytes: usize) -> String {
-    let mut size = bytes as f64;
-    for unit in ["B", "K", "M"] {
-        if size < 1024.0 {
-            return format!("{size:.2}{unit}");
-        }
-        size /= 1024.0;
-    }
-    format!("{size:.2}G")
 }

@@ -4,6 +4,7 @@
 //! Most input never stops here: [`batch`](crate::batch) parses it where it was read and leaves to the session what is
 //! unfinished, or what it may not run yet because the client does not read its replies.
 
+mod connection;
 mod resp;
 
 use bytes::Bytes;

@@ -55,7 +55,7 @@ impl EventLoop {
         };
         if let Err(complaint) = result {
             self.executor.stats.errors += 1;
-            self.connections[key].output().push_error(&complaint.to_string());
+            self.connections[key].output().push_error(complaint.text());
         } else if question.at > 0 && question.at < self.connections.0.capacity() {
             self.connections[key].ask_again(question);
         }

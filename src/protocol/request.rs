@@ -27,21 +27,14 @@ pub enum Form {
     All,
 }
 
-/// What is wrong with a command that is not, or not so, spoken here. The connection is none the worse for it.
+/// What is wrong with a command that is not, or not so, spoken here, in Redis's words. The connection is none the
+/// worse for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Complaint {
-    /// In these words.
+    /// In words that are always the same.
     Text(&'static str),
-    /// In words that hold some of its own.
+    /// In words that hold some of the command's.
     Words(String),
-    /// Too few or too many arguments for this command.
-    Arity(String),
-    /// A time that cannot be, for this command.
-    ExpireTime(&'static str),
-    /// No such command, and what it began with.
-    Unknown(String),
-    /// No such subcommand, of this command.
-    UnknownSubcommand(String, &'static str),
 }
 
 /// Not what the command's options are.
@@ -62,13 +55,24 @@ pub const fn refusal(refusal: Refusal) -> &'static str {
 }
 
 impl Complaint {
+    /// Too few or too many arguments for `command`.
+    pub fn arity(command: &str) -> Self {
+        Complaint::Words(format!("ERR wrong number of arguments for '{command}' command"))
+    }
+
+    /// A time that cannot be.
+    fn expire_time(verb: &Verb) -> Self {
+        Complaint::Words(format!("ERR invalid expire time in '{}' command", verb.name))
+    }
+
     /// About a command whose number of arguments is wrong, or that is not known.
     pub fn about(verb: Option<&'static Verb>, arguments: &Arguments<'_>) -> Self {
         if let Some(verb) = verb {
-            return Complaint::Arity(verb.name.to_owned());
+            return Complaint::arity(verb.name);
         }
         let cut = |bytes: &[u8], left: usize| bytes[..bytes.len().min(left)].escape_ascii().to_string();
-        let mut text = format!("'{}', with args beginning with: ", cut(arguments.name, ECHO_BYTES_MAX));
+        let name = cut(arguments.name, ECHO_BYTES_MAX);
+        let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
         let mut left = ECHO_BYTES_MAX;
         for argument in arguments.all() {
             if left == 0 {
@@ -77,30 +81,20 @@ impl Complaint {
             text += &format!("'{}' ", cut(argument, left));
             left = left.saturating_sub(argument.len());
         }
-        Complaint::Unknown(text)
+        Complaint::Words(text)
     }
 
-    /// About a subcommand that is not known.
-    pub fn about_subcommand(name: &[u8], of: &'static str) -> Self {
-        let name = &name[..name.len().min(ECHO_BYTES_MAX)];
-        Complaint::UnknownSubcommand(name.escape_ascii().to_string(), of)
+    /// About a subcommand of `command` that is not known.
+    pub fn about_subcommand(name: &[u8], command: &str) -> Self {
+        let name = name[..name.len().min(ECHO_BYTES_MAX)].escape_ascii();
+        Complaint::Words(format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase()))
     }
-}
 
-impl std::fmt::Display for Complaint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    /// The words.
+    pub fn text(&self) -> &str {
         match self {
-            Complaint::Text(text) => f.write_str(text),
-            Complaint::Words(text) => f.write_str(text),
-            Complaint::Arity(name) => {
-                write!(f, "ERR wrong number of arguments for '{name}' command")
-            }
-            Complaint::ExpireTime(name) => write!(f, "ERR invalid expire time in '{name}' command"),
-            Complaint::Unknown(text) => write!(f, "ERR unknown command {text}"),
-            Complaint::UnknownSubcommand(name, of) => {
-                let of = of.to_ascii_uppercase();
-                write!(f, "ERR unknown subcommand '{name}'. Try {of} HELP.")
-            }
+            Complaint::Text(text) => text,
+            Complaint::Words(text) => text,
         }
     }
 }
@@ -235,14 +229,14 @@ impl Time {
         let unix = millis.and_then(|millis| millis.checked_add(from));
         // Its time in the other way of counting, which replies are given in, must exist too.
         let deadline = unix.filter(|millis| *millis < i64::MAX - clock.unix_offset_millis.max(0));
-        let deadline = deadline.ok_or(Complaint::ExpireTime(verb.name))?;
+        let deadline = deadline.ok_or_else(|| Complaint::expire_time(verb))?;
         Ok(deadline.max(0) as u64)
     }
 
     /// The same for commands that do not take zero and less.
     fn positive(self, verb: &'static Verb, clock: Clock) -> Result<u64, Complaint> {
         if self.number <= 0 {
-            return Err(Complaint::ExpireTime(verb.name));
+            return Err(Complaint::expire_time(verb));
         }
         self.deadline(verb, clock)
     }

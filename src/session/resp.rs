@@ -4,19 +4,16 @@
 
 use std::collections::VecDeque;
 
-use super::{Long, Phase, Session};
+use super::connection::{self, Scan};
+use super::{Language, Long, Phase, Session};
 use crate::admin::Question;
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
-use crate::limits::{
-    EXEC_COMMANDS, EXEC_OUTPUT_BYTES, NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, QUEUE_BYTES_MAX, SCAN_PATTERN_BYTES_MAX,
-    SCAN_WORK_UNITS, VALUE_BYTES_MAX_MAX,
-};
+use crate::limits::{EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
-use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, Form, SYNTAX};
 use crate::protocol::resp::{self, Arguments, Cursor, Limits, ParseError, Parsed, Version};
-use crate::protocol::verbs::{self, Kind, REDIS_VERSION, VERBS, Verb};
+use crate::protocol::verbs::{Kind, VERBS, Verb};
 
 /// What was agreed with a client that speaks RESP.
 #[derive(Debug, Default)]
@@ -32,7 +29,7 @@ pub struct Resp {
     /// The command that it sent last, by its number in the table.
     pub last_verb: usize,
     pub(super) cursor: Cursor,
-    authenticated: bool,
+    pub(super) authenticated: bool,
     /// How many of a command's parts there were so far, and why one of them was refused.
     counted: i64,
     refusal: Option<Refusal>,
@@ -308,7 +305,7 @@ impl Session {
     /// Answers an error, which spoils a transaction that is being queued.
     fn complain(&mut self, complaint: &Complaint, executor: &mut Executor) -> bool {
         executor.stats.errors += 1;
-        self.output.push_error(&complaint.to_string());
+        self.output.push_error(complaint.text());
         self.last_command_millis = executor.now_millis();
         if let Some(queue) = self.queue() {
             queue.give_up();
@@ -434,53 +431,56 @@ impl Session {
         executor: &mut Executor,
     ) -> Result<(), Complaint> {
         let words = arguments.all();
-        let Some(resp) = self.resp_mut() else {
+        let Session { language: Language::Resp(resp), output, phase, .. } = self else {
             return Ok(());
         };
         resp.last_verb = verb.index;
         match (verb.kind, words) {
-            (Kind::Ping, []) => self.output.push(b"+PONG\r\n"),
-            (Kind::Ping, [_]) | (Kind::Echo, _) => self.output.push_bulk_value(arguments.value(0)),
-            (Kind::Ping, _) => return Err(Complaint::Arity(verb.name.to_owned())),
-            (Kind::Hello, _) => return self.hello(words, executor),
+            (Kind::Ping, []) => output.push(b"+PONG\r\n"),
+            (Kind::Ping, [_]) | (Kind::Echo, _) => output.push_bulk_value(arguments.value(0)),
+            (Kind::Ping, _) => return Err(Complaint::arity(verb.name)),
+            (Kind::Hello, _) => return connection::hello(resp, words, executor, output),
             (Kind::Auth, _) => {
-                authenticate(resp, words, executor)?;
-                self.output.push(b"+OK\r\n");
+                connection::authenticate(resp, words, executor)?;
+                output.push(b"+OK\r\n");
             }
             (Kind::Select, [index]) => {
                 if request::integer(index)? != 0 {
                     return Err(Complaint::Text("ERR DB index is out of range"));
                 }
-                self.output.push(b"+OK\r\n");
+                output.push(b"+OK\r\n");
             }
             (Kind::Quit, _) => {
-                self.output.push(b"+OK\r\n");
+                output.push(b"+OK\r\n");
                 self.quit();
             }
             (Kind::Multi, _) => {
                 if resp.queue.is_some() {
                     // An error that does no harm to the transaction.
                     executor.stats.errors += 1;
-                    self.output.push_error("ERR MULTI calls can not be nested");
+                    output.push_error("ERR MULTI calls can not be nested");
                     return Ok(());
                 }
                 resp.queue = Some(Box::default());
-                self.output.push(b"+OK\r\n");
+                output.push(b"+OK\r\n");
             }
             (Kind::Discard, _) => {
                 resp.queue.take().ok_or(Complaint::Text("ERR DISCARD without MULTI"))?;
-                self.output.push(b"+OK\r\n");
+                output.push(b"+OK\r\n");
             }
             (Kind::Exec, _) => return self.exec(executor),
-            (Kind::Client, [subcommand, rest @ ..]) => return self.client(subcommand, rest, arguments),
-            (Kind::Command, _) => return self.command(words),
+            (Kind::Client, [subcommand, ..]) if is_about_others(subcommand) => {
+                *phase = Phase::Asking(Box::new(Question::new(verb.kind, words)));
+            }
+            (Kind::Client, [subcommand, rest @ ..]) => return connection::client(resp, subcommand, rest, output),
+            (Kind::Command, _) => return connection::command(words, resp.version, output),
             (Kind::Time, _) => {
                 let millis = executor.clock().unix_millis();
-                self.output.push_array(2);
-                self.output.push_bulk((millis / 1000).to_string().as_bytes());
-                self.output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
+                output.push_array(2);
+                output.push_bulk((millis / 1000).to_string().as_bytes());
+                output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
             }
-            (Kind::DbSize, _) => self.output.push_integer(executor.store.len() as i64),
+            (Kind::DbSize, _) => output.push_integer(executor.store.len() as i64),
             (Kind::Flush, _) => {
                 // There is but one way to do it, at once for everybody and in the background.
                 let known = |word: &[u8]| word.eq_ignore_ascii_case(b"async") || word.eq_ignore_ascii_case(b"sync");
@@ -488,267 +488,28 @@ impl Session {
                     return Err(SYNTAX);
                 }
                 executor.store.flush();
-                self.output.push(b"+OK\r\n");
+                output.push(b"+OK\r\n");
             }
             (Kind::Scan, [cursor, options @ ..]) => {
                 let scan = Scan::parse(cursor, options)?;
-                scan.run(executor, &mut self.output);
+                scan.run(executor, output);
             }
             (Kind::Keys, _) => {
                 return Err(Complaint::Text("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN"));
             }
             (Kind::Memory, [subcommand, ..]) => {
                 return Err(match subcommand.eq_ignore_ascii_case(b"usage") {
-                    true => Complaint::Arity("memory|usage".to_owned()),
+                    true => Complaint::arity("memory|usage"),
                     false => Complaint::about_subcommand(subcommand, verb.name),
                 });
             }
-            _ => self.phase = Phase::Asking(Box::new(Question::new(verb.kind, words))),
-        }
-        Ok(())
-    }
-
-    fn hello(&mut self, words: &[&[u8]], executor: &mut Executor) -> Result<(), Complaint> {
-        let Some(resp) = self.resp_mut() else {
-            return Ok(());
-        };
-        let mut version = resp.version;
-        let mut name = None;
-        if let [number, options @ ..] = words {
-            version = match request::integer(number) {
-                Ok(2) => Version::Two,
-                Ok(3) => Version::Three,
-                Ok(_) => return Err(Complaint::Text("NOPROTO unsupported protocol version")),
-                Err(_) => {
-                    return Err(Complaint::Text("ERR Protocol version is not an integer or out of range"));
-                }
-            };
-            let mut options = options;
-            while let [option, rest @ ..] = options {
-                match (option.to_ascii_lowercase().as_slice(), rest) {
-                    (b"auth", [user, password, rest @ ..]) => {
-                        authenticate(resp, &[user, password], executor)?;
-                        options = rest;
-                    }
-                    (b"setname", [word, rest @ ..]) => {
-                        name = Some(printable(word)?);
-                        options = rest;
-                    }
-                    _ => {
-                        let option = option.escape_ascii();
-                        return Err(Complaint::Words(format!("ERR Syntax error in HELLO option '{option}'")));
-                    }
-                }
-            }
-        }
-        if !resp.authenticated {
-            return Err(Complaint::Text(
-                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-                 <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
-                 the same time",
-            ));
-        }
-        resp.version = version;
-        resp.name = name.unwrap_or_else(|| std::mem::take(&mut resp.name));
-        let id = resp.id as i64;
-        let output = &mut self.output;
-        output.push_map(7, version);
-        let texts = [("server", "redis"), ("version", REDIS_VERSION), ("mode", "standalone"), ("role", "master")];
-        for (name, text) in texts {
-            output.push_bulk(name.as_bytes());
-            output.push_bulk(text.as_bytes());
-        }
-        for (name, number) in [("proto", version.number()), ("id", id)] {
-            output.push_bulk(name.as_bytes());
-            output.push_integer(number);
-        }
-        output.push_bulk(b"modules");
-        output.push_array(0);
-        Ok(())
-    }
-
-    fn client(&mut self, subcommand: &[u8], words: &[&[u8]], all: &Arguments<'_>) -> Result<(), Complaint> {
-        let Some(resp) = self.resp_mut() else {
-            return Ok(());
-        };
-        let subcommand = subcommand.to_ascii_lowercase();
-        match (subcommand.as_slice(), words) {
-            (b"id", []) => {
-                let id = resp.id as i64;
-                self.output.push_integer(id);
-            }
-            (b"getname", []) => {
-                let name = resp.name.clone();
-                match &*name {
-                    "" => self.output.push_null(self.version()),
-                    name => self.output.push_bulk(name.as_bytes()),
-                }
-            }
-            (b"setname", [name]) => {
-                resp.name = printable(name)?;
-                self.output.push(b"+OK\r\n");
-            }
-            (b"setinfo", [what, text]) => {
-                let place = match what.to_ascii_lowercase().as_slice() {
-                    b"lib-name" => 0,
-                    b"lib-ver" => 1,
-                    _ => {
-                        let what = what.escape_ascii();
-                        return Err(Complaint::Words(format!("ERR Unrecognized option '{what}'")));
-                    }
-                };
-                resp.library[place] = printable(text)?;
-                self.output.push(b"+OK\r\n");
-            }
-            (b"list" | b"kill", _) => {
-                self.phase = Phase::Asking(Box::new(Question::new(Kind::Client, all.all())));
-            }
-            (b"id" | b"getname" | b"setname" | b"setinfo", _) => {
-                let subcommand = String::from_utf8_lossy(&subcommand);
-                return Err(Complaint::Arity(format!("client|{subcommand}")));
-            }
-            _ => return Err(Complaint::about_subcommand(&subcommand, "client")),
-        }
-        Ok(())
-    }
-
-    fn command(&mut self, words: &[&[u8]]) -> Result<(), Complaint> {
-        let version = self.version();
-        let output = &mut self.output;
-        let Some((subcommand, names)) = words.split_first() else {
-            output.push_array(VERBS.len());
-            VERBS.iter().for_each(|verb| push_verb(verb, output));
-            return Ok(());
-        };
-        match (subcommand.to_ascii_lowercase().as_slice(), names) {
-            (b"count", []) => output.push_integer(VERBS.len() as i64),
-            (b"docs", _) => output.push_map(0, version),
-            (b"info", []) => return self.command(&[]),
-            (b"info", names) => {
-                output.push_array(names.len());
-                for name in names {
-                    match verbs::find(name) {
-                        Some(verb) => push_verb(verb, output),
-                        None => output.push_null_array(version),
-                    }
-                }
-            }
-            _ => return Err(Complaint::about_subcommand(subcommand, "command")),
+            _ => *phase = Phase::Asking(Box::new(Question::new(verb.kind, words))),
         }
         Ok(())
     }
 }
 
-/// A row of COMMAND's answer.
-fn push_verb(verb: &Verb, output: &mut Output) {
-    let flags: Vec<_> = verb.flags.split_whitespace().collect();
-    let (first, last, step) = verb.keys;
-    output.push_array(10);
-    output.push_bulk(verb.name.as_bytes());
-    output.push_integer(verb.arity.into());
-    output.push_array(flags.len());
-    flags.iter().for_each(|flag| output.push_status(flag));
-    [first, last, step].iter().for_each(|&number| output.push_integer(number.into()));
-    // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
-    (0..4).for_each(|_| output.push_array(0));
-}
-
-/// AUTH with a password, or with the one user that there is and a password.
-fn authenticate(resp: &mut Resp, words: &[&[u8]], executor: &mut Executor) -> Result<(), Complaint> {
-    let (user, guess) = match *words {
-        [guess] => (b"default".as_slice(), guess),
-        [user, guess] => (user, guess),
-        _ => return Err(SYNTAX),
-    };
-    let right = match &executor.password {
-        None if words.len() == 1 => {
-            return Err(Complaint::Text(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-                 configuration is correct?",
-            ));
-        }
-        // Redis's default user takes any password then.
-        None => user == b"default",
-        Some(password) => password.is(guess) && user == b"default",
-    };
-    if !right {
-        return Err(Complaint::Text("WRONGPASS invalid username-password pair or user is disabled."));
-    }
-    resp.authenticated = true;
-    Ok(())
-}
-
-/// A name that can stand in a line of CLIENT LIST.
-fn printable(word: &[u8]) -> Result<Box<str>, Complaint> {
-    let name = std::str::from_utf8(word).ok().filter(|name| name.bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
-    let name = name.filter(|name| name.len() <= NAME_BYTES_MAX);
-    name.map(Into::into).ok_or(Complaint::Text(
-        "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.",
-    ))
-}
-
-/// One step of a scan.
-struct Scan<'a> {
-    cursor: u64,
-    count: usize,
-    pattern: Option<&'a [u8]>,
-    /// There is but one type, so that another finds nothing.
-    nothing: bool,
-}
-
-impl<'a> Scan<'a> {
-    fn parse(cursor: &[u8], mut options: &[&'a [u8]]) -> Result<Self, Complaint> {
-        let cursor = std::str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
-        let cursor = cursor.ok_or(Complaint::Text("ERR invalid cursor"))?;
-        let mut scan = Scan { cursor, count: 10, pattern: None, nothing: false };
-        while let [option, rest @ ..] = options {
-            let (&value, rest) = rest.split_first().ok_or(SYNTAX)?;
-            match option.to_ascii_lowercase().as_slice() {
-                b"count" => {
-                    let count = request::integer(value)?;
-                    scan.count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
-                }
-                b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => {
-                    return Err(Complaint::Text("ERR pattern is too long"));
-                }
-                b"match" => scan.pattern = Some(value),
-                b"type" => scan.nothing = !value.eq_ignore_ascii_case(b"string"),
-                _ => return Err(SYNTAX),
-            }
-            options = rest;
-        }
-        Ok(scan)
-    }
-
-    /// Looks at about as many keys as were asked for, or fewer if that would take long or make much output.
-    fn run(self, executor: &mut Executor, output: &mut Output) {
-        let (mut looked_at, mut found) = (0, 0);
-        let mut work = 0;
-        let mut keys = Output::default();
-        let mut cursor = self.cursor;
-        let work_before = executor.store.work();
-        loop {
-            cursor = executor.store.scan(cursor, |key| {
-                looked_at += 1;
-                let matches = self.pattern.is_none_or(|pattern| {
-                    work += glob::cost(pattern, key);
-                    glob::matches(pattern, key)
-                });
-                if matches && !self.nothing {
-                    keys.push_bulk(key);
-                    found += 1;
-                }
-            });
-            let done = work + executor.store.work() - work_before;
-            let enough = looked_at >= self.count || done >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES;
-            if cursor == 0 || enough {
-                break;
-            }
-        }
-        executor.charge(work + found as u64);
-        output.push_array(2);
-        output.push_bulk(cursor.to_string().as_bytes());
-        output.push_array(found);
-        output.push(keys.contiguous().unwrap_or_default());
-    }
+/// Whether a subcommand of CLIENT takes looking at other clients.
+fn is_about_others(subcommand: &[u8]) -> bool {
+    subcommand.eq_ignore_ascii_case(b"list") || subcommand.eq_ignore_ascii_case(b"kill")
 }

@@ -675,6 +675,7 @@ fn info_is_true() {
         "maxclients:10000",
         "keyspace_hits:1",
         "keyspace_misses:2",
+        "cmdstat_info:calls=1,usec=0,usec_per_call=0.00",
         "cmdstat_set:calls=1,usec=0,usec_per_call=0.00",
         "cmdstat_mget:calls=1,usec=0,usec_per_call=0.00",
         "db0:keys=1,expires=1,avg_ttl=0",
