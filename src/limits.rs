@@ -49,6 +49,15 @@ pub const TURN_CONNECTIONS: usize = 32;
 /// Bytes read in one turn: some 1,300 small SETs, or one read of a large value.
 pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX;
 
+/// Bytes read in one turn after which no further connection is read from: some 900 GETs or 400 SETs.
+pub const TURN_FRAME_BYTES: usize = 24 * 1024;
+
+/// What one read asks for when memory has run out and the store is still to make room, in bytes.
+pub const READ_SCARCE_BYTES: usize = 4 * 1024;
+
+/// Connections served in one turn then: their replies take memory too, and the store must keep up.
+pub const TURN_CONNECTIONS_SCARCE: usize = 4;
+
 /// Bytes written in one turn, of which the last connection may take one write more.
 pub const TURN_WRITE_BYTES: usize = 256 * 1024;
 

@@ -399,14 +399,17 @@ impl EventLoop {
     fn fill(&mut self) {
         self.visits.clear();
         let mut end = 0;
-        for _ in 0..self.ready.len().min(TURN_CONNECTIONS) {
+        let is_scarce = self.executor.room_bytes() == 0;
+        let most = if is_scarce { TURN_CONNECTIONS_SCARCE } else { TURN_CONNECTIONS };
+        for _ in 0..self.ready.len().min(most) {
             let Some(next) = self.ready.pop_front() else {
                 break;
             };
             let Some(connection) = find(&mut self.connections, next) else {
                 continue;
             };
-            if end + connection.session.carried_bytes() + READ_BYTES > self.input.len() {
+            let is_full = end + connection.session.carried_bytes() + READ_BYTES > self.input.len();
+            if is_full || end > TURN_FRAME_BYTES {
                 self.ready.push_front(next);
                 break;
             }
@@ -435,14 +438,13 @@ impl EventLoop {
             self.paused.push(token(key, connection.serial));
             return Some(at..end);
         }
-        let mut asked = connection.session.read_bytes().min(self.input.len() - end);
-        if connection.session.is_receiving() {
-            // Room for a large value is made as its bytes come: when there is none left, the next turn tries again,
-            // since the store makes more in between.
-            asked = asked.min(self.executor.room_bytes());
-            if asked == 0 {
-                return Some(at..end);
-            }
+        // When there is no room left, a large value waits for the store to make some, which it does between turns, and
+        // others are read in small portions: whatever they are, they take memory before they are known.
+        let room = self.executor.room_bytes();
+        let least = if connection.session.is_receiving() { 0 } else { READ_SCARCE_BYTES };
+        let asked = connection.session.read_bytes().min(self.input.len() - end).min(room.max(least));
+        if asked == 0 {
+            return Some(at..end);
         }
         let result = connection.stream.read(&mut self.input[end..end + asked]);
         let goes_on = connection.after_read(asked, &result);

@@ -52,7 +52,7 @@ fn a_small_cache_misses_what_does_not_fit() {
     let path = file.path().to_str().expect("a name in UTF-8");
     let row = &rows(server.addr(), &["replay", path, "--pipeline", "32", "--verify"])[0];
     assert_eq!(row.number("cold_floor"), 0.5);
-    assert!((0.5..1.0).contains(&row.number("miss_ratio")) && row.number("hits") < 20_000.0, "{}", row.0);
+    assert!((0.5..=1.0).contains(&row.number("miss_ratio")) && row.number("hits") < 20_000.0, "{}", row.0);
 }
 
 #[test]
