@@ -427,13 +427,15 @@ impl EventLoop {
         let over_bound = self.buffer_bytes() > self.settings.buffer_bytes_max;
         let fair_share = self.settings.buffer_bytes_max / self.connections.0.len();
         let connection = &mut self.connections.0[key];
-        connection.session.output().lend(&mut self.spare);
         let wants_read = connection.wants_read();
+        // Asked before it is lent a buffer, which is none of its own.
+        let is_to_blame = over_bound && connection.session.burden_bytes() > fair_share;
+        connection.session.output().lend(&mut self.spare);
         let mut end = at + connection.session.carry(&mut self.input[at..]);
         if !wants_read {
             return Some(at..end);
         }
-        if over_bound && connection.session.burden_bytes() > fair_share {
+        if is_to_blame {
             connection.readable = false;
             self.paused.push(token(key, connection.serial));
             return Some(at..end);
