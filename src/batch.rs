@@ -36,9 +36,7 @@ impl Visit {
     pub fn new(session: usize, input: Range<usize>) -> Self {
         Visit { session, done: input.start, needed: 0, input, held_up: false }
     }
-}
 
-impl Visit {
     /// Leaves what begins at `done` for a later turn. It can run then.
     fn hold_up(&mut self, done: usize) {
         self.held_up = true;
@@ -96,11 +94,9 @@ fn parse<'i, S>(
         match stash::parse(&input[done..end], executor.value_bytes_max()) {
             Ok(Parsed::Complete { command, consumed }) => {
                 let hash = executor.store.hash(command.key());
-                batch.push(Pending { visit: at, start: done, hash, command, ask: Ask::default() });
+                let pending = Pending { visit: at, start: done, hash, command, ask: Ask::default() };
                 done += consumed;
-                if batch.len() == BATCH_COMMANDS {
-                    run(batch, visits, sessions, executor);
-                }
+                add(pending, batch, visits, sessions, executor);
             }
             Ok(Parsed::Incomplete { needed }) => {
                 visits[at].needed = needed;
@@ -161,11 +157,9 @@ fn parse_resp<'i, S>(
         }
         if let (Ok(parsed), Some((command, ask))) = (parsed, planned) {
             let hash = executor.store.hash(command.key());
-            batch.push(Pending { visit: at, start: done, hash, command, ask });
+            let pending = Pending { visit: at, start: done, hash, command, ask };
             done += parsed.consumed();
-            if batch.len() == BATCH_COMMANDS {
-                run(batch, visits, sessions, executor);
-            }
+            add(pending, batch, visits, sessions, executor);
         } else {
             // What follows changes the session, so everything before it has to be answered first.
             run(batch, visits, sessions, executor);
@@ -193,6 +187,23 @@ fn parse_resp<'i, S>(
         }
     }
     visits[at].done = done;
+}
+
+/// Adds a command to the batch, and runs that when it is full.
+#[inline]
+fn add<'i, S>(
+    pending: Pending<'i>,
+    batch: &mut Vec<Pending<'i>>,
+    visits: &mut [Visit],
+    sessions: &mut S,
+    executor: &mut Executor,
+) where
+    S: IndexMut<usize, Output = Session>,
+{
+    batch.push(pending);
+    if batch.len() == BATCH_COMMANDS {
+        run(batch, visits, sessions, executor);
+    }
 }
 
 /// Looks the batch up, then executes it.

@@ -307,7 +307,7 @@ impl EventLoop {
                 connection.read_closed |= event.is_read_closed() || event.is_error();
                 connection.readable |= event.is_readable() || connection.read_closed;
                 connection.writable |= event.is_writable() || event.is_error();
-                self.enqueue(token.0 as u32 as usize);
+                self.enqueue(slab_key(token));
             }
         }
     }
@@ -414,7 +414,7 @@ impl EventLoop {
                 break;
             }
             connection.queued = false;
-            let key = next.0 as u32 as usize;
+            let key = slab_key(next);
             if let Some(input) = self.read(key, end) {
                 end = input.end;
                 self.visits.push(Visit::new(key, input));
@@ -620,7 +620,7 @@ impl EventLoop {
                     && let Some(connection) = find(&mut self.connections, next)
                 {
                     connection.readable = true;
-                    self.enqueue(next.0 as u32 as usize);
+                    self.enqueue(slab_key(next));
                 }
             }
             return;
@@ -710,9 +710,14 @@ fn token(key: usize, serial: u32) -> Token {
     Token((serial as usize) << 32 | key)
 }
 
+/// The place in the slab that a token leads to, whoever has it by now.
+fn slab_key(token: Token) -> usize {
+    token.0 as u32 as usize
+}
+
 /// The connection that a token was made for, if it is still there.
 fn find(connections: &mut Connections, token: Token) -> Option<&mut Connection> {
-    let connection = connections.0.get_mut(token.0 as u32 as usize)?;
+    let connection = connections.0.get_mut(slab_key(token))?;
     (connection.serial as usize == token.0 >> 32).then_some(connection)
 }
 

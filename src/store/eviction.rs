@@ -176,7 +176,7 @@ impl Store {
     #[inline]
     pub(super) fn has_room(&mut self, queue: Queue, size: usize) -> bool {
         let is_short = || self.available() < self.reserve_bytes() + size as isize;
-        if self.settings.eviction == Eviction::None && is_short() {
+        if !self.evicts() && is_short() {
             return false;
         }
         self.log.fits(queue, size) || self.open_segment(queue, size)
@@ -228,7 +228,7 @@ impl Store {
             && !self.log.fits(queue, size)
             && !self.open_segment(queue, size)
         {
-            if self.settings.eviction == Eviction::None {
+            if !self.evicts() {
                 return false;
             }
             fate = Fate::Evict;
@@ -275,7 +275,7 @@ impl Store {
         if self.log.is_walking(Walk::Clean) {
             return Some(Walk::Clean);
         }
-        if self.settings.eviction == Eviction::None {
+        if !self.evicts() {
             return self.log.walk_deadest(DEAD_SHARE_NO_EVICTION).then_some(Walk::Clean);
         }
         let (small, main) = (self.log.live_bytes(Queue::Small), self.log.live_bytes(Queue::Main));
