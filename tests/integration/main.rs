@@ -9,7 +9,9 @@
 //! - `rows`: the wire as data, for every driver.
 //!
 //! What is tested:
-//! - `cli`: options, start-up errors, listening sockets, limits and the log of the built binary.
+//! - `options`: what the command line, the file and the environment may say.
+//! - `memory`: what limit the system's files amount to.
+//! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
 //! - `bad_input`: bytes that are no frames; what happens around them.
@@ -28,7 +30,9 @@ mod cli;
 mod client;
 mod full_machine;
 mod house;
+mod memory;
 mod model;
+mod options;
 mod process;
 mod random;
 mod resp;
