@@ -25,6 +25,8 @@ use crate::store::Eviction;
 macro_rules! options {
     ($($field:ident: $type:ty = $name:literal, $default:literal, $read:expr; $expected:literal; $meaning:expr;)*) => {
         /// Every option's value.
+        // What an option means is written for the help.
+        #[allow(clippy::doc_markdown)]
         #[derive(Clone, Debug)]
         pub struct Config {
             $(#[doc = $meaning] pub $field: $type,)*

@@ -45,7 +45,8 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
         log::warn!("listening beyond this machine without a password: whoever can connect may read and write all keys");
     }
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
-    let event_loop = EventLoop::new(&config, listeners, executor(&config))?;
+    let executor = executor(&config);
+    let event_loop = EventLoop::new(config, listeners, executor)?;
     print(&format!("listening on {addresses}\n"));
     log::info!("listening on {addresses}");
     Ok(event_loop.run()?)

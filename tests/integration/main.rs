@@ -11,6 +11,8 @@
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
 //! - `memory`: what limit the system's files amount to.
+//! - `listener`: which addresses are listened on.
+//! - `history`: what the loop remembers of its turns.
 //! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
@@ -29,7 +31,9 @@ mod bad_input;
 mod cli;
 mod client;
 mod full_machine;
+mod history;
 mod house;
+mod listener;
 mod memory;
 mod model;
 mod options;
