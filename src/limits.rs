@@ -41,6 +41,22 @@ pub const DRAIN_EXTRA_BYTES: usize = 64 * 1024;
 /// How many clients may be listened to in this way at once; one more is closed at once, and may see a reset.
 pub const DRAINING_MAX: usize = 64;
 
+/// How often connections are looked at for timeouts, in milliseconds, and into how many parts that look is cut.
+pub const SWEEP_MILLIS: u64 = 100;
+/// Parts that one look at all connections is cut into.
+pub const SWEEP_PARTS: usize = 10;
+
+/// How long buffers may be over their bound before the largest holder is closed, in milliseconds.
+pub const PRESSURE_MILLIS: u64 = 1000;
+/// How soon after that the next one is, in milliseconds.
+pub const PRESSURE_AGAIN_MILLIS: u64 = 100;
+
+/// How old the Unix time may be that deadlines are told in, in milliseconds: as far as a set clock is off.
+pub const UNIX_TIME_MILLIS: u64 = 1000;
+
+/// Events taken from one poll.
+pub const EVENTS_MAX: usize = 1024;
+
 // ---- One turn of the loop: all together take less than 200 us ----
 
 /// Connections served in one turn. At 3 to 4 us of system calls each, these are 100 us.
