@@ -33,4 +33,4 @@ def trial(pool):
         outcome = "answered alike" if proxied == direct else str(proxied)[:100]
         outcomes.setdefault(outcome, []).append(" ".join(words).upper())
     for outcome, commands in outcomes.items():
-        print(f"  {outcome}: {', '.join(commands)}\n")
+        print(f"  {outcome}: {', '.join(commands)}")

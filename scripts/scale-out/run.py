@@ -70,14 +70,15 @@ def loss(pool, is_killed):
     outage = witness.watch(outage_s)
     check(outage.missed == share, f"expected to miss its share, got {len(outage.missed ^ share)} keys that differ")
     print(f"  missed: its share, {len(share) / len(witness.keys):.1%} of the keys, and no other key")
-    check(outage.refused and outage.refused_keys <= share, "expected errors, and for its share alone")
-    bursts = outage.bursts(1.5 * TIMEOUT_MS / 1000)
-    check(bursts[0][1] < failing_s, f"expected an end to the errors after {failing_s} s")
-    for first, last, number in bursts:
-        occasion = "after the loss" if first == bursts[0][0] else "when the proxy tried it again"
+    # Of the few errors when a server is dead the load beside may get all.
+    check(outage.refused_keys <= share, "expected errors for its share alone")
+    gap_s = 1.5 * TIMEOUT_MS / 1000
+    for first, last, number in outage.bursts(gap_s):
+        occasion = "after the loss" if first < gap_s else "when the proxy tried it again"
         print(f"  errors: {number}, from {first * 1000:.1f} to {last * 1000:.1f} ms, {occasion}")
         check(last - first < failing_s, f"expected an end to the errors after {failing_s} s")
     print(f"  longest wait for a reply: {outage.longest_s * 1000:.1f} ms")
+    check(outage.longest_s < TIMEOUT_MS / 1000 + SLACK_S, f"expected no reply to take longer than {TIMEOUT_MS} ms")
 
     if is_killed:
         pool.servers[victim] = server.again()
