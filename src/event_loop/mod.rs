@@ -606,13 +606,14 @@ impl EventLoop {
     fn report(&self) -> String {
         let (stats, store, clock) = (&self.executor.stats, &self.executor.store, &self.clock);
         format!(
-            "clients={} items={} memory={} evictions={} expired={} {stats} turns={} longest_turn={}",
+            "clients={} items={} memory={} evictions={} expired={} {stats} turns={} over_200us={} longest_turn={}",
             self.clients(),
             store.len(),
             store.memory_bytes(),
             store.stats().evictions,
             store.stats().expired,
             clock.turns,
+            clock.long,
             clock.longest
         )
     }

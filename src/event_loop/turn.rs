@@ -9,6 +9,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// A turn up to this long needs no second look: it cannot have taken more CPU time.
 const SHORT: Duration = Duration::from_micros(100);
 
+/// What no turn should take. On a machine that is shared some do, since the time that others steal counts as ours.
+const LONG: Duration = Duration::from_micros(200);
+
 /// How old a reading of the thread's CPU time may be. It takes half a microsecond, too much for each turn.
 const READING_AGE_MAX: Duration = Duration::from_micros(250);
 
@@ -50,6 +53,8 @@ pub(super) struct TurnClock {
     since_reading: Duration,
     /// How many turns there have been.
     pub(super) turns: u64,
+    /// How many of them took longer than [`LONG`].
+    pub(super) long: u64,
     /// The longest of them.
     pub(super) longest: Turn,
     /// The turns of the last hour.
@@ -66,6 +71,7 @@ impl TurnClock {
             cpu_read: (thread_cpu_time(), now),
             since_reading: Duration::ZERO,
             turns: 0,
+            long: 0,
             longest: Turn::default(),
             history: History::default(),
         }
@@ -94,6 +100,7 @@ impl TurnClock {
         } else {
             self.since_reading += taken;
         }
+        self.long += u64::from(taken > LONG);
         let turn = Turn { nanos: taken.as_nanos() as u64, ..turn };
         self.history.note((now - self.started).as_secs(), &turn);
         keep_longer(&mut self.longest, &turn);
