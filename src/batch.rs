@@ -213,8 +213,8 @@ where
 {
     if batch.len() > 1 {
         let mut touched = [Touched::default(); BATCH_COMMANDS];
-        for (touched, pending) in touched.iter_mut().zip(&*batch) {
-            *touched = executor.store.touch_index(pending.hash);
+        for (touched, pending) in touched.iter_mut().zip(&mut *batch) {
+            *touched = executor.store.touch_index(&mut pending.hash);
         }
         for touched in &touched[..batch.len()] {
             black_box(executor.store.touch_item(*touched));
