@@ -47,7 +47,7 @@ impl Store {
             return false;
         }
         let shard = self.index.shard((place / TAGS) as usize);
-        if place % TAGS == 0 {
+        if place.is_multiple_of(TAGS) {
             if shard.due > self.now {
                 self.work += 1;
                 self.sweep.place = Some(place + TAGS);

@@ -51,7 +51,7 @@ impl Entry {
     #[inline]
     pub(super) fn new(hash: KeyHash, handle: Handle, expires: bool, uses: u64) -> Entry {
         debug_assert!(handle.0 < EXPIRES && uses <= USES_MAX);
-        Entry(hash.tag() << 40 | uses * USE | u64::from(expires) * EXPIRES | handle.0)
+        Entry((hash.tag() << 40) + uses * USE + u64::from(expires) * EXPIRES + handle.0)
     }
 
     #[inline]
@@ -216,18 +216,22 @@ impl Index {
 
     /// Puts another entry in the place of one that [`find`](Self::find) has just found.
     pub(super) fn replace(&mut self, hash: KeyHash, entry: Entry) {
-        let found = self.shard_of(hash).table.get_bucket_mut(hash.bucket as usize);
-        debug_assert!(found.is_some(), "an entry that is replaced is there");
-        found.map(|found| *found = entry);
+        if let Some(found) = self.shard_of(hash).table.get_bucket_mut(hash.bucket as usize) {
+            *found = entry;
+        } else {
+            debug_assert!(false, "an entry that is replaced is there");
+        }
     }
 
     /// Removes an entry that [`find`](Self::find) has just found.
     #[inline]
     pub(super) fn remove(&mut self, hash: KeyHash) {
         let table = &mut self.shard_of(hash).table;
-        let found = table.get_bucket_entry(hash.bucket as usize);
-        debug_assert!(found.is_ok(), "an entry that is removed is there");
-        found.map(|found| found.remove()).ok();
+        if let Ok(found) = table.get_bucket_entry(hash.bucket as usize) {
+            found.remove();
+        } else {
+            debug_assert!(false, "an entry that is removed is there");
+        }
         let (len, buckets) = (table.len(), table.num_buckets());
         if len * 6 < buckets && buckets > 16 {
             self.rebuild(hash, len * 2);

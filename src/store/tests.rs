@@ -198,7 +198,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             }
             9 => assert_eq!(store.delete(hash, key), model.remove(&id).is_some(), "step {step}"),
             _ => {
-                let deadline = (random.below(2) == 0).then(|| now + 1 + random.below(500)).unwrap_or(NEVER);
+                let deadline = if random.below(2) == 0 { now + 1 + random.below(500) } else { NEVER };
                 let Some(item) = store.peek(hash, key) else {
                     continue;
                 };
@@ -532,7 +532,7 @@ fn holes_have_the_sizes_of_tables() {
     }
     let (largest, before) = (holes.largest(1).unwrap_or(0), holes.bytes());
     holes.fill(largest);
-    assert_eq!(holes.bytes(), before - largest - self::log::MALLOC_BYTES);
+    assert_eq!(holes.bytes(), before - largest - log::MALLOC_BYTES);
 }
 
 #[test]
