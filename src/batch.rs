@@ -204,8 +204,8 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
         if batch.len() > 1 {
             let mut touched = [Touched::default(); BATCH_COMMANDS];
-            for (touched, pending) in touched.iter_mut().zip(&*batch) {
-                *touched = executor.store.touch_index(pending.hash);
+            for (touched, pending) in touched.iter_mut().zip(&mut *batch) {
+                *touched = executor.store.touch_index(&mut pending.hash);
             }
             for touched in &touched[..batch.len()] {
                 black_box(executor.store.touch_item(*touched));

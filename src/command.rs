@@ -118,6 +118,17 @@ pub enum Condition {
     Present,
 }
 
+impl Condition {
+    /// Whether a write to a key that is present or not may happen.
+    pub fn allows(self, is_present: bool) -> bool {
+        match self {
+            Condition::Always => true,
+            Condition::Missing => !is_present,
+            Condition::Present => is_present,
+        }
+    }
+}
+
 /// When a written item expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {

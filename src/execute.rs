@@ -37,6 +37,8 @@ pub struct Executor {
     /// store's blocks.
     pub(crate) long_frame: Vec<u8>,
     charged: u64,
+    /// The last value that was kept while its item changed: chunks, and the rest.
+    kept: (Vec<Bytes>, Vec<u8>),
 }
 
 impl Executor {
@@ -55,6 +57,7 @@ impl Executor {
             work_at_turn: 0,
             long_frame: Vec::new(),
             charged: 0,
+            kept: Default::default(),
         }
     }
 
@@ -64,6 +67,7 @@ impl Executor {
         self.now_millis = now_millis;
         self.work_at_turn = self.store.work();
         self.charged = 0;
+        self.drop_kept();
         self.store.begin_turn(now_millis, outside_bytes);
     }
 
@@ -164,111 +168,121 @@ impl Executor {
     #[inline(never)]
     fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
         let clock = self.clock();
-        let (store, stats) = match *command {
-            Command::Append { key, value } => return self.append(hash, key, value),
-            _ => (&mut self.store, &mut self.stats),
-        };
         match *command {
             Command::Write { key, value, condition, expiry, returns_old } => {
-                stats.sets += 1;
-                if !returns_old {
-                    return match store.write(hash, key, value, condition, expiry) {
-                        Ok(true) => Reply::Done,
-                        Ok(false) => Reply::Missing,
-                        Err(refusal) => refuse(stats, refusal),
-                    };
-                }
-                let present = store.peek(hash, key).is_some();
-                let happens = match condition {
-                    Condition::Always => true,
-                    Condition::Missing => !present,
-                    Condition::Present => present,
-                };
-                if !happens {
-                    return store.get(hash, key).map_or(Reply::Missing, Reply::Value);
-                }
-                match store.swap(hash, key, value, expiry) {
-                    Ok(old) => old.map_or(Reply::Missing, Reply::Value),
-                    Err(refusal) => refuse(stats, refusal),
+                self.stats.sets += 1;
+                let is_old = returns_old && self.keep(hash, key);
+                let written = self.store.write(hash, key, value, condition, expiry);
+                match written {
+                    Err(refusal) => refuse(&mut self.stats, refusal),
+                    Ok(_) if is_old => Reply::Value(kept(&self.kept)),
+                    Ok(is_written) if is_written && !returns_old => Reply::Done,
+                    Ok(_) => Reply::Missing,
                 }
             }
             Command::Take { key } => {
-                stats.gets += 1;
-                let Some(value) = store.take(hash, key) else {
+                self.stats.gets += 1;
+                if !self.keep(hash, key) {
                     return Reply::Missing;
-                };
-                stats.hits += 1;
-                Reply::Value(value)
+                }
+                self.stats.hits += 1;
+                self.store.delete(hash, key);
+                Reply::Value(kept(&self.kept))
             }
+            Command::Append { key, value } => self.append(hash, key, value),
             Command::Measure { key, measure } => {
-                stats.others += 1;
-                let Some((value, deadline)) = store.peek(hash, key) else {
+                self.stats.others += 1;
+                let Some(item) = self.store.peek(hash, key) else {
                     return Reply::Missing;
                 };
                 Reply::Number(match measure {
-                    Measure::Length => value.len() as i64,
-                    Measure::Memory => store.item_bytes(hash, key).unwrap_or(0) as i64,
-                    Measure::TimeLeft => deadline.map_or(-1, |at| (at - clock.now_millis) as i64),
-                    Measure::ExpiryTime => deadline.map_or(-1, |at| at as i64 + clock.unix_offset_millis),
+                    Measure::Length => item.value.len() as i64,
+                    Measure::Memory => item.bytes as i64,
+                    Measure::TimeLeft => item.deadline.map_or(-1, |at| (at - clock.now_millis) as i64),
+                    Measure::ExpiryTime => item.deadline.map_or(-1, |at| at as i64 + clock.unix_offset_millis),
                 })
             }
             Command::Expire { key, deadline, condition, returns_value } => {
-                stats.gets += u64::from(returns_value);
-                stats.others += u64::from(!returns_value);
-                let Some((value, old)) = store.peek(hash, key) else {
+                self.stats.gets += u64::from(returns_value);
+                self.stats.others += u64::from(!returns_value);
+                let Some(item) = self.store.peek(hash, key) else {
                     return Reply::Missing;
                 };
-                self.charged += copy_units(value.rest.len());
-                if !condition.allows(old, deadline) {
+                self.charged += copy_units(item.value.rest.len());
+                if !condition.allows(item.deadline, deadline) {
                     return Reply::Missing;
                 }
-                stats.hits += u64::from(returns_value);
-                if deadline.is_some_and(|at| at <= clock.now_millis) {
-                    let value = store.take(hash, key).unwrap_or_default();
-                    return if returns_value { Reply::Value(value) } else { Reply::Done };
-                }
-                match store.set_expiry(hash, key, deadline) {
-                    Err(refusal) => refuse(stats, refusal),
-                    Ok(_) if !returns_value => Reply::Done,
-                    Ok(_) => store.get(hash, key).map_or(Reply::Missing, Reply::Value),
+                self.keep(hash, key);
+                self.stats.hits += u64::from(returns_value);
+                let expiry = Expiry::At(deadline.unwrap_or(u64::MAX));
+                let written = match deadline {
+                    Some(at) if at <= clock.now_millis => Ok(self.store.delete(hash, key)),
+                    _ => self.store.write(hash, key, kept(&self.kept), Condition::Present, expiry),
+                };
+                match written {
+                    Err(refusal) => refuse(&mut self.stats, refusal),
+                    Ok(_) if returns_value => Reply::Value(kept(&self.kept)),
+                    Ok(_) => Reply::Done,
                 }
             }
             _ => unreachable!("the others were handled before"),
         }
     }
 
+    /// Keeps a copy of a key's value, with its chunks by reference, for after the item has changed. Whether there is one.
+    fn keep(&mut self, hash: KeyHash, key: &[u8]) -> bool {
+        self.drop_kept();
+        let Some(item) = self.store.peek(hash, key) else {
+            return false;
+        };
+        self.kept.0.extend_from_slice(item.value.chunks);
+        self.kept.1.extend_from_slice(item.value.rest);
+        true
+    }
+
+    fn drop_kept(&mut self) {
+        if !self.kept.0.is_empty() {
+            self.store.discard(std::mem::take(&mut self.kept.0));
+        }
+        self.kept.1.clear();
+    }
+
     /// Puts `value` behind what is there. Whole chunks of that are kept; what follows them is moved, so that is bounded.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
-        let Executor { store, stats, chunks, charged, .. } = self;
-        stats.sets += 1;
-        let Some((old, _)) = store.peek(hash, key) else {
-            let length = value.len() as i64;
-            let written = store.write(hash, key, value, Condition::Always, Expiry::Default);
-            return written.map_or_else(|refusal| refuse(stats, refusal), |_| Reply::Number(length));
-        };
+        self.stats.sets += 1;
+        let is_room = self.store.room_bytes() >= value.len();
+        let item = self.store.peek(hash, key);
+        let (is_new, old) = (item.is_none(), item.map_or(Value::default(), |item| item.value));
         let length = old.len() + value.len();
-        if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX {
-            return refuse(stats, Refusal::TooLong);
+        if !is_new && (length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX) {
+            return refuse(&mut self.stats, Refusal::TooLong);
         }
-        if store.room_bytes() < value.len() {
-            return refuse(stats, Refusal::OutOfMemory);
-        }
-        *charged += copy_units(2 * old.rest.len() + value.len());
-        let mut whole: Vec<Bytes> = old.chunks.to_vec();
-        let mut filling = chunks.chunk();
-        let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..])).chain([value.rest]);
-        for mut piece in pieces {
-            while !piece.is_empty() {
-                if filling.is_full() {
-                    whole.push(std::mem::replace(&mut filling, chunks.chunk()).freeze());
+        let written = if is_new {
+            self.store.write(hash, key, value, Condition::Always, Expiry::Default)
+        } else if is_room {
+            self.charged += copy_units(2 * old.rest.len() + value.len());
+            let mut whole: Vec<Bytes> = old.chunks.to_vec();
+            let mut filling = self.chunks.chunk();
+            let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..])).chain([value.rest]);
+            for mut piece in pieces {
+                while !piece.is_empty() {
+                    if filling.is_full() {
+                        whole.push(std::mem::replace(&mut filling, self.chunks.chunk()).freeze());
+                    }
+                    piece = &piece[filling.fill(piece)..];
                 }
-                piece = &piece[filling.fill(piece)..];
             }
-        }
-        let value = Value { chunks: &whole, rest: filling.as_ref() };
-        let written = store.write(hash, key, value, Condition::Always, Expiry::Keep);
-        written.map_or_else(|refusal| refuse(stats, refusal), |_| Reply::Number(length as i64))
+            let value = Value { chunks: &whole, rest: filling.as_ref() };
+            self.store.write(hash, key, value, Condition::Always, Expiry::Keep)
+        } else {
+            Err(Refusal::OutOfMemory)
+        };
+        written.map_or_else(|refusal| refuse(&mut self.stats, refusal), |_| Reply::Number(length as i64))
     }
+}
+
+fn kept((chunks, rest): &(Vec<Bytes>, Vec<u8>)) -> Value<'_> {
+    Value { chunks, rest }
 }
 
 /// The store's units for moving so many bytes.

@@ -11,12 +11,11 @@
 //! It works in single steps, one item each, a bounded number with each command: as much as that command needs, or the
 //! reserve shrinks and the next one does more. This file does not know why bytes are needed.
 
-use std::hint::black_box;
-
 use super::Store;
-use super::index::Entry;
-use super::log::{MALLOC_BYTES, Queue, Walk};
-use super::record::{Place, Record};
+use super::index::{Entry, KeyHash};
+use super::log::{self, Handle, MALLOC_BYTES, Queue};
+use super::record::Record;
+use crate::command::Refusal;
 use crate::limits::{OVERDRAFT_SHARE, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN};
 
 /// What a full store does.
@@ -28,9 +27,9 @@ pub enum Eviction {
     None,
 }
 
-/// Segments' worth of memory kept free: three may be tied up in walks that are nearly over, and two queues may each need
-/// one at once.
-const RESERVE_SEGMENTS: usize = 5;
+/// Bytes that should always be available, so that commands find room and pay for it afterwards: a segment may be tied up
+/// in a walk that is nearly over, and two queues may each need one at once.
+const RESERVE_BYTES: isize = 3 * (SEGMENT_BYTES + MALLOC_BYTES) as isize;
 
 /// Bytes that housekeeping keeps free for chunks: four of them.
 const ROOM_BYTES: usize = 128 * 1024;
@@ -48,7 +47,7 @@ const DEAD_SHARE_NO_EVICTION: usize = 32;
 /// What deciding about an item costs, in units: it is looked up, moved or removed, and remembered.
 const ITEM_UNITS: u64 = 3;
 
-/// How many places of a walk are looked up together.
+/// How many places of a walk are looked up together, so that their cache misses overlap: it halves what evicting costs.
 const LOOK_AHEAD: usize = 8;
 
 /// Bytes that the policy may copy ahead of what it frees.
@@ -63,46 +62,19 @@ enum Fate {
 
 impl Store {
     /// Bytes that can be written before more must be freed; negative if the limit is passed.
-    #[inline]
     fn available(&self) -> isize {
-        (self.limit + self.log.slack_bytes() + self.hole_bytes()) as isize - self.memory_bytes() as isize
-    }
-
-    /// Bytes that should always be available, so that commands find room and pay for it afterwards.
-    #[inline]
-    fn reserve_bytes(&self) -> isize {
-        (RESERVE_SEGMENTS * (SEGMENT_BYTES + MALLOC_BYTES)) as isize
-    }
-
-    /// Gives back what died with earlier commands.
-    #[inline]
-    pub(super) fn settle(&mut self) {
-        if !self.log.is_settled() {
-            // A share of what is left, so that it cannot pile up: each APPEND to a large value drops all of its list.
-            let units = (RECLAIM_UNITS_PER_COMMAND as usize).max(self.log.dropped_chunks() / 8);
-            self.work += self.log.settle(units) as u64;
-        }
-    }
-
-    /// Does one command's share of making room for `size` bytes. Returns whether items may have moved or gone.
-    #[inline]
-    pub(super) fn make_room(&mut self, size: usize) -> bool {
-        self.settle();
-        while self.memory_bytes() > self.limit && self.log.drop_spare() {}
-        let wanted = self.reserve_bytes() + size as isize;
-        self.available() < wanted && self.reclaim(wanted, RECLAIM_UNITS_PER_COMMAND)
+        (self.limit + self.log.slack_bytes()) as isize - self.held_bytes() as isize
     }
 
     /// Whether the reserve is whole, and some of it not tied up in segments but free for chunks.
-    pub(super) fn is_roomy(&self) -> bool {
-        self.available() >= self.reserve_bytes() && self.room_bytes() >= ROOM_BYTES
+    fn is_roomy(&self) -> bool {
+        self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
     }
 
     /// Bytes of new chunks, at most, that may be allocated before [`housekeep`](Store::housekeep) has made more room.
-    /// As long as there is anything left to evict, that brings it to three chunks. It counts spare segments, which are
-    /// given up as soon as chunks have taken their bytes.
+    /// As long as there is anything left to evict, that brings it to four chunks.
     pub fn room_bytes(&self) -> usize {
-        (self.limit + self.log.spare_bytes()).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
+        self.limit.saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
     }
 
     /// Whether it may remove items to make room.
@@ -114,9 +86,11 @@ impl Store {
     /// once a turn.
     pub fn housekeep(&mut self, units: usize) {
         let end = self.work() + units as u64;
-        self.lower_limit();
+        if self.limit > self.settings.memory_bytes && self.is_roomy() {
+            // The step before has been followed.
+            self.limit = self.settings.memory_bytes.max(self.limit - SEGMENT_BYTES / 4);
+        }
         while self.work() < end {
-            while self.memory_bytes() > self.limit && self.log.drop_spare() {}
             if !self.log.is_settled() {
                 self.work += self.log.settle(8) as u64;
             } else if self.index.follow_next() {
@@ -135,13 +109,6 @@ impl Store {
         self.limit = self.settings.memory_bytes.max(self.limit.min(self.memory_bytes()));
     }
 
-    /// Takes the limit in force a step closer to the one that was set, once the step before has been followed.
-    fn lower_limit(&mut self) {
-        if self.limit > self.settings.memory_bytes && self.is_roomy() {
-            self.limit = self.settings.memory_bytes.max(self.limit - SEGMENT_BYTES / 4);
-        }
-    }
-
     /// When [`housekeep`](Self::housekeep) has something to do: in so many milliseconds, 0 for now; nothing if it has
     /// not until the next command.
     pub fn wants_housekeeping(&self) -> Option<u64> {
@@ -152,157 +119,152 @@ impl Store {
         match self.settings.eviction {
             Eviction::S3Fifo if is_short && !self.is_empty() => Some(0),
             // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
-            Eviction::None if is_short && self.log.dead_bytes() > self.log.held_bytes() / 4 => Some(1),
+            Eviction::None if is_short && self.log.dead > self.log.held / 4 => Some(1),
             _ => self.sweep_wait(),
         }
     }
 
+    /// Does one command's share of making room for `size` bytes. Items may move or go.
+    ///
+    /// # Errors
+    /// `OutOfMemory` if that is not enough, and nothing may be evicted later to make up for it.
     #[cold]
-    fn reclaim(&mut self, wanted: isize, units: u64) -> bool {
-        let end = self.work + units;
-        while self.work < end && self.available() < wanted {
-            if self.log.is_settled() {
-                if !self.step() {
-                    break;
-                }
-            } else {
-                self.work += 1 + self.log.settle(8) as u64;
+    pub(super) fn make_room(&mut self, size: usize) -> Result<(), Refusal> {
+        let (wanted, end) = (RESERVE_BYTES + size as isize, self.work + RECLAIM_UNITS_PER_COMMAND);
+        while self.available() < wanted && self.work < end {
+            if !self.log.is_settled() {
+                self.work += self.log.settle(8) as u64;
+            } else if !self.step() {
+                break;
             }
         }
-        true
+        let spare = self.available() - RESERVE_BYTES;
+        if spare < size as isize && !self.evicts() {
+            return Err(Refusal::OutOfMemory);
+        }
+        // No more than a segment, since tables grow as well.
+        self.ample = spare.clamp(0, SEGMENT_BYTES as isize) as usize;
+        Ok(())
     }
 
-    /// Whether a record of `size` bytes has room in the queue's open segment, or in one that may be opened for it.
+    /// Whether a record of `size` bytes has room in the queue's open segment, or in one that is opened for it.
     #[inline]
     pub(super) fn has_room(&mut self, queue: Queue, size: usize) -> bool {
-        let is_short = || self.available() < self.reserve_bytes() + size as isize;
-        if !self.evicts() && is_short() {
-            return false;
-        }
         self.log.fits(queue, size) || self.open_segment(queue, size)
     }
 
     #[cold]
     fn open_segment(&mut self, queue: Queue, size: usize) -> bool {
-        let bytes = self.log.open_bytes(size);
+        let hole = self.holes.largest(size);
+        let bytes = hole.unwrap_or(log::segment_bytes(size));
         // Rather than refuse what later commands will make room for, it goes over the limit for a while.
         let overdraft = if self.evicts() { self.limit / OVERDRAFT_SHARE } else { 0 };
-        let is_allowed = bytes == 0 || self.memory_bytes() + bytes <= self.limit + overdraft;
+        let is_allowed = hole.is_some() || self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {
-            self.log.open(queue, size);
+            self.log.open(queue, bytes);
         }
         is_allowed
     }
 
-    /// Decides about one item. False if there is nothing to decide about.
+    /// Decides about the next few items. False if there is nothing to decide about.
     fn step(&mut self) -> bool {
-        let Some(walk) = self.choose_walk() else {
+        if !self.log.is_walking() && !self.choose_walk() {
             return false;
-        };
-        let Some((handle, place)) = self.log.walked(walk) else {
-            return false;
-        };
-        if self.looked_ahead == 0 {
-            self.look_ahead(walk);
         }
-        self.looked_ahead -= 1;
+        let (items, end) = self.log.ahead(LOOK_AHEAD);
         self.work += 1;
-        let record = match place {
-            Place::Gap(size) => {
-                self.copy_credit = (self.copy_credit + size as isize).min(COPY_CREDIT_BYTES);
-                self.log.pass(walk, size);
-                return true;
-            }
-            Place::Item(record) => record,
+        let touch = |(handle, record): (Handle, Record)| {
+            let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
+            self.index.touch(&mut hash);
+            (hash, handle, record)
         };
-        self.work += ITEM_UNITS - 1;
-        let hash = self.hash(&self.log.bytes(handle)[record.key()]);
-        let entry = self.index.shard(hash).find(hash, |entry| entry.handle() == handle);
+        let items: Vec<_> = items.into_iter().map(touch).collect();
+        for (hash, handle, record) in items {
+            if !self.decide(hash, handle, &record) {
+                return false;
+            }
+        }
+        let passed = self.log.pass_to(end) as isize;
+        self.earn(passed);
+        true
+    }
+
+    /// Decides about the item that the walk has come to. False if it would have to be copied, and cannot be.
+    fn decide(&mut self, mut hash: KeyHash, handle: Handle, record: &Record) -> bool {
+        self.work += ITEM_UNITS;
+        let entry = self.index.find(&mut hash, |entry| entry.handle() == handle).copied();
         let Some(entry) = entry else {
             debug_assert!(false, "an item in the log is in the index");
             return false;
         };
         let size = record.size();
-        let mut fate = self.fate(walk, entry, &record);
+        let mut fate = self.fate(entry, record);
         if let Fate::Keep(queue, _) = fate
-            && !self.log.fits(queue, size)
-            && !self.open_segment(queue, size)
+            && !self.has_room(queue, size)
         {
             if !self.evicts() {
                 return false;
             }
             fate = Fate::Evict;
         }
+        let passed = self.log.pass(handle, record) as isize;
+        let copied = if let Fate::Keep(..) = fate { size as isize } else { 0 };
+        self.earn(passed - 2 * copied);
         match fate {
             Fate::Keep(queue, uses) => {
-                let copy = self.log.copy(handle, &record, queue);
-                let expires = entry.expires();
-                self.replace(hash, entry, Entry::new(hash, copy, expires, uses), record.deadline);
-                self.log.kill(handle, &record, true);
+                let new = self.log.relocate(handle, record, queue);
+                self.index.replace(hash, Entry::new(hash, new, entry.expires(), uses));
                 self.work += size as u64 / 1024;
                 self.stats.copied_bytes += size as u64;
-                self.copy_credit -= size as isize;
             }
-            Fate::Evict | Fate::Expire => {
-                self.remove(self.index.number(hash), entry, &record);
-                self.copy_credit = (self.copy_credit + size as isize).min(COPY_CREDIT_BYTES);
-                if let Fate::Expire = fate {
-                    self.stats.expired += 1;
-                } else {
-                    self.stats.evictions += 1;
-                    // All ghosts are made when a store is first full: at once they would take more than there is.
-                    let is_room = self.available() > self.reserve_bytes() / 2;
-                    self.index.remember(hash, is_room);
-                }
+            Fate::Expire => {
+                self.remove(hash, entry, record);
+                self.stats.expired += 1;
+            }
+            Fate::Evict => {
+                self.remove(hash, entry, record);
+                self.stats.evictions += 1;
+                // All ghosts are made when a store is first full: at once they would take more than there is.
+                let is_room = self.available() > RESERVE_BYTES / 2;
+                self.index.remember(hash, is_room);
             }
         }
-        self.log.pass(walk, size);
         true
     }
 
-    /// Looks up the next items of a walk together, so that their cache misses overlap: it halves what evicting costs.
-    fn look_ahead(&mut self, walk: Walk) {
-        for (bytes, record) in self.log.ahead(walk, LOOK_AHEAD) {
-            let hash = self.hash(&bytes[record.key()]);
-            black_box(self.index.shard(hash).candidate(hash));
-        }
-        self.looked_ahead = LOOK_AHEAD;
+    /// Counts bytes freed less bytes copied.
+    fn earn(&mut self, bytes: isize) {
+        self.copy_credit = (self.copy_credit + bytes).min(COPY_CREDIT_BYTES);
     }
 
-    /// The walk to go on with: cleaning first, where it frees more than it copies; then whichever queue has more than
-    /// its share.
-    fn choose_walk(&mut self) -> Option<Walk> {
-        if self.log.is_walking(Walk::Clean) {
-            return Some(Walk::Clean);
-        }
+    /// Begins a walk over the next segment: to clean it, where that frees more than it copies; else over the oldest of
+    /// whichever queue has more than its share. False if there is none.
+    fn choose_walk(&mut self) -> bool {
         if !self.evicts() {
-            return self.log.walk_deadest(DEAD_SHARE_NO_EVICTION).then_some(Walk::Clean);
-        }
-        let (small, main) = (self.log.live_bytes(Queue::Small), self.log.live_bytes(Queue::Main));
-        let small_first = small * 256 > (small + main) * SMALL_SHARE || !self.log.has_segments(Queue::Main);
-        let (queue, walk) = if small_first && self.log.has_segments(Queue::Small) {
-            (Queue::Small, Walk::Small)
-        } else {
-            (Queue::Main, Walk::Main)
-        };
-        if self.log.is_walking(walk) {
-            return Some(walk);
+            return self.log.walk_deadest(DEAD_SHARE_NO_EVICTION);
         }
         if self.log.walk_deadest(DEAD_SHARE) {
-            return Some(Walk::Clean);
+            return true;
         }
-        self.log.walk_oldest(queue).then_some(walk)
+        let (small, main) = (self.log.live_bytes(Queue::Small), self.log.live_bytes(Queue::Main));
+        let is_small = small * 256 > (small + main) * SMALL_SHARE || main == 0;
+        let is_any = small + main > 0;
+        if is_any {
+            self.log.walk_oldest(if is_small { Queue::Small } else { Queue::Main });
+        }
+        is_any
     }
 
-    fn fate(&self, walk: Walk, entry: Entry, record: &Record) -> Fate {
+    fn fate(&self, entry: Entry, record: &Record) -> Fate {
+        let (queue, uses) = (self.log.queue(entry.handle()), entry.uses());
         if record.deadline <= self.now {
             return Fate::Expire;
         }
-        match walk {
-            Walk::Clean => Fate::Keep(self.log.queue(entry.handle()), entry.uses()),
+        match queue {
+            _ if self.log.is_cleaning() => Fate::Keep(queue, uses),
             _ if self.copy_credit < 0 => Fate::Evict,
-            Walk::Small if entry.uses() >= self.uses_wanted(record) => Fate::Keep(Queue::Main, 0),
-            Walk::Main if entry.uses() > 0 => Fate::Keep(Queue::Main, entry.uses() - 1),
+            Queue::Small if uses >= self.uses_wanted(record) => Fate::Keep(Queue::Main, 0),
+            Queue::Main if uses > 0 => Fate::Keep(Queue::Main, uses - 1),
             _ => Fate::Evict,
         }
     }
@@ -311,7 +273,7 @@ impl Store {
     /// mean is promoted in any case: it costs little, and its kind by definition holds little of the memory.
     fn uses_wanted(&self, record: &Record) -> u64 {
         let live_bytes = self.log.live_bytes(Queue::Small) + self.log.live_bytes(Queue::Main);
-        let mean = (live_bytes / self.index.len().max(1)).max(1);
+        let mean = (live_bytes / self.index.len.max(1)).max(1);
         ((self.log.weight(record) + mean / 2) / mean).min(3) as u64
     }
 }

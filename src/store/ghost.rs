@@ -4,7 +4,6 @@
 //! Sets of eight 16-bit fingerprints, first in first out within a set. It may mistake one key for another, which costs a
 //! little hit ratio and nothing else. It knows hashes only.
 
-use super::hash::KeyHash;
 use super::log::MALLOC_BYTES;
 
 const WAYS: usize = 8;
@@ -15,69 +14,46 @@ const BUCKETS_PER_SET: usize = 32;
 
 /// The ghost of one shard. It is empty, and holds nothing, until the first eviction.
 #[derive(Debug, Default)]
-pub(super) struct Ghost {
-    sets: Box<[[u16; WAYS]]>,
-}
+pub(super) struct Ghost(Box<[[u16; WAYS]]>);
 
 impl Ghost {
-    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.sets.is_empty()
+        self.0.is_empty()
     }
 
     /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
-        match self.sets.len() {
-            0 => 0,
-            sets => sets * size_of::<[u16; WAYS]>() + MALLOC_BYTES,
-        }
+        if self.is_empty() { 0 } else { size_of_val(&*self.0) + MALLOC_BYTES }
     }
 
     /// Fits the number of sets to a table of so many buckets, once it is in use or about to be. Growing doubles every
     /// set, so that all stay where their keys will be looked for.
     pub(super) fn resize(&mut self, buckets: usize) {
         let sets = (buckets / BUCKETS_PER_SET).next_power_of_two();
-        let mut resized = Vec::with_capacity(sets);
-        while resized.len() < sets {
-            match sets - resized.len() {
-                missing if self.sets.is_empty() => resized.resize(missing, [0; WAYS]),
-                missing => resized.extend_from_slice(&self.sets[..missing.min(self.sets.len())]),
-            }
-        }
-        self.sets = resized.into_boxed_slice();
+        let old = if self.is_empty() { &[[0; WAYS]][..] } else { &self.0 };
+        self.0 = old.iter().copied().cycle().take(sets).collect();
     }
 
     /// Remembers a key.
-    #[inline]
-    pub(super) fn insert(&mut self, hash: KeyHash) {
-        let place = self.place(hash);
-        if let Some(set) = self.sets.get_mut(place) {
+    pub(super) fn insert(&mut self, hash: u64) {
+        if let Some(set) = self.set(hash) {
             set.copy_within(..WAYS - 1, 1);
             set[0] = fingerprint(hash);
         }
     }
 
     /// Whether it remembers a key; it forgets it then.
-    #[inline]
-    pub(super) fn take(&mut self, hash: KeyHash) -> bool {
-        let place = self.place(hash);
-        let Some(set) = self.sets.get_mut(place) else {
-            return false;
-        };
-        let Some(way) = set.iter().position(|&way| way == fingerprint(hash)) else {
-            return false;
-        };
-        set[way] = 0;
-        true
+    pub(super) fn take(&mut self, hash: u64) -> bool {
+        let way = self.set(hash).and_then(|set| set.iter_mut().find(|way| **way == fingerprint(hash)));
+        way.map(|way| *way = 0).is_some()
     }
 
-    #[inline]
-    fn place(&self, hash: KeyHash) -> usize {
-        hash.0 as usize & self.sets.len().wrapping_sub(1)
+    fn set(&mut self, hash: u64) -> Option<&mut [u16; WAYS]> {
+        let mask = self.0.len().wrapping_sub(1);
+        self.0.get_mut(hash as usize & mask)
     }
 }
 
-#[inline]
-fn fingerprint(hash: KeyHash) -> u16 {
-    ((hash.0 >> 24) as u16).max(1)
+fn fingerprint(hash: u64) -> u16 {
+    ((hash >> 24) as u16).max(1)
 }

@@ -6,78 +6,41 @@
 //! knows sizes, and neither tables nor segments.
 
 use std::cell::Cell;
-use std::rc::Rc;
 
 use super::log::MALLOC_BYTES;
 
-/// Tables of 2^8 to 2^12 buckets leave holes of 2 to 36 KiB: smaller ones are not worth a segment, and larger ones a
-/// usual segment fits.
-const CLASSES: usize = 5;
-const SMALLEST_BITS: u32 = 8;
+/// What hashbrown allocates for tables of 2^8 to 2^12 buckets: eight bytes and a control byte a bucket, and a group of
+/// control bytes more. Smaller holes are not worth a segment, and larger ones a usual segment fits.
+const SIZES: [usize; 5] = [(9 << 8) + 16, (9 << 9) + 16, (9 << 10) + 16, (9 << 11) + 16, (9 << 12) + 16];
 
-/// How many holes there are of each size. Clones share one count.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Holes(Rc<[Cell<usize>; CLASSES]>);
+/// How many holes there are of each size.
+#[derive(Debug, Default)]
+pub(super) struct Holes([Cell<usize>; SIZES.len()]);
 
 impl Holes {
     /// A block of this size was freed.
     pub(super) fn dig(&self, bytes: usize) {
-        if let Some(count) = self.count(bytes) {
-            count.set(count.get() + 1);
-        }
+        self.counts().filter(|(size, _)| *size == bytes).for_each(|(_, count)| count.update(|count| count + 1));
     }
 
     /// A block of this size was allocated: a hole is gone if there was one.
     pub(super) fn fill(&self, bytes: usize) {
-        if let Some(count) = self.count(bytes) {
-            count.set(count.get().saturating_sub(1));
-        }
+        let counts = self.counts().filter(|(size, _)| *size == bytes);
+        counts.for_each(|(_, count)| count.update(|count| count.saturating_sub(1)));
     }
 
-    /// The size of the largest hole of at least `bytes` bytes.
+    /// The size of the largest hole, if that is at least `bytes`.
     pub(super) fn largest(&self, bytes: usize) -> Option<usize> {
-        let class = (0..CLASSES).rev().find(|class| self.0[*class].get() > 0)?;
-        Some(class_bytes(class)).filter(|found| *found >= bytes)
+        let largest = self.counts().filter(|(_, count)| count.get() > 0).last();
+        largest.map(|(size, _)| size).filter(|size| *size >= bytes)
     }
 
     /// Bytes of all holes.
-    #[inline]
     pub(super) fn bytes(&self) -> usize {
-        let counts = self.0.iter().enumerate();
-        counts.map(|(class, count)| count.get() * (class_bytes(class) + MALLOC_BYTES)).sum()
+        self.counts().map(|(size, count)| count.get() * (size + MALLOC_BYTES)).sum()
     }
 
-    /// The count of blocks of this size, if they are of a size that tables have.
-    fn count(&self, bytes: usize) -> Option<&Cell<usize>> {
-        (0..CLASSES).find(|class| class_bytes(*class) == bytes).map(|class| &self.0[class])
-    }
-}
-
-/// What hashbrown allocates for a table: eight bytes and a control byte a bucket, and a group of control bytes more.
-const fn class_bytes(class: usize) -> usize {
-    (9 << (class as u32 + SMALLEST_BITS)) + 16
-}
-
-#[cfg(test)]
-mod tests {
-    use hashbrown::HashTable;
-
-    use super::*;
-
-    #[test]
-    fn holes_have_the_sizes_of_tables() {
-        let holes = Holes::default();
-        for class in 0..CLASSES {
-            let buckets = 1 << (class as u32 + SMALLEST_BITS);
-            let table: HashTable<u64> = HashTable::with_capacity(buckets / 8 * 7);
-            assert_eq!(table.allocation_size(), class_bytes(class));
-            holes.dig(table.allocation_size());
-        }
-        assert_eq!(holes.largest(1), Some(class_bytes(CLASSES - 1)));
-        assert_eq!(holes.largest(class_bytes(CLASSES - 1) + 1), None);
-        holes.fill(class_bytes(CLASSES - 1));
-        assert_eq!(holes.largest(1), Some(class_bytes(CLASSES - 2)));
-        let left: usize = (0..CLASSES - 1).map(|class| class_bytes(class) + MALLOC_BYTES).sum();
-        assert_eq!(holes.bytes(), left);
+    fn counts(&self) -> impl Iterator<Item = (usize, &Cell<usize>)> {
+        SIZES.into_iter().zip(&self.0)
     }
 }

@@ -6,20 +6,36 @@
 //! An entry carries enough of the hash to be moved without reading its item. This file knows hashes and handles,
 //! neither keys nor values.
 
-use std::ops::Range;
+use std::rc::Rc;
 
 use hashbrown::HashTable;
 
 use super::ghost::Ghost;
-use super::hash::KeyHash;
 use super::holes::Holes;
 use super::log::{Handle, MALLOC_BYTES};
 use crate::limits::{BYTES_PER_SHARD, SHARDS_MAX, SHARDS_MIN};
 
-/// The part of a hash that an entry keeps. The top 31 bits choose the shard, the 16 above the tag go into the ghost.
-#[inline]
-fn tag(hash: KeyHash) -> u64 {
-    hash.0 & (TAGS - 1)
+/// How many different tags there are.
+pub(super) const TAGS: u64 = 1 << 24;
+
+/// How many entries a slice of a shard holds, about: each may cost a look at its item.
+const SLICE_ENTRIES: usize = 32;
+
+/// A key's hash, computed once per command, and what follows from it.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHash {
+    /// All 64 bits. The top 31 choose the shard, the low 24 are the tag, the 16 above it go into the ghost.
+    pub(super) bits: u64,
+    pub(super) shard: u32,
+    /// Where in the shard's table the entry was when it was last looked for.
+    bucket: u32,
+}
+
+impl KeyHash {
+    /// What an entry keeps of it.
+    fn tag(self) -> u64 {
+        self.bits % TAGS
+    }
 }
 
 /// What the index keeps of an item: 24 bits of hash, how often it was used (2 bits), whether it expires (1 bit), where it
@@ -35,12 +51,12 @@ impl Entry {
     #[inline]
     pub(super) fn new(hash: KeyHash, handle: Handle, expires: bool, uses: u64) -> Entry {
         debug_assert!(handle.0 < EXPIRES && uses <= USES_MAX);
-        Entry((tag(hash) << 40) | (uses * USE) | if expires { EXPIRES } else { 0 } | handle.0)
+        Entry((hash.tag() << 40) + uses * USE + u64::from(expires) * EXPIRES + handle.0)
     }
 
     #[inline]
     pub(super) fn handle(self) -> Handle {
-        Handle(self.0 & (EXPIRES - 1))
+        Handle(self.0 % EXPIRES)
     }
 
     #[inline]
@@ -51,15 +67,13 @@ impl Entry {
     /// How often it was used since the policy last asked, up to 3.
     #[inline]
     pub(super) fn uses(self) -> u64 {
-        self.0 >> 38 & USES_MAX
+        self.0 / USE % (USES_MAX + 1)
     }
 
     /// Counts a use.
     #[inline]
     pub(super) fn count_use(&mut self) {
-        if self.uses() < USES_MAX {
-            self.0 += USE;
-        }
+        self.0 += if self.uses() < USES_MAX { USE } else { 0 };
     }
 
     #[inline]
@@ -67,90 +81,43 @@ impl Entry {
         self.0 >> 40
     }
 
-    /// The hash its table sees: hashbrown takes the position from the low bits and its 7-bit tag from the top ones,
-    /// so the 24 bits we have are put at both ends.
-    #[inline]
+    /// The hash that its table sees.
     fn table_hash(&self) -> u64 {
         spread(self.tag())
     }
 }
 
+/// hashbrown takes the position from the low bits and its own 7-bit tag from the top ones, so the 24 bits that we have
+/// are put at both ends.
 #[inline]
 fn spread(tag: u64) -> u64 {
     tag << 40 | tag
 }
 
-const _: () = assert!(size_of::<Shard>() == 64);
-
 /// One piece of the hash space, in one cache line but for its tables.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Shard {
     table: HashTable<Entry>,
     /// What was evicted from here lately.
     pub(super) ghost: Ghost,
-    /// No entry expires before this time, in milliseconds.
+    /// No entry expires before this time, in milliseconds; meaningless without an entry that does.
     pub(super) due: u64,
     /// The flush that it has followed last.
     epoch: u32,
 }
 
+const _: () = assert!(size_of::<Shard>() == 64);
+
 impl Shard {
-    /// The entry of this hash that `is_it` accepts.
-    #[inline]
-    pub(super) fn find(&self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<Entry> {
-        let tag = tag(hash);
-        self.table.find(spread(tag), |entry| entry.tag() == tag && is_it(*entry)).copied()
-    }
-
-    /// The same, to change it in place.
-    #[inline]
-    pub(super) fn find_mut(&mut self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<&mut Entry> {
-        let tag = tag(hash);
-        self.table.find_mut(spread(tag), |entry| entry.tag() == tag && is_it(*entry))
-    }
-
-    /// The entry that a hash's first candidate is, right or wrong.
-    #[inline]
-    pub(super) fn candidate(&self, hash: KeyHash) -> Option<Entry> {
-        self.find(hash, |_| true)
-    }
-
     /// Number of entries.
-    #[inline]
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// The tags from `tag` on that about `entries` entries have.
-    pub(super) fn slice(&self, tag: u64, entries: usize) -> Range<u64> {
-        let slices = (self.len() / entries).next_power_of_two() as u64;
-        tag..(tag + TAGS / slices).min(TAGS)
-    }
-
-    /// All entries whose tag lies in `tags`.
-    pub(super) fn entries(&self, tags: Range<u64>) -> impl Iterator<Item = Entry> {
-        self.table.iter().copied().filter(move |entry| tags.contains(&entry.tag()))
-    }
-
     fn held_bytes(&self) -> usize {
-        let table = match self.table.allocation_size() {
-            0 => 0,
-            bytes => bytes + MALLOC_BYTES,
-        };
-        table + self.ghost.held_bytes()
-    }
-
-    /// Replaces the table by one with room for `capacity` entries, and the ghost by one to match.
-    fn rebuild(&mut self, capacity: usize) {
-        let mut table = HashTable::with_capacity(capacity);
-        for entry in &self.table {
-            table.insert_unique(entry.table_hash(), *entry, Entry::table_hash);
-        }
-        self.table = table;
-        if !self.ghost.is_empty() {
-            self.ghost.resize(self.table.num_buckets());
-        }
+        let table = self.table.allocation_size();
+        table + if table == 0 { 0 } else { MALLOC_BYTES } + self.ghost.held_bytes()
     }
 }
 
@@ -159,92 +126,160 @@ impl Shard {
 pub(super) struct Index {
     shards: Box<[Shard]>,
     scale: u64,
-    len: usize,
-    held: usize,
-    holes: Holes,
-    moved: u64,
+    /// Number of entries.
+    pub(super) len: usize,
+    /// Bytes held by shards, tables and ghosts.
+    pub(super) held: usize,
+    /// Number of entries moved by rebuilding tables, ever.
+    pub(super) moved: u64,
+    holes: Rc<Holes>,
     /// How often everything was flushed. A shard that has not followed yet counts as empty.
     epoch: u32,
     /// Shards below this number have followed.
     followed: usize,
-    /// What is seen in place of a shard that has not.
-    empty: Shard,
 }
-
-/// The past-the-end tag.
-pub(super) const TAGS: u64 = 1 << 24;
 
 impl Index {
     /// An empty index, cut for a store of `memory_bytes`.
-    pub(super) fn new(memory_bytes: usize, holes: Holes) -> Index {
+    pub(super) fn new(memory_bytes: usize, holes: Rc<Holes>) -> Index {
         let count = (memory_bytes / BYTES_PER_SHARD).next_power_of_two().clamp(SHARDS_MIN, SHARDS_MAX);
-        let shard = || Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: 0 };
-        let shards: Box<[Shard]> = (0..count).map(|_| shard()).collect();
+        let shards: Box<[Shard]> = (0..count).map(|_| Shard { due: u64::MAX, ..Shard::default() }).collect();
         let held = size_of_val(&*shards) + MALLOC_BYTES;
         let scale = count as u64 * 512 / 3;
-        Index { scale, shards, len: 0, held, holes, moved: 0, epoch: 0, followed: count, empty: shard() }
+        Index { shards, scale, len: 0, held, moved: 0, holes, epoch: 0, followed: count }
     }
 
-    /// Number of entries.
+    /// A hash with its place in the index.
+    ///
+    /// With x the hash as a part of the hash space from 0 to 1, its shard is x * (4 - x) / 3 of all: the slope falls from
+    /// 4/3 to 2/3, so the shards' widths grow twofold, close enough to evenly in logarithms.
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Bytes held by shards, tables and ghosts.
-    #[inline]
-    pub(super) fn held_bytes(&self) -> usize {
-        self.held
-    }
-
-    /// Number of entries moved by rebuilding tables, ever.
-    #[inline]
-    pub(super) fn moved(&self) -> u64 {
-        self.moved
+    pub(super) fn place(&self, bits: u64) -> KeyHash {
+        let x = bits >> 33;
+        let shard = ((((x * ((1 << 33) - x)) >> 32) * self.scale) >> 39) as u32;
+        KeyHash { bits, shard, bucket: u32::MAX }
     }
 
     /// Number of shards.
-    #[inline]
     pub(super) fn shard_count(&self) -> usize {
         self.shards.len()
     }
 
-    /// The number of the shard a hash belongs to.
-    ///
-    /// With x the hash's place in the hash space from 0 to 1, that is x * (4 - x) / 3 of all shards: its slope falls from
-    /// 4/3 to 2/3, so the shards' widths grow twofold, close enough to evenly in logarithms.
-    #[inline]
-    pub(super) fn number(&self, hash: KeyHash) -> usize {
-        let x = hash.0 >> 33;
-        ((((x * ((1 << 33) - x)) >> 32) * self.scale) >> 39) as usize
-    }
-
-    /// The shard of a hash.
-    #[inline]
-    pub(super) fn shard(&self, hash: KeyHash) -> &Shard {
-        self.nth(self.number(hash))
-    }
-
-    /// The shard of a hash.
-    #[inline]
-    pub(super) fn shard_mut(&mut self, hash: KeyHash) -> &mut Shard {
-        self.nth_mut(self.number(hash))
-    }
-
     /// A shard by its number.
     #[inline]
-    pub(super) fn nth(&self, number: usize) -> &Shard {
-        let shard = &self.shards[number];
-        if shard.epoch == self.epoch { shard } else { &self.empty }
-    }
-
-    /// A shard by its number.
-    #[inline]
-    pub(super) fn nth_mut(&mut self, number: usize) -> &mut Shard {
+    pub(super) fn shard(&mut self, number: usize) -> &mut Shard {
         if self.shards[number].epoch != self.epoch {
             self.follow(number);
         }
         &mut self.shards[number]
+    }
+
+    /// The shard of a hash.
+    #[inline]
+    pub(super) fn shard_of(&mut self, hash: KeyHash) -> &mut Shard {
+        self.shard(hash.shard as usize)
+    }
+
+    /// Looks where the entry of a hash may be, keeps that for [`find`](Self::find), and returns what is there.
+    #[inline]
+    pub(super) fn touch(&mut self, hash: &mut KeyHash) -> Option<Entry> {
+        let tag = hash.tag();
+        let table = &self.shard_of(*hash).table;
+        let bucket = table.find_bucket_index(spread(tag), |entry| entry.tag() == tag)?;
+        hash.bucket = bucket as u32;
+        table.get_bucket(bucket).copied()
+    }
+
+    /// The entry of a hash that `is_it` accepts, and only that one: where it was last seen, or else where it is.
+    #[inline]
+    pub(super) fn find(&mut self, hash: &mut KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<&mut Entry> {
+        let tag = hash.tag();
+        let table = &mut self.shard_of(*hash).table;
+        if !table.get_bucket(hash.bucket as usize).is_some_and(|entry| is_it(*entry)) {
+            hash.bucket = probe(table, tag, is_it)?;
+        }
+        table.get_bucket_mut(hash.bucket as usize)
+    }
+
+    /// Adds an entry.
+    pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) {
+        let table = &self.shard_of(hash).table;
+        if table.len() == table.capacity() {
+            // A full table gets twice the buckets, or if deletions have used them up, as many afresh: hashbrown would
+            // double it down to half its load, and a store that stays at one count would see all tables double.
+            let (len, full) = (table.len(), table.num_buckets() / 8 * 7);
+            self.rebuild(hash, if len * 8 < full * 7 { full } else { full.max(len) + 1 });
+        }
+        self.shard_of(hash).table.insert_unique(entry.table_hash(), entry, Entry::table_hash);
+        self.len += 1;
+    }
+
+    /// Puts another entry in the place of one that [`find`](Self::find) has just found.
+    pub(super) fn replace(&mut self, hash: KeyHash, entry: Entry) {
+        if let Some(found) = self.shard_of(hash).table.get_bucket_mut(hash.bucket as usize) {
+            *found = entry;
+        } else {
+            debug_assert!(false, "an entry that is replaced is there");
+        }
+    }
+
+    /// Removes an entry that [`find`](Self::find) has just found.
+    #[inline]
+    pub(super) fn remove(&mut self, hash: KeyHash) {
+        let table = &mut self.shard_of(hash).table;
+        if let Ok(found) = table.get_bucket_entry(hash.bucket as usize) {
+            found.remove();
+        } else {
+            debug_assert!(false, "an entry that is removed is there");
+        }
+        let (len, buckets) = (table.len(), table.num_buckets());
+        if len * 6 < buckets && buckets > 16 {
+            self.rebuild(hash, len * 2);
+        }
+        self.len -= 1;
+    }
+
+    /// Replaces a table by one with room for `capacity` entries, and the ghost by one to match.
+    #[cold]
+    fn rebuild(&mut self, hash: KeyHash, capacity: usize) {
+        let shard = &mut self.shards[hash.shard as usize];
+        self.held -= shard.held_bytes();
+        self.moved += shard.len() as u64;
+        let mut table = HashTable::with_capacity(capacity);
+        for entry in &shard.table {
+            table.insert_unique(entry.table_hash(), *entry, Entry::table_hash);
+        }
+        self.holes.fill(table.allocation_size());
+        self.holes.dig(shard.table.allocation_size());
+        shard.table = table;
+        if !shard.ghost.is_empty() {
+            shard.ghost.resize(shard.table.num_buckets());
+        }
+        self.held += shard.held_bytes();
+    }
+
+    /// Remembers in its shard's ghost that an item was evicted. A shard that has none yet gets one if there is room.
+    pub(super) fn remember(&mut self, hash: KeyHash, is_room: bool) {
+        let shard = self.shard_of(hash);
+        let before = shard.ghost.held_bytes();
+        if before == 0 && is_room {
+            shard.ghost.resize(shard.table.num_buckets());
+        }
+        shard.ghost.insert(hash.bits);
+        let more = shard.ghost.held_bytes() - before;
+        self.held += more;
+    }
+
+    /// About 32 entries from a place in the hash space on, with what finds them, and the place behind them. A place is a
+    /// shard's number and a tag; no growth moves an entry from its own.
+    pub(super) fn slice(&mut self, place: u64) -> (Vec<(KeyHash, Entry)>, u64) {
+        let (number, start) = ((place / TAGS) as usize, place % TAGS);
+        let table = &self.shard(number).table;
+        let slices = (table.len() / SLICE_ENTRIES).next_power_of_two() as u64;
+        let end = TAGS.min(start + TAGS / slices);
+        let entries = table.iter().filter(|entry| (start..end).contains(&entry.tag()));
+        let hash = |entry: &Entry| KeyHash { bits: entry.tag(), shard: number as u32, bucket: u32::MAX };
+        (entries.map(|entry| (hash(entry), *entry)).collect(), number as u64 * TAGS + end)
     }
 
     /// Declares all entries gone; shards follow as they are met, and by [`follow_next`](Self::follow_next).
@@ -254,16 +289,7 @@ impl Index {
         self.len = 0;
     }
 
-    #[cold]
-    fn follow(&mut self, number: usize) {
-        let shard = &mut self.shards[number];
-        self.held -= shard.held_bytes();
-        self.holes.dig(shard.table.allocation_size());
-        *shard = Shard { table: HashTable::new(), ghost: Ghost::default(), due: u64::MAX, epoch: self.epoch };
-    }
-
     /// Whether all shards have followed the last flush.
-    #[inline]
     pub(super) fn is_followed(&self) -> bool {
         self.followed == self.shards.len()
     }
@@ -272,102 +298,31 @@ impl Index {
     pub(super) fn follow_next(&mut self) -> bool {
         let is_left = !self.is_followed();
         if is_left {
-            self.nth_mut(self.followed);
+            self.shard(self.followed);
             self.followed += 1;
         }
         is_left
     }
 
-    /// Adds an entry.
-    #[inline]
-    pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) {
-        let number = self.number(hash);
-        let shard = self.nth_mut(number);
-        if shard.table.len() == shard.table.capacity() {
-            self.grow(number);
-        }
-        self.shards[number].table.insert_unique(entry.table_hash(), entry, Entry::table_hash);
-        self.len += 1;
-    }
-
-    /// A full table gets twice the buckets, or if deletions have used them up, as many afresh: hashbrown would
-    /// double it down to half its load, and a store that stays at one count would see all tables double.
     #[cold]
-    fn grow(&mut self, number: usize) {
-        let table = &self.shards[number].table;
-        let (len, full) = (table.len(), table.num_buckets() / 8 * 7);
-        let capacity = if len * 8 < full * 7 { full } else { full.max(len) + 1 };
-        self.rebuild(number, capacity);
-    }
-
-    /// Removes an entry that is there from the shard of this number.
-    #[inline]
-    pub(super) fn remove(&mut self, number: usize, entry: Entry) {
-        let table = &mut self.nth_mut(number).table;
-        if let Ok(found) = table.find_entry(entry.table_hash(), |other| *other == entry) {
-            found.remove();
-            self.len -= 1;
-        } else {
-            debug_assert!(false, "an entry that is removed is there");
-        }
-        let (len, buckets) = (self.shards[number].table.len(), self.shards[number].table.num_buckets());
-        if len * 6 < buckets && buckets > 16 {
-            self.rebuild(number, len * 2);
-        }
-    }
-
-    #[cold]
-    fn rebuild(&mut self, number: usize, capacity: usize) {
+    fn follow(&mut self, number: usize) {
         let shard = &mut self.shards[number];
         self.held -= shard.held_bytes();
-        self.moved += shard.table.len() as u64;
-        let before = shard.table.allocation_size();
-        shard.rebuild(capacity);
-        self.holes.fill(shard.table.allocation_size());
-        self.holes.dig(before);
-        self.held += shard.held_bytes();
+        self.holes.dig(shard.table.allocation_size());
+        *shard = Shard { due: u64::MAX, epoch: self.epoch, ..Shard::default() };
     }
 
-    /// Remembers in its shard's ghost that an item was evicted. A shard that has none yet gets one if there is room.
-    #[inline]
-    pub(super) fn remember(&mut self, hash: KeyHash, is_room: bool) {
-        let shard = self.shard_mut(hash);
-        let mut held = 0;
-        if shard.ghost.is_empty() && is_room {
-            shard.ghost.resize(shard.table.num_buckets());
-            held = shard.ghost.held_bytes();
-        }
-        shard.ghost.insert(hash);
-        self.held += held;
-    }
-}
-
-#[cfg(test)]
-impl Index {
-    /// Checks every count of the index against what it holds.
+    /// Panics unless what it counts is what it holds.
     pub(super) fn check(&self) {
         let held: usize = self.shards.iter().map(Shard::held_bytes).sum();
         assert_eq!(held + size_of_val(&*self.shards) + MALLOC_BYTES, self.held);
-        let len: usize = (0..self.shards.len()).map(|number| self.nth(number).len()).sum();
-        assert_eq!(len, self.len);
+        let current = self.shards.iter().filter(|shard| shard.epoch == self.epoch);
+        assert_eq!(current.map(Shard::len).sum::<usize>(), self.len);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_cover_the_hash_space_and_widths_grow_twofold() {
-        for memory_bytes in [1 << 20, 16 << 20, 1 << 30] {
-            let index = Index::new(memory_bytes, Holes::default());
-            let count = index.shard_count();
-            assert_eq!(index.number(KeyHash(0)), 0);
-            assert_eq!(index.number(KeyHash(u64::MAX)), count - 1);
-            let first = (0..1 << 16).filter(|x| index.number(KeyHash(x << 48)) * 16 / count == 0).count();
-            let last = (0..1 << 16).filter(|x| index.number(KeyHash(x << 48)) * 16 / count == 15).count();
-            let ratio = last as f64 / first as f64;
-            assert!((1.8..2.1).contains(&ratio), "{first} {last}");
-        }
-    }
+#[inline(never)]
+fn probe(table: &HashTable<Entry>, tag: u64, is_it: impl Fn(Entry) -> bool) -> Option<u32> {
+    let bucket = table.find_bucket_index(spread(tag), |entry| entry.tag() == tag && is_it(*entry))?;
+    Some(bucket as u32)
 }

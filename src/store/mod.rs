@@ -18,22 +18,23 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::rc::Rc;
+
+use bytes::Bytes;
+
 pub use self::eviction::Eviction;
-pub use self::hash::KeyHash;
+pub use self::hash::Secret;
+pub use self::index::KeyHash;
 
 use self::expiry::Sweep;
-use self::hash::Secret;
 use self::holes::Holes;
 use self::index::{Entry, Index, TAGS};
 use self::log::{Handle, Log, Queue};
 use self::record::{NEVER, Record};
 use crate::chunk::ChunkMeter;
 use crate::command::{Condition, Expiry, Refusal, Value};
-use crate::limits::{STORE_BYTES_MAX, STORE_BYTES_MIN};
+use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN};
 use crate::number;
-
-/// How many entries a slice of a shard holds, about, where a shard is gone through: each may cost a look at its item.
-const SLICE_ENTRIES: usize = 32;
 
 /// How many empty shards one step of a scan passes.
 const SCAN_SHARDS_MAX: usize = 1024;
@@ -64,6 +65,17 @@ pub struct Stats {
     pub entries_moved: u64,
 }
 
+/// What there is under a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The value.
+    pub value: Value<'a>,
+    /// When it expires, in milliseconds of the store's clock; nothing if it never does.
+    pub deadline: Option<u64>,
+    /// What it takes, in bytes: record, chunks, and its share of the index.
+    pub bytes: usize,
+}
+
 /// What a look ahead found; good for another look and nothing else.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Touched(Option<Handle>);
@@ -74,18 +86,18 @@ pub struct Store {
     secret: Secret,
     index: Index,
     log: Log,
-    holes: Holes,
+    holes: Rc<Holes>,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
     outside_bytes: usize,
+    /// Bytes that can be written before room has to be looked for, however much there may be.
+    ample: usize,
     now: u64,
     work: u64,
     stats: Stats,
     /// Bytes that the policy may still copy before it has to drop what it would rather keep.
     copy_credit: isize,
-    /// Places of the walk under way that have been looked up already.
-    looked_ahead: usize,
     sweep: Sweep,
 }
 
@@ -94,20 +106,20 @@ impl Store {
     pub fn new(mut settings: Settings) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
-        let holes = Holes::default();
+        let holes = Rc::new(Holes::default());
         Store {
             secret: Secret::random(),
-            index: Index::new(limit, holes.clone()),
-            log: Log::new(limit, holes.clone()),
+            index: Index::new(limit, Rc::clone(&holes)),
+            log: Log::new(limit, Rc::clone(&holes)),
             holes,
             settings,
             limit,
             outside_bytes: 0,
+            ample: 0,
             now: 0,
             work: 0,
             stats: Stats::default(),
             copy_credit: 0,
-            looked_ahead: 0,
             sweep: Sweep::default(),
         }
     }
@@ -115,13 +127,14 @@ impl Store {
     /// The hash of a key, for all calls about it.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        self.secret.hash(key)
+        self.index.place(self.secret.hash(key))
     }
 
-    /// Looks where a key may lie, to have it in the processor's cache when it is asked for. Counts for nothing.
+    /// Looks where a key may lie, to have it in the processor's cache when it is asked for, and keeps in `hash` what it
+    /// saw, so that the next call need not search. Counts for nothing.
     #[inline]
-    pub fn touch_index(&self, hash: KeyHash) -> Touched {
-        Touched(self.index.shard(hash).candidate(hash).map(Entry::handle))
+    pub fn touch_index(&mut self, hash: &mut KeyHash) -> Touched {
+        Touched(self.index.touch(hash).map(Entry::handle))
     }
 
     /// Loads the start of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
@@ -136,33 +149,28 @@ impl Store {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
+        self.ample = 0;
     }
 
     /// The value of a key; a use of it.
     #[inline]
-    pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        let entry = self.find_entry(hash, key)?;
-        if entry.expires() {
-            let record = Record::read(self.log.bytes(entry.handle()));
-            if record.deadline <= self.now {
-                self.expire(hash, entry, &record);
-                return None;
-            }
-        }
+    pub fn get(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
+        let entry = self.find(&mut hash, key, true)?;
         // Most records are plain, and this is the path that all is built for.
-        let bytes = self.log.bytes(entry.handle());
-        if let Some(rest) = Record::plain_rest(bytes) {
-            return Some(Value::small(rest));
+        if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle())) {
+            return Some(Value::small(&self.log.bytes(entry.handle())[rest]));
         }
-        Some(self.value(entry.handle(), &Record::read(bytes)))
+        let record = self.live(hash, entry)?;
+        Some(self.value(entry, &record))
     }
 
-    /// The value of a key and when it expires, without counting as a use.
-    pub fn peek(&self, hash: KeyHash, key: &[u8]) -> Option<(Value<'_>, Option<u64>)> {
-        let entry = self.index.shard(hash).find(hash, |entry| is_key(&self.log, entry, key))?;
-        let record = Record::read(self.log.bytes(entry.handle()));
+    /// What there is under a key, without counting as a use.
+    pub fn peek(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Item<'_>> {
+        let entry = self.find(&mut hash, key, false)?;
+        let record = self.live(hash, entry)?;
         let deadline = (record.deadline != NEVER).then_some(record.deadline);
-        (record.deadline > self.now).then(|| (self.value(entry.handle(), &record), deadline))
+        let bytes = self.log.weight(&record) + self.index.held / self.index.len;
+        Some(Item { value: self.value(entry, &record), deadline, bytes })
     }
 
     /// Stores a value, whatever was there. An expiry it had is gone; the default time to live applies.
@@ -170,104 +178,81 @@ impl Store {
     /// # Errors
     /// `OutOfMemory` if there is no room, and the policy may not make any or could not within one command's bounds.
     #[inline]
-    pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
-        self.write(hash, key, value, Condition::Always, Expiry::Default).map(drop)
+    pub fn set(&mut self, mut hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
+        let entry = self.find(&mut hash, key, true);
+        if let Some(entry) = entry
+            && value.chunks.is_empty()
+            && self.settings.default_ttl_millis == 0
+            && self.rewrite(entry, value.rest)
+        {
+            return Ok(());
+        }
+        let found = entry.and_then(|entry| Some((entry, self.live(hash, entry)?)));
+        self.put(hash, key, value, found, Expiry::Default)
     }
 
     /// Stores a value if the condition holds; whether it did.
     ///
     /// # Errors
     /// As [`set`](Self::set).
-    #[inline]
     pub fn write(
         &mut self,
-        hash: KeyHash,
+        mut hash: KeyHash,
         key: &[u8],
         value: Value<'_>,
         condition: Condition,
         expiry: Expiry,
     ) -> Result<bool, Refusal> {
-        let found = self.find(hash, key);
-        match condition {
-            Condition::Missing if found.is_some() => return Ok(false),
-            Condition::Present if found.is_none() => return Ok(false),
-            _ => {}
+        let found = self.find_live(&mut hash, key);
+        let is_met = condition.allows(found.is_some());
+        if is_met {
+            self.put(hash, key, value, found, expiry)?;
         }
-        let deadline = self.deadline(expiry, found);
-        self.put(hash, key, value, deadline, found, true)?;
-        Ok(true)
-    }
-
-    /// Stores a value and returns the one it replaces.
-    ///
-    /// # Errors
-    /// As [`set`](Self::set).
-    pub fn swap(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value: Value<'_>,
-        expiry: Expiry,
-    ) -> Result<Option<Value<'_>>, Refusal> {
-        let found = self.find(hash, key);
-        let deadline = self.deadline(expiry, found);
-        let old = self.put(hash, key, value, deadline, found, false)?;
-        Ok(old.map(|(handle, record)| self.dead_value(handle, &record)))
+        Ok(is_met)
     }
 
     /// Adds to the number stored under a key, a missing key counting as 0, and returns the sum. It keeps its expiry.
-    /// A value that has chunks is no number, not even one of 32,000 zeros.
+    /// A value that has chunks is no number, not even one of 32,000 zeros: reading it could take milliseconds.
     ///
     /// # Errors
     /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
-    pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
-        let found = self.find(hash, key);
+    #[inline]
+    pub fn add(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
+        let found = self.find_live(&mut hash, key);
         let number = match found {
             None => 0,
-            Some((_, record)) if record.list().is_some() => return Err(Refusal::NotANumber),
+            Some((_, record)) if record.list.is_some() => return Err(Refusal::NotANumber),
             Some((entry, record)) => {
                 number::parse(&self.log.bytes(entry.handle())[record.rest()]).ok_or(Refusal::NotANumber)?
             }
         };
         let sum = number.checked_add(delta).ok_or(Refusal::Overflow)?;
-        let deadline = self.deadline(Expiry::Keep, found);
         let mut digits = [0; number::DIGITS_MAX];
-        let value = Value::small(number::format(sum, &mut digits));
-        self.put(hash, key, value, deadline, found, true)?;
+        let digits = number::format(sum, &mut digits);
+        if !found.is_some_and(|(entry, _)| self.rewrite(entry, digits)) {
+            self.put(hash, key, Value::small(digits), found, Expiry::Keep)?;
+        }
         Ok(sum)
     }
 
     /// Removes a key; whether it was there.
-    pub fn delete(&mut self, hash: KeyHash, key: &[u8]) -> bool {
-        self.take(hash, key).is_some()
+    #[inline]
+    pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
+        let found = self.find_live(&mut hash, key);
+        if let Some((entry, record)) = found {
+            self.remove(hash, entry, &record);
+        }
+        found.is_some()
     }
 
-    /// Removes a key and returns its value.
-    pub fn take(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        self.settle();
-        let (entry, record) = self.find(hash, key)?;
-        self.remove(self.index.number(hash), entry, &record);
-        Some(self.dead_value(entry.handle(), &record))
-    }
-
-    /// Changes when a key expires, to never with `None`; whether it was there.
-    ///
-    /// # Errors
-    /// As [`set`](Self::set): an expiry takes six bytes.
-    pub fn set_expiry(&mut self, hash: KeyHash, key: &[u8], deadline: Option<u64>) -> Result<bool, Refusal> {
-        let Some((entry, record)) = self.find(hash, key) else {
-            return Ok(false);
-        };
-        let value = self.value(entry.handle(), &record);
-        let (chunks, rest) = (value.chunks.to_vec(), value.rest.to_vec());
-        let value = Value { chunks: &chunks, rest: &rest };
-        self.put(hash, key, value, deadline.unwrap_or(NEVER), Some((entry, record)), true)?;
-        Ok(true)
+    /// Drops references to chunks in bounded steps, as those of a value that was removed.
+    pub fn discard(&mut self, chunks: Vec<Bytes>) {
+        self.log.discard(chunks);
     }
 
     /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
     pub fn flush(&mut self) {
-        self.log.flush();
+        self.log.flush(self.settings.memory_bytes);
         self.index.flush();
         self.sweep.expiring = 0;
     }
@@ -275,39 +260,30 @@ impl Store {
     /// Shows some keys, from `cursor` on, and returns the cursor to go on with; 0 begins, and 0 is the end. A step shows
     /// about 32 keys, sometimes none. Whoever goes from 0 to 0 has been shown each key that was there throughout.
     pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8])) -> u64 {
-        // A cursor is a place in the hash space, and no growth moves a key from its place.
-        let (mut number, mut tag) = ((cursor / TAGS) as usize, cursor % TAGS);
-        let end = self.index.shard_count().min(number.saturating_add(SCAN_SHARDS_MAX));
-        while number < end && self.index.nth(number).len() == 0 {
-            (number, tag) = (number + 1, 0);
+        // A cursor is a place in the hash space.
+        let (mut place, end) = (cursor, self.index.shard_count() as u64 * TAGS);
+        for _ in 0..SCAN_SHARDS_MAX {
+            if place < end && self.index.shard((place / TAGS) as usize).len() == 0 {
+                place = (place / TAGS + 1) * TAGS;
+            }
         }
-        if number < end {
-            let shard = self.index.nth(number);
-            let tags = shard.slice(tag, SLICE_ENTRIES);
-            self.work += shard.len() as u64 / 64;
-            for entry in shard.entries(tags.clone()) {
+        if place < end {
+            let (entries, behind) = self.slice(place);
+            place = behind;
+            for (_, entry) in entries {
                 let bytes = self.log.bytes(entry.handle());
                 let record = Record::read(bytes);
-                self.work += 1;
                 if record.deadline > self.now {
                     visit(&bytes[record.key()]);
                 }
             }
-            (number, tag) = if tags.end == TAGS { (number + 1, 0) } else { (number, tags.end) };
         }
-        if number < self.index.shard_count() { number as u64 * TAGS + tag } else { 0 }
-    }
-
-    /// Bytes that a key's item takes: record, chunks, and its share of the index.
-    pub fn item_bytes(&self, hash: KeyHash, key: &[u8]) -> Option<usize> {
-        let entry = self.index.shard(hash).find(hash, |entry| is_key(&self.log, entry, key))?;
-        let record = Record::read(self.log.bytes(entry.handle()));
-        Some(self.log.weight(&record) + self.index.held_bytes() / self.index.len())
+        if place < end { place } else { 0 }
     }
 
     /// Number of items, those included that have expired and were not met yet.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.index.len
     }
 
     /// Whether there are no items.
@@ -316,123 +292,132 @@ impl Store {
     }
 
     /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
-    #[inline]
     pub fn memory_bytes(&self) -> usize {
-        let chunks = self.settings.chunks.bytes();
-        self.index.held_bytes() + self.log.held_bytes() + self.hole_bytes() + chunks + self.outside_bytes
+        // When the index has shrunk, most of its holes lie next to each other, and the C library has made of them what
+        // fits other blocks as well: so they count for no more than the index that is left.
+        self.held_bytes() + self.holes.bytes().min(self.index.held)
     }
 
-    /// Bytes of holes. When the index has shrunk, most of its holes lie next to each other, and the C library has made
-    /// of them what fits other blocks as well: so they count for no more than the index that is left.
-    #[inline]
-    fn hole_bytes(&self) -> usize {
-        self.holes.bytes().min(self.index.held_bytes())
+    /// The same without the holes between the blocks that are held.
+    fn held_bytes(&self) -> usize {
+        self.index.held + self.log.held + self.settings.chunks.bytes() + self.outside_bytes
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
     /// out.
     pub fn stray_chunk_bytes(&self) -> usize {
-        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks()))
+        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks))
     }
 
     /// The counters.
     pub fn stats(&self) -> Stats {
-        Stats { entries_moved: self.index.moved(), ..self.stats }
+        Stats { entries_moved: self.index.moved, ..self.stats }
     }
 
     /// Work done beyond plain look-ups, ever, in units of about 100 ns: an item visited, sixteen entries moved, a
     /// kilobyte copied.
+    #[inline]
     pub fn work(&self) -> u64 {
-        self.work + self.index.moved() / 16
+        self.work + self.index.moved / 16
     }
 
-    /// The entry of a key, expired or not. A use of it.
+    /// Panics unless bytes counted are bytes held, and index, log and counters agree. It reads everything.
+    #[doc(hidden)]
+    pub fn check(&mut self) {
+        self.index.check();
+        let items = self.log.check();
+        assert_eq!(items.len(), self.len());
+        let mut expiring = 0;
+        for (handle, record) in items {
+            let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
+            let entry = self.index.find(&mut hash, |entry| entry.handle() == handle).copied();
+            let entry = entry.expect("an item in the log is in the index");
+            assert_eq!(entry.expires(), record.deadline != NEVER);
+            let is_swept = self.sweep.place.is_some_and(|place| place / TAGS == hash.shard.into() && place % TAGS > 0);
+            assert!(is_swept || self.index.shard_of(hash).due <= record.deadline);
+            expiring += usize::from(entry.expires());
+        }
+        assert_eq!(expiring, self.sweep.expiring);
+    }
+
+    /// The entry of a key, expired or not. A use of it, if that is said.
     #[inline]
-    fn find_entry(&mut self, hash: KeyHash, key: &[u8]) -> Option<Entry> {
+    fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<Entry> {
         let log = &self.log;
-        let entry = self.index.shard_mut(hash).find_mut(hash, |entry| is_key(log, entry, key))?;
-        entry.count_use();
+        let entry = self.index.find(hash, |entry| Record::is_of(log.bytes(entry.handle()), key))?;
+        if is_use {
+            entry.count_use();
+        }
         Some(*entry)
+    }
+
+    /// The record of an entry that was just found, unless it has expired: then it is removed.
+    #[inline]
+    fn live(&mut self, hash: KeyHash, entry: Entry) -> Option<Record> {
+        let record = Record::read(self.log.bytes(entry.handle()));
+        if record.deadline <= self.now {
+            self.remove(hash, entry, &record);
+            self.stats.expired += 1;
+            return None;
+        }
+        Some(record)
     }
 
     /// The item of a key, unless it has expired: then it is removed. A use of it.
     #[inline]
-    fn find(&mut self, hash: KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
-        let entry = self.find_entry(hash, key)?;
-        let record = Record::read(self.log.bytes(entry.handle()));
-        if record.deadline <= self.now {
-            self.expire(hash, entry, &record);
-            return None;
-        }
-        Some((entry, record))
+    fn find_live(&mut self, hash: &mut KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
+        let entry = self.find(hash, key, true)?;
+        Some((entry, self.live(*hash, entry)?))
     }
 
+    fn value(&self, entry: Entry, record: &Record) -> Value<'_> {
+        Value { chunks: self.log.chunks_of(record), rest: &self.log.bytes(entry.handle())[record.rest()] }
+    }
+
+    /// Puts a value in the place of another of the same length, if the record there is a plain one: the commonest write
+    /// changes nothing else.
     #[inline]
-    fn value(&self, handle: Handle, record: &Record) -> Value<'_> {
-        let rest = &self.log.bytes(handle)[record.rest()];
-        Value { chunks: record.list().map_or(&[], |list| self.log.list(list)), rest }
+    fn rewrite(&mut self, entry: Entry, value: &[u8]) -> bool {
+        let bytes = self.log.bytes_mut(entry.handle());
+        let rest = Record::plain_rest(bytes).filter(|rest| rest.len() == value.len());
+        rest.map(|rest| bytes[rest].copy_from_slice(value)).is_some()
     }
 
-    /// The value of an item that was killed since the log was settled.
-    fn dead_value(&self, handle: Handle, record: &Record) -> Value<'_> {
-        let chunks = if record.list().is_some() { self.log.last_dropped_list() } else { &[] };
-        Value { chunks, rest: &self.log.bytes(handle)[record.rest()] }
-    }
-
-    #[inline]
-    fn deadline(&self, expiry: Expiry, found: Option<(Entry, Record)>) -> u64 {
-        match (expiry, found) {
+    /// Writes an item over `found`, or as a new one: in its place if it fits there, else to the head of a queue.
+    fn put(
+        &mut self,
+        mut hash: KeyHash,
+        key: &[u8],
+        value: Value<'_>,
+        mut found: Option<(Entry, Record)>,
+        expiry: Expiry,
+    ) -> Result<(), Refusal> {
+        let deadline = match (expiry, found) {
             (Expiry::At(deadline), _) => deadline,
             (Expiry::Keep, Some((_, record))) => record.deadline,
             _ if self.settings.default_ttl_millis == 0 => NEVER,
             _ => self.now.saturating_add(self.settings.default_ttl_millis),
+        };
+        if !self.log.is_settled() {
+            self.work += self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize) as u64;
         }
-    }
-
-    /// Writes an item over `found`, or as a new one: in its place if it fits there and `in_place` allows, else to the
-    /// head of a queue. Returns what it displaced there, dead by now.
-    #[inline]
-    fn put(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value: Value<'_>,
-        deadline: u64,
-        found: Option<(Entry, Record)>,
-        in_place: bool,
-    ) -> Result<Option<(Handle, Record)>, Refusal> {
-        let record = Record::plan(key.len(), value.rest.len(), deadline, !value.chunks.is_empty());
-        match found {
-            // The commonest overwrite changes nothing but the value's bytes.
-            Some((entry, old)) if in_place && record == old && value.chunks.is_empty() => {
-                self.log.rewrite(entry.handle(), &record, value.rest);
-                Ok(None)
-            }
-            Some((entry, old)) if in_place && record.size() <= old.size() => {
-                let record = self.keep_chunks(record, value);
-                self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
-                if entry.expires() || deadline != NEVER {
-                    let new = Entry::new(hash, entry.handle(), deadline != NEVER, entry.uses());
-                    self.replace(hash, entry, new, deadline);
-                }
-                Ok(None)
-            }
-            _ => self.put_at_head(hash, key, value, record, found),
+        let has_list = !value.chunks.is_empty();
+        let mut record = Record::plan(key.len(), value.rest.len(), deadline, has_list.then_some(0));
+        let size = record.size();
+        if let Some((entry, old)) = found
+            && size <= old.size()
+        {
+            record.list = self.log.keep_list(value.chunks);
+            self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
+            let new = Entry::new(hash, entry.handle(), deadline != NEVER, entry.uses());
+            self.enter(hash, Some(entry), new, deadline);
+            return Ok(());
         }
-    }
-
-    fn put_at_head(
-        &mut self,
-        hash: KeyHash,
-        key: &[u8],
-        value: Value<'_>,
-        record: Record,
-        mut found: Option<(Entry, Record)>,
-    ) -> Result<Option<(Handle, Record)>, Refusal> {
-        let remembered = found.is_none() && self.index.shard_mut(hash).ghost.take(hash);
-        if self.make_room(record.size()) {
+        let remembered = found.is_none() && self.index.shard_of(hash).ghost.take(hash.bits);
+        if self.ample < size {
+            self.make_room(size)?;
             // It may have been moved or evicted itself.
-            found = found.and_then(|_| self.find(hash, key));
+            found = found.and_then(|_| self.find_live(&mut hash, key));
         }
         let (queue, uses) = match found {
             Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
@@ -441,59 +426,43 @@ impl Store {
             None if remembered => (Queue::Main, 0),
             None => (Queue::Small, 0),
         };
-        if !self.has_room(queue, record.size()) {
+        if !self.has_room(queue, size) {
             return Err(Refusal::OutOfMemory);
         }
-        let record = self.keep_chunks(record, value);
+        self.ample = self.ample.saturating_sub(size);
+        record.list = self.log.keep_list(value.chunks);
         let handle = self.log.append(queue, &record, key, value.rest);
-        let new = Entry::new(hash, handle, record.deadline != NEVER, uses);
         if let Some((entry, old)) = found {
-            self.log.kill(entry.handle(), &old, false);
-            self.replace(hash, entry, new, record.deadline);
-        } else {
-            self.index.insert(hash, new);
-            self.count_expiring(self.index.number(hash), new, record.deadline);
+            self.log.kill(entry.handle(), &old);
         }
-        Ok(found.map(|(entry, old)| (entry.handle(), old)))
+        let new = Entry::new(hash, handle, deadline != NEVER, uses);
+        self.enter(hash, found.map(|(entry, _)| entry), new, deadline);
+        Ok(())
     }
 
-    #[inline]
-    fn keep_chunks(&mut self, mut record: Record, value: Value<'_>) -> Record {
-        if !value.chunks.is_empty() {
-            // An overwrite in place, which makes no room, drops a list as well.
-            self.settle();
-            record.set_list(self.log.keep_list(value.chunks));
+    /// Has an entry stand for what was written, in the place of the old one if there is one.
+    fn enter(&mut self, hash: KeyHash, old: Option<Entry>, new: Entry, deadline: u64) {
+        match old {
+            Some(_) => self.index.replace(hash, new),
+            None => self.index.insert(hash, new),
         }
-        record
+        self.sweep.expiring += usize::from(new.expires());
+        self.sweep.expiring -= usize::from(old.is_some_and(Entry::expires));
+        let due = &mut self.index.shard_of(hash).due;
+        *due = deadline.min(*due);
     }
 
-    /// Puts a new entry in an old one's place.
-    #[inline]
-    fn replace(&mut self, hash: KeyHash, old: Entry, new: Entry, deadline: u64) {
-        if let Some(entry) = self.index.shard_mut(hash).find_mut(hash, |entry| entry == old) {
-            *entry = new;
-        } else {
-            debug_assert!(false, "an entry that is replaced is there");
-        }
-        if old.expires() {
-            self.sweep.expiring -= 1;
-        }
-        if new.expires() {
-            self.count_expiring(self.index.number(hash), new, deadline);
-        }
+    /// Removes an item that was just found.
+    fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record) {
+        self.index.remove(hash);
+        self.log.kill(entry.handle(), record);
+        self.sweep.expiring -= usize::from(entry.expires());
     }
 
-    /// Removes an item from index and log; its value can be read until the log is settled.
-    fn remove(&mut self, shard: usize, entry: Entry, record: &Record) {
-        self.index.remove(shard, entry);
-        self.log.kill(entry.handle(), record, false);
-        if entry.expires() {
-            self.sweep.expiring -= 1;
-        }
+    /// Some entries from a place in the hash space on, and the place behind them.
+    fn slice(&mut self, place: u64) -> (Vec<(KeyHash, Entry)>, u64) {
+        let (entries, behind) = self.index.slice(place);
+        self.work += 1 + entries.len() as u64 + self.index.shard((place / TAGS) as usize).len() as u64 / 64;
+        (entries, behind)
     }
-}
-
-#[inline]
-fn is_key(log: &Log, entry: Entry, key: &[u8]) -> bool {
-    Record::is_of(log.bytes(entry.handle()), key)
 }
