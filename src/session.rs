@@ -187,7 +187,9 @@ impl Session {
     /// short.
     pub fn burden_bytes(&self) -> usize {
         let incoming = match &self.phase {
-            Phase::Receiving(incoming) => incoming.long.chunks.len() * CHUNK_BYTES,
+            Phase::Receiving(incoming) => {
+                (incoming.long.chunks.len() + usize::from(incoming.long.filling.is_some())) * CHUNK_BYTES
+            }
             _ => 0,
         };
         let queued = self.resp().map_or(0, Resp::long_bytes);

@@ -345,10 +345,7 @@ impl EventLoop {
         self.visits.clear();
         let mut end = 0;
         // What a connection may hold and still be read from.
-        let fair_bytes = match self.is_over_bound() {
-            true => self.buffer_bytes_max() / self.connections.0.len().max(1),
-            false => usize::MAX,
-        };
+        let fair_bytes = if self.is_over_bound() { self.fair_bytes() } else { usize::MAX };
         let room_bytes = self.executor.room_bytes();
         let most = if room_bytes == 0 { TURN_CONNECTIONS_SCARCE } else { TURN_CONNECTIONS };
         for _ in 0..self.ready.len().min(most) {
@@ -454,7 +451,13 @@ impl EventLoop {
         }
         self.timed += usize::from(timed);
         self.timed -= usize::from(mem::replace(&mut connection.timed, timed));
-        self.enqueue(key);
+        let is_taking = session.is_receiving() || held_bytes > self.fair_bytes();
+        if is_taking && self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5 {
+            // Pausing was not enough: each of many new ones took a little more.
+            self.cut_off(key, "buffers were far over their bound");
+        } else {
+            self.enqueue(key);
+        }
         Some(())
     }
 
@@ -543,6 +546,11 @@ impl EventLoop {
 
     fn is_over_bound(&self) -> bool {
         self.buffer_bytes() > self.buffer_bytes_max()
+    }
+
+    /// An equal share of that.
+    fn fair_bytes(&self) -> usize {
+        self.buffer_bytes_max() / self.connections.0.len().max(1)
     }
 
     /// Closes the largest holder when buffers have been over their bound for too long, and lets paused connections go

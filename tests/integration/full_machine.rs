@@ -101,6 +101,37 @@ fn half_sent_values_are_bounded_together() {
     bystander.check(&get(b"large"), &line(&value));
 }
 
+/// However many leave a value half-sent, the process stays within its limit, and within a megabyte more at its worst.
+#[test]
+fn many_half_sent_values_stay_within_the_limit() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut bystander = Client::tcp(&server);
+    let value = vec![b'v'; 1_000_000];
+    for number in 0..32 {
+        bystander.check(&set(&[number], &value), b"OK\r\n");
+    }
+    let half: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut client = Client::tcp(&server);
+            // It may be closed before all is sent.
+            let _ = client.try_send(&set(b"half", &value)[..100_000]);
+            client
+        })
+        .collect();
+    for number in 0..20_000_u32 {
+        bystander.check(&set(&number.to_le_bytes(), &value[..1_000]), b"OK\r\n");
+    }
+    let peak = peak_resident_bytes(&server);
+    assert!(peak < 17 << 20, "{peak} bytes at most");
+    drop(half);
+    let mut kept = 0;
+    for number in 0..20_000_u32 {
+        bystander.send(&get(&number.to_le_bytes()));
+        kept += usize::from(bystander.read_line().len() > 10);
+    }
+    assert!(kept > 5_000, "{kept} items are left beside them");
+}
+
 /// With `eviction=none` a full store says so in its place among the replies, and keeps what it has.
 #[test]
 fn a_full_store_that_may_not_evict_refuses() {

@@ -13,6 +13,7 @@
 //! - `memory`: what limit the system's files amount to.
 //! - `listener`: which addresses are listened on.
 //! - `history`: what the loop remembers of its turns.
+//! - `output`: what waits to be sent.
 //! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
@@ -37,6 +38,7 @@ mod listener;
 mod memory;
 mod model;
 mod options;
+mod output;
 mod process;
 mod random;
 mod resp;

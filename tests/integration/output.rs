@@ -1,0 +1,62 @@
+//! What a client is still to be sent: in order whatever has gone already, and no larger than it must be.
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+use gostash::command::Value;
+use gostash::limits::CHUNK_BYTES;
+use gostash::output::Output;
+
+fn gather(output: &Output) -> Vec<u8> {
+    let mut slices = [IoSlice::new(&[]); 64];
+    let filled = output.slices(&mut slices, usize::MAX);
+    slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
+}
+
+#[test]
+fn pieces_stay_in_order_whatever_is_consumed() {
+    let chunks = [Bytes::from(vec![b'x'; CHUNK_BYTES]), Bytes::from(vec![b'y'; CHUNK_BYTES])];
+    let mut expected = vec![b'a'; 5000];
+    for step in [1000, 4999, 5000, 5001, CHUNK_BYTES, 40_000, 70_000] {
+        let mut output = Output::default();
+        output.push(&[b'a'; 5000]);
+        output.push_value(Value { chunks: &chunks, rest: b"rest" }, b"\r\n");
+        output.push(b"end");
+        expected.truncate(5000);
+        expected.extend(chunks.concat());
+        expected.extend(b"rest\r\nend");
+        let mut at = 0;
+        while !output.is_empty() {
+            assert_eq!(gather(&output), &expected[at..], "after {at} in steps of {step}");
+            let count = step.min(output.len());
+            output.consume(count);
+            at += count;
+        }
+        assert_eq!(at, expected.len());
+    }
+}
+
+#[test]
+fn a_reader_who_never_catches_up_does_not_make_it_grow() {
+    let mut output = Output::default();
+    output.push(&[0; 10_000]);
+    for _ in 0..1000 {
+        output.push(&[0; 1000]);
+        output.consume(1000);
+    }
+    assert!(output.held_bytes() < 100_000, "{} bytes held", output.held_bytes());
+}
+
+#[test]
+fn an_empty_output_gives_its_buffer_back() {
+    let mut spare = Vec::with_capacity(1);
+    let mut output = Output::default();
+    output.push(b"abc");
+    output.reclaim(&mut spare, 100);
+    assert!(spare.is_empty(), "it is not empty yet");
+    output.consume(3);
+    output.reclaim(&mut spare, 100);
+    assert_eq!((spare.len(), output.held_bytes()), (1, 0));
+    output.lend(&mut spare);
+    assert!(spare.is_empty());
+}
