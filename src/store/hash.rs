@@ -11,6 +11,13 @@ use std::hash::{BuildHasher, RandomState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHash(pub(super) u64);
 
+impl KeyHash {
+    /// Its bits. A store's index and eviction make no use of those from 40 to 44 unless it has millions of items.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 /// The secret that all hashes of a store depend on.
 #[derive(Clone, Debug)]
 pub(super) struct Secret(pub(super) u64, pub(super) u64);

@@ -5,8 +5,8 @@
 //! asks for a block of just such a size when it opens a segment, which the C library then takes from the hole. This file
 //! knows sizes, and neither tables nor segments.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::log::MALLOC_BYTES;
 
@@ -16,27 +16,29 @@ const CLASSES: usize = 5;
 const SMALLEST_BITS: u32 = 8;
 
 /// How many holes there are of each size. Clones share one count.
+///
+/// It is atomic only so that a store may move to another thread: it never has two at once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Holes(Rc<[Cell<usize>; CLASSES]>);
+pub(super) struct Holes(Arc<[AtomicUsize; CLASSES]>);
 
 impl Holes {
     /// A block of this size was freed.
     pub(super) fn dig(&self, bytes: usize) {
         if let Some(count) = self.count(bytes) {
-            count.set(count.get() + 1);
+            count.store(count.load(Relaxed) + 1, Relaxed);
         }
     }
 
     /// A block of this size was allocated: a hole is gone if there was one.
     pub(super) fn fill(&self, bytes: usize) {
         if let Some(count) = self.count(bytes) {
-            count.set(count.get().saturating_sub(1));
+            count.store(count.load(Relaxed).saturating_sub(1), Relaxed);
         }
     }
 
     /// The size of the largest hole of at least `bytes` bytes.
     pub(super) fn largest(&self, bytes: usize) -> Option<usize> {
-        let class = (0..CLASSES).rev().find(|class| self.0[*class].get() > 0)?;
+        let class = (0..CLASSES).rev().find(|class| self.0[*class].load(Relaxed) > 0)?;
         Some(class_bytes(class)).filter(|found| *found >= bytes)
     }
 
@@ -44,11 +46,11 @@ impl Holes {
     #[inline]
     pub(super) fn bytes(&self) -> usize {
         let counts = self.0.iter().enumerate();
-        counts.map(|(class, count)| count.get() * (class_bytes(class) + MALLOC_BYTES)).sum()
+        counts.map(|(class, count)| count.load(Relaxed) * (class_bytes(class) + MALLOC_BYTES)).sum()
     }
 
     /// The count of blocks of this size, if they are of a size that tables have.
-    fn count(&self, bytes: usize) -> Option<&Cell<usize>> {
+    fn count(&self, bytes: usize) -> Option<&AtomicUsize> {
         (0..CLASSES).find(|class| class_bytes(*class) == bytes).map(|class| &self.0[class])
     }
 }

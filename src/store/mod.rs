@@ -91,12 +91,21 @@ pub struct Store {
 
 impl Store {
     /// An empty store. Memory beyond the least and the most it can work with is clamped.
-    pub fn new(mut settings: Settings) -> Store {
+    pub fn new(settings: Settings) -> Store {
+        Store::with_secret(settings, Secret::random())
+    }
+
+    /// An empty store that hashes keys as this one does.
+    pub fn sibling(&self, settings: Settings) -> Store {
+        Store::with_secret(settings, self.secret.clone())
+    }
+
+    fn with_secret(mut settings: Settings, secret: Secret) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
         let holes = Holes::default();
         Store {
-            secret: Secret::random(),
+            secret,
             index: Index::new(limit, holes.clone()),
             log: Log::new(limit, holes.clone()),
             holes,
