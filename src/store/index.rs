@@ -6,7 +6,7 @@
 //! An entry carries enough of the hash to be moved without reading its item. This file knows hashes and handles,
 //! neither keys nor values.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
@@ -32,6 +32,11 @@ pub struct KeyHash {
 }
 
 impl KeyHash {
+    /// Its bits. A store's index and eviction make no use of those from 40 to 44 unless it has millions of items.
+    pub fn bits(self) -> u64 {
+        self.bits
+    }
+
     /// What an entry keeps of it.
     fn tag(self) -> u64 {
         self.bits % TAGS
@@ -132,7 +137,7 @@ pub(super) struct Index {
     pub(super) held: usize,
     /// Number of entries moved by rebuilding tables, ever.
     pub(super) moved: u64,
-    holes: Rc<Holes>,
+    holes: Arc<Holes>,
     /// How often everything was flushed. A shard that has not followed yet counts as empty.
     epoch: u32,
     /// Shards below this number have followed.
@@ -141,7 +146,7 @@ pub(super) struct Index {
 
 impl Index {
     /// An empty index, cut for a store of `memory_bytes`.
-    pub(super) fn new(memory_bytes: usize, holes: Rc<Holes>) -> Index {
+    pub(super) fn new(memory_bytes: usize, holes: Arc<Holes>) -> Index {
         let count = (memory_bytes / BYTES_PER_SHARD).next_power_of_two().clamp(SHARDS_MIN, SHARDS_MAX);
         let shards: Box<[Shard]> = (0..count).map(|_| Shard { due: u64::MAX, ..Shard::default() }).collect();
         let held = size_of_val(&*shards) + MALLOC_BYTES;

@@ -5,7 +5,7 @@
 //! It counts every byte it holds. It does not know the index, nor why an item is moved or removed.
 
 use std::mem;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -114,14 +114,14 @@ pub(super) struct Log {
     dropped_chunks: usize,
     /// References to chunks in `lists` and `dropped`.
     pub(super) chunks: usize,
-    holes: Rc<Holes>,
+    holes: Arc<Holes>,
     /// Bytes held: segments, and lists without their chunks.
     pub(super) held: usize,
 }
 
 impl Log {
     /// An empty log.
-    pub(super) fn new(memory_bytes: usize, holes: Rc<Holes>) -> Log {
+    pub(super) fn new(memory_bytes: usize, holes: Arc<Holes>) -> Log {
         let mut log = Log {
             segments: Vec::new(),
             vacant: Vec::new(),

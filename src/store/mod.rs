@@ -18,7 +18,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -86,7 +86,7 @@ pub struct Store {
     secret: Secret,
     index: Index,
     log: Log,
-    holes: Rc<Holes>,
+    holes: Arc<Holes>,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
@@ -103,14 +103,23 @@ pub struct Store {
 
 impl Store {
     /// An empty store. Memory beyond the least and the most it can work with is clamped.
-    pub fn new(mut settings: Settings) -> Store {
+    pub fn new(settings: Settings) -> Store {
+        Store::with_secret(settings, Secret::random())
+    }
+
+    /// An empty store that hashes keys as this one does, so that one look decides between stores.
+    pub fn sibling(&self, settings: Settings) -> Store {
+        Store::with_secret(settings, self.secret.clone())
+    }
+
+    fn with_secret(mut settings: Settings, secret: Secret) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
-        let holes = Rc::new(Holes::default());
+        let holes = Arc::new(Holes::default());
         Store {
-            secret: Secret::random(),
-            index: Index::new(limit, Rc::clone(&holes)),
-            log: Log::new(limit, Rc::clone(&holes)),
+            secret,
+            index: Index::new(limit, Arc::clone(&holes)),
+            log: Log::new(limit, Arc::clone(&holes)),
             holes,
             settings,
             limit,
@@ -333,7 +342,8 @@ impl Store {
             let entry = self.index.find(&mut hash, |entry| entry.handle() == handle).copied();
             let entry = entry.expect("an item in the log is in the index");
             assert_eq!(entry.expires(), record.deadline != NEVER);
-            let is_swept = self.sweep.place.is_some_and(|place| place / TAGS == hash.shard.into() && place % TAGS > 0);
+            let is_swept =
+                self.sweep.place.is_some_and(|place| place / TAGS == u64::from(hash.shard) && place % TAGS > 0);
             assert!(is_swept || self.index.shard_of(hash).due <= record.deadline);
             expiring += usize::from(entry.expires());
         }

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole: a model that it must agree with, and its bounds, counted.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -574,7 +575,7 @@ fn every_form_of_a_record_reads_back_and_costs_what_it_should() {
 #[test]
 fn shards_cover_the_hash_space_and_widths_grow_twofold() {
     for memory_bytes in [1 << 20, 16 << 20, 1 << 30] {
-        let index = Index::new(memory_bytes, Rc::default());
+        let index = Index::new(memory_bytes, Arc::default());
         let count = index.shard_count();
         let number = |bits: u64| index.place(bits).shard as usize;
         assert_eq!((number(0), number(u64::MAX)), (0, count - 1));

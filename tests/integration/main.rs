@@ -22,6 +22,7 @@
 //! - `full_machine`: descriptors, places for clients or memory run out.
 //! - `signals`: what ends the server, and that an end loses no reply.
 //! - `resp`: the Redis protocol.
+//! - `variants`: the multithreaded variants, with the rows of the wire (needs the feature `variants`).
 //! - `house`: the rules that the code itself must keep.
 
 // A test may panic.
@@ -46,4 +47,6 @@ mod rows;
 mod server;
 mod session;
 mod signals;
+#[cfg(feature = "variants")]
+mod variants;
 mod wire;

@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::session::{self, Reader};
 
 /// A server, and a second client whose round trips prove that it has seen what the first one sent.
-struct Bench {
+pub(crate) struct Bench {
     server: Server,
     unix: Option<PathBuf>,
     bystander: Client,
@@ -183,13 +183,13 @@ impl Bench {
         Bench::new(Server::start(&["--max-memory", "1gb"]), None)
     }
 
-    fn new(server: Server, unix: Option<PathBuf>) -> Bench {
+    pub(crate) fn new(server: Server, unix: Option<PathBuf>) -> Bench {
         let bystander = Client::tcp(&server);
         Bench { server, unix, bystander }
     }
 
     /// Runs a row in pieces that end at `ends`; each is seen by the server before the next is sent.
-    fn run(&mut self, row: &Row, ends: &[usize]) {
+    pub(crate) fn run(&mut self, row: &Row, ends: &[usize]) {
         let _told = Told(row, ends);
         self.clean();
         let mut client = match &self.unix {
@@ -251,7 +251,7 @@ fn round_trip(client: &mut Client) {
 }
 
 /// Byte by byte where a frame's outline is, and where it ends.
-fn both_ends_by_bytes(len: usize) -> Vec<usize> {
+pub(crate) fn both_ends_by_bytes(len: usize) -> Vec<usize> {
     (1..64).chain(len - 64..=len).collect()
 }
 

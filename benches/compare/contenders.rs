@@ -1,0 +1,157 @@
+//! What is compared: this server, the bare echo, the multithreaded variants, and the others that are at hand; each a command
+//! with a place for its port, and a protocol. It starts nothing.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::options::Options;
+
+/// One server to be measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    pub(crate) name: String,
+    /// As gostash-bench calls it.
+    pub(crate) protocol: String,
+    /// For the shell, with `{port}` and perhaps `{threads}` in it.
+    pub(crate) command: String,
+    pub(crate) role: Role,
+    pub(crate) budget: Budget,
+}
+
+/// Why it is in the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Reads and writes, and does nothing else.
+    Floor,
+    /// The server of this repository.
+    Own,
+    /// The same with threads and locks.
+    Variant,
+    /// Another project's.
+    Peer,
+}
+
+/// The cores that a server may use.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Budget {
+    pub(crate) cores: Vec<usize>,
+}
+
+/// One core for the server, and, where there are more than two, all but the client's.
+pub(crate) fn budgets(cores: &[usize]) -> Vec<Budget> {
+    let budget = |cores: &[usize]| Budget { cores: cores.to_vec() };
+    match cores {
+        [] => vec![Budget::default()],
+        [only] => vec![budget(&[*only])],
+        [first, .., _] if cores.len() == 2 => vec![budget(&[*first])],
+        [first, ..] => vec![budget(&[*first]), budget(&cores[..cores.len() - 1])],
+    }
+}
+
+/// All that there are, in the order in which they are shown.
+pub(crate) fn all(options: &Options, budgets: &[Budget]) -> Result<Vec<Contender>, Box<dyn Error>> {
+    let folder = std::env::current_exe()?;
+    let folder = folder.parent().unwrap_or(Path::new("."));
+    let own = |binary: &str, arguments: &str| -> Result<String, Box<dyn Error>> {
+        let path = folder.join(binary);
+        if !path.exists() {
+            return Err(format!("{}: not built; scripts/compare.sh builds it", path.display()).into());
+        }
+        Ok(format!("'{}' --port {{port}} {arguments}", path.display()).trim_end().to_owned())
+    };
+    let row = |name: &str, protocol: &str, role, command: String| Contender {
+        name: name.into(),
+        protocol: protocol.into(),
+        command,
+        role,
+        budget: Budget::default(),
+    };
+    let mut found = vec![
+        row("bare echo", "echo", Role::Floor, own("gostash-echo", "")?),
+        row("the same again", "echo", Role::Floor, own("gostash-echo", "")?),
+        row("bare echo, gathered", "echo", Role::Floor, own("gostash-echo", "--gather")?),
+        row("GoStash", "gostash", Role::Own, own("gostash", "--host 127.0.0.1")?),
+        row("GoStash, RESP", "resp", Role::Own, own("gostash", "--host 127.0.0.1")?),
+        row("locks, event loops", "gostash", Role::Variant, own("gostash-loops", "--threads {threads}")?),
+        row("locks, thread per client", "gostash", Role::Variant, own("gostash-threads", "")?),
+    ];
+    if options.peers {
+        let redis = "--port {port} --bind 127.0.0.1 --save '' --appendonly no --io-threads {threads}";
+        for binary in ["redis-server", "valkey-server"] {
+            if on_path(binary) {
+                found.push(row(binary, "resp", Role::Peer, format!("{binary} {redis}")));
+            }
+        }
+        if on_path("memcached") {
+            // It refuses to be root.
+            let user = if rustix::process::geteuid().is_root() { "-u nobody " } else { "" };
+            let command = format!("memcached {user}-l 127.0.0.1 -p {{port}} -t {{threads}} -R 1000 -m 1024");
+            found.push(row("memcached", "memcached", Role::Peer, command));
+        }
+    }
+    found.extend(options.servers.iter().cloned());
+
+    let mut all = Vec::new();
+    for (place, budget) in budgets.iter().enumerate() {
+        for contender in &found {
+            let uses_threads = contender.command.contains("{threads}") || contender.name.contains("thread per client");
+            if place == 0 || uses_threads {
+                let threads = budget.cores.len().max(1);
+                let name = match place {
+                    0 => contender.name.clone(),
+                    _ => format!("{}, {threads} cores", contender.name),
+                };
+                let command = contender.command.replace("{threads}", &threads.to_string());
+                all.push(Contender { name, command, budget: budget.clone(), ..contender.clone() });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// `NAME[:PROTOCOL]=COMMAND`
+impl FromStr for Contender {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("expected NAME[:PROTOCOL]=COMMAND with {{port}} in it, got '{text}'");
+        let (name, command) = text.split_once('=').ok_or_else(wrong)?;
+        let (name, protocol) = name.split_once(':').unwrap_or((name, "gostash"));
+        if name.is_empty() || !command.contains("{port}") || !["gostash", "resp", "memcached"].contains(&protocol) {
+            return Err(wrong());
+        }
+        let (name, protocol, command) = (name.into(), protocol.into(), command.into());
+        Ok(Contender { name, protocol, command, role: Role::Peer, budget: Budget::default() })
+    }
+}
+
+fn on_path(binary: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path).collect::<Vec<PathBuf>>();
+    folders.iter_mut().any(|folder| folder.join(binary).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_leave_the_client_a_core() {
+        let cores = |cores: &[usize]| budgets(cores).into_iter().map(|budget| budget.cores).collect::<Vec<_>>();
+        assert_eq!(cores(&[3]), [[3]]);
+        assert_eq!(cores(&[0, 1]), [[0]]);
+        assert_eq!(cores(&[0, 1, 2, 7]), [vec![0], vec![0, 1, 2]]);
+    }
+
+    #[test]
+    fn a_server_of_ones_own_is_a_name_a_protocol_and_a_command() {
+        let contender: Contender = "a b:resp=run --x=1 {port}".parse().expect("as the usage says");
+        assert_eq!((&*contender.name, &*contender.protocol), ("a b", "resp"));
+        assert_eq!(contender.command, "run --x=1 {port}");
+        assert_eq!("go=./go {port}".parse::<Contender>().expect("no protocol").protocol, "gostash");
+        for wrong in ["go", "go=./go", "=run {port}", "go:http=run {port}"] {
+            assert!(wrong.parse::<Contender>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Session and store without sockets, driven by one thread and by several: the one place where a machine of two cores shows
+//! what threads gain and what locks cost. Either each thread has a store of its own, as with one server for each core, or all
+//! share the sixteen that the multithreaded variants lock. Replies are counted by their bytes.
+
+use std::error::Error;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gostash::batch::{Visit, process};
+use gostash::chunk::ChunkMeter;
+use gostash::execute::Executor;
+use gostash::session::Session;
+use gostash::store::{Eviction, Settings, Store};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+use crate::client::Client;
+use crate::options::Options;
+use crate::results::{Measurement, Results};
+use crate::servers::{Pinned, Stop};
+use crate::shards::Shards;
+
+/// What each store may hold, in bytes: more than any run here fills in.
+const MEMORY_BYTES: usize = 1 << 30;
+
+/// Requests that a thread has ready, and sends again and again.
+const REQUESTS: usize = 64 * 1024;
+
+/// The rows: a name, and whether the stores are shared.
+pub(crate) const NAMES: [(&str, bool); 2] = [("a store for each thread", false), ("shared stores, locked", true)];
+
+/// How many threads are tried.
+pub(crate) fn thread_counts(cores: &[usize]) -> Vec<usize> {
+    let mut counts = vec![1, 2, cores.len()];
+    counts.retain(|count| *count <= cores.len().max(1));
+    counts.sort_unstable();
+    counts.dedup();
+    counts
+}
+
+/// The name of a row.
+pub(crate) fn name(stores: &str, threads: usize) -> String {
+    format!("{stores}, {threads} {}", if threads == 1 { "thread" } else { "threads" })
+}
+
+pub(crate) fn round(
+    options: &Options,
+    cores: &[usize],
+    round: usize,
+    results: &mut Results,
+    stop: &Stop,
+) -> Result<(), Box<dyn Error>> {
+    for (stores, is_shared) in NAMES {
+        for threads in thread_counts(cores) {
+            for &depth in &options.depths {
+                stop.check()?;
+                let (rate, nanos) = measure(options, cores, is_shared, threads, depth);
+                let row = json!({ "requests_per_second": rate, "server_cpu_ns_per_request": nanos });
+                results.push(&name(stores, threads), Measurement::InProcess(depth), round, row);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Requests a second of all threads together, and CPU time for a request in nanoseconds.
+fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, depth: usize) -> (f64, f64) {
+    let shards = is_shared.then(|| Arc::new(Shards::new(MEMORY_BYTES)));
+    let barrier = Barrier::new(threads);
+    let done: Vec<Done> = thread::scope(|scope| {
+        let spawn = |number: usize| {
+            let (shards, barrier) = (shards.clone(), &barrier);
+            scope.spawn(move || {
+                let _pinned = Pinned::to(cores.get(number..=number).unwrap_or(&[]));
+                let mut engine = shards.map_or_else(Engine::own, Engine::shared);
+                if number == 0 || !is_shared {
+                    engine.run(&Script::fill(options), 64);
+                }
+                let script = Script::random(options, number as u64);
+                barrier.wait();
+                // One round to warm up.
+                engine.run(&script, depth);
+                barrier.wait();
+                repeat(Duration::from_secs_f64(options.duration / 2.0), || engine.run(&script, depth))
+            })
+        };
+        let threads: Vec<_> = (0..threads).map(spawn).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
+            .collect()
+    });
+    let rate = done.iter().map(|done| done.requests / done.wall.as_secs_f64()).sum();
+    let requests: f64 = done.iter().map(|done| done.requests).sum();
+    let cpu: Duration = done.iter().map(|done| done.cpu).sum();
+    (rate, cpu.as_nanos() as f64 / requests)
+}
+
+struct Done {
+    requests: f64,
+    wall: Duration,
+    cpu: Duration,
+}
+
+fn repeat(least: Duration, mut round: impl FnMut() -> usize) -> Done {
+    let (since, cpu) = (Instant::now(), cpu_time());
+    let mut requests = 0;
+    while since.elapsed() < least {
+        requests += round();
+    }
+    Done { requests: requests as f64, wall: since.elapsed(), cpu: cpu_time() - cpu }
+}
+
+/// The CPU time that this thread has used so far.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What answers requests: a session with a store as the server has it, or one of the clients of the locked stores.
+enum Engine {
+    Own(Box<(Vec<Session>, Executor)>),
+    Shared(Box<Client>, Arc<Shards>),
+}
+
+impl Engine {
+    fn own() -> Engine {
+        let chunks = ChunkMeter::new();
+        let store = Store::new(Settings {
+            memory_bytes: MEMORY_BYTES,
+            eviction: Eviction::S3Fifo,
+            default_ttl_millis: 0,
+            chunks: chunks.clone(),
+        });
+        Engine::Own(Box::new((vec![Session::new(0)], Executor::new(store, 1 << 20, chunks))))
+    }
+
+    fn shared(shards: Arc<Shards>) -> Engine {
+        Engine::Shared(Box::default(), shards)
+    }
+
+    /// Runs a script in pipelines of `depth`, and returns how many requests it had. Panics if a reply is missing.
+    fn run(&mut self, script: &Script, depth: usize) -> usize {
+        let (mut start, mut replied) = (0, 0);
+        for last in (depth - 1..script.ends.len()).step_by(depth).chain([script.ends.len() - 1]) {
+            let end = script.ends[last];
+            replied += self.turn(&script.frames[start..end]);
+            start = end;
+        }
+        assert_eq!(replied, script.reply_bytes, "every request has its reply");
+        script.ends.len()
+    }
+
+    /// One pipeline; how many bytes the replies have.
+    fn turn(&mut self, frames: &[u8]) -> usize {
+        match self {
+            Engine::Own(own) => {
+                let (sessions, executor) = &mut **own;
+                executor.begin_turn(0, 0);
+                process(&mut [Visit::new(0, 0..frames.len())], frames, sessions, executor);
+                executor.housekeep();
+                let output = sessions[0].output();
+                let count = output.len();
+                output.consume(count);
+                count
+            }
+            Engine::Shared(client, shards) => {
+                client.process(frames, shards);
+                let mut replies = Count(0);
+                client.write_to(&mut replies).map_or(0, |()| replies.0)
+            }
+        }
+    }
+}
+
+/// A socket that takes everything and keeps nothing.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Frames, where each ends, and how many bytes all replies have.
+struct Script {
+    frames: Vec<u8>,
+    ends: Vec<usize>,
+    reply_bytes: usize,
+}
+
+impl Script {
+    /// A SET of every key.
+    fn fill(options: &Options) -> Script {
+        Script::new((0..options.keys).map(|key| (key, true)), options.value_size)
+    }
+
+    /// 90 % GET and 10 % SET of random keys.
+    fn random(options: &Options, seed: u64) -> Script {
+        let mut state = seed;
+        let requests = (0..REQUESTS).map(|_| {
+            // SplitMix64, as everywhere here.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut bits = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            bits ^= bits >> 31;
+            ((bits >> 32) as usize % options.keys, (bits as u32).is_multiple_of(10))
+        });
+        Script::new(requests, options.value_size)
+    }
+
+    fn new(requests: impl Iterator<Item = (usize, bool)>, value_bytes: usize) -> Script {
+        let mut script = Script { frames: Vec::new(), ends: Vec::new(), reply_bytes: 0 };
+        for (key, is_set) in requests {
+            let verb = if is_set { "SET" } else { "GET" };
+            script.frames.extend_from_slice(format!("{verb}\x0016\0{key:016}").as_bytes());
+            if is_set {
+                script.frames.extend_from_slice(format!("\0{value_bytes}\0").as_bytes());
+                script.frames.resize(script.frames.len() + value_bytes, b'v');
+            }
+            script.frames.extend_from_slice(b"\r\n");
+            script.ends.push(script.frames.len());
+            script.reply_bytes += if is_set { "OK\r\n".len() } else { value_bytes + 2 };
+        }
+        script
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line of the comparison.
+
+use std::path::PathBuf;
+
+use crate::contenders::Contender;
+
+pub(crate) const USAGE: &str = "\
+gostash-compare: the same load against this server, its variants, and others
+
+usage: gostash-compare [options]
+  --server NAME[:PROTOCOL]=COMMAND   compare with this, too; may be repeated. COMMAND is the shell's, stays in the
+                        foreground, and has {port} in it; with {threads} in it, it is also measured on all cores.
+                        PROTOCOL is gostash (unless said), resp or memcached
+  --no-peers            leave out redis-server, valkey-server and memcached, even if they are on the PATH
+  --rounds N            rounds; medians are taken over them (5)
+  --pipeline N[,N...]   depths of pipelines (1,16,64)
+  --duration SECONDS    of each measurement (1)
+  --warmup SECONDS      before each (0.3)
+  --rate N              requests a second for the latencies, the same for all (20000)
+  --clients N           connections (50)
+  --keys N              number of keys (100000)
+  --value-size BYTES    length of values; keys have 16 bytes, 90 % of requests are GETs (32)
+  --items N             how many items to fill in when memory is measured; 0 leaves that out (1000000)
+  --quick               1 round of moments, to see that everything works
+  --markdown            print the table as the README has it
+  --folder PATH         where page and raw figures go, in a folder named by the time (results)
+";
+
+pub(crate) struct Options {
+    pub(crate) servers: Vec<Contender>,
+    pub(crate) peers: bool,
+    pub(crate) rounds: usize,
+    pub(crate) depths: Vec<usize>,
+    pub(crate) duration: f64,
+    pub(crate) warmup: f64,
+    pub(crate) rate: u32,
+    pub(crate) clients: usize,
+    pub(crate) keys: usize,
+    pub(crate) value_size: usize,
+    pub(crate) items: usize,
+    pub(crate) markdown: bool,
+    pub(crate) folder: PathBuf,
+    /// The command line, to be told.
+    pub(crate) command: String,
+}
+
+/// Every key's length, in bytes: gostash-bench's own default.
+pub(crate) const KEY_BYTES: usize = 16;
+
+impl Options {
+    /// `None` asks for the usage.
+    pub(crate) fn from_command_line() -> Result<Option<Self>, lexopt::Error> {
+        use lexopt::prelude::*;
+        let words: Vec<String> = std::env::args().skip(1).map(|word| quote(&word)).collect();
+        let mut options = Options {
+            servers: Vec::new(),
+            peers: true,
+            rounds: 5,
+            depths: vec![1, 16, 64],
+            duration: 1.0,
+            warmup: 0.3,
+            rate: 20_000,
+            clients: 50,
+            keys: 100_000,
+            value_size: 32,
+            items: 1_000_000,
+            markdown: false,
+            folder: "results".into(),
+            command: format!("scripts/compare.sh {}", words.join(" ")).trim_end().to_owned(),
+        };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("server") => options.servers.push(parser.value()?.parse()?),
+                Long("no-peers") => options.peers = false,
+                Long("rounds") => options.rounds = parser.value()?.parse()?,
+                Long("pipeline") => {
+                    let depths = parser.value()?.parse_with(|text| text.split(',').map(str::parse).collect());
+                    options.depths = depths?;
+                }
+                Long("duration") => options.duration = parser.value()?.parse()?,
+                Long("warmup") => options.warmup = parser.value()?.parse()?,
+                Long("rate") => options.rate = parser.value()?.parse()?,
+                Long("clients") => options.clients = parser.value()?.parse()?,
+                Long("keys") => options.keys = parser.value()?.parse()?,
+                Long("value-size") => options.value_size = parser.value()?.parse()?,
+                Long("items") => options.items = parser.value()?.parse()?,
+                Long("quick") => {
+                    (options.rounds, options.duration, options.warmup) = (1, 0.15, 0.05);
+                    (options.keys, options.items, options.rate) = (10_000, 20_000, 5_000);
+                    options.depths = vec![16];
+                }
+                Long("markdown") => options.markdown = true,
+                Long("folder") => options.folder = parser.value()?.into(),
+                Short('h') | Long("help") => return Ok(None),
+                _ => return Err(argument.unexpected()),
+            }
+        }
+        let all_positive = options.rounds > 0 && options.keys > 0 && options.clients > 0 && options.duration > 0.0;
+        if !all_positive || options.depths.is_empty() || options.depths.contains(&0) || options.rate == 0 {
+            return Err("expected numbers above 0".into());
+        }
+        Ok(Some(options))
+    }
+}
+
+/// A word as the shell would have to be given it.
+fn quote(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./,:=".contains(&byte);
+    if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}

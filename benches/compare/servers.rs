@@ -1,0 +1,169 @@
+//! Processes: started on their cores, waited for, and ended whatever happens. It knows neither what they say nor why
+//! they are run.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::contenders::Contender;
+
+/// How long a server may take until it accepts.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+const LOOK_EVERY: Duration = Duration::from_millis(3);
+
+/// Whether a signal asked for the end. Everything that waits looks here.
+#[derive(Clone)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Ctrl-C, a termination and a terminal that goes away all end the comparison in order.
+    pub(crate) fn on_signals() -> io::Result<Stop> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&flag))?;
+        }
+        Ok(Stop(flag))
+    }
+
+    /// An error once the end was asked for.
+    pub(crate) fn check(&self) -> Result<(), Box<dyn Error>> {
+        if self.0.load(Ordering::Relaxed) { Err("interrupted".into()) } else { Ok(()) }
+    }
+}
+
+/// A process and all that it starts. Dropping it ends them.
+struct Group(Child);
+
+impl Group {
+    /// Starts `command` on these cores; on any if there are none.
+    fn start(command: &mut Command, cores: &[usize]) -> io::Result<Group> {
+        // A child begins on the cores of the thread that started it.
+        let _pinned = Pinned::to(cores);
+        command.stdin(Stdio::null()).process_group(0).spawn().map(Group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// A server that accepts connections. Dropping it ends it.
+pub(crate) struct Server {
+    _group: Group,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// Starts a contender on a free port. What it says goes into a file in `folder`, which is also where it runs.
+    pub(crate) fn start(contender: &Contender, folder: &Path, stop: &Stop) -> Result<Server, Box<dyn Error>> {
+        // Whoever takes the port in between makes the server fail, and then another one is tried.
+        let mut problem = Err("".into());
+        for _ in 0..3 {
+            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            problem = Self::start_on(port, contender, folder, stop);
+            stop.check()?;
+            if problem.is_ok() {
+                break;
+            }
+        }
+        problem
+    }
+
+    fn start_on(port: u16, contender: &Contender, folder: &Path, stop: &Stop) -> Result<Server, Box<dyn Error>> {
+        let name: String = contender.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let said = folder.join(format!("{name}.log"));
+        let log = File::create(&said)?;
+        let command = format!("exec {}", contender.command.replace("{port}", &port.to_string()));
+        let mut command_line = Command::new("sh");
+        command_line.args(["-c", &command]).current_dir(folder).stdout(log.try_clone()?).stderr(log);
+        let mut group = Group::start(&mut command_line, &contender.budget.cores)?;
+        let since = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            stop.check()?;
+            let ended = group.0.try_wait()?.is_some();
+            if ended || since.elapsed() > START_PATIENCE {
+                let said = fs::read_to_string(said).unwrap_or_default();
+                return Err(format!("{} did not start: {command}\n{said}", contender.name).into());
+            }
+            sleep(LOOK_EVERY);
+        }
+        Ok(Server { _group: group, port })
+    }
+}
+
+/// Runs a command to its end on these cores, for at most `patience`.
+pub(crate) fn run(
+    command: &mut Command,
+    cores: &[usize],
+    patience: Duration,
+    stop: &Stop,
+) -> Result<Output, Box<dyn Error>> {
+    let mut group = Group::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()), cores)?;
+    let since = Instant::now();
+    let status = loop {
+        if let Some(status) = group.0.try_wait()? {
+            break status;
+        }
+        stop.check()?;
+        if since.elapsed() > patience {
+            return Err(format!("no end after {patience:?}").into());
+        }
+        sleep(LOOK_EVERY);
+    };
+    let mut output = Output { status, stdout: Vec::new(), stderr: Vec::new() };
+    // What they print fits a pipe.
+    if let (Some(stdout), Some(stderr)) = (&mut group.0.stdout, &mut group.0.stderr) {
+        io::Read::read_to_end(stdout, &mut output.stdout)?;
+        io::Read::read_to_end(stderr, &mut output.stderr)?;
+    }
+    Ok(output)
+}
+
+/// This thread is on some cores only, until it is dropped.
+pub(crate) struct Pinned {
+    #[cfg(target_os = "linux")]
+    before: Option<rustix::thread::CpuSet>,
+}
+
+#[cfg(target_os = "linux")]
+impl Pinned {
+    pub(crate) fn to(cores: &[usize]) -> Pinned {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let mut set = CpuSet::new();
+        cores.iter().for_each(|core| set.set(*core));
+        let before = sched_getaffinity(None).ok();
+        let is_set = !cores.is_empty() && sched_setaffinity(None, &set).is_ok();
+        Pinned { before: before.filter(|_| is_set) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = rustix::thread::sched_setaffinity(None, before);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Pinned {
+    pub(crate) fn to(_cores: &[usize]) -> Pinned {
+        Pinned {}
+    }
+}

@@ -1,0 +1,70 @@
+//! The few options of the multithreaded variants, and the line that tells where they listen. It knows no server.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+/// What the user asked for.
+pub(crate) struct Arguments {
+    /// The TCP port on 127.0.0.1; 0 picks a free one.
+    pub(crate) port: u16,
+    /// What all shards may hold together, in bytes.
+    pub(crate) max_memory: usize,
+    /// How many event loops there are.
+    #[allow(dead_code, reason = "a thread for each connection needs no number")]
+    pub(crate) threads: usize,
+}
+
+/// Reads the command line, serves, and turns what became of that into an exit status. `more` are options beyond those
+/// that all variants have, with what the usage says of them.
+pub(crate) fn run(
+    name: &str,
+    what: &str,
+    more: &[(&str, &str)],
+    serve: impl FnOnce(&Arguments) -> io::Result<()>,
+) -> ExitCode {
+    let complain = |problem: &dyn std::fmt::Display, status| {
+        eprintln!("{name}: {problem}");
+        ExitCode::from(status)
+    };
+    match parse(more) {
+        Ok(Some(arguments)) => match serve(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error, 1),
+        },
+        Ok(None) => {
+            println!("{name}: {what}\n\n  --port N            TCP port on 127.0.0.1; 0 picks a free one (0)");
+            println!("  --max-memory BYTES  what all keys and values may take (1 GiB)");
+            for (option, meaning) in more {
+                println!("  --{option:<18}{meaning}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(&error, 2),
+    }
+}
+
+/// Says on standard output where clients are accepted. That nobody reads it is no error.
+pub(crate) fn announce(address: SocketAddr) {
+    let _ = writeln!(io::stdout(), "listening on {address}");
+}
+
+/// `None` asks for the usage.
+fn parse(more: &[(&str, &str)]) -> Result<Option<Arguments>, lexopt::Error> {
+    use lexopt::prelude::*;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut arguments = Arguments { port: 0, max_memory: 1 << 30, threads };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("port") => arguments.port = parser.value()?.parse()?,
+            Long("max-memory") => arguments.max_memory = parser.value()?.parse()?,
+            Long("threads") if more.iter().any(|(option, _)| option.starts_with("threads")) => {
+                arguments.threads = parser.value()?.parse::<usize>()?.max(1);
+            }
+            Short('h') | Long("help") => return Ok(None),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    Ok(Some(arguments))
+}

@@ -1,0 +1,203 @@
+//! One client of the locked shards without its socket, in GoStash frames: what it sent and was not answered yet, and what
+//! it is still to be sent. The server's own `Session` runs long frames against the one store that there is; here each goes
+//! to the shard of its key. Parsing, replies, chunks and output are the server's.
+
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+use bytes::Bytes;
+use gostash::chunk::Chunk;
+use gostash::command::{Command, Value};
+use gostash::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
+use gostash::output::Output;
+use gostash::protocol::stash::{self, LINE_END, Parsed};
+use gostash::store::KeyHash;
+
+use crate::shards::{BATCH_COMMANDS, Shards};
+
+/// Pieces of output in one system call.
+const SLICES_MAX: usize = 16;
+
+/// One client without its socket.
+#[derive(Default)]
+pub(crate) struct Client {
+    /// An unfinished frame, or frames that may not run before output has been taken.
+    waiting: Vec<u8>,
+    /// How long `waiting` must be for parsing it to get anywhere.
+    needed: usize,
+    /// A value on its way in that is too large to wait for.
+    incoming: Option<Incoming>,
+    output: Output,
+    broken: bool,
+}
+
+struct Incoming {
+    hash: KeyHash,
+    key: Vec<u8>,
+    chunks: Vec<Bytes>,
+    filling: Option<Chunk>,
+    value_left: usize,
+    /// How much of the frame's end has been seen.
+    end: usize,
+}
+
+impl Client {
+    /// Answers what came in, as far as its output may grow. With nothing new it goes on with what waits.
+    pub(crate) fn process(&mut self, input: &[u8], shards: &Shards) {
+        if self.waiting.is_empty() {
+            let taken = self.run(input, shards);
+            self.waiting.extend_from_slice(&input[taken..]);
+            return;
+        }
+        self.waiting.extend_from_slice(input);
+        // A short frame is looked at as it grows, so that a broken one is noticed at the byte that shows it.
+        if self.has_backlog() || self.needed <= CARRY_BYTES_MAX {
+            let mut waiting = std::mem::take(&mut self.waiting);
+            let taken = self.run(&waiting, shards);
+            waiting.drain(..taken);
+            self.waiting = waiting;
+        }
+    }
+
+    /// Whether frames wait that could run as soon as its output has been taken.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.broken && !self.waiting.is_empty() && self.needed <= self.waiting.len()
+    }
+
+    /// Whether so much output waits that nothing more is run or should be read.
+    pub(crate) fn is_choked(&self) -> bool {
+        self.output.len() >= OUTPUT_HIGH_BYTES
+    }
+
+    /// Whether a broken frame has ended it, with ERR as its last reply.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Writes what waits to `socket`.
+    ///
+    /// # Errors
+    /// What the socket says; with `WouldBlock` it has taken what it could.
+    pub(crate) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<()> {
+        while !self.output.is_empty() {
+            let written = match self.output.contiguous() {
+                Some(bytes) => socket.write(bytes),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                    let filled = self.output.slices(&mut slices, usize::MAX);
+                    socket.write_vectored(&slices[..filled])
+                }
+            };
+            match written {
+                Ok(count) => self.output.consume(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the frames in `input` and returns how many bytes they had.
+    fn run(&mut self, input: &[u8], shards: &Shards) -> usize {
+        let mut at = 0;
+        let mut batch = Vec::with_capacity(BATCH_COMMANDS);
+        let mut ends = [0; BATCH_COMMANDS];
+        self.needed = 0;
+        while at < input.len() && !self.broken && !self.is_choked() {
+            if self.incoming.is_some() {
+                at += self.receive(&input[at..], shards);
+                continue;
+            }
+            let mut end = at;
+            let mut next = Ok(Parsed::Incomplete { needed: 0 });
+            while end < input.len() && batch.len() < BATCH_COMMANDS {
+                next = stash::parse(&input[end..], shards.value_bytes_max());
+                let Ok(Parsed::Complete { command, consumed }) = next else {
+                    break;
+                };
+                end += consumed;
+                ends[batch.len()] = end;
+                batch.push((shards.hash(command.key()), command));
+            }
+            let output = &mut self.output;
+            let done = shards.execute(&batch, |reply| {
+                stash::encode(reply, output);
+                output.len() < OUTPUT_HIGH_BYTES
+            });
+            let stopped_early = done < batch.len();
+            at = if done > 0 { ends[done - 1] } else { at };
+            batch.clear();
+            if stopped_early {
+                break;
+            }
+            match next {
+                Ok(Parsed::Complete { .. }) => {}
+                Ok(Parsed::Incomplete { needed }) => {
+                    self.needed = needed;
+                    break;
+                }
+                Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
+                    at += consumed;
+                    self.incoming = Some(Incoming {
+                        hash: shards.hash(key),
+                        key: key.to_vec(),
+                        chunks: Vec::new(),
+                        filling: None,
+                        value_left: value_bytes,
+                        end: 0,
+                    });
+                }
+                Err(_) => self.break_off(),
+            }
+        }
+        if self.broken { input.len() } else { at }
+    }
+
+    /// Takes bytes of a large value and of its frame's end, and runs it when it is whole.
+    fn receive(&mut self, input: &[u8], shards: &Shards) -> usize {
+        let Some(incoming) = &mut self.incoming else {
+            return 0;
+        };
+        let mut at = 0;
+        while incoming.value_left > 0 && at < input.len() {
+            if incoming.filling.is_none() {
+                incoming.filling = shards.chunk(incoming.hash);
+            }
+            // A store that evicts always has a chunk.
+            let Some(chunk) = &mut incoming.filling else {
+                self.break_off();
+                return input.len();
+            };
+            let count = chunk.fill(&input[at..input.len().min(at + incoming.value_left)]);
+            if chunk.is_full() {
+                incoming.chunks.extend(incoming.filling.take().map(Chunk::freeze));
+            }
+            incoming.value_left -= count;
+            at += count;
+        }
+        while incoming.value_left == 0 && incoming.end < LINE_END.len() && at < input.len() {
+            if input[at] != LINE_END[incoming.end] {
+                self.break_off();
+                return input.len();
+            }
+            incoming.end += 1;
+            at += 1;
+        }
+        if incoming.end == LINE_END.len()
+            && let Some(Incoming { hash, key, chunks, filling, .. }) = self.incoming.take()
+        {
+            let value = Value { chunks: &chunks, rest: filling.as_ref().map_or(&[], Chunk::as_ref) };
+            let output = &mut self.output;
+            shards.execute(&[(hash, Command::Set { key: &key, value })], |reply| {
+                stash::encode(reply, output);
+                true
+            });
+        }
+        at
+    }
+
+    fn break_off(&mut self) {
+        self.broken = true;
+        self.incoming = None;
+        self.output.push(stash::ERROR_REPLY);
+    }
+}

@@ -1,0 +1,125 @@
+//! Sixteen stores behind a lock each: what the multithreaded variants share, and what the original did. A key belongs to
+//! one of them by its hash, which is computed once and outside of the locks. It knows neither a client nor a thread.
+//!
+//! The locks are `parking_lot`'s, a byte in user space unless two threads meet, and each shard begins on cache lines of its
+//! own. A lock is held for as long as the commands that follow want the same shard.
+
+use gostash::chunk::{Chunk, ChunkMeter};
+use gostash::command::{Command, Reply};
+use gostash::execute::Executor;
+use gostash::limits::VALUE_SHARE;
+use gostash::store::{Eviction, KeyHash, Settings, Store};
+use parking_lot::{Mutex, MutexGuard};
+
+/// How many stores there are; the original had as many.
+pub(crate) const SHARDS: usize = 16;
+
+/// Commands looked up together, as the server does.
+pub(crate) const BATCH_COMMANDS: usize = gostash::limits::BATCH_COMMANDS;
+
+/// After so many commands, or kilobytes of values, a store may do what can wait.
+const UNITS_BETWEEN_HOUSEKEEPING: usize = 256;
+
+/// All keys, for any number of threads.
+pub(crate) struct Shards {
+    shards: Box<[Shard]>,
+    /// Always empty: it hashes keys as all the others do, without their locks.
+    hasher: Store,
+    value_bytes_max: usize,
+}
+
+/// Two cache lines apart from its neighbours, since processors fetch lines in pairs.
+#[repr(align(128))]
+struct Shard(Mutex<Locked>);
+
+struct Locked {
+    executor: Executor,
+    units: usize,
+}
+
+impl Shards {
+    /// Empty stores that share `max_memory` bytes evenly. A value may have an eighth of a store.
+    pub(crate) fn new(max_memory: usize) -> Self {
+        let memory_bytes = max_memory / SHARDS;
+        let value_bytes_max = memory_bytes / VALUE_SHARE;
+        let settings =
+            || Settings { memory_bytes, eviction: Eviction::S3Fifo, default_ttl_millis: 0, chunks: ChunkMeter::new() };
+        let hasher = Store::new(settings());
+        let shard = |_| {
+            let settings = settings();
+            let chunks = settings.chunks.clone();
+            let executor = Executor::new(hasher.sibling(settings), value_bytes_max, chunks);
+            Shard(Mutex::new(Locked { executor, units: 0 }))
+        };
+        Shards { shards: (0..SHARDS).map(shard).collect(), hasher, value_bytes_max }
+    }
+
+    /// The hash of a key, for all that is asked about it.
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+        self.hasher.hash(key)
+    }
+
+    /// The longest value that is taken, in bytes.
+    #[inline]
+    pub(crate) fn value_bytes_max(&self) -> usize {
+        self.value_bytes_max
+    }
+
+    /// A chunk for a large value of a key with this hash.
+    pub(crate) fn chunk(&self, hash: KeyHash) -> Option<Chunk> {
+        self.lock(number(hash)).executor.chunk()
+    }
+
+    /// Executes commands in order for as long as `answer` takes replies, and returns how many that were.
+    #[inline]
+    pub(crate) fn execute(
+        &self,
+        commands: &[(KeyHash, Command<'_>)],
+        mut answer: impl FnMut(Reply<'_>) -> bool,
+    ) -> usize {
+        let mut held: Option<(usize, MutexGuard<'_, Locked>)> = None;
+        for (done, (hash, command)) in commands.iter().enumerate() {
+            let number = number(*hash);
+            let locked = match &mut held {
+                Some((same, locked)) if *same == number => locked,
+                other => {
+                    // The one before is released first, or two threads could wait for each other.
+                    *other = None;
+                    &mut other.insert((number, self.lock(number))).1
+                }
+            };
+            if !answer(locked.executor.execute(*hash, command)) {
+                return done + 1;
+            }
+            locked.count(command);
+        }
+        commands.len()
+    }
+
+    #[inline]
+    fn lock(&self, number: usize) -> MutexGuard<'_, Locked> {
+        self.shards[number].0.lock()
+    }
+}
+
+impl Locked {
+    #[inline]
+    fn count(&mut self, command: &Command<'_>) {
+        self.units += match command {
+            Command::Set { value, .. } => 1 + value.len() / 1024,
+            _ => 1,
+        };
+        if self.units >= UNITS_BETWEEN_HOUSEKEEPING {
+            self.units = 0;
+            self.executor.begin_turn(0, 0);
+            self.executor.housekeep();
+        }
+    }
+}
+
+/// The shard of a key.
+#[inline]
+fn number(hash: KeyHash) -> usize {
+    (hash.bits() >> 40) as usize % SHARDS
+}

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Compares the server with a bare echo, with multithreaded variants of itself, and with every other server that is at
+# hand: prints tables, and writes a page and the raw figures into results/. What is given goes to gostash-compare, which
+# does it all and says with --help what it takes:
+#
+#     scripts/compare.sh --quick
+#     scripts/compare.sh --server 'valkey 9:resp=/opt/valkey/valkey-server --port {port}'
+set -eu
+cd "$(dirname "$0")/.."
+
+cargo build --release --locked --quiet --features compare --bins
+exec "${CARGO_TARGET_DIR:-target}/release/gostash-compare" "$@"
