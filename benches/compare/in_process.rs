@@ -15,7 +15,7 @@ use gostash::store::{Eviction, Settings, Store};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-use crate::client::Client;
+use crate::client::{Client, Desk};
 use crate::options::Options;
 use crate::results::{Measurement, Results};
 use crate::servers::{Pinned, Stop};
@@ -121,7 +121,7 @@ fn cpu_time() -> Duration {
 /// What answers requests: a session with a store as the server has it, or one of the clients of the locked stores.
 enum Engine {
     Own(Box<(Vec<Session>, Executor)>),
-    Shared(Box<Client>, Arc<Shards>),
+    Shared(Box<(Client, Desk)>, Arc<Shards>),
 }
 
 impl Engine {
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     fn shared(shards: Arc<Shards>) -> Engine {
-        Engine::Shared(Box::default(), shards)
+        Engine::Shared(Box::new((Client::default(), Desk::new(1))), shards)
     }
 
     /// Runs a script in pipelines of `depth`, and returns how many requests it had. Panics if a reply is missing.
@@ -166,9 +166,10 @@ impl Engine {
                 count
             }
             Engine::Shared(client, shards) => {
-                client.process(frames, shards);
+                let (client, desk) = &mut **client;
+                client.process(frames, shards, desk);
                 let mut replies = Count(0);
-                client.write_to(&mut replies).map_or(0, |()| replies.0)
+                client.write_to(&mut replies, desk).map_or(0, |()| replies.0)
             }
         }
     }

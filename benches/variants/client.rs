@@ -27,9 +27,23 @@ pub(crate) struct Client {
     /// A value on its way in that is too large to wait for.
     incoming: Option<Incoming>,
     output: Output,
+    broken: bool,
+}
+
+/// What a thread lends to the client that it serves, so that all its clients use the same memory, which then is in the
+/// processor's cache.
+pub(crate) struct Desk {
     /// Replies of a batch as they come from the shards; empty in between.
     unordered: Output,
-    broken: bool,
+    /// Empty buffers for output.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Desk {
+    /// With room for the buffers of `clients` that are served at once.
+    pub(crate) fn new(clients: usize) -> Desk {
+        Desk { unordered: Output::default(), spare: Vec::with_capacity(clients) }
+    }
 }
 
 struct Incoming {
@@ -44,9 +58,10 @@ struct Incoming {
 
 impl Client {
     /// Answers what came in, as far as its output may grow. With nothing new it goes on with what waits.
-    pub(crate) fn process(&mut self, input: &[u8], shards: &Shards) {
+    pub(crate) fn process(&mut self, input: &[u8], shards: &Shards, desk: &mut Desk) {
+        self.output.lend(&mut desk.spare);
         if self.waiting.is_empty() {
-            let taken = self.run(input, shards);
+            let taken = self.run(input, shards, desk);
             self.waiting.extend_from_slice(&input[taken..]);
             return;
         }
@@ -54,7 +69,7 @@ impl Client {
         // A short frame is looked at as it grows, so that a broken one is noticed at the byte that shows it.
         if self.has_backlog() || self.needed <= CARRY_BYTES_MAX {
             let mut waiting = std::mem::take(&mut self.waiting);
-            let taken = self.run(&waiting, shards);
+            let taken = self.run(&waiting, shards, desk);
             waiting.drain(..taken);
             self.waiting = waiting;
         }
@@ -79,7 +94,7 @@ impl Client {
     ///
     /// # Errors
     /// What the socket says; with `WouldBlock` it has taken what it could.
-    pub(crate) fn write_to(&mut self, socket: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write_to(&mut self, socket: &mut impl Write, desk: &mut Desk) -> io::Result<()> {
         while !self.output.is_empty() {
             let written = match self.output.contiguous() {
                 Some(bytes) => socket.write(bytes),
@@ -95,17 +110,18 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+        self.output.reclaim(&mut desk.spare, OUTPUT_HIGH_BYTES);
         Ok(())
     }
 
     /// Runs the frames in `input` and returns how many bytes they had.
-    fn run(&mut self, input: &[u8], shards: &Shards) -> usize {
+    fn run(&mut self, input: &[u8], shards: &Shards, desk: &mut Desk) -> usize {
         let mut at = 0;
         let mut batch = Vec::with_capacity(BATCH_COMMANDS);
         self.needed = 0;
         while at < input.len() && !self.broken && !self.is_choked() {
             if self.incoming.is_some() {
-                at += self.receive(&input[at..], shards);
+                at += self.receive(&input[at..], shards, desk);
                 continue;
             }
             let mut end = at;
@@ -118,7 +134,7 @@ impl Client {
                 end += consumed;
                 batch.push((shards.hash(command.key()), command));
             }
-            self.answer(&mut batch, shards);
+            self.answer(&mut batch, shards, desk);
             batch.clear();
             at = end;
             match next {
@@ -145,8 +161,8 @@ impl Client {
     }
 
     /// Runs a batch, and puts the replies into the order of its commands.
-    fn answer(&mut self, batch: &mut [(KeyHash, Command<'_>)], shards: &Shards) {
-        let Client { output, unordered, .. } = self;
+    fn answer(&mut self, batch: &mut [(KeyHash, Command<'_>)], shards: &Shards, desk: &mut Desk) {
+        let (output, unordered) = (&mut self.output, &mut desk.unordered);
         if batch.len() == 1 {
             shards.execute(batch, |_, reply| stash::encode(reply, output));
             return;
@@ -179,7 +195,7 @@ impl Client {
     }
 
     /// Takes bytes of a large value and of its frame's end, and runs it when it is whole.
-    fn receive(&mut self, input: &[u8], shards: &Shards) -> usize {
+    fn receive(&mut self, input: &[u8], shards: &Shards, desk: &mut Desk) -> usize {
         let Some(incoming) = &mut self.incoming else {
             return 0;
         };
@@ -212,7 +228,7 @@ impl Client {
             && let Some(Incoming { hash, key, chunks, filling, .. }) = self.incoming.take()
         {
             let value = Value { chunks: &chunks, rest: filling.as_ref().map_or(&[], Chunk::as_ref) };
-            self.answer(&mut [(hash, Command::Set { key: &key, value })], shards);
+            self.answer(&mut [(hash, Command::Set { key: &key, value })], shards, desk);
         }
         at
     }

@@ -23,7 +23,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use arguments::Arguments;
-use client::Client;
+use client::{Client, Desk};
 use shards::Shards;
 
 /// The token of the waker that tells of a new connection.
@@ -70,6 +70,7 @@ struct EventLoop {
     ready: Vec<usize>,
     /// What a turn has read, for all its connections.
     input: Vec<u8>,
+    desk: Desk,
 }
 
 struct Connection {
@@ -89,7 +90,15 @@ struct Connection {
 impl EventLoop {
     fn new(poll: Poll, arrivals: Receiver<TcpStream>, shards: Arc<Shards>) -> Self {
         let input = vec![0; TURN_CONNECTIONS * READ_LARGE_BYTES];
-        EventLoop { poll, arrivals, shards, connections: Slab::new(), ready: Vec::new(), input }
+        EventLoop {
+            poll,
+            arrivals,
+            shards,
+            connections: Slab::new(),
+            ready: Vec::new(),
+            input,
+            desk: Desk::new(TURN_CONNECTIONS),
+        }
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -151,10 +160,10 @@ impl EventLoop {
             end += count;
         }
         for (key, input) in visits.iter() {
-            self.connections[*key].client.process(&self.input[input.clone()], &self.shards);
+            self.connections[*key].client.process(&self.input[input.clone()], &self.shards, &mut self.desk);
         }
         for (key, _) in visits.drain(..) {
-            match self.connections[key].write() {
+            match self.connections[key].write(&mut self.desk) {
                 Next::Wait => {}
                 Next::Again => self.enqueue(key),
                 Next::Close => drop(self.connections.remove(key)),
@@ -191,8 +200,8 @@ impl Connection {
     }
 
     /// Writes what the socket takes. Being writable again is an event.
-    fn write(&mut self) -> Next {
-        match self.client.write_to(&mut self.socket) {
+    fn write(&mut self, desk: &mut Desk) -> Next {
+        match self.client.write_to(&mut self.socket, desk) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
             Err(_) => return Next::Close,
             Ok(()) => {}

@@ -18,7 +18,7 @@ use std::time::Duration;
 use gostash::limits::{DRAIN_MILLIS, READ_LARGE_BYTES};
 
 use arguments::Arguments;
-use client::Client;
+use client::{Client, Desk};
 use shards::Shards;
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
 /// Serves one client to its end.
 fn answer(mut socket: TcpStream, shards: &Shards) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let mut client = Client::default();
+    let (mut client, mut desk) = (Client::default(), Desk::new(1));
     let mut buffer = vec![0; READ_LARGE_BYTES];
     loop {
         let count = match socket.read(&mut buffer) {
@@ -49,11 +49,11 @@ fn answer(mut socket: TcpStream, shards: &Shards) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        client.process(&buffer[..count], shards);
-        client.write_to(&mut socket)?;
+        client.process(&buffer[..count], shards, &mut desk);
+        client.write_to(&mut socket, &mut desk)?;
         while client.has_backlog() {
-            client.process(&[], shards);
-            client.write_to(&mut socket)?;
+            client.process(&[], shards, &mut desk);
+            client.write_to(&mut socket, &mut desk)?;
         }
         if client.is_broken() {
             // Closing with input unread would send a reset, which can overtake the ERR.
