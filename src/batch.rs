@@ -37,6 +37,13 @@ impl Visit {
         Visit { session, done: input.start, needed: 0, input, held_up: false }
     }
 
+    /// Everything before `done` is executed, unless it was held up.
+    fn advance(&mut self, done: usize) {
+        if !self.held_up {
+            self.done = done;
+        }
+    }
+
     /// Leaves what begins at `done` for a later turn. It can run then.
     fn hold_up(&mut self, done: usize) {
         self.held_up = true;
@@ -61,180 +68,166 @@ pub fn process<S>(visits: &mut [Visit], input: &[u8], sessions: &mut S, executor
 where
     S: IndexMut<usize, Output = Session>,
 {
-    let mut batch = Vec::with_capacity(BATCH_COMMANDS);
-    for at in 0..visits.len() {
-        parse(at, visits, input, sessions, executor, &mut batch);
+    let mut batch = Batch { visits, input, sessions, executor, pending: Vec::with_capacity(BATCH_COMMANDS) };
+    for at in 0..batch.visits.len() {
+        batch.parse(at);
     }
-    run(&mut batch, visits, sessions, executor);
+    batch.run();
     for visit in visits {
         sessions[visit.session].keep(&input[visit.done..visit.input.end], visit.needed);
     }
 }
 
-/// Parses one visit's input into the batch, which is run whenever it is full.
-fn parse<'i, S>(
-    at: usize,
-    visits: &mut [Visit],
+/// The commands that have been parsed and not executed yet, and what it takes to go on.
+struct Batch<'a, 'i, S> {
+    visits: &'a mut [Visit],
     input: &'i [u8],
-    sessions: &mut S,
-    executor: &mut Executor,
-    batch: &mut Vec<Pending<'i>>,
-) where
-    S: IndexMut<usize, Output = Session>,
-{
-    let Visit { session, input: Range { start, end }, .. } = visits[at].clone();
-    let mut done = start + sessions[session].absorb(&input[start..end], executor);
-    if done < end {
-        sessions[session].listen(input[done], executor);
-    }
-    if sessions[session].resp().is_some() {
-        return parse_resp(at, done, visits, input, sessions, executor, batch);
-    }
-    while done < end && sessions[session].is_open() {
-        match stash::parse(&input[done..end], executor.value_bytes_max()) {
-            Ok(Parsed::Complete { command, consumed }) => {
-                let hash = executor.store.hash(command.key());
-                let pending = Pending { visit: at, start: done, hash, command, ask: Ask::default() };
-                done += consumed;
-                add(pending, batch, visits, sessions, executor);
+    sessions: &'a mut S,
+    executor: &'a mut Executor,
+    pending: Vec<Pending<'i>>,
+}
+
+impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
+    /// Parses one visit's input.
+    fn parse(&mut self, at: usize) {
+        let Visit { session: key, input: Range { start, end }, .. } = self.visits[at].clone();
+        let session = &mut self.sessions[key];
+        let mut done = start + session.absorb(&self.input[start..end], self.executor);
+        if done < end {
+            session.listen(self.input[done], self.executor);
+        }
+        if session.resp().is_some() {
+            return self.parse_resp(at, done);
+        }
+        let (input, value_bytes_max) = (&self.input[..end], self.executor.value_bytes_max());
+        let mut goes_on = self.sessions[key].is_open();
+        while goes_on && done < end {
+            match stash::parse(&input[done..], value_bytes_max) {
+                Ok(Parsed::Complete { command, consumed }) => {
+                    goes_on = self.add(at, done, command, Ask::default());
+                    done += consumed;
+                }
+                Ok(Parsed::Incomplete { needed }) => {
+                    self.visits[at].needed = needed;
+                    break;
+                }
+                // What follows changes the session, so everything before it has to be answered first.
+                rare => {
+                    self.run();
+                    let session = &mut self.sessions[key];
+                    match rare {
+                        _ if self.visits[at].held_up => return,
+                        Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
+                            session.begin_value(key, value_bytes);
+                            done += consumed;
+                            done += session.absorb(&input[done..], self.executor);
+                        }
+                        Err(error) => session.reject(error, self.executor),
+                        _ => unreachable!("the others were handled before"),
+                    }
+                    goes_on = session.is_open();
+                }
             }
-            Ok(Parsed::Incomplete { needed }) => {
-                visits[at].needed = needed;
+        }
+        self.visits[at].advance(done);
+    }
+
+    /// The same for a session that speaks RESP, from `done` on.
+    #[inline(never)]
+    fn parse_resp(&mut self, at: usize, mut done: usize) {
+        let Visit { session: key, input: Range { end, .. }, .. } = self.visits[at].clone();
+        let mut arguments = Arguments::default();
+        while done < end && self.sessions[key].is_open() {
+            let rest = &self.input[done..end];
+            let session = &mut self.sessions[key];
+            let mut before = Cursor::Between;
+            let (parsed, planned) = match session.parse_plain(rest, self.executor) {
+                Some((command, ask, consumed)) => (Ok(RespParsed::Nothing(consumed)), Some((command, ask))),
+                None => {
+                    before = session.cursor();
+                    let parsed = session.parse_resp(rest, None, &mut arguments, self.executor);
+                    (parsed, parsed.ok().and_then(|parsed| session.plan(parsed, &arguments, self.executor)))
+                }
+            };
+            if let Ok(RespParsed::Incomplete(needed)) = parsed {
+                self.visits[at].needed = needed;
                 break;
             }
-            // What follows changes the session, so everything before it has to be answered first.
-            Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
-                run(batch, visits, sessions, executor);
-                if !visits[at].held_up {
-                    sessions[session].begin_value(key, value_bytes);
-                    done += consumed;
-                    done += sessions[session].absorb(&input[done..end], executor);
+            if let (Ok(parsed), Some((command, ask))) = (parsed, planned) {
+                self.add(at, done, command, ask);
+                done += parsed.consumed();
+            } else {
+                // What follows changes the session, so everything before it has to be answered first.
+                self.run();
+                let (session, visit) = (&mut self.sessions[key], &mut self.visits[at]);
+                if !visit.held_up && (session.is_choked() || self.executor.is_spent()) {
+                    session.rewind(before);
+                    visit.hold_up(done);
                 }
-            }
-            Err(error) => {
-                run(batch, visits, sessions, executor);
-                if !visits[at].held_up {
-                    sessions[session].reject(error, executor);
-                }
-            }
-        }
-        if visits[at].held_up {
-            return;
-        }
-    }
-    visits[at].done = done;
-}
-
-/// The same for a session that speaks RESP, from `done` on.
-fn parse_resp<'i, S>(
-    at: usize,
-    mut done: usize,
-    visits: &mut [Visit],
-    input: &'i [u8],
-    sessions: &mut S,
-    executor: &mut Executor,
-    batch: &mut Vec<Pending<'i>>,
-) where
-    S: IndexMut<usize, Output = Session>,
-{
-    let Visit { session: key, input: Range { end, .. }, .. } = visits[at].clone();
-    let mut arguments = Arguments::default();
-    while done < end && sessions[key].is_open() {
-        let rest = &input[done..end];
-        let session = &mut sessions[key];
-        let mut before = Cursor::Between;
-        let (parsed, planned) = match session.parse_plain(rest, executor) {
-            Some((command, ask, consumed)) => (Ok(RespParsed::Nothing(consumed)), Some((command, ask))),
-            None => {
-                before = session.cursor();
-                let parsed = session.parse_resp(rest, None, &mut arguments, executor);
-                (parsed, parsed.ok().and_then(|parsed| session.plan(parsed, &arguments, executor)))
-            }
-        };
-        if let Ok(RespParsed::Incomplete(needed)) = parsed {
-            visits[at].needed = needed;
-            break;
-        }
-        if let (Ok(parsed), Some((command, ask))) = (parsed, planned) {
-            let hash = executor.store.hash(command.key());
-            let pending = Pending { visit: at, start: done, hash, command, ask };
-            done += parsed.consumed();
-            add(pending, batch, visits, sessions, executor);
-        } else {
-            // What follows changes the session, so everything before it has to be answered first.
-            run(batch, visits, sessions, executor);
-            let session = &mut sessions[key];
-            if !visits[at].held_up && (session.is_choked() || executor.is_spent()) {
-                session.rewind(before);
-                visits[at].hold_up(done);
-            }
-            if !visits[at].held_up {
-                done += parsed.map_or(0, |parsed| parsed.consumed());
-                match parsed {
-                    Ok(RespParsed::Long(bytes, consumed)) => {
-                        session.begin_value(&rest[..consumed], bytes);
-                        done += session.absorb(&input[done..end], executor);
+                if !visit.held_up {
+                    done += parsed.map_or(0, |parsed| parsed.consumed());
+                    match parsed {
+                        Ok(RespParsed::Long(bytes, consumed)) => {
+                            session.begin_value(&rest[..consumed], bytes);
+                            done += session.absorb(&self.input[done..end], self.executor);
+                        }
+                        Ok(parsed) => {
+                            session.perform(parsed, &rest[..parsed.consumed()], &arguments, self.executor);
+                        }
+                        Err(error) => session.reject_resp(error, self.executor),
                     }
-                    Ok(parsed) => {
-                        session.perform(parsed, &rest[..parsed.consumed()], &arguments, executor);
-                    }
-                    Err(error) => session.reject_resp(error, executor),
                 }
             }
+            if self.visits[at].held_up {
+                return;
+            }
         }
-        if visits[at].held_up {
-            return;
-        }
+        self.visits[at].done = done;
     }
-    visits[at].done = done;
-}
 
-/// Adds a command to the batch, and runs that when it is full.
-#[inline]
-fn add<'i, S>(
-    pending: Pending<'i>,
-    batch: &mut Vec<Pending<'i>>,
-    visits: &mut [Visit],
-    sessions: &mut S,
-    executor: &mut Executor,
-) where
-    S: IndexMut<usize, Output = Session>,
-{
-    batch.push(pending);
-    if batch.len() == BATCH_COMMANDS {
-        run(batch, visits, sessions, executor);
+    /// Adds a command of a visit, whose frame starts at `start`, and executes the batch when it is full. Returns
+    /// whether the visit may go on.
+    #[inline(always)]
+    fn add(&mut self, visit: usize, start: usize, command: Command<'i>, ask: Ask) -> bool {
+        let hash = self.executor.store.hash(command.key());
+        self.pending.push(Pending { visit, start, hash, command, ask });
+        if self.pending.len() < BATCH_COMMANDS {
+            return true;
+        }
+        self.run();
+        !self.visits[visit].held_up
     }
-}
 
-/// Looks the batch up, then executes it.
-fn run<S>(batch: &mut Vec<Pending<'_>>, visits: &mut [Visit], sessions: &mut S, executor: &mut Executor)
-where
-    S: IndexMut<usize, Output = Session>,
-{
-    if batch.len() > 1 {
-        let mut touched = [Touched::default(); BATCH_COMMANDS];
-        for (touched, pending) in touched.iter_mut().zip(&mut *batch) {
-            *touched = executor.store.touch_index(&mut pending.hash);
+    /// Looks the batch up, then executes it.
+    #[inline(never)]
+    fn run(&mut self) {
+        let Batch { visits, sessions, executor, pending: batch, .. } = self;
+        if batch.len() > 1 {
+            let mut touched = [Touched::default(); BATCH_COMMANDS];
+            for (touched, pending) in touched.iter_mut().zip(&mut *batch) {
+                *touched = executor.store.touch_index(&mut pending.hash);
+            }
+            for touched in &touched[..batch.len()] {
+                black_box(executor.store.touch_item(*touched));
+            }
         }
-        for touched in &touched[..batch.len()] {
-            black_box(executor.store.touch_item(*touched));
+        let now_millis = executor.now_millis();
+        for pending in &*batch {
+            let visit = &mut visits[pending.visit];
+            if visit.held_up {
+                continue;
+            }
+            let session = &mut sessions[visit.session];
+            if session.is_choked() || executor.is_spent() {
+                // It goes on from here in a later turn: what is kept then starts with a whole frame.
+                visit.hold_up(pending.start);
+                session.rewind_before(pending.ask);
+                continue;
+            }
+            log::trace!("{}", pending.command);
+            executor.count(pending.ask.verb, pending.ask.last);
+            session.answer(executor.execute(pending.hash, &pending.command), pending.ask, now_millis);
         }
-    }
-    let now_millis = executor.now_millis();
-    for pending in batch.drain(..) {
-        let visit = &mut visits[pending.visit];
-        if visit.held_up {
-            continue;
-        }
-        let session = &mut sessions[visit.session];
-        if session.is_choked() || executor.is_spent() {
-            // It goes on from here in a later turn: what is kept then starts with a whole frame.
-            visit.hold_up(pending.start);
-            session.rewind_before(pending.ask);
-            continue;
-        }
-        log::trace!("{}", pending.command);
-        executor.count(pending.ask.verb, pending.ask.last);
-        session.answer(executor.execute(pending.hash, &pending.command), pending.ask, now_millis);
+        batch.clear();
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use gostash::chunk::ChunkMeter;
-use gostash::config::{self, Config, Invocation, OptionError};
+use gostash::config::{Config, Invocation, OptionError};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::Listeners;
 use gostash::execute::Executor;
@@ -23,19 +23,13 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    let mut invocation = Config::from_args(std::env::args_os().skip(1));
-    if let (Ok(Invocation::Serve(config)), Some(password)) = (&mut invocation, std::env::var_os("GOSTASH_PASSWORD"))
-        && let Err(problem) = config.offer_password(&password.to_string_lossy())
-    {
-        invocation = Err(problem);
-    }
-    match invocation {
-        Ok(Invocation::Help) => print(&config::help()),
-        Ok(Invocation::Version) => print(concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Invocation::Serve(config)) => match serve(*config) {
-            Ok(()) => {}
-            Err(problem) => return complain(&problem, FAILURE),
-        },
+    match Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD")) {
+        Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Serve(config)) => {
+            if let Err(problem) = serve(*config) {
+                return complain(&problem, FAILURE);
+            }
+        }
         Err(problem) => return complain(&problem, USAGE),
     }
     ExitCode::SUCCESS
@@ -51,7 +45,8 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
         log::warn!("listening beyond this machine without a password: whoever can connect may read and write all keys");
     }
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
-    let event_loop = EventLoop::new(&config, listeners, executor(&config))?;
+    let executor = executor(&config);
+    let event_loop = EventLoop::new(config, listeners, executor)?;
     print(&format!("listening on {addresses}\n"));
     log::info!("listening on {addresses}");
     Ok(event_loop.run()?)

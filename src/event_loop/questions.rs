@@ -1,13 +1,17 @@
 //! The answers to what sessions cannot know: options, counters, other clients. The words are [`admin`]'s and [`info`]'s;
 //! here they are given what there is, a bounded part of it in each turn.
 
+use std::time::Duration;
+
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
+use super::turn::thread_cpu_time;
 use super::{EventLoop, TURN_CONNECTIONS, token};
 use crate::admin::{self, Client, Filter, Options, Question};
 use crate::info::{self, Snapshot};
-use crate::limits::{BUFFER_BYTES_MAX, BUFFER_SHARE, DESCRIPTORS_RESERVED, KEEPALIVE, VALUE_SHARE};
+use crate::limits::{DESCRIPTORS_RESERVED, KEEPALIVE, VALUE_SHARE};
+use crate::memory::MemoryLimit;
 use crate::protocol::request::Complaint;
 use crate::protocol::verbs::{Kind, VERBS};
 
@@ -129,17 +133,16 @@ impl EventLoop {
     fn set_options(&mut self, words: &[Box<[u8]>]) -> Result<(), Complaint> {
         let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
         let before = Options {
-            max_memory: self.settings.max_memory,
-            max_clients: self.settings.max_clients,
-            timeout_seconds: self.settings.idle_millis.unwrap_or(0) / 1000,
+            max_memory: self.config.max_memory.bytes,
+            max_clients: self.config.max_clients,
+            timeout_seconds: self.config.idle_timeout.map_or(0, |time| time.as_secs()),
         };
         let options = admin::config_set(words, granted.saturating_sub(DESCRIPTORS_RESERVED), before)?;
-        self.settings.max_clients = options.max_clients;
-        self.settings.idle_millis = Some(options.timeout_seconds * 1000).filter(|millis| *millis > 0);
+        self.config.max_clients = options.max_clients;
+        self.config.idle_timeout = Some(Duration::from_secs(options.timeout_seconds)).filter(|time| !time.is_zero());
         if options.max_memory != before.max_memory {
-            self.settings.max_memory = options.max_memory;
-            self.settings.buffer_bytes_max = BUFFER_BYTES_MAX.min(options.max_memory / BUFFER_SHARE);
-            let value_bytes_max = self.settings.max_value_size.min(options.max_memory / VALUE_SHARE);
+            self.config.max_memory = MemoryLimit::chosen(options.max_memory);
+            let value_bytes_max = self.config.max_value_size.min(options.max_memory / VALUE_SHARE);
             self.executor.set_memory_limit(options.max_memory, value_bytes_max);
         }
         log::info!("CONFIG SET: {options:?}");
@@ -147,20 +150,21 @@ impl EventLoop {
     }
 
     fn settings_by_redis_s_names(&self) -> Vec<(&'static str, String)> {
-        let settings = &self.settings;
+        let config = &self.config;
+        let unix_socket = config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string());
         vec![
             ("appendonly", "no".to_owned()),
-            ("bind", settings.host.clone()),
+            ("bind", config.host.clone()),
             ("databases", "1".to_owned()),
-            ("maxclients", settings.max_clients.to_string()),
-            ("maxmemory", settings.max_memory.to_string()),
+            ("maxclients", config.max_clients.to_string()),
+            ("maxmemory", config.max_memory.bytes.to_string()),
             ("maxmemory-policy", self.policy().to_owned()),
-            ("port", settings.port.to_string()),
+            ("port", config.port.to_string()),
             ("proto-max-bulk-len", self.executor.value_bytes_max().to_string()),
             ("save", String::new()),
             ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
-            ("timeout", (settings.idle_millis.unwrap_or(0) / 1000).to_string()),
-            ("unixsocket", settings.unix_socket.clone()),
+            ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),
+            ("unixsocket", unix_socket),
         ]
     }
 
@@ -170,16 +174,15 @@ impl EventLoop {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        let second = self.clock.history.last_second(self.now_millis / 1000);
         Snapshot {
-            port: self.settings.port,
+            port: self.config.port,
             uptime_millis: self.now_millis,
-            clients: [self.clients, self.settings.max_clients],
-            max_memory: self.settings.max_memory,
+            clients: [self.clients(), self.config.max_clients],
+            max_memory: self.config.max_memory.bytes,
             policy: self.policy(),
             buffer_bytes: self.held_bytes,
-            second: [second.commands, second.bytes_in, second.bytes_out],
-            turns: [self.clock.turns, self.clock.cpu_micros()],
+            second: self.clock.history.rates(self.now_millis / 1000),
+            turns: [self.clock.turns, thread_cpu_time().as_micros() as u64],
             longest_turns: self.clock.history.longest(self.now_millis / 1000).map(|turn| turn.to_string()),
             ready: self.ready.len(),
         }
@@ -187,7 +190,7 @@ impl EventLoop {
 }
 
 fn describe(connection: &Connection, now_millis: u64) -> Client<'_> {
-    let [address, local_address] = connection.stream.addresses();
+    let [address, local_address] = connection.addresses();
     let session = &connection.session;
     let resp = session.resp();
     Client {

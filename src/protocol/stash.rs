@@ -77,6 +77,12 @@ pub const LINE_END: &[u8; 2] = b"\r\n";
 pub const ERROR_REPLY: &[u8; 5] = b"ERR\r\n";
 
 const WORDS: [&[u8; 4]; 5] = [b"GET\0", b"SET\0", b"INC\0", b"DEC\0", b"DEL\0"];
+// As numbers, so that telling them apart takes one comparison each.
+const GET: u32 = u32::from_le_bytes(*WORDS[0]);
+const SET: u32 = u32::from_le_bytes(*WORDS[1]);
+const INC: u32 = u32::from_le_bytes(*WORDS[2]);
+const DEC: u32 = u32::from_le_bytes(*WORDS[3]);
+const DEL: u32 = u32::from_le_bytes(*WORDS[4]);
 
 /// Reads the frame at the start of `input`; a value may have up to `value_bytes_max` bytes.
 ///
@@ -90,54 +96,46 @@ pub fn parse(input: &[u8], value_bytes_max: usize) -> Result<Parsed<'_>, ParseEr
             false => Err(ParseError::UnknownCommand),
         };
     };
-    if !WORDS.contains(&word) {
+    let word = u32::from_le_bytes(*word);
+    if !matches!(word, GET | SET | INC | DEC | DEL) {
         return Err(ParseError::UnknownCommand);
     }
-    let key_at = match parse_length(input, word.len(), KEY_BYTES_MAX)? {
-        Length::Complete { length, end } => end..end + length,
-        Length::Incomplete => {
-            return Ok(Parsed::Incomplete { needed: input.len() + 1 });
-        }
+    let Some((length, at)) = parse_length(input, 4, KEY_BYTES_MAX)? else {
+        return Ok(Parsed::Incomplete { needed: input.len() + 1 });
     };
     // At least two bytes follow the key in every frame: CRLF, or NUL and a digit.
-    let Some(key) = input.get(key_at.clone()) else {
-        return Ok(Parsed::Incomplete { needed: key_at.end + 2 });
+    let end = at + length;
+    let Some(key) = input.get(at..end) else {
+        return Ok(Parsed::Incomplete { needed: end + 2 });
     };
     let command = match word {
-        b"SET\0" => return parse_value(input, key, key_at.end, value_bytes_max),
-        b"GET\0" => Command::Get { key },
-        b"INC\0" => Command::Add { key, delta: 1 },
-        b"DEC\0" => Command::Add { key, delta: -1 },
+        GET => Command::Get { key },
+        SET => return parse_value(input, key, end, value_bytes_max),
+        INC => Command::Add { key, delta: 1 },
+        DEC => Command::Add { key, delta: -1 },
         _ => Command::Delete { key },
     };
-    finish(input, key_at.end, command)
+    finish(input, end, command)
 }
 
-/// The part of a SET that follows its key.
+/// The part of a SET that follows its key, from `at` on.
 #[inline]
-fn parse_value<'a>(
-    input: &'a [u8],
-    key: &'a [u8],
-    at: usize,
-    value_bytes_max: usize,
-) -> Result<Parsed<'a>, ParseError> {
+fn parse_value<'a>(input: &'a [u8], key: &'a [u8], at: usize, max: usize) -> Result<Parsed<'a>, ParseError> {
     match input.get(at) {
         Some(b'\0') => {}
         Some(_) => return Err(ParseError::MissingDelimiter),
         None => return Ok(Parsed::Incomplete { needed: at + 1 }),
     }
-    let value_at = match parse_length(input, at + 1, value_bytes_max)? {
-        Length::Complete { length, end } => end..end + length,
-        Length::Incomplete => {
-            return Ok(Parsed::Incomplete { needed: input.len() + 1 });
-        }
+    let Some((length, at)) = parse_length(input, at + 1, max)? else {
+        return Ok(Parsed::Incomplete { needed: input.len() + 1 });
     };
-    if value_at.len() > SMALL_VALUE_BYTES_MAX {
-        return Ok(Parsed::LargeSet { key, value_bytes: value_at.len(), consumed: value_at.start });
+    if length > SMALL_VALUE_BYTES_MAX {
+        return Ok(Parsed::LargeSet { key, value_bytes: length, consumed: at });
     }
-    match input.get(value_at.clone()) {
-        Some(value) => finish(input, value_at.end, Command::Set { key, value: Value::small(value) }),
-        None => Ok(Parsed::Incomplete { needed: value_at.end + LINE_END.len() }),
+    let end = at + length;
+    match input.get(at..end) {
+        Some(value) => finish(input, end, Command::Set { key, value: Value::small(value) }),
+        None => Ok(Parsed::Incomplete { needed: end + LINE_END.len() }),
     }
 }
 
@@ -147,41 +145,37 @@ fn finish<'a>(input: &'a [u8], at: usize, command: Command<'a>) -> Result<Parsed
     let rest = &input[at..];
     match rest.first_chunk() {
         Some(LINE_END) => Ok(Parsed::Complete { command, consumed: at + LINE_END.len() }),
-        Some(_) => Err(ParseError::MissingLineEnd),
         None if LINE_END.starts_with(rest) => Ok(Parsed::Incomplete { needed: at + LINE_END.len() }),
-        None => Err(ParseError::MissingLineEnd),
+        _ => Err(ParseError::MissingLineEnd),
     }
 }
 
-enum Length {
-    Complete {
-        length: usize,
-        /// Just behind the NUL.
-        end: usize,
-    },
-    Incomplete,
-}
-
-/// A decimal length at `at` and the NUL behind it. Leading zeros are allowed, within the bound on digits.
+/// A decimal length at `at`, and where the byte behind its NUL is; `None` if the input ends before. Leading zeros are
+/// allowed, within the bound on digits.
 #[inline]
-fn parse_length(input: &[u8], at: usize, max: usize) -> Result<Length, ParseError> {
-    let mut length = 0;
-    for (digits, byte) in input[at..].iter().enumerate() {
-        match byte {
-            b'0'..=b'9' if digits < LENGTH_DIGITS_MAX => {
-                // It cannot overflow: it was at most `max`, which is far below a tenth of what fits.
-                length = length * 10 + usize::from(byte - b'0');
+fn parse_length(input: &[u8], at: usize, max: usize) -> Result<Option<(usize, usize)>, ParseError> {
+    let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+    let (length, end) = match input[at..] {
+        // Most lengths have two digits.
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'\0', ..] => (digit(tens) * 10 + digit(ones), at + 3),
+        _ => {
+            let (mut length, mut end) = (0, at);
+            loop {
+                match input.get(end) {
+                    None => return Ok(None),
+                    Some(b'\0') if end > at => break (length, end + 1),
+                    Some(byte @ b'0'..=b'9') if end < at + LENGTH_DIGITS_MAX => length = length * 10 + digit(*byte),
+                    Some(_) => return Err(ParseError::BadLength),
+                }
+                // Checked for each digit, so that it cannot overflow: limits are far below a tenth of what fits.
                 if length > max {
                     return Err(ParseError::TooLong);
                 }
+                end += 1;
             }
-            b'\0' if digits > 0 => {
-                return Ok(Length::Complete { length, end: at + digits + 1 });
-            }
-            _ => return Err(ParseError::BadLength),
         }
-    }
-    Ok(Length::Incomplete)
+    };
+    if length > max { Err(ParseError::TooLong) } else { Ok(Some((length, end))) }
 }
 
 /// Appends `reply` to `output`.

@@ -28,12 +28,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("info", &["execute", "memory", "protocol"]),
     ("session", &["admin", "chunk", "command", "execute", "limits", "output", "protocol"]),
     ("batch", &["command", "execute", "limits", "protocol", "session", "store"]),
-    ("event_loop", &["admin", "batch", "config", "execute", "info", "limits", "protocol", "session", "stats"]),
+    (
+        "event_loop",
+        &["admin", "batch", "config", "execute", "info", "limits", "memory", "protocol", "session", "stats"],
+    ),
     ("main", &["chunk", "config", "event_loop", "execute", "limits", "logger", "memory", "store"]),
 ];
 
 /// All of `src` but its `bin` and its tests, in lines. The aim is 5,000; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 8_430;
+const SOURCE_LINES_MAX: usize = 8_080;
 
 /// A source file, by its path from the repository's root.
 struct Source {

@@ -9,7 +9,11 @@
 //! - `rows`: the wire as data, for every driver.
 //!
 //! What is tested:
-//! - `cli`: options, start-up errors, listening sockets, limits and the log of the built binary.
+//! - `options`: what the command line, the file and the environment may say.
+//! - `memory`: what limit the system's files amount to.
+//! - `listener`: which addresses are listened on.
+//! - `history`: what the loop remembers of its turns.
+//! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
 //! - `bad_input`: bytes that are no frames; what happens around them.
@@ -27,8 +31,12 @@ mod bad_input;
 mod cli;
 mod client;
 mod full_machine;
+mod history;
 mod house;
+mod listener;
+mod memory;
 mod model;
+mod options;
 mod process;
 mod random;
 mod resp;

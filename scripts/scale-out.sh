@@ -1,0 +1,17 @@
+#!/bin/sh
+# One server for each core, behind a proxy that exists: starts N servers and twemproxy (Debian's nutcracker) on free ports,
+# loads them through it, kills one in mid-load, and says from real replies what that cost whom. Leaves nothing running.
+#
+#     scripts/scale-out.sh N [--max-memory MB] [--duration SECONDS]
+#     scripts/scale-out.sh N --cost        # instead: what a request costs through the proxy and without it
+#     scripts/scale-out.sh N --commands    # instead: every command tried through the proxy
+set -eu
+cd "$(dirname "$0")/.."
+# Where Debian has nutcracker, and only root looks.
+PATH=$PATH:/usr/sbin
+
+for tool in nutcracker python3 setpriv taskset; do
+    command -v "$tool" >/dev/null || { echo "scale-out.sh: expected $tool on this machine" >&2; exit 1; }
+done
+cargo build --release --locked --quiet --bin gostash --bin gostash-bench
+exec python3 -B scripts/scale-out/run.py "$@"
