@@ -11,9 +11,8 @@ use std::ops::{IndexMut, Range};
 use crate::command::Command;
 use crate::execute::Executor;
 use crate::limits::BATCH_COMMANDS;
-use crate::protocol::resp::{Arguments, Cursor, Parsed as RespParsed};
-use crate::protocol::stash::{self, Parsed};
-use crate::session::{Ask, Session};
+use crate::protocol::resp::Arguments;
+use crate::session::{Ask, Next, Session};
 use crate::store::{KeyHash, Touched};
 
 /// One session's part in a turn.
@@ -67,7 +66,7 @@ where
     }
     run(&mut batch, visits, sessions, executor);
     for visit in visits {
-        sessions[visit.session].keep(&input[visit.done..visit.input.end], visit.needed);
+        sessions[visit.session].keep(&input[visit.done..visit.input.end], visit.needed, executor);
     }
 }
 
@@ -82,103 +81,40 @@ fn parse<'i, S>(
 ) where
     S: IndexMut<usize, Output = Session>,
 {
-    let Visit { session, input: Range { start, end }, .. } = visits[at].clone();
-    let mut done = start + sessions[session].absorb(&input[start..end], executor);
+    let Visit { session: key, input: Range { start, end }, .. } = visits[at].clone();
+    let mut done = start + sessions[key].absorb(&input[start..end], executor);
     if done < end {
-        sessions[session].listen(input[done], executor);
+        sessions[key].listen(input[done], executor);
     }
-    if sessions[session].resp().is_some() {
-        return parse_resp(at, done, visits, input, sessions, executor, batch);
-    }
-    while done < end && sessions[session].is_open() {
-        match stash::parse(&input[done..end], executor.value_bytes_max()) {
-            Ok(Parsed::Complete { command, consumed }) => {
+    let mut arguments = Arguments::default();
+    while done < end && sessions[key].is_open() {
+        let rest = &input[done..end];
+        match sessions[key].next(rest, &mut arguments, executor) {
+            Next::Command(command, ask, consumed) => {
                 let hash = executor.store.hash(command.key());
-                let pending = Pending { visit: at, start: done, hash, command, ask: Ask::default() };
+                let pending = Pending { visit: at, start: done, hash, command, ask };
                 done += consumed;
                 add(pending, batch, visits, sessions, executor);
             }
-            Ok(Parsed::Incomplete { needed }) => {
+            Next::Incomplete(needed) => {
                 visits[at].needed = needed;
                 break;
             }
             // What follows changes the session, so everything before it has to be answered first.
-            Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
+            Next::Other => {
                 run(batch, visits, sessions, executor);
-                if !visits[at].held_up {
-                    sessions[session].begin_value(key, value_bytes);
-                    done += consumed;
-                    done += sessions[session].absorb(&input[done..end], executor);
+                let session = &mut sessions[key];
+                if !visits[at].held_up && (session.is_choked() || executor.is_spent()) {
+                    visits[at].hold_up(done);
                 }
-            }
-            Err(error) => {
-                run(batch, visits, sessions, executor);
                 if !visits[at].held_up {
-                    sessions[session].reject(error, executor);
-                }
-            }
-        }
-        if visits[at].held_up {
-            return;
-        }
-    }
-    visits[at].done = done;
-}
-
-/// The same for a session that speaks RESP, from `done` on.
-fn parse_resp<'i, S>(
-    at: usize,
-    mut done: usize,
-    visits: &mut [Visit],
-    input: &'i [u8],
-    sessions: &mut S,
-    executor: &mut Executor,
-    batch: &mut Vec<Pending<'i>>,
-) where
-    S: IndexMut<usize, Output = Session>,
-{
-    let Visit { session: key, input: Range { end, .. }, .. } = visits[at].clone();
-    let mut arguments = Arguments::default();
-    while done < end && sessions[key].is_open() {
-        let rest = &input[done..end];
-        let session = &mut sessions[key];
-        let mut before = Cursor::Between;
-        let (parsed, planned) = match session.parse_plain(rest, executor) {
-            Some((command, ask, consumed)) => (Ok(RespParsed::Nothing(consumed)), Some((command, ask))),
-            None => {
-                before = session.cursor();
-                let parsed = session.parse_resp(rest, None, &mut arguments, executor);
-                (parsed, parsed.ok().and_then(|parsed| session.plan(parsed, &arguments, executor)))
-            }
-        };
-        if let Ok(RespParsed::Incomplete(needed)) = parsed {
-            visits[at].needed = needed;
-            break;
-        }
-        if let (Ok(parsed), Some((command, ask))) = (parsed, planned) {
-            let hash = executor.store.hash(command.key());
-            let pending = Pending { visit: at, start: done, hash, command, ask };
-            done += parsed.consumed();
-            add(pending, batch, visits, sessions, executor);
-        } else {
-            // What follows changes the session, so everything before it has to be answered first.
-            run(batch, visits, sessions, executor);
-            let session = &mut sessions[key];
-            if !visits[at].held_up && (session.is_choked() || executor.is_spent()) {
-                session.rewind(before);
-                visits[at].hold_up(done);
-            }
-            if !visits[at].held_up {
-                done += parsed.map_or(0, |parsed| parsed.consumed());
-                match parsed {
-                    Ok(RespParsed::Long(bytes, consumed)) => {
-                        session.begin_value(&rest[..consumed], bytes);
-                        done += session.absorb(&input[done..end], executor);
+                    match session.take(rest, executor) {
+                        Ok(consumed) => done += consumed,
+                        Err(needed) => {
+                            visits[at].needed = needed;
+                            break;
+                        }
                     }
-                    Ok(parsed) => {
-                        session.perform(parsed, &rest[..parsed.consumed()], &arguments, executor);
-                    }
-                    Err(error) => session.reject_resp(error, executor),
                 }
             }
         }
@@ -230,11 +166,11 @@ where
         if session.is_choked() || executor.is_spent() {
             // It goes on from here in a later turn: what is kept then starts with a whole frame.
             visit.hold_up(pending.start);
-            session.rewind_before(pending.ask);
+            session.take_back(pending.ask);
             continue;
         }
         log::trace!("{}", pending.command);
-        executor.count(pending.ask.verb, pending.ask.last);
+        executor.count(pending.ask.verb, pending.ask.is_last);
         session.answer(executor.execute(pending.hash, &pending.command), pending.ask, now_millis);
     }
 }

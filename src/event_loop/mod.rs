@@ -11,6 +11,7 @@
 
 mod connection;
 mod history;
+mod info;
 pub mod listener;
 mod questions;
 mod turn;
