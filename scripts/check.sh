@@ -10,7 +10,7 @@ say() {
 
 say cargo fmt --all --check
 say cargo clippy --locked --all-targets --all-features -- -D warnings
-say cargo test --locked
+say cargo test --locked --all-features
 say env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 say cargo bench --locked --no-run
 printf '\nall good\n'

@@ -34,6 +34,7 @@ trap interrupted INT
 trap 'exit 143' TERM HUP
 
 cargo build --release --locked --quiet --bin gostash --bin gostash-bench
+binaries=${CARGO_TARGET_DIR:-target}/release
 
 # The first and the last core that we may use. Without taskset the system decides.
 first=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status 2>/dev/null || true)
@@ -55,7 +56,7 @@ fi
 : >"$directory/out"
 # Unquoted on purpose: a pin is two words or none.
 # shellcheck disable=SC2086
-target/release/gostash --host 127.0.0.1 --port 0 $server_pin >"$directory/out" 2>"$directory/err" &
+"$binaries"/gostash --host 127.0.0.1 --port 0 $server_pin >"$directory/out" 2>"$directory/err" &
 server=$!
 
 patience=100
@@ -73,7 +74,7 @@ port=$(sed -n 's/^listening on [^ ]*:\([0-9]*\).*/\1/p' "$directory/out")
 echo
 # In the background, so that a signal ends us now and not when it is done.
 # shellcheck disable=SC2086
-$pin target/release/gostash-bench --pipeline 1,4,16,64 "$@" --host 127.0.0.1 --port "$port" --pid "$server" &
+$pin "$binaries"/gostash-bench --pipeline 1,4,16,64 "$@" --host 127.0.0.1 --port "$port" --pid "$server" &
 bench=$!
 status=0
 wait "$bench" || status=$?

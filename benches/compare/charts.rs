@@ -31,7 +31,8 @@ pub(crate) fn bars(unit: &str, bars: &[Bar], decimals: usize) -> Result<String, 
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height(bars.len()))).into_drawing_area();
-        let rows = (0..bars.len()).into_segmented();
+        // Discrete ranges of plotters include their end.
+        let rows = (0..bars.len().saturating_sub(1)).into_segmented();
         let mut chart = ChartBuilder::on(&root)
             .margin_right(20)
             .x_label_area_size(AXIS_HEIGHT)
@@ -98,7 +99,7 @@ pub(crate) fn dots(rows: &[Dots]) -> Result<String, Box<dyn Error>> {
             .margin_right(20)
             .x_label_area_size(AXIS_HEIGHT)
             .y_label_area_size(NAMES_WIDTH)
-            .build_cartesian_2d((least..most).log_scale(), (0..rows.len()).into_segmented())?;
+            .build_cartesian_2d((least..most).log_scale(), (0..rows.len().saturating_sub(1)).into_segmented())?;
         let name = |row: &SegmentValue<usize>| row_name(row, rows.len(), |place| rows[place].name.clone());
         chart
             .configure_mesh()
@@ -170,6 +171,7 @@ fn height(rows: usize) -> u32 {
     rows as u32 * ROW_HEIGHT + AXIS_HEIGHT + 8
 }
 
+/// On a narrow screen it is scrolled instead of shrunk to what nobody can read.
 fn finished(svg: String) -> String {
-    svg.replace("#000000", "currentColor")
+    format!("<div class=\"chart\">{}</div>\n", svg.replace("#000000", "currentColor"))
 }

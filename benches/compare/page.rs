@@ -16,14 +16,15 @@ const STYLE: &str = "
 body { margin: 2rem auto; max-width: 56rem; padding: 0 1rem; background: Canvas; color: CanvasText;
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.5rem; } h3 { font-size: 1rem; }
-svg { display: block; max-width: 100%; height: auto; }
+.chart { overflow-x: auto; } svg { display: block; width: 100%; min-width: 40rem; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--faint); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 code, pre { font: .85rem/1.45 ui-monospace, monospace; } pre { overflow-x: auto; }
 dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
-.key span { display: inline-block; width: .8em; height: .8em; margin: 0 .35em 0 1em; border-radius: 2px; }
-.key span:first-child { margin-left: 0; } .note { opacity: .75; font-size: .9rem; }
+.key span { margin-right: 1em; white-space: nowrap; }
+.key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px; }
+.note { opacity: .75; font-size: .9rem; }
 ";
 
 pub(crate) fn render(
@@ -100,7 +101,7 @@ pub(crate) fn render(
             name,
             mark: "",
         });
-        let _ = writeln!(body, "<h3>Pipelines of {depth}</h3>");
+        depth_heading(&mut body, *depth);
         body += &charts::bars("million requests a second, all threads together", &bars.collect::<Vec<_>>(), 2)?;
     }
     if machine.cores.len() <= 2 {
@@ -131,24 +132,25 @@ fn finding(options: &Options, summaries: &[Summary<'_>]) -> String {
     let Some(own) = of(Role::Own).find_map(cost) else {
         return "GoStash could not be measured".to_owned();
     };
-    let mut parts = vec![format!("GoStash {} ns", count(own))];
+    let mut parts = vec![format!("{} ns for GoStash", count(own))];
     for role in [Role::Floor, Role::Variant, Role::Peer] {
         let first = if role == Role::Floor { of(role).find_map(|s| Some((s.title(), cost(s)?))) } else { least(role) };
         if let Some((name, cost)) = first {
-            let name = if role == Role::Variant { format!("with {name}") } else { name };
-            parts.push(format!("{name} {}", count(cost)));
+            parts.push(format!("{} for {name}", count(cost)));
         }
     }
-    format!("CPU time of a request in pipelines of {}: {}", options.depths[middle], parts.join(", "))
+    format!("CPU time of a request in pipelines of {}: {}", options.depths[middle], parts.join("; "))
 }
 
 fn setting(options: &Options, machine: &Machine) -> String {
     let Options { clients, keys, value_size, rounds, duration, .. } = options;
-    let rounds = if *rounds == 1 { "one round".to_owned() } else { format!("medians of {rounds} rounds") };
+    let (rounds, lines) = match rounds {
+        1 => ("one round".to_owned(), ""),
+        _ => (format!("medians of {rounds} rounds"), " Lines on the bars go from the least to the most."),
+    };
     format!(
         "{}, on {}, {} cores, {}. {} {clients} clients, {} keys of {KEY_BYTES} bytes drawn evenly, values of {value_size} \
-         bytes, 90 % GET and 10 % SET; {rounds} of {duration} s each, in turn, with a new process in each round. Lines on \
-         the bars go from the least to the most.",
+         bytes, 90 % GET and 10 % SET; {rounds} of {duration} s each, in turn, with a new process in each round.{lines}",
         machine.day(),
         machine.processor,
         machine.cores.len(),
@@ -165,8 +167,8 @@ fn key() -> String {
         (Role::Floor, "the floor"),
         (Role::Peer, "other projects"),
     ];
-    let entry = |(role, name)| format!("<span style=\"background: {}\"></span>{name}", charts::css_colour(role));
-    format!("<p class=\"key\">{}</p>\n", roles.map(entry).concat())
+    let entry = |(role, name)| format!("<span><i style=\"background: {}\"></i>{name}</span>", charts::css_colour(role));
+    format!("<p class=\"key\">{}</p>\n", roles.map(entry).join(" "))
 }
 
 fn by_depth(
@@ -186,8 +188,7 @@ fn by_depth(
                 bar(summary, figure(summary)[place], scale, mark)
             })
             .collect();
-        let depth = if *depth == 1 { "One request at a time".to_owned() } else { format!("Pipelines of {depth}") };
-        let _ = writeln!(body, "<h3>{depth}</h3>");
+        depth_heading(body, *depth);
         *body += &charts::bars(unit, &bars, 0)?;
     }
     if is_rate && summaries.iter().any(|summary| summary.is_limited_elsewhere.contains(&true)) {
@@ -249,6 +250,11 @@ fn circumstances(body: &mut String, options: &Options, machine: &Machine, summar
          # memory: resident size after --keys {items} --requests 1, less that of 100 keys\n"
     );
     let _ = writeln!(body, "{}</pre>", text(&load));
+}
+
+fn depth_heading(body: &mut String, depth: usize) {
+    let depth = if depth == 1 { "One request at a time".to_owned() } else { format!("Pipelines of {depth}") };
+    let _ = writeln!(body, "<h3>{depth}</h3>");
 }
 
 fn heading(body: &mut String, title: &str) {

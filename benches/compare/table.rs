@@ -29,7 +29,9 @@ pub(crate) fn render(options: &Options, machine: &Machine, contenders: &[Contend
         in_process_table(options, machine, results),
     ];
     tables[0].notes = notes(&summaries);
-    tables[0].notes.push("±: half of the range over the rounds.".to_owned());
+    if options.rounds > 1 {
+        tables[0].notes.push("±: half of the range over the rounds.".to_owned());
+    }
     mark_rates(&mut tables[1], &summaries);
     Tables(tables)
 }
@@ -139,7 +141,8 @@ fn cell(spread: Option<Spread>, scale: f64) -> String {
             0 => count(spread.median * scale),
             _ => format!("{:.1}", spread.median * scale),
         };
-        format!("{number} ±{:.0} %", spread.percent())
+        // One round alone has no spread.
+        if spread.least == spread.most { number } else { format!("{number} ±{:.0} %", spread.percent()) }
     })
 }
 

@@ -5,8 +5,11 @@
 //! - `load`: modes, figures and errors of the load generator
 //! - `replay`: the replay of a trace
 //! - `echo`: the bare echo (needs the feature `variants`)
+//! - `compare`: the comparison (needs the feature `compare`)
 //! - `server`: the real server, shared with the other integration tests
 
+#[cfg(feature = "compare")]
+mod compare;
 #[cfg(feature = "variants")]
 mod echo;
 mod fake;
