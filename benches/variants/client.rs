@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 
 use bytes::Bytes;
 use gostash::chunk::Chunk;
-use gostash::command::{Command, Value};
+use gostash::command::{Command, Reply, Value};
 use gostash::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
 use gostash::output::Output;
 use gostash::protocol::stash::{self, LINE_END, Parsed};
@@ -27,6 +27,8 @@ pub(crate) struct Client {
     /// A value on its way in that is too large to wait for.
     incoming: Option<Incoming>,
     output: Output,
+    /// Replies of a batch as they come from the shards; empty in between.
+    unordered: Output,
     broken: bool,
 }
 
@@ -100,7 +102,6 @@ impl Client {
     fn run(&mut self, input: &[u8], shards: &Shards) -> usize {
         let mut at = 0;
         let mut batch = Vec::with_capacity(BATCH_COMMANDS);
-        let mut ends = [0; BATCH_COMMANDS];
         self.needed = 0;
         while at < input.len() && !self.broken && !self.is_choked() {
             if self.incoming.is_some() {
@@ -115,20 +116,11 @@ impl Client {
                     break;
                 };
                 end += consumed;
-                ends[batch.len()] = end;
                 batch.push((shards.hash(command.key()), command));
             }
-            let output = &mut self.output;
-            let done = shards.execute(&batch, |reply| {
-                stash::encode(reply, output);
-                output.len() < OUTPUT_HIGH_BYTES
-            });
-            let stopped_early = done < batch.len();
-            at = if done > 0 { ends[done - 1] } else { at };
+            self.answer(&mut batch, shards);
             batch.clear();
-            if stopped_early {
-                break;
-            }
+            at = end;
             match next {
                 Ok(Parsed::Complete { .. }) => {}
                 Ok(Parsed::Incomplete { needed }) => {
@@ -150,6 +142,40 @@ impl Client {
             }
         }
         if self.broken { input.len() } else { at }
+    }
+
+    /// Runs a batch, and puts the replies into the order of its commands.
+    fn answer(&mut self, batch: &mut [(KeyHash, Command<'_>)], shards: &Shards) {
+        let Client { output, unordered, .. } = self;
+        if batch.len() == 1 {
+            shards.execute(batch, |_, reply| stash::encode(reply, output));
+            return;
+        }
+        let mut ranges = [(0, 0); BATCH_COMMANDS];
+        let mut chunks = Vec::new();
+        shards.execute(batch, |place, reply| {
+            let start = unordered.len();
+            match reply {
+                Reply::Value(value) if !value.chunks.is_empty() => {
+                    chunks.push((place, value.chunks.to_vec()));
+                    unordered.push_value(Value::small(value.rest), LINE_END);
+                }
+                reply => stash::encode(reply, unordered),
+            }
+            ranges[place] = (start, unordered.len());
+        });
+        let bytes = unordered.contiguous().unwrap_or_default();
+        for (place, (start, end)) in ranges[..batch.len()].iter().enumerate() {
+            let reply = &bytes[*start..*end];
+            match chunks.iter().find(|(of, _)| *of == place) {
+                Some((_, chunks)) => {
+                    let rest = &reply[..reply.len() - LINE_END.len()];
+                    output.push_value(Value { chunks, rest }, LINE_END);
+                }
+                None => output.push(reply),
+            }
+        }
+        unordered.consume(unordered.len());
     }
 
     /// Takes bytes of a large value and of its frame's end, and runs it when it is whole.
@@ -186,11 +212,7 @@ impl Client {
             && let Some(Incoming { hash, key, chunks, filling, .. }) = self.incoming.take()
         {
             let value = Value { chunks: &chunks, rest: filling.as_ref().map_or(&[], Chunk::as_ref) };
-            let output = &mut self.output;
-            shards.execute(&[(hash, Command::Set { key: &key, value })], |reply| {
-                stash::encode(reply, output);
-                true
-            });
+            self.answer(&mut [(hash, Command::Set { key: &key, value })], shards);
         }
         at
     }

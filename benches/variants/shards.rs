@@ -2,19 +2,21 @@
 //! one of them by its hash, which is computed once and outside of the locks. It knows neither a client nor a thread.
 //!
 //! The locks are `parking_lot`'s, a byte in user space unless two threads meet, and each shard begins on cache lines of its
-//! own. A lock is held for as long as the commands that follow want the same shard.
+//! own. A pipeline's commands are run shard by shard: one lock for all that want the same.
+
+use std::hint::black_box;
 
 use gostash::chunk::{Chunk, ChunkMeter};
 use gostash::command::{Command, Reply};
 use gostash::execute::Executor;
 use gostash::limits::VALUE_SHARE;
-use gostash::store::{Eviction, KeyHash, Settings, Store};
+use gostash::store::{Eviction, KeyHash, Settings, Store, Touched};
 use parking_lot::{Mutex, MutexGuard};
 
 /// How many stores there are; the original had as many.
 pub(crate) const SHARDS: usize = 16;
 
-/// Commands looked up together, as the server does.
+/// Commands that are run together, as the server does.
 pub(crate) const BATCH_COMMANDS: usize = gostash::limits::BATCH_COMMANDS;
 
 /// After so many commands, or kilobytes of values, a store may do what can wait.
@@ -71,30 +73,29 @@ impl Shards {
         self.lock(number(hash)).executor.chunk()
     }
 
-    /// Executes commands in order for as long as `answer` takes replies, and returns how many that were.
+    /// Executes commands, those for one shard together and in their order, and hands each reply over with its command's
+    /// place. Each shard is locked once, and what its commands will touch is looked up before they run.
     #[inline]
-    pub(crate) fn execute(
-        &self,
-        commands: &[(KeyHash, Command<'_>)],
-        mut answer: impl FnMut(Reply<'_>) -> bool,
-    ) -> usize {
-        let mut held: Option<(usize, MutexGuard<'_, Locked>)> = None;
-        for (done, (hash, command)) in commands.iter().enumerate() {
-            let number = number(*hash);
-            let locked = match &mut held {
-                Some((same, locked)) if *same == number => locked,
-                other => {
-                    // The one before is released first, or two threads could wait for each other.
-                    *other = None;
-                    &mut other.insert((number, self.lock(number))).1
-                }
-            };
-            if !answer(locked.executor.execute(*hash, command)) {
-                return done + 1;
-            }
-            locked.count(command);
+    pub(crate) fn execute(&self, commands: &mut [(KeyHash, Command<'_>)], mut answer: impl FnMut(usize, Reply<'_>)) {
+        let mut wanted = [0_u64; SHARDS];
+        for (place, (hash, _)) in commands.iter().enumerate() {
+            wanted[number(*hash)] |= 1 << place;
         }
-        commands.len()
+        let mut touched = [Touched::default(); BATCH_COMMANDS];
+        for (number, wanted) in wanted.into_iter().enumerate().filter(|(_, wanted)| *wanted != 0) {
+            let mut guard = self.lock(number);
+            let locked = &mut *guard;
+            let store = &mut locked.executor.store;
+            if wanted.count_ones() > 1 {
+                places(wanted).for_each(|place| touched[place] = store.touch_index(&mut commands[place].0));
+                places(wanted).for_each(|place| _ = black_box(store.touch_item(touched[place])));
+            }
+            for place in places(wanted) {
+                let (hash, command) = &commands[place];
+                answer(place, locked.executor.execute(*hash, command));
+                locked.count(command);
+            }
+        }
     }
 
     #[inline]
@@ -117,6 +118,18 @@ impl Locked {
         }
     }
 }
+
+/// The places whose bits are set.
+#[inline]
+fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (place < u64::BITS).then_some(place as usize)
+    })
+}
+
+const _: () = assert!(BATCH_COMMANDS <= u64::BITS as usize);
 
 /// The shard of a key.
 #[inline]
