@@ -21,12 +21,12 @@
 //!
 //! Imports point downward only, and a test holds them to it.
 //!
-//! - [`event_loop`]: the poll, the listening sockets, the connections, and the loop's account of its own turns.
+//! - [`event_loop`]: the poll, the listening sockets, the connections, the loop's account of its own turns, and what
+//!   INFO, CONFIG and CLIENT tell of all that.
 //! - [`batch`]: the execution phase of a turn, over many sessions at once.
 //! - [`session`]: what one client sent and was not answered yet, and the phase it is in.
 //! - [`output`]: what one client is still to be sent.
 //! - [`protocol`]: pure functions between bytes and the vocabulary.
-//! - [`admin`], [`info`]: what CONFIG, CLIENT and INFO answer, from what the loop tells.
 //! - [`execute`]: what every command means, once for all protocols.
 //! - [`store`]: keys and values within a bound on memory.
 //! - [`command`], [`chunk`], [`number`], [`stats`], [`limits`]: the vocabulary, large values' pieces, decimal text, counters,
@@ -51,14 +51,12 @@
 //! Threads, locks, TLS, persistence, replication, a cluster of our own, and data types beyond bytes and numbers: the
 //! README says what to use for them.
 
-pub mod admin;
 pub mod batch;
 pub mod chunk;
 pub mod command;
 pub mod config;
 pub mod event_loop;
 pub mod execute;
-pub mod info;
 pub mod limits;
 pub mod logger;
 pub mod memory;

@@ -196,8 +196,8 @@ const _: () = assert!(SEGMENT_BYTES <= 65_536, "an offset in a segment has 15 bi
 /// The most arguments that one command may have, its name included: what a proxy sends when it splits a large MGET.
 pub const RESP_ARGUMENTS_MAX: usize = 65_536;
 
-/// What one command's arguments may have beyond the longest value, in bytes: a key, and some options.
-pub const FRAME_EXTRA_BYTES: usize = 64 * 1024;
+/// What one command may have beyond the longest value, in bytes: the longest key, and a kilobyte for what is around it.
+pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024;
 
 /// The most arguments of a command before the client has said the password: HELLO with everything it takes.
 pub const STRANGER_ARGUMENTS_MAX: usize = 10;

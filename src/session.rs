@@ -1,8 +1,8 @@
 //! One client without its socket: what it sent and was not answered yet, what it is still to be sent, and the phase it
 //! is in. It has never heard of a socket, so tests and benchmarks drive it with bytes alone.
 //!
-//! Most input never stops here: [`batch`](crate::batch) parses it where it was read and leaves to the session what is
-//! unfinished, or what it may not run yet because the client does not read its replies.
+//! Most input never stops here: [`batch`](crate::batch) has it parsed where it was read and leaves to the session what
+//! is unfinished, or what it may not run yet because the client does not read its replies.
 
 mod connection;
 mod resp;
@@ -12,13 +12,13 @@ use bytes::Bytes;
 pub use self::resp::Resp;
 
 pub(crate) use self::resp::Ask;
-use crate::admin::Question;
 use crate::chunk::Chunk;
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
 use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
 use crate::output::Output;
-use crate::protocol::resp::{Arguments, ParseError as RespError, Parsed as RespParsed, Version, is_first_byte};
+use crate::protocol::request::Complaint;
+use crate::protocol::resp::{Arguments, Stop, is_first_byte};
 use crate::protocol::stash::{self, LINE_END, ParseError, Parsed};
 
 /// One client without its socket.
@@ -26,7 +26,7 @@ use crate::protocol::stash::{self, LINE_END, ParseError, Parsed};
 pub struct Session {
     phase: Phase,
     language: Language,
-    /// Input that waits: an unfinished frame, or frames that may not run yet.
+    /// Input that waits: the beginning of a short frame, or frames that may not run yet.
     input: Vec<u8>,
     /// How long `input` must be before parsing it can get anywhere; 0 if frames wait in it.
     needed: usize,
@@ -55,7 +55,7 @@ enum Phase {
     /// Frames. Every session starts here.
     #[default]
     Open,
-    /// The value of a SET, too large to wait for, and then the end of its frame.
+    /// The rest of a frame that is longer than what is carried, or has a long value.
     Receiving(Box<Incoming>),
     /// Nothing yet: EXEC has not done all of its queue.
     Executing,
@@ -65,18 +65,16 @@ enum Phase {
     Broken,
 }
 
-/// A large value on its way in.
-#[derive(Debug)]
+/// A frame on its way in.
+#[derive(Debug, Default)]
 struct Incoming {
-    /// The frame without the value: the key, or in RESP all bytes up to the value and, later, from there on.
+    /// All of it that has come, without the long values.
     frame: Vec<u8>,
-    long: Long,
-    /// There was no room for it, so that it is thrown away as it comes.
-    refused: bool,
-    /// Bytes of the value that are still to come.
-    value_left: usize,
-    /// How much of the frame's end has been seen, or in RESP how long `frame` must be for parsing to get anywhere.
-    end: usize,
+    /// How long that must be before parsing it can get anywhere.
+    needed: usize,
+    longs: Vec<Long>,
+    /// How many bytes of the last long value are still to come.
+    left: usize,
 }
 
 /// A long value.
@@ -84,6 +82,33 @@ struct Incoming {
 struct Long {
     chunks: Vec<Bytes>,
     filling: Option<Chunk>,
+    /// There was no room for it, so that it is thrown away as it comes.
+    refused: bool,
+}
+
+/// A command that a session cannot answer by itself, since it is about the whole server or about other clients.
+#[derive(Debug)]
+pub struct Question {
+    /// The command's name in the table.
+    pub verb: &'static str,
+    /// Its arguments.
+    pub words: Vec<Box<[u8]>>,
+    /// How many connections have been looked at, for what is about all of them and may take more than one turn.
+    pub at: usize,
+    /// How many of them were what was asked for.
+    pub found: i64,
+    /// What has been found out so far.
+    pub text: String,
+}
+
+/// What stands at the start of a session's input.
+pub(crate) enum Next<'a> {
+    /// A command that may be executed together with others, how to answer it, and how many bytes it took.
+    Command(Command<'a>, Ask, usize),
+    /// The beginning of a frame. Asking again is pointless before there are so many bytes.
+    Incomplete(usize),
+    /// What the session has to [take](Session::take) by itself when all before is answered.
+    Other,
 }
 
 impl Session {
@@ -97,6 +122,8 @@ impl Session {
         Session { id, ..self }
     }
 
+    // ---- For whoever drives it ----
+
     /// When its last complete command was executed, in milliseconds, or when it started.
     pub fn last_command_millis(&self) -> u64 {
         self.last_command_millis
@@ -108,7 +135,7 @@ impl Session {
         matches!(self.phase, Phase::Open)
     }
 
-    /// Whether a broken frame has ended it.
+    /// Whether a broken frame has ended it, or the client.
     #[inline]
     pub fn is_broken(&self) -> bool {
         matches!(self.phase, Phase::Broken)
@@ -129,20 +156,14 @@ impl Session {
     /// How much to read at once, in bytes.
     pub fn read_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Receiving(incoming) => (incoming.value_left + LINE_END.len()).clamp(READ_BYTES, READ_LARGE_BYTES),
+            Phase::Receiving(incoming) => (incoming.left + LINE_END.len()).clamp(READ_BYTES, READ_LARGE_BYTES),
             _ => READ_BYTES,
         }
     }
 
     /// Whether a large value is coming in, so that reading takes memory from the store.
     pub fn is_receiving(&self) -> bool {
-        matches!(self.phase, Phase::Receiving(_))
-    }
-
-    /// Whether a command that has been taken from the input is not done yet.
-    #[inline]
-    fn is_busy(&self) -> bool {
-        matches!(self.phase, Phase::Executing | Phase::Asking(_))
+        matches!(&self.phase, Phase::Receiving(incoming) if incoming.left > 0)
     }
 
     /// Whether everything that it will ever be sent has been taken from its output.
@@ -155,7 +176,7 @@ impl Session {
     /// answered.
     pub fn end_input(&mut self) {
         self.input_ended = true;
-        if self.is_receiving() {
+        if matches!(self.phase, Phase::Receiving(_)) {
             self.phase = Phase::Open;
         }
     }
@@ -163,6 +184,18 @@ impl Session {
     /// Whether the client has closed its side.
     pub fn input_has_ended(&self) -> bool {
         self.input_ended
+    }
+
+    /// Takes no more input: what is in its output is the last.
+    pub fn quit(&mut self) {
+        self.phase = Phase::Broken;
+        self.input = Vec::new();
+    }
+
+    /// Answers ERR and takes no more input: for a broken frame, or a client that is one too many.
+    pub fn break_off(&mut self) {
+        self.quit();
+        self.output.push(stash::ERROR_REPLY);
     }
 
     /// What it is still to be sent.
@@ -179,51 +212,60 @@ impl Session {
     /// Memory that it holds, in bytes, without chunks.
     #[inline]
     pub fn held_bytes(&self) -> usize {
-        let resp = self.resp().map_or(0, Resp::held_bytes);
-        self.input.capacity() + self.output.held_bytes() + resp
+        let incoming = match &self.phase {
+            Phase::Receiving(incoming) => size_of::<Incoming>() + incoming.frame.capacity(),
+            _ => 0,
+        };
+        self.input.capacity() + self.output.held_bytes() + incoming + self.resp().map_or(0, Resp::held_bytes)
     }
 
     /// What it holds or keeps others from giving back, in bytes: the measure of how much it is to blame when memory is
     /// short.
     pub fn burden_bytes(&self) -> usize {
         let incoming = match &self.phase {
-            Phase::Receiving(incoming) => {
-                (incoming.long.chunks.len() + usize::from(incoming.long.filling.is_some())) * CHUNK_BYTES
-            }
+            Phase::Receiving(incoming) => incoming.longs.iter().map(Long::chunk_bytes).sum(),
             _ => 0,
         };
-        let queued = self.resp().map_or(0, Resp::long_bytes);
-        self.held_bytes() + incoming + queued + self.output.chunk_bytes()
+        self.held_bytes() + incoming + self.resp().map_or(0, Resp::long_bytes) + self.output.chunk_bytes()
     }
 
-    /// Answers ERR and takes no more input: for a broken frame, or a client that is one too many.
-    pub fn break_off(&mut self) {
-        self.quit();
-        self.output.push(stash::ERROR_REPLY);
-    }
-
+    /// What was agreed with a client that speaks RESP.
     #[inline]
-    fn has_backlog(&self) -> bool {
-        !self.input.is_empty() && self.needed <= self.input.len()
+    pub fn resp(&self) -> Option<&Resp> {
+        match &self.language {
+            Language::Resp(resp) => Some(resp),
+            _ => None,
+        }
     }
 
-    /// Whether so much output waits that nothing more is run or read. One reply may go beyond the mark.
+    /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
     #[inline]
-    pub(crate) fn is_choked(&self) -> bool {
-        self.output.len() >= OUTPUT_HIGH_BYTES
+    pub fn take_question(&mut self) -> Option<Box<Question>> {
+        if !matches!(self.phase, Phase::Asking(_)) {
+            return None;
+        }
+        let next = if self.resp().is_some_and(Resp::is_executing) { Phase::Executing } else { Phase::Open };
+        match std::mem::replace(&mut self.phase, next) {
+            Phase::Asking(question) => Some(question),
+            _ => None,
+        }
+    }
+
+    /// Its question could not be answered in one go.
+    pub fn ask_again(&mut self, question: Box<Question>) {
+        self.phase = Phase::Asking(question);
     }
 
     /// How much [`carry`](Self::carry) will move, in bytes.
     #[inline]
     pub fn carried_bytes(&self) -> usize {
-        if self.needed > CARRY_BYTES_MAX { 0 } else { self.input.len() }
+        self.input.len()
     }
 
-    /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length. A long
-    /// unfinished frame stays: `absorb` collects it.
+    /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
     #[inline]
     pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
-        let length = self.carried_bytes();
+        let length = self.input.len();
         if length > 0 {
             buffer[..length].copy_from_slice(&self.input);
             self.input = Vec::new();
@@ -231,24 +273,23 @@ impl Session {
         length
     }
 
-    /// Keeps input that was not executed. `needed` is what the frame at its start takes at least, 0 if it could run.
     #[inline]
-    pub(crate) fn keep(&mut self, rest: &[u8], needed: usize) {
-        if !rest.is_empty() && !self.is_broken() {
-            debug_assert!(self.input.is_empty());
-            self.input.extend_from_slice(rest);
-            self.needed = needed;
-        }
+    fn has_backlog(&self) -> bool {
+        !self.input.is_empty() && self.needed <= self.input.len()
     }
 
-    /// Encodes `reply` and notes the time.
+    /// Whether a command that has been taken from the input is not done yet.
     #[inline]
-    pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask, now_millis: u64) {
-        match &mut self.language {
-            Language::Resp(resp) => resp.answer(reply, ask, &mut self.output),
-            _ => stash::encode(reply, &mut self.output),
-        }
-        self.last_command_millis = now_millis;
+    fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Executing | Phase::Asking(_))
+    }
+
+    // ---- For the batch ----
+
+    /// Whether so much output waits that nothing more is run or read. One reply may go beyond the mark.
+    #[inline]
+    pub(crate) fn is_choked(&self) -> bool {
+        self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
     /// Learns from the first byte what the client speaks. GoStash frames cannot bring a password.
@@ -267,267 +308,230 @@ impl Session {
         }
     }
 
-    /// What was agreed with a client that speaks RESP.
+    /// Looks at the start of `input`.
     #[inline]
-    pub fn resp(&self) -> Option<&Resp> {
-        match &self.language {
-            Language::Resp(resp) => Some(resp),
-            _ => None,
+    pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
+        if let Language::Resp(resp) = &mut self.language {
+            return resp.next(input, arguments, executor);
+        }
+        match stash::parse(input, executor.value_bytes_max()) {
+            Ok(Parsed::Complete { command, consumed }) => Next::Command(command, Ask::default(), consumed),
+            Ok(Parsed::Incomplete { needed }) => Next::Incomplete(needed),
+            _ => Next::Other,
         }
     }
 
+    /// A command that [`next`](Self::next) gave out is not executed in this turn, and what follows it neither.
     #[inline]
-    pub(crate) fn resp_mut(&mut self) -> Option<&mut Resp> {
+    pub(crate) fn take_back(&mut self, ask: Ask) {
+        if let Language::Resp(resp) = &mut self.language {
+            resp.take_back(ask);
+        }
+    }
+
+    /// Encodes `reply` and notes the time.
+    #[inline]
+    pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask, now_millis: u64) {
         match &mut self.language {
-            Language::Resp(resp) => Some(resp),
-            _ => None,
+            Language::Resp(resp) => resp.answer(reply, ask, &mut self.output),
+            _ => stash::encode(reply, &mut self.output),
         }
+        self.last_command_millis = now_millis;
     }
 
-    /// The version of RESP that it is answered in.
-    pub fn version(&self) -> Version {
-        self.resp().map_or(Version::Two, |resp| resp.version)
-    }
-
-    /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
-    #[inline]
-    pub fn take_question(&mut self) -> Option<Box<Question>> {
-        match std::mem::take(&mut self.phase) {
-            Phase::Asking(question) => {
-                self.phase = self.phase_after_question();
-                Some(question)
+    /// Does what stands at the start of `input`, whatever it is, and returns how many bytes that took. If it is not whole,
+    /// nothing is done, and how many bytes it takes at least is the error.
+    pub(crate) fn take(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
+        match self.step(input, &mut Vec::new(), executor) {
+            Ok(consumed) => Ok(consumed),
+            Err(Stop::Long(bytes, at)) => {
+                let (frame, rest) = input.split_at(at);
+                let longs = vec![Long::default()];
+                self.phase =
+                    Phase::Receiving(Box::new(Incoming { frame: frame.into(), needed: 0, longs, left: bytes }));
+                Ok(at + self.receive(rest, executor))
             }
-            phase => {
-                self.phase = phase;
-                None
-            }
+            Err(Stop::Incomplete(needed)) => Err(needed),
+            Err(Stop::Broken(_)) => Ok(input.len()),
         }
-    }
-
-    /// Its question could not be answered in one go.
-    pub fn ask_again(&mut self, question: Question) {
-        self.phase = Phase::Asking(Box::new(question));
-    }
-
-    /// Takes no more input: what is in its output is the last.
-    pub fn quit(&mut self) {
-        self.phase = Phase::Broken;
-        self.input = Vec::new();
-    }
-
-    /// The input cannot be RESP.
-    pub(crate) fn reject_resp(&mut self, error: RespError, executor: &mut Executor) {
-        log::debug!("broken frame: {error}");
-        executor.stats.broken += 1;
-        self.output.push_error(&format!("ERR Protocol error: {error}"));
-        self.quit();
-    }
-
-    /// The frame at the start of the input is broken.
-    pub(crate) fn reject(&mut self, error: ParseError, executor: &mut Executor) {
-        log::debug!("broken frame: {error}");
-        executor.stats.broken += 1;
-        self.break_off();
-    }
-
-    /// A large value follows. `frame` is its key, or in RESP all of its frame so far.
-    pub(crate) fn begin_value(&mut self, frame: &[u8], value_bytes: usize) {
-        self.phase = Phase::Receiving(Box::new(Incoming {
-            frame: frame.into(),
-            long: Long::default(),
-            refused: false,
-            value_left: value_bytes,
-            end: 0,
-        }));
     }
 
     /// Takes from `bytes` what belongs to a frame that has long begun, runs it when it is complete, and returns how
     /// many bytes that took.
     #[inline]
     pub(crate) fn absorb(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        match self.phase {
-            Phase::Receiving(_) => self.receive(bytes, executor),
-            Phase::Executing => {
-                self.run_queue(executor);
+        match (&self.phase, &mut self.language) {
+            (Phase::Receiving(_), _) => self.receive(bytes, executor),
+            (Phase::Executing, Language::Resp(resp)) => {
+                self.phase = resp.run(&mut self.output, executor);
                 0
             }
-            Phase::Open if !self.input.is_empty() => self.complete(bytes, executor),
             _ => 0,
         }
     }
 
-    /// Completes the unfinished frame in `input`, which is longer than what is carried.
-    fn complete(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        if executor.long_frame.capacity() > self.input.capacity() {
-            let input = std::mem::replace(&mut self.input, std::mem::take(&mut executor.long_frame));
-            self.input.extend_from_slice(&input);
+    /// Keeps input that was not executed. `needed` is what the frame at its start takes at least, 0 if it could run. A
+    /// long frame is collected apart, as to carry it again and again would take time with the square of its length.
+    #[inline]
+    pub(crate) fn keep(&mut self, rest: &[u8], needed: usize, executor: &mut Executor) {
+        if rest.is_empty() || self.is_broken() {
+            return;
         }
-        let mut taken = 0;
-        while taken < bytes.len() {
-            let count = (self.needed - self.input.len()).min(bytes.len() - taken);
-            self.input.extend_from_slice(&bytes[taken..taken + count]);
-            taken += count;
-            if self.input.len() < self.needed {
-                break;
-            }
-            let mut input = std::mem::take(&mut self.input);
-            let needed = match self.language {
-                Language::Resp(_) => self.complete_resp(&input, executor),
-                _ => self.complete_stash(&input, executor),
-            };
-            match needed {
-                Some(needed) => (self.input, self.needed) = (input, needed),
-                None => {
-                    input.clear();
-                    executor.long_frame = input;
-                    break;
-                }
-            }
+        if needed > CARRY_BYTES_MAX {
+            let mut frame = std::mem::take(&mut executor.long_frame);
+            frame.extend_from_slice(rest);
+            self.phase = Phase::Receiving(Box::new(Incoming { frame, needed, ..Incoming::default() }));
+            return;
         }
-        taken
+        debug_assert!(self.input.is_empty());
+        self.input.extend_from_slice(rest);
+        self.needed = needed;
     }
 
-    /// Runs the frame that `input` is, unless it is longer than that: then it returns how long at least.
-    fn complete_stash(&mut self, input: &[u8], executor: &mut Executor) -> Option<usize> {
-        match stash::parse(input, executor.value_bytes_max()) {
-            Ok(Parsed::Incomplete { needed }) => return Some(needed),
-            Ok(Parsed::Complete { command, .. }) => self.run(&command, executor),
-            Ok(Parsed::LargeSet { key, value_bytes, .. }) => self.begin_value(key, value_bytes),
-            Err(error) => self.reject(error, executor),
-        }
-        None
-    }
+    // ---- Frames that come in slowly ----
 
-    /// The same for RESP.
-    fn complete_resp(&mut self, input: &[u8], executor: &mut Executor) -> Option<usize> {
-        let mut arguments = Arguments::default();
-        match self.parse_resp(input, None, &mut arguments, executor) {
-            Ok(RespParsed::Incomplete(needed)) => return Some(needed),
-            Ok(RespParsed::Long(bytes, _)) => self.begin_value(input, bytes),
-            Ok(parsed) => {
-                self.perform(parsed, input, &arguments, executor);
-            }
-            Err(error) => self.reject_resp(error, executor),
-        }
-        None
-    }
-
-    /// Takes bytes of a large value, and of the end of its frame.
+    /// Takes bytes of an incoming frame, and runs it when it is whole.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        let Phase::Receiving(incoming) = &mut self.phase else {
-            return 0;
-        };
-        let mut at = 0;
-        while incoming.value_left > 0 && at < bytes.len() {
-            let end = bytes.len().min(at + incoming.value_left);
-            let count = incoming.take(&bytes[at..end], executor);
-            incoming.value_left -= count;
-            at += count;
-        }
-        if incoming.value_left > 0 {
-            return at;
-        }
-        at + match self.language {
-            Language::Resp(_) => self.receive_resp_end(&bytes[at..], executor),
-            _ => self.receive_stash_end(&bytes[at..], executor),
-        }
-    }
-
-    /// Takes bytes of the end of a frame whose large value has come in, and runs it when it is whole.
-    fn receive_stash_end(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        let Phase::Receiving(incoming) = &mut self.phase else {
-            return 0;
-        };
-        let mut taken = 0;
-        while incoming.end < LINE_END.len() {
-            match bytes.get(taken) {
-                None => return taken,
-                Some(byte) if *byte == LINE_END[incoming.end] => {
-                    incoming.end += 1;
-                    taken += 1;
-                }
-                Some(_) => {
-                    self.reject(ParseError::MissingLineEnd, executor);
-                    return bytes.len();
-                }
-            }
-        }
-        if let Phase::Receiving(incoming) = std::mem::take(&mut self.phase) {
-            if incoming.refused {
-                executor.stats.sets += 1;
-                executor.stats.errors += 1;
-                self.answer(Reply::Refused(Refusal::OutOfMemory), Ask::default(), executor.now_millis());
-                return taken;
-            }
-            self.run(&Command::Set { key: &incoming.frame, value: incoming.long.value() }, executor);
-        }
-        taken
-    }
-
-    /// The same for RESP, where other arguments may follow the value.
-    fn receive_resp_end(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
         let Phase::Receiving(mut incoming) = std::mem::take(&mut self.phase) else {
             return 0;
         };
         let mut taken = 0;
         loop {
-            let missing = incoming.end.saturating_sub(incoming.frame.len());
-            let more = &bytes[taken..bytes.len().min(taken + missing)];
-            incoming.frame.extend_from_slice(more);
-            taken += more.len();
-            if more.len() < missing {
+            taken += incoming.take(&bytes[taken..], executor);
+            if incoming.left > 0 || incoming.frame.len() < incoming.needed {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
-            let Incoming { frame, long, refused, end, .. } = &mut *incoming;
-            let mut arguments = Arguments::default();
-            match self.parse_resp(frame, Some(long.value()), &mut arguments, executor) {
-                Ok(RespParsed::Incomplete(needed)) => {
-                    *end = needed;
-                    continue;
+            match self.step(&incoming.frame, &mut incoming.longs, executor) {
+                Err(Stop::Incomplete(needed)) => incoming.needed = needed,
+                Err(Stop::Long(bytes, at)) => {
+                    debug_assert_eq!(at, incoming.frame.len());
+                    incoming.longs.push(Long::default());
+                    incoming.left = bytes;
                 }
-                Ok(parsed) if *refused => self.refuse(parsed, executor),
-                Ok(parsed) => {
-                    if self.perform(parsed, frame, &arguments, executor) {
-                        self.enqueue_long(incoming.long, executor);
-                    }
-                }
-                Err(error) => self.reject_resp(error, executor),
+                Ok(_) | Err(Stop::Broken(_)) => break,
             }
-            return taken;
+        }
+        if incoming.frame.capacity() > executor.long_frame.capacity() {
+            incoming.frame.clear();
+            executor.long_frame = incoming.frame;
+        }
+        taken
+    }
+
+    /// Does what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it that
+    /// took. A broken frame has been answered when it is returned.
+    fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
+        let Language::Resp(resp) = &mut self.language else {
+            return self.step_stash(input, longs, executor);
+        };
+        self.last_command_millis = executor.now_millis();
+        match resp.step(input, longs, executor.value_bytes_max(), &mut self.output, executor) {
+            Ok((consumed, phase)) => {
+                match phase {
+                    Phase::Broken => self.quit(),
+                    phase => self.phase = phase,
+                }
+                Ok(consumed)
+            }
+            Err(Stop::Broken(reason)) => {
+                log::debug!("broken frame: {reason}");
+                executor.stats.broken += 1;
+                self.output.push_line(b'-', &format!("ERR Protocol error: {reason}"));
+                self.quit();
+                Err(Stop::Broken(reason))
+            }
+            Err(stop) => Err(stop),
         }
     }
 
-    fn run(&mut self, command: &Command<'_>, executor: &mut Executor) {
-        log::trace!("{command}");
-        let now_millis = executor.now_millis();
+    /// The same for GoStash frames.
+    fn step_stash(&mut self, input: &[u8], longs: &[Long], executor: &mut Executor) -> Result<usize, Stop> {
+        let (command, consumed) = match stash::parse(input, executor.value_bytes_max()) {
+            Ok(Parsed::Complete { command, consumed }) => (command, consumed),
+            Ok(Parsed::Incomplete { needed }) => return Err(Stop::Incomplete(needed)),
+            Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
+                let Some(long) = longs.first() else {
+                    return Err(Stop::Long(value_bytes, consumed));
+                };
+                let end = &input[consumed..];
+                if !LINE_END.starts_with(end) {
+                    return Err(self.reject(ParseError::MissingLineEnd, executor));
+                }
+                if end.len() < LINE_END.len() {
+                    return Err(Stop::Incomplete(input.len() + 1));
+                }
+                if long.refused {
+                    executor.stats.sets += 1;
+                    executor.stats.errors += 1;
+                    self.answer(Reply::Refused(Refusal::OutOfMemory), Ask::default(), executor.now_millis());
+                    return Ok(input.len());
+                }
+                (Command::Set { key, value: long.value() }, input.len())
+            }
+            Err(error) => return Err(self.reject(error, executor)),
+        };
         let hash = executor.store.hash(command.key());
-        self.answer(executor.execute(hash, command), Ask::default(), now_millis);
+        let now_millis = executor.now_millis();
+        self.answer(executor.execute(hash, &command), Ask::default(), now_millis);
+        Ok(consumed)
+    }
+
+    /// The frame at the start of the input is broken.
+    fn reject(&mut self, error: ParseError, executor: &mut Executor) -> Stop {
+        log::debug!("broken frame: {error}");
+        executor.stats.broken += 1;
+        self.break_off();
+        Stop::Broken(Complaint::default())
     }
 }
 
 impl Incoming {
-    /// Takes bytes of the value, as many as fit into the chunk that is being filled, and returns how many.
+    /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are.
     fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
-        let Long { chunks, filling } = &mut self.long;
-        if filling.is_none() && !self.refused {
-            *filling = executor.chunk();
-            self.refused = filling.is_none();
+        let mut taken = 0;
+        if let Some(long) = self.longs.last_mut() {
+            while self.left > 0 && taken < bytes.len() {
+                let end = bytes.len().min(taken + self.left);
+                let count = long.take(&bytes[taken..end], executor);
+                self.left -= count;
+                taken += count;
+            }
         }
-        let Some(chunk) = filling else {
-            *chunks = Vec::new();
-            return bytes.len();
-        };
-        let count = chunk.fill(bytes);
-        if chunk.is_full() {
-            chunks.extend(filling.take().map(Chunk::freeze));
+        if self.left == 0 {
+            let missing = self.needed.saturating_sub(self.frame.len());
+            let more = &bytes[taken..bytes.len().min(taken + missing)];
+            self.frame.extend_from_slice(more);
+            taken += more.len();
         }
-        count
+        taken
     }
 }
 
 impl Long {
+    /// Takes bytes of it, as many as fit into the chunk that is being filled, and returns how many.
+    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
+        if self.filling.is_none() && !self.refused {
+            self.filling = executor.chunk();
+            self.refused = self.filling.is_none();
+        }
+        let Some(chunk) = &mut self.filling else {
+            self.chunks = Vec::new();
+            return bytes.len();
+        };
+        let count = chunk.fill(bytes);
+        if chunk.is_full() {
+            self.chunks.extend(self.filling.take().map(Chunk::freeze));
+        }
+        count
+    }
+
     fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
+    }
+
+    /// Bytes of chunks that it holds.
+    fn chunk_bytes(&self) -> usize {
+        (self.chunks.len() + usize::from(self.filling.is_some())) * CHUNK_BYTES
     }
 }

@@ -67,6 +67,11 @@ impl Connection {
         registry.register(&mut SourceFd(&self.socket.as_raw_fd()), token, Interest::READABLE)
     }
 
+    /// The number by which clients know each other.
+    pub(super) fn id(&self) -> u64 {
+        u64::from(self.serial) + 1
+    }
+
     /// Whether to read from it now.
     pub(super) fn wants_read(&self) -> bool {
         self.readable && (self.draining.is_some() || self.session.wants_input())

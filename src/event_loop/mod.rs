@@ -10,6 +10,7 @@
 //! not empty the poll does not block.
 
 mod connection;
+mod info;
 pub mod listener;
 mod questions;
 pub mod turn;

@@ -1,19 +1,23 @@
-//! The answers to what sessions cannot know: options, counters, other clients. The words are [`admin`]'s and [`info`]'s;
-//! here they are given what there is, a bounded part of it in each turn.
+//! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
+//! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
-use super::turn::thread_cpu_time;
 use super::{EventLoop, TURN_CONNECTIONS, token};
-use crate::admin::{self, Client, Filter, Options, Question};
-use crate::info::{self, Snapshot};
-use crate::limits::{DESCRIPTORS_RESERVED, KEEPALIVE, VALUE_SHARE};
+use crate::config;
+use crate::limits::{
+    CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
+};
 use crate::memory::MemoryLimit;
-use crate::protocol::request::Complaint;
-use crate::protocol::verbs::{Kind, VERBS};
+use crate::protocol::glob;
+use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
+use crate::protocol::resp::Version;
+use crate::protocol::verbs::VERBS;
+use crate::session::{Question, Resp};
 
 /// Answers in one turn: an INFO takes 50 us.
 const ANSWERS: usize = 2;
@@ -31,128 +35,40 @@ impl EventLoop {
                 && let Some(question) = self.connections[key].take_question()
             {
                 answers += 1;
-                self.answer(key, *question);
+                self.answer(key, question);
             }
         }
     }
 
-    fn answer(&mut self, key: usize, mut question: Question) {
-        let (subcommand, rest) = question.subcommand();
-        let version = self.connections[key].version();
-        let result = match (question.kind, subcommand.as_slice()) {
-            (Kind::Info, _) => {
-                let text = info::info(&question.words, &self.snapshot(), &self.executor);
+    fn answer(&mut self, key: usize, mut question: Box<Question>) {
+        let answered = match question.verb {
+            "info" => {
+                let text = self.info(&question.words);
                 self.connections[key].output().push_bulk(text.as_bytes());
                 Ok(())
             }
-            (Kind::Config, b"get") => {
-                let settings = self.settings_by_redis_s_names();
-                admin::config_get(rest, &settings, version, self.connections[key].output())
-            }
-            (Kind::Config, b"set") => self.set_options(rest).map(|()| self.connections[key].output().push(b"+OK\r\n")),
-            (Kind::Config, _) => Err(Complaint::about_subcommand(&question.words[0], "config")),
-            (_, subcommand) => match Filter::parse(rest, subcommand == b"kill") {
-                Ok(filter) if subcommand == b"kill" => self.kill(key, &filter, &mut question),
-                Ok(filter) => self.list(key, &filter, &mut question),
-                Err(complaint) => Err(complaint),
-            },
+            "config|get" => self.config_get(key, &question.words[1..]),
+            "config|set" => self.config_set(key, &question.words[1..]),
+            _ => self.ask_clients(key, &mut question),
         };
-        if let Err(complaint) = result {
+        if let Err(complaint) = answered {
             self.executor.stats.errors += 1;
-            self.connections[key].output().push_error(complaint.text());
+            self.connections[key].output().push_line(b'-', &complaint);
         } else if question.at > 0 && question.at < self.connections.0.capacity() {
             self.connections[key].ask_again(question);
         }
     }
 
-    /// The keys of the connections to look at in this turn.
-    fn looks(&self, question: &mut Question) -> std::ops::Range<usize> {
-        let from = question.at;
-        question.at = self.connections.0.capacity().min(from + LOOKS);
-        from..question.at
-    }
+    // ---- CONFIG ----
 
-    fn list(&mut self, key: usize, filter: &Filter, question: &mut Question) -> Result<(), Complaint> {
-        for other in self.looks(question) {
-            if let Some(connection) = self.client_at(other) {
-                let client = describe(connection, self.now_millis);
-                if filter.means(&client, self.id(key)) {
-                    client.describe(&mut question.text);
-                }
-            }
+    fn config_get(&mut self, key: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {
+        if patterns.iter().any(|pattern| pattern.len() > SCAN_PATTERN_BYTES_MAX) {
+            return Err(SYNTAX);
         }
-        if question.at == self.connections.0.capacity() {
-            self.connections[key].output().push_bulk(question.text.as_bytes());
-        }
-        Ok(())
-    }
-
-    fn kill(&mut self, key: usize, filter: &Filter, question: &mut Question) -> Result<(), Complaint> {
-        for other in self.looks(question) {
-            let Some(connection) = self.client_at(other) else {
-                continue;
-            };
-            if !filter.means(&describe(connection, self.now_millis), self.id(key)) {
-                continue;
-            }
-            question.found += 1;
-            if other == key {
-                question.includes_asker = true;
-            } else {
-                self.connections[other].output().clear();
-                self.connections[other].quit();
-                self.connections[other].end_input();
-                // It finds that it is over when its turn comes.
-                self.connections.0[other].queued = true;
-                self.ready.push_back(token(other, self.connections.0[other].serial));
-            }
-        }
-        if question.at < self.connections.0.capacity() {
-            return Ok(());
-        }
-        if question.includes_asker {
-            self.connections[key].quit();
-        }
-        match question.found {
-            0 if filter.must_exist => return Err(Complaint::Text("ERR No such client")),
-            _ if filter.must_exist => self.connections[key].output().push(b"+OK\r\n"),
-            found => self.connections[key].output().push_integer(found),
-        }
-        Ok(())
-    }
-
-    /// The connection at this place, unless it is over already.
-    fn client_at(&self, key: usize) -> Option<&Connection> {
-        self.connections.0.get(key).filter(|connection| !connection.session.is_broken())
-    }
-
-    fn id(&self, key: usize) -> u64 {
-        u64::from(self.connections.0[key].serial) + 1
-    }
-
-    fn set_options(&mut self, words: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
-        let before = Options {
-            max_memory: self.config.max_memory.bytes,
-            max_clients: self.config.max_clients,
-            timeout_seconds: self.config.idle_timeout.map_or(0, |time| time.as_secs()),
-        };
-        let options = admin::config_set(words, granted.saturating_sub(DESCRIPTORS_RESERVED), before)?;
-        self.config.max_clients = options.max_clients;
-        self.config.idle_timeout = Some(Duration::from_secs(options.timeout_seconds)).filter(|time| !time.is_zero());
-        if options.max_memory != before.max_memory {
-            self.config.max_memory = MemoryLimit::chosen(options.max_memory);
-            let value_bytes_max = self.config.max_value_size.min(options.max_memory / VALUE_SHARE);
-            self.executor.set_memory_limit(options.max_memory, value_bytes_max);
-        }
-        log::info!("CONFIG SET: {options:?}");
-        Ok(())
-    }
-
-    fn settings_by_redis_s_names(&self) -> Vec<(&'static str, String)> {
+        let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         let config = &self.config;
         let unix_socket = config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string());
-        vec![
+        let settings = [
             ("appendonly", "no".to_owned()),
             ("bind", config.host.clone()),
             ("databases", "1".to_owned()),
@@ -165,44 +81,186 @@ impl EventLoop {
             ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
             ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),
             ("unixsocket", unix_socket),
-        ]
+        ];
+        let is_meant = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
+        let meant: Vec<_> = settings.iter().filter(|(name, _)| is_meant(name)).collect();
+        let version = self.connections[key].resp().map_or(Version::Two, |resp| resp.version);
+        let output = self.connections[key].output();
+        output.push_map(meant.len(), version);
+        for (name, value) in meant {
+            output.push_bulk(name.as_bytes());
+            output.push_bulk(value.as_bytes());
+        }
+        Ok(())
     }
 
     /// The nearest of Redis's names for what a full store does.
-    fn policy(&self) -> &'static str {
+    pub(super) fn policy(&self) -> &'static str {
         if self.executor.store.evicts() { "allkeys-lfu" } else { "noeviction" }
     }
 
-    fn snapshot(&mut self) -> Snapshot {
-        Snapshot {
-            port: self.config.port,
-            uptime_millis: self.now_millis,
-            clients: [self.clients(), self.config.max_clients],
-            max_memory: self.config.max_memory.bytes,
-            policy: self.policy(),
-            buffer_bytes: self.held_bytes,
-            second: self.clock.history.rates(self.now_millis / 1000),
-            turns: [self.clock.turns, thread_cpu_time().as_micros() as u64],
-            longest_turns: self.clock.history.longest(self.now_millis / 1000).map(|turn| turn.to_string()),
-            ready: self.ready.len(),
+    /// Sets all that is asked for, or nothing.
+    fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
+        let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
+        let clients_max = granted.saturating_sub(DESCRIPTORS_RESERVED).min(CLIENTS_MAX) as u64;
+        let config = &mut self.config;
+        let (mut memory, mut clients, mut seconds) = (None, None, None);
+        for pair in words.chunks(2) {
+            let [name, value] = pair else {
+                return Err(wrong_arity("config|set"));
+            };
+            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            let text = std::str::from_utf8(value).unwrap_or_default();
+            let number = |least, most| text.parse().ok().filter(|number| (least..=most).contains(number));
+            let (setting, expected) = match &*name {
+                "maxmemory" => {
+                    memory = config::size(text, MEMORY_BYTES_MIN..=usize::MAX);
+                    (memory.is_some(), format!("a memory value of at least {} mb", MEMORY_BYTES_MIN >> 20))
+                }
+                "maxclients" => {
+                    clients = number(1, clients_max);
+                    (clients.is_some(), format!("between 1 and {clients_max}"))
+                }
+                "timeout" => {
+                    seconds = number(0, SECONDS_MAX);
+                    (seconds.is_some(), format!("between 0 and {SECONDS_MAX}"))
+                }
+                _ => return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'").into()),
+            };
+            if !setting {
+                let place = format!("possibly related to argument '{name}'");
+                return Err(format!("ERR CONFIG SET failed ({place}) - argument must be {expected}").into());
+            }
         }
+        if let Some(clients) = clients {
+            config.max_clients = clients as usize;
+        }
+        if let Some(seconds) = seconds {
+            config.idle_timeout = Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero());
+        }
+        if let Some(memory) = memory {
+            config.max_memory = MemoryLimit::chosen(memory);
+            self.executor.set_memory_limit(memory, config.max_value_size.min(memory / VALUE_SHARE));
+        }
+        log::info!("CONFIG SET: maxmemory {memory:?}, maxclients {clients:?}, timeout {seconds:?}");
+        self.connections[key].output().push(b"+OK\r\n");
+        Ok(())
+    }
+
+    // ---- CLIENT ----
+
+    /// CLIENT LIST and CLIENT KILL, for the next few connections.
+    fn ask_clients(&mut self, key: usize, question: &mut Question) -> Result<(), Complaint> {
+        let kills = question.verb == "client|kill";
+        let words = &question.words[1..];
+        let places = self.connections.0.capacity();
+        let end = places.min(question.at + LOOKS);
+        for other in question.at..end {
+            let Some(connection) = self.connections.0.get(other).filter(|connection| !connection.session.is_broken())
+            else {
+                continue;
+            };
+            if !is_meant(words, kills, connection, other == key)? {
+                continue;
+            }
+            question.found += 1;
+            if !kills {
+                describe(connection, self.now_millis, &mut question.text);
+            } else if other != key {
+                self.connections[other].output().clear();
+                self.connections[other].quit();
+                self.connections[other].end_input();
+                // It finds that it is over when its turn comes.
+                self.connections.0[other].queued = true;
+                self.ready.push_back(token(other, self.connections.0[other].serial));
+            }
+        }
+        question.at = end;
+        if end < places {
+            return Ok(());
+        }
+        let is_last = kills && is_meant(words, kills, &self.connections.0[key], true)?;
+        let session = &mut self.connections[key];
+        match (kills, question.found, words.len()) {
+            (false, ..) => session.output().push_bulk(question.text.as_bytes()),
+            (true, 0, 1) => return Err("ERR No such client".into()),
+            (true, _, 1) => session.output().push(b"+OK\r\n"),
+            (true, found, _) => session.output().push_integer(found),
+        }
+        if is_last {
+            session.quit();
+        }
+        Ok(())
     }
 }
 
-fn describe(connection: &Connection, now_millis: u64) -> Client<'_> {
+/// Whether a client is meant by what follows CLIENT LIST or CLIENT KILL.
+///
+/// # Errors
+/// What is no filter, whichever the client.
+fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
     let [address, local_address] = connection.addresses();
-    let session = &connection.session;
-    let resp = session.resp();
-    Client {
-        id: u64::from(connection.serial) + 1,
-        address,
-        local_address,
-        age_millis: now_millis - connection.accepted_millis,
-        idle_millis: now_millis - session.last_command_millis(),
-        name: resp.map_or("", |resp| &resp.name),
-        library: resp.map_or([""; 2], |resp| resp.library.each_ref().map(|word| &**word)),
-        command: resp.map_or("NULL", |resp| VERBS[resp.last_verb].name),
-        version: session.version(),
-        bytes: [session.output_bytes(), session.held_bytes()],
+    if let [wanted] = words
+        && kills
+    {
+        return Ok(**wanted == *address.as_bytes());
     }
+    let (mut spares_asker, mut all_fit) = (kills, true);
+    let mut words = words.iter();
+    while let Some(name) = words.next() {
+        let value = words.next().ok_or(SYNTAX)?;
+        all_fit &= match (lower(name, &mut [0; 8]), kills) {
+            (b"id", _) => {
+                let mut fits = is_id(value, connection)?;
+                // CLIENT LIST takes several.
+                for value in words.by_ref().take_while(|_| !kills) {
+                    fits |= is_id(value, connection)?;
+                }
+                fits
+            }
+            (b"addr", true) => **value == *address.as_bytes(),
+            (b"laddr", true) => **value == *local_address.as_bytes(),
+            // There is but one type of client and one user.
+            (b"type", _) => value.eq_ignore_ascii_case(b"normal"),
+            (b"user", true) => **value == *b"default",
+            (b"skipme", true) => {
+                spares_asker = match lower(value, &mut [0; 8]) {
+                    b"yes" => true,
+                    b"no" => false,
+                    _ => return Err(SYNTAX),
+                };
+                true
+            }
+            _ => return Err(SYNTAX),
+        };
+    }
+    Ok(all_fit && !(spares_asker && is_asker))
+}
+
+fn is_id(word: &[u8], connection: &Connection) -> Result<bool, Complaint> {
+    match request::integer(word) {
+        Ok(id @ 1..) => Ok(id == connection.id() as i64),
+        _ => Err("ERR client-id should be greater than 0".into()),
+    }
+}
+
+/// Appends a client's line of CLIENT LIST.
+fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
+    let session = &connection.session;
+    let none = &Resp::default();
+    let Resp { version, name, library: [library, library_version], last_verb, .. } = session.resp().unwrap_or(none);
+    let [address, local_address] = connection.addresses();
+    let age = (now_millis - connection.accepted_millis) / 1000;
+    let idle = (now_millis - session.last_command_millis()) / 1000;
+    let command = session.resp().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name);
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "id={} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 ssub=0 \
+         omem={} tot-mem={} cmd={command} user=default lib-name={library} lib-ver={library_version} resp={}",
+        connection.id(),
+        session.output_bytes(),
+        session.held_bytes(),
+        *version as u8,
+    );
 }

@@ -1,10 +1,10 @@
 //! What a Redis command on one key asks for, options and all, and in which form it is answered. Pure: the time comes
 //! in, a [`Command`] goes out, and Redis's words for what is wrong.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::resp::Arguments;
-use super::verbs::{Kind, Verb};
 use crate::command::{Clock, Command, Condition, ExpireCondition, Expiry, Measure, Refusal};
 
 /// How the reply to a command on a key is written.
@@ -25,21 +25,24 @@ pub enum Form {
     Count,
     /// As OK once all of the command's keys are done.
     All,
+    /// As an array with one for each of the command's keys.
+    Each,
 }
+
+/// What a command, or one part of it, asks the store, and how that is answered.
+pub type Planned<'a> = Result<(Command<'a>, Form), Complaint>;
+
+/// Makes that of arguments whose number is right.
+pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
 
 /// What is wrong with a command that is not, or not so, spoken here, in Redis's words. The connection is none the
 /// worse for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Complaint {
-    /// In words that are always the same.
-    Text(&'static str),
-    /// In words that hold some of the command's.
-    Words(String),
-}
+pub type Complaint = Cow<'static, str>;
 
 /// Not what the command's options are.
-pub const SYNTAX: Complaint = Complaint::Text("ERR syntax error");
-const NOT_AN_INTEGER: Complaint = Complaint::Text(refusal(Refusal::NotANumber));
+pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
+/// No room, and none can be made.
+pub const OUT_OF_MEMORY: Complaint = Cow::Borrowed(refusal(Refusal::OutOfMemory));
 
 /// How much of an unknown command is given back, in bytes.
 const ECHO_BYTES_MAX: usize = 128;
@@ -54,258 +57,211 @@ pub const fn refusal(refusal: Refusal) -> &'static str {
     }
 }
 
-impl Complaint {
-    /// Too few or too many arguments for `command`.
-    pub fn arity(command: &str) -> Self {
-        Complaint::Words(format!("ERR wrong number of arguments for '{command}' command"))
-    }
-
-    /// A time that cannot be.
-    fn expire_time(verb: &Verb) -> Self {
-        Complaint::Words(format!("ERR invalid expire time in '{}' command", verb.name))
-    }
-
-    /// About a command whose number of arguments is wrong, or that is not known.
-    pub fn about(verb: Option<&'static Verb>, arguments: &Arguments<'_>) -> Self {
-        if let Some(verb) = verb {
-            return Complaint::arity(verb.name);
-        }
-        let cut = |bytes: &[u8], left: usize| bytes[..bytes.len().min(left)].escape_ascii().to_string();
-        let name = cut(arguments.name, ECHO_BYTES_MAX);
-        let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
-        let mut left = ECHO_BYTES_MAX;
-        for argument in arguments.all() {
-            if left == 0 {
-                break;
-            }
-            text += &format!("'{}' ", cut(argument, left));
-            left = left.saturating_sub(argument.len());
-        }
-        Complaint::Words(text)
-    }
-
-    /// About a subcommand of `command` that is not known.
-    pub fn about_subcommand(name: &[u8], command: &str) -> Self {
-        let name = name[..name.len().min(ECHO_BYTES_MAX)].escape_ascii();
-        Complaint::Words(format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase()))
-    }
-
-    /// The words.
-    pub fn text(&self) -> &str {
-        match self {
-            Complaint::Text(text) => text,
-            Complaint::Words(text) => text,
-        }
-    }
+/// Too few or too many arguments for `command`.
+pub fn wrong_arity(command: &str) -> Complaint {
+    format!("ERR wrong number of arguments for '{command}' command").into()
 }
 
-/// What `verb` with `arguments`, or one part of it, asks the store; `None` if it is not about a key.
-///
-/// # Errors
-/// A [`Complaint`] if an argument is not what the command takes.
-pub fn command<'a>(
-    verb: &'static Verb,
-    arguments: &Arguments<'a>,
-    clock: Clock,
-) -> Result<Option<(Command<'a>, Form)>, Complaint> {
-    let all = arguments.all();
-    let (&key, options) = match all {
-        [key, options @ ..] => (key, options),
-        [] => return Ok(None),
-    };
-    let add = |delta| (Command::Add { key, delta }, Form::Plain);
-    let measure = |measure, form| (Command::Measure { key, measure }, form);
-    let write = |at, condition, expiry, returns_old| Command::Write {
-        key,
-        value: arguments.value(at),
-        condition,
-        expiry,
-        returns_old,
-    };
-    Ok(Some(match verb.kind {
-        Kind::Get | Kind::MGet => (Command::Get { key }, Form::Plain),
-        Kind::Touch => (Command::Get { key }, Form::Count),
-        Kind::MSet => {
-            let value = arguments.value(1);
-            (Command::Set { key, value }, Form::All)
+/// About a command that is not known.
+pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
+    let mut text =
+        format!("ERR unknown command '{}', with args beginning with: ", shown(arguments.name, ECHO_BYTES_MAX));
+    let mut left = ECHO_BYTES_MAX;
+    for argument in arguments.all() {
+        if left > 0 {
+            text += &format!("'{}' ", shown(argument, left));
+            left = left.saturating_sub(argument.len());
         }
-        Kind::Del => (Command::Delete { key }, Form::Count),
-        Kind::Exists => measure(Measure::Length, Form::Count),
-        Kind::Type => measure(Measure::Length, Form::Type),
-        Kind::StrLen => measure(Measure::Length, Form::Number),
-        Kind::TimeLeft { absolute, millis } => measure(
-            if absolute { Measure::ExpiryTime } else { Measure::TimeLeft },
-            if millis { Form::Millis } else { Form::Seconds },
-        ),
-        Kind::Incr => add(1),
-        Kind::Decr => add(-1),
-        Kind::IncrBy => add(integer(options[0])?),
-        Kind::DecrBy => {
-            add(integer(options[0])?.checked_neg().ok_or(Complaint::Text("ERR decrement would overflow"))?)
-        }
-        Kind::SetNx => (write(1, Condition::Missing, Expiry::Default, false), Form::Count),
-        Kind::GetSet => (write(1, Condition::Always, Expiry::Default, true), Form::Plain),
-        Kind::SetEx { millis } => {
-            let time = Time { absolute: false, millis, number: integer(options[0])? };
-            let deadline = time.positive(verb, clock)?;
-            let command = write(2, Condition::Always, Expiry::At(deadline), false);
-            (command, Form::Plain)
-        }
-        Kind::Set => {
-            let Options { time, keep_ttl, condition, get, .. } = Options::parse(verb, &options[1..])?;
-            let expiry = match time {
-                Some(time) => Expiry::At(time.positive(verb, clock)?),
-                None if keep_ttl => Expiry::Keep,
-                None => Expiry::Default,
-            };
-            (write(1, condition, expiry, get), Form::Plain)
-        }
-        Kind::Append => {
-            let value = arguments.value(1);
-            (Command::Append { key, value }, Form::Plain)
-        }
-        Kind::GetDel => (Command::Take { key }, Form::Plain),
-        Kind::GetEx => {
-            let Options { time, persist, .. } = Options::parse(verb, options)?;
-            let deadline = match time {
-                Some(time) => Some(time.positive(verb, clock)?),
-                None if persist => None,
-                None => return Ok(Some((Command::Get { key }, Form::Plain))),
-            };
-            let command = Command::Expire { key, deadline, condition: ExpireCondition::default(), returns_value: true };
-            (command, Form::Plain)
-        }
-        Kind::Expire { absolute, millis } => {
-            let time = Time { absolute, millis, number: integer(options[0])? };
-            let condition = expire_condition(&options[1..])?;
-            let deadline = Some(time.deadline(verb, clock)?);
-            let command = Command::Expire { key, deadline, condition, returns_value: false };
-            (command, Form::Count)
-        }
-        Kind::Persist => {
-            let condition = ExpireCondition { has_expiry: Some(true), moves: None };
-            let command = Command::Expire { key, deadline: None, condition, returns_value: false };
-            (command, Form::Count)
-        }
-        Kind::Memory if key.eq_ignore_ascii_case(b"usage") && !options.is_empty() => {
-            match options[1..] {
-                [] => {}
-                // How many nested values to look at: there are none here.
-                [option, samples] if option.eq_ignore_ascii_case(b"samples") => {
-                    integer(samples)?;
-                }
-                _ => return Err(SYNTAX),
-            }
-            let command = Command::Measure { key: options[0], measure: Measure::Memory };
-            (command, Form::Plain)
-        }
-        _ => return Ok(None),
-    }))
+    }
+    text.into()
+}
+
+/// About a subcommand of `command` that is not known.
+pub fn unknown_subcommand(name: &[u8], command: &str) -> Complaint {
+    let name = shown(name, ECHO_BYTES_MAX);
+    format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase()).into()
+}
+
+fn shown(bytes: &[u8], bytes_max: usize) -> impl std::fmt::Display {
+    bytes[..bytes.len().min(bytes_max)].escape_ascii()
+}
+
+/// A word of up to eight letters in lower case; of a longer one, which no option is, nothing.
+pub fn lower<'b>(word: &[u8], letters: &'b mut [u8; 8]) -> &'b [u8] {
+    let letters = letters.get_mut(..word.len()).unwrap_or_default();
+    letters.iter_mut().zip(word).for_each(|(letter, byte)| *letter = byte.to_ascii_lowercase());
+    letters
 }
 
 /// A number as Redis reads it.
 pub fn integer(text: &[u8]) -> Result<i64, Complaint> {
-    let text = std::str::from_utf8(text).ok();
-    let text = text.filter(|text| !text.starts_with('+'));
-    text.and_then(|text| text.parse().ok()).ok_or(NOT_AN_INTEGER)
+    let text = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'));
+    text.and_then(|text| text.parse().ok()).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
 }
 
-/// A point in time, as it was written.
-#[derive(Clone, Copy)]
-struct Time {
-    absolute: bool,
-    millis: bool,
-    number: i64,
+/// The same with its sign turned.
+pub fn negated(text: &[u8]) -> Result<i64, Complaint> {
+    integer(text)?.checked_neg().ok_or(Cow::Borrowed("ERR decrement would overflow"))
 }
 
-impl Time {
-    /// On the server's clock; 0 if it is past.
-    fn deadline(self, verb: &'static Verb, clock: Clock) -> Result<u64, Complaint> {
-        let millis = self.number.checked_mul(if self.millis { 1 } else { 1000 });
-        let from = match self.absolute {
-            true => -clock.unix_offset_millis,
-            false => clock.now_millis as i64,
-        };
-        let unix = millis.and_then(|millis| millis.checked_add(from));
-        // Its time in the other way of counting, which replies are given in, must exist too.
-        let deadline = unix.filter(|millis| *millis < i64::MAX - clock.unix_offset_millis.max(0));
-        let deadline = deadline.ok_or_else(|| Complaint::expire_time(verb))?;
-        Ok(deadline.max(0) as u64)
-    }
+/// INCR and its like.
+pub fn add<'a>(a: &Arguments<'a>, delta: Result<i64, Complaint>) -> Planned<'a> {
+    Ok((Command::Add { key: a.key(), delta: delta? }, Form::Plain))
+}
 
-    /// The same for commands that do not take zero and less.
-    fn positive(self, verb: &'static Verb, clock: Clock) -> Result<u64, Complaint> {
-        if self.number <= 0 {
-            return Err(Complaint::expire_time(verb));
+/// What only looks.
+pub fn measure<'a>(a: &Arguments<'a>, measure: Measure, form: Form) -> Planned<'a> {
+    Ok((Command::Measure { key: a.key(), measure }, form))
+}
+
+/// MEMORY USAGE. How many nested values to look at makes no difference: there are none here.
+pub fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
+    match *a.all() {
+        [_, key] => Ok((Command::Measure { key, measure: Measure::Memory }, Form::Plain)),
+        [_, key, option, samples] if option.eq_ignore_ascii_case(b"samples") => {
+            integer(samples).map(|_| (Command::Measure { key, measure: Measure::Memory }, Form::Plain))
         }
-        self.deadline(verb, clock)
+        _ => Err(SYNTAX),
     }
 }
 
-/// What SET and GETEX take behind their key and value.
-struct Options {
-    time: Option<Time>,
-    keep_ttl: bool,
-    persist: bool,
-    condition: Condition,
-    get: bool,
+/// SETNX.
+pub fn setnx<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
+    Ok((write(a, 1, Condition::Missing, Expiry::Default, false), Form::Count))
 }
 
-impl Options {
-    fn parse(verb: &'static Verb, mut words: &[&[u8]]) -> Result<Self, Complaint> {
-        let sets = verb.kind == Kind::Set;
-        let mut options =
-            Options { time: None, keep_ttl: false, persist: false, condition: Condition::Always, get: false };
-        while let [word, rest @ ..] = words {
-            words = rest;
-            let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-            let timeless = options.time.is_none() && !options.keep_ttl && !options.persist;
-            let (absolute, millis) = (word.len() == 4, is("PX") || is("PXAT"));
-            if timeless && (millis || is("EX") || is("EXAT")) {
-                let (number, rest) = words.split_first().ok_or(SYNTAX)?;
-                words = rest;
-                options.time = Some(Time { absolute, millis, number: integer(number)? });
-            } else if sets && is("NX") && options.condition != Condition::Present {
-                options.condition = Condition::Missing;
-            } else if sets && is("XX") && options.condition != Condition::Missing {
-                options.condition = Condition::Present;
-            } else if sets && is("GET") {
-                options.get = true;
-            } else if sets && is("KEEPTTL") && options.time.is_none() {
-                options.keep_ttl = true;
-            } else if !sets && is("PERSIST") && options.time.is_none() {
-                options.persist = true;
-            } else {
-                return Err(SYNTAX);
+/// GETSET.
+pub fn getset<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
+    Ok((write(a, 1, Condition::Always, Expiry::Default, true), Form::Plain))
+}
+
+/// SETEX and PSETEX.
+pub fn setex<'a>(a: &Arguments<'a>, unit: Unit, clock: Clock) -> Planned<'a> {
+    let expiry = Expiry::At(unit.future(a, a.all()[1], clock)?);
+    Ok((write(a, 2, Condition::Always, expiry, false), Form::Plain))
+}
+
+/// SET.
+pub fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
+    let (mut condition, mut keeps, mut time, mut returns_old) = (Condition::Always, false, None, false);
+    let mut words = a.all()[2..].iter();
+    while let Some(word) = words.next() {
+        match lower(word, &mut [0; 8]) {
+            b"nx" if condition != Condition::Present => condition = Condition::Missing,
+            b"xx" if condition != Condition::Missing => condition = Condition::Present,
+            b"get" => returns_old = true,
+            b"keepttl" if time.is_none() => keeps = true,
+            unit if time.is_none() && !keeps => {
+                time = Some((Unit::named(unit).ok_or(SYNTAX)?, words.next().ok_or(SYNTAX)?));
             }
+            _ => return Err(SYNTAX),
         }
-        Ok(options)
     }
+    let expiry = match time {
+        Some((unit, number)) => Expiry::At(unit.future(a, number, clock)?),
+        None if keeps => Expiry::Keep,
+        None => Expiry::Default,
+    };
+    Ok((write(a, 1, condition, expiry, returns_old), Form::Plain))
 }
 
-fn expire_condition(words: &[&[u8]]) -> Result<ExpireCondition, Complaint> {
-    let mut condition = ExpireCondition::default();
-    let (mut nx, mut others) = (false, false);
-    for word in words {
-        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        let side = if is("GT") { Ordering::Greater } else { Ordering::Less };
-        if is("NX") {
-            nx = true;
-            continue;
-        } else if is("XX") {
-            condition.has_expiry = Some(true);
-        } else if !is("GT") && !is("LT") {
-            return Err(Complaint::Words(format!("ERR Unsupported option {}", String::from_utf8_lossy(word))));
-        } else if condition.moves.replace(side).is_some_and(|other| other != side) {
-            return Err(Complaint::Text("ERR GT and LT options at the same time are not compatible"));
+fn write<'a>(a: &Arguments<'a>, at: usize, condition: Condition, expiry: Expiry, returns_old: bool) -> Command<'a> {
+    Command::Write { key: a.key(), value: a.value(at), condition, expiry, returns_old }
+}
+
+/// GETEX.
+pub fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
+    let deadline = match *a.all() {
+        [key] => return Ok((Command::Get { key }, Form::Plain)),
+        [_, word] if word.eq_ignore_ascii_case(b"persist") => None,
+        [_, word, number] => Some(Unit::named(lower(word, &mut [0; 8])).ok_or(SYNTAX)?.future(a, number, clock)?),
+        _ => return Err(SYNTAX),
+    };
+    let condition = ExpireCondition::default();
+    Ok((Command::Expire { key: a.key(), deadline, condition, returns_value: true }, Form::Plain))
+}
+
+/// PERSIST.
+pub fn persist<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
+    let condition = ExpireCondition { has_expiry: Some(true), moves: None };
+    Ok((Command::Expire { key: a.key(), deadline: None, condition, returns_value: false }, Form::Count))
+}
+
+/// EXPIRE and its like.
+pub fn expire<'a>(a: &Arguments<'a>, unit: Unit, clock: Clock) -> Planned<'a> {
+    let (mut nx, mut condition) = (false, ExpireCondition::default());
+    for word in &a.all()[2..] {
+        let side = match lower(word, &mut [0; 8]) {
+            b"nx" => {
+                nx = true;
+                continue;
+            }
+            b"xx" => {
+                condition.has_expiry = Some(true);
+                continue;
+            }
+            b"gt" => Ordering::Greater,
+            b"lt" => Ordering::Less,
+            _ => return Err(format!("ERR Unsupported option {}", String::from_utf8_lossy(word)).into()),
+        };
+        if condition.moves.replace(side).is_some_and(|other| other != side) {
+            return Err("ERR GT and LT options at the same time are not compatible".into());
         }
-        others = true;
-    }
-    if nx && others {
-        return Err(Complaint::Text("ERR NX and XX, GT or LT options at the same time are not compatible"));
     }
     if nx {
+        if condition != ExpireCondition::default() {
+            return Err("ERR NX and XX, GT or LT options at the same time are not compatible".into());
+        }
         condition.has_expiry = Some(false);
     }
-    Ok(condition)
+    let deadline = Some(unit.deadline(a, integer(a.all()[1])?, clock)?);
+    Ok((Command::Expire { key: a.key(), deadline, condition, returns_value: false }, Form::Count))
+}
+
+/// How a time is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    millis: i64,
+    is_unix: bool,
+}
+
+/// Seconds from now.
+pub const EX: Unit = Unit { millis: 1000, is_unix: false };
+/// Milliseconds from now.
+pub const PX: Unit = Unit { millis: 1, is_unix: false };
+/// Seconds since 1970.
+pub const EXAT: Unit = Unit { millis: 1000, is_unix: true };
+/// Milliseconds since 1970.
+pub const PXAT: Unit = Unit { millis: 1, is_unix: true };
+
+impl Unit {
+    fn named(word: &[u8]) -> Option<Unit> {
+        match word {
+            b"ex" => Some(EX),
+            b"px" => Some(PX),
+            b"exat" => Some(EXAT),
+            b"pxat" => Some(PXAT),
+            _ => None,
+        }
+    }
+
+    /// A time on the server's clock; 0 if it is past. It can be told as Unix time too.
+    fn deadline(self, a: &Arguments<'_>, number: i64, clock: Clock) -> Result<u64, Complaint> {
+        let now = if self.is_unix { 0 } else { clock.unix_millis() };
+        let unix = number.checked_mul(self.millis).and_then(|millis| millis.checked_add(now));
+        let unix = unix.ok_or_else(|| invalid_expire_time(a))?;
+        Ok(unix.saturating_sub(clock.unix_offset_millis).max(0) as u64)
+    }
+
+    /// The same for what does not take zero and less.
+    fn future(self, a: &Arguments<'_>, number: &[u8], clock: Clock) -> Result<u64, Complaint> {
+        match integer(number)? {
+            number @ 1.. => self.deadline(a, number, clock),
+            _ => Err(invalid_expire_time(a)),
+        }
+    }
+}
+
+fn invalid_expire_time(a: &Arguments<'_>) -> Complaint {
+    format!("ERR invalid expire time in '{}' command", shown(&a.name.to_ascii_lowercase(), ECHO_BYTES_MAX)).into()
 }

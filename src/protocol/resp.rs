@@ -1,14 +1,15 @@
 //! RESP, the Redis protocol: how frames are cut into arguments, and how replies are written, in versions 2 and 3.
 //!
-//! A command whose number of arguments is bounded is parsed anew from its first byte until it is whole, which is
-//! linear since the number is small. One on any number of keys comes in parts instead, each parsed and executed
-//! by itself, and one with more arguments than any command takes is skipped: what has to be remembered between two
-//! calls is the small [`Cursor`], and memory follows neither the number of arguments nor their length. This file
-//! knows no session, and of a command only what [`verbs`] says.
+//! A frame is taken in one step, unless its command may have any number of arguments: then each key of it, or each pair,
+//! is a step of its own, and so are the arguments that a command has too many, to be skipped. An unfinished step
+//! is parsed anew from its first byte until it is whole, which is linear since it is small. What has to be remembered
+//! between two steps is a [`Cursor`], and memory follows neither the number of arguments nor their length: a long one is
+//! left to the caller to collect. This file knows no session, and of a command only how many arguments make a step.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, VERBS, Verb};
+use super::request::Complaint;
+use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
 use crate::command::{Command, Value};
 use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
@@ -16,7 +17,7 @@ use crate::limits::{
 };
 use crate::output::Output;
 
-/// How many arguments a command that does not come in parts can have, its name apart: CLIENT KILL with all its filters.
+/// How many arguments a step can have, the name apart: CLIENT KILL with all its filters.
 pub const ARGUMENTS_MAX: usize = 15;
 
 /// What a client may send.
@@ -28,122 +29,76 @@ pub struct Limits {
     pub authenticated: bool,
 }
 
-/// Where a session is within a frame whose beginning has been taken from the input.
+/// Where parsing stands within a frame, or by default between two.
 #[derive(Clone, Copy, Debug, Default)]
-pub enum Cursor {
-    /// Between two frames.
-    #[default]
-    Between,
-    /// In a command that comes in parts.
-    Parts {
-        /// The command.
-        verb: &'static Verb,
-        /// Arguments still to come.
-        left: usize,
-        /// How many bytes they may have.
-        bytes_left: usize,
-    },
-    /// In a frame that has been answered before its end, with an error.
-    Skipping {
-        /// Arguments still to come.
-        left: usize,
-        /// Bytes still to come of the one before them, its line end included.
-        bytes: usize,
-    },
+pub struct Cursor {
+    /// The command that the next arguments belong to; none if they are to be skipped.
+    pub verb: Option<&'static Verb>,
+    /// Arguments still to come.
+    pub left: usize,
+    /// How many bytes they may have.
+    pub bytes_left: usize,
 }
 
-/// The arguments of a frame, or of one part of it.
+/// The arguments of a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Arguments<'a> {
-    /// The command's name; empty for a part.
+    /// The command's name; not its own in later steps of a frame.
     pub name: &'a [u8],
     slots: [&'a [u8]; ARGUMENTS_MAX],
     count: usize,
     long: Option<(usize, Value<'a>)>,
 }
 
-/// What stands at the start of the input.
+/// What stands at the start of the input: a frame, or a part of one.
 #[derive(Clone, Copy, Debug)]
-pub enum Parsed {
-    /// A whole frame. Its verb is absent if it is not known.
-    Frame(Option<&'static Verb>, usize),
-    /// The beginning of a frame that comes in so many parts.
-    Head(&'static Verb, usize, usize),
-    /// One part of it, and whether it is the last.
-    Part(&'static Verb, bool, usize),
-    /// The beginning of a frame that has too many or too long arguments for its verb: so many, the name included.
-    /// The rest of it will be skipped.
-    Excess(Option<&'static Verb>, usize, usize),
-    /// Bytes that mean nothing.
-    Nothing(usize),
-    /// The beginning of a frame up to an argument of so many bytes, which are better taken as they come.
-    Long(usize, usize),
-    /// The beginning of any of these. Parsing again is pointless before the input is so many bytes long.
+pub struct Step {
+    /// Its command, if that is known and it is not to be skipped.
+    pub verb: Option<&'static Verb>,
+    /// It begins a frame.
+    pub is_first: bool,
+    /// Arguments of the frame from here on, the name apart.
+    pub left: usize,
+    /// How many of its arguments are long.
+    pub longs: usize,
+    /// How many bytes of the input it took.
+    pub consumed: usize,
+    /// Where parsing stands behind it.
+    pub next: Cursor,
+}
+
+/// Why there is no step to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is not whole. Parsing again is pointless before the input is so many bytes long.
     Incomplete(usize),
-}
-
-/// Why the input cannot be the start of a frame. No later byte can mend it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParseError {
-    /// A frame begins with something else than `*`.
-    NoArray(u8),
-    /// An argument begins with something else than `$`.
-    NoBulk(u8),
-    /// The number of arguments is none, or over its limit.
-    Count,
-    /// A length is none, or over its limit.
-    Length,
-    /// The number of arguments is over what a client may send before it has said the password.
-    StrangerCount,
-    /// A length is, likewise.
-    StrangerLength,
-    /// An argument is not followed by CRLF.
-    NoLineEnd,
-}
-
-/// Redis's words, where it has any.
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ParseError::NoArray(got) => write!(f, "expected '*', got '{}'", got.escape_ascii()),
-            ParseError::NoBulk(got) => write!(f, "expected '$', got '{}'", got.escape_ascii()),
-            ParseError::Count => f.write_str("invalid multibulk length"),
-            ParseError::Length => f.write_str("invalid bulk length"),
-            ParseError::StrangerCount => f.write_str("unauthenticated multibulk length"),
-            ParseError::StrangerLength => f.write_str("unauthenticated bulk length"),
-            ParseError::NoLineEnd => f.write_str("expected CRLF after an argument"),
-        }
-    }
-}
-
-impl Parsed {
-    /// How many bytes of the input it took; none if it is incomplete.
-    #[inline]
-    pub fn consumed(&self) -> usize {
-        match *self {
-            Parsed::Frame(_, consumed)
-            | Parsed::Head(.., consumed)
-            | Parsed::Part(.., consumed)
-            | Parsed::Excess(.., consumed)
-            | Parsed::Nothing(consumed)
-            | Parsed::Long(_, consumed) => consumed,
-            Parsed::Incomplete(_) => 0,
-        }
-    }
+    /// The argument of so many bytes that begins there is better taken as it comes.
+    Long(usize, usize),
+    /// No later byte can make a frame of it, for this reason, in Redis's words.
+    Broken(Complaint),
 }
 
 impl<'a> Arguments<'a> {
-    /// Those that are not long; a long one is an empty slice here.
+    /// All of them; a long one is an empty slice here.
+    #[inline]
     pub fn all(&self) -> &[&'a [u8]] {
         &self.slots[..self.count]
     }
 
-    /// Whether one of them is long.
-    pub fn has_long(&self) -> bool {
-        self.long.is_some()
+    /// The first.
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        self.slots[0]
+    }
+
+    /// Which of them is long: if there are several, the last.
+    #[inline]
+    pub fn long_at(&self) -> Option<usize> {
+        self.long.map(|(at, _)| at)
     }
 
     /// One of them as a value.
+    #[inline]
     pub fn value(&self, at: usize) -> Value<'a> {
         match self.long {
             Some((place, value)) if place == at => value,
@@ -159,9 +114,9 @@ pub fn is_first_byte(byte: u8) -> bool {
 }
 
 /// Reads a whole frame of one of the commands that a cache is asked most, as clients write them, with nothing
-/// unusual about it: what it asks for, the command's row, and the frame's length. `None` tells nothing: [`parse`] does.
+/// unusual about it: what it asks for, the number of the command's row, and the frame's length. `None` tells nothing: [`parse`] does.
 #[inline]
-pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, &'static Verb, usize)> {
+pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, u8, usize)> {
     // `*2`, CRLF, `$4`, CRLF and up to eight letters, of which those that are not the name's are blanked.
     let (head, word) = input.first_chunk::<16>()?.split_at(8);
     let [b'*', count, b'\r', b'\n', b'$', length @ b'3'..=b'4', b'\r', b'\n'] = *head else {
@@ -179,14 +134,14 @@ pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>,
         b'3' if is(b"set") && input.get(end) == Some(&b'$') => {
             let (value, end) = plain_bulk(input, end + 1, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
             let value = Value::small(value);
-            return Some((Command::Set { key, value }, &VERBS[SET], end));
+            return Some((Command::Set { key, value }, SET, end));
         }
         b'2' if is(b"get") => (Command::Get { key }, GET),
         b'2' if is(b"incr") => (Command::Add { key, delta: 1 }, ADD_ONE),
         b'2' if is(b"decr") => (Command::Add { key, delta: -1 }, TAKE_ONE),
         _ => return None,
     };
-    Some((command, &VERBS[verb], end))
+    Some((command, verb, end))
 }
 
 /// A bulk string whose length begins at `at`, and what follows its line end.
@@ -207,206 +162,133 @@ fn plain_bulk(input: &[u8], at: usize, max: usize) -> Option<(&[u8], usize)> {
     None
 }
 
-/// What ends a step of the parser early.
-enum Stop {
-    Incomplete(usize),
-    Long(usize, usize),
-    /// An argument is too long: arguments left behind it, how many bytes it has with its line end, and where they begin.
-    TooLong(usize, usize, usize),
-    Broken(ParseError),
-}
-
-/// Reads what stands at the start of `input`, within the frame that `cursor` tells of, and moves the cursor on.
-/// `aside` is the value that an earlier [`Parsed::Long`] announced, once it has come in: its bytes are not in the input.
+/// Reads the step at the start of `input`. `longs` are the values that earlier [`Stop::Long`]s of it announced: they have
+/// come in, and their bytes are not in the input.
 ///
 /// # Errors
-/// A [`ParseError`] at the earliest byte that shows it.
+/// A [`Stop`], [`Stop::Broken`] at the earliest byte that shows it.
 pub fn parse<'a>(
     input: &'a [u8],
-    cursor: &mut Cursor,
-    limits: &Limits,
-    aside: Option<Value<'a>>,
+    mut cursor: Cursor,
+    limits: Limits,
+    longs: &[Value<'a>],
     arguments: &mut Arguments<'a>,
-) -> Result<Parsed, ParseError> {
-    let parsed = match *cursor {
-        Cursor::Between => frame(input, cursor, limits, aside, arguments),
-        Cursor::Skipping { left, bytes } => skip(input, cursor, limits, left, bytes),
-        Cursor::Parts { verb, left, bytes_left } => {
-            arguments.name = &[];
-            let step = verb.part();
-            take(input, 0, step, verb.value_at(), limits, aside, arguments).and_then(|end| {
-                let bytes = end + aside.map_or(0, |value| value.len());
-                let bytes_left = bytes_left.checked_sub(bytes);
-                let bytes_left = bytes_left.ok_or(Stop::Broken(ParseError::Length))?;
-                let left = left - step;
-                *cursor = match left {
-                    0 => Cursor::Between,
-                    _ => Cursor::Parts { verb, left, bytes_left },
-                };
-                Ok(Parsed::Part(verb, left == 0, end))
-            })
+) -> Result<Step, Stop> {
+    let (is_first, mut at) = (cursor.left == 0, 0);
+    if is_first {
+        match input.first() {
+            Some(b'*') => {}
+            Some(_) => return inline_ping(input, arguments),
+            None => return Err(Stop::Incomplete(1)),
         }
-    };
-    match parsed {
-        Ok(parsed) => Ok(parsed),
-        Err(Stop::Incomplete(needed)) => Ok(Parsed::Incomplete(needed)),
-        Err(Stop::Long(bytes, consumed)) => Ok(Parsed::Long(bytes, consumed)),
-        Err(Stop::TooLong(..)) => Err(ParseError::Length),
-        Err(Stop::Broken(error)) => Err(error),
-    }
-}
-
-fn frame<'a>(
-    input: &'a [u8],
-    cursor: &mut Cursor,
-    limits: &Limits,
-    aside: Option<Value<'a>>,
-    arguments: &mut Arguments<'a>,
-) -> Result<Parsed, Stop> {
-    let Some(&first) = input.first() else {
-        return Err(Stop::Incomplete(1));
-    };
-    if first != b'*' {
-        return inline_ping(input, first, arguments);
-    }
-    let (count, at) = number(input, 1, ParseError::Count)?;
-    if count <= 0 {
-        return Ok(Parsed::Nothing(at));
-    }
-    let count = count as usize;
-    if !limits.authenticated && count > STRANGER_ARGUMENTS_MAX {
-        return Err(Stop::Broken(ParseError::StrangerCount));
-    }
-    if count > RESP_ARGUMENTS_MAX {
-        return Err(Stop::Broken(ParseError::Count));
-    }
-    let mut at = take(input, at, 1, None, limits, None, arguments)?;
-    arguments.name = arguments.slots[0];
-    let verb = verbs::find(arguments.name);
-    let (mut left, mut bytes) = (count - 1, 0);
-    match verb {
-        Some(verb) if verb.comes_in_parts() && verb.takes(count) => {
-            *cursor = Cursor::Parts { verb, left, bytes_left: limits.value_bytes_max + FRAME_EXTRA_BYTES };
-            return Ok(Parsed::Head(verb, left / verb.part(), at));
+        let count;
+        (count, at) = number(input, 1, "invalid multibulk length")?;
+        if count <= 0 {
+            return Ok(Step { verb: None, is_first: false, left: 0, longs: 0, consumed: at, next: cursor });
         }
-        _ if left > ARGUMENTS_MAX => {}
-        _ => {
-            let value_at = verb.and_then(Verb::value_at);
-            match take(input, at, left, value_at, limits, aside, arguments) {
-                Ok(end) => return Ok(Parsed::Frame(verb, end)),
-                Err(Stop::TooLong(still, length, from)) => (left, bytes, at) = (still, length, from),
-                Err(stop) => return Err(stop),
+        let left = count as usize - 1;
+        if !limits.authenticated && left >= STRANGER_ARGUMENTS_MAX {
+            return broken("unauthenticated multibulk length");
+        }
+        if left >= RESP_ARGUMENTS_MAX {
+            return broken("invalid multibulk length");
+        }
+        (arguments.name, at) = match bulk(input, at, limits, KEY_BYTES_MAX) {
+            Err(Stop::Long(..)) => return broken("invalid bulk length"),
+            name => name?,
+        };
+        let bytes_left = limits.value_bytes_max + FRAME_EXTRA_BYTES;
+        cursor = Cursor { verb: verbs::find(arguments.name), left, bytes_left };
+    }
+    let Cursor { verb, left, bytes_left } = cursor;
+    let parts = verb.filter(|verb| verb.comes_in_parts() && verb.takes(left + 1));
+    arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part);
+    arguments.long = None;
+    let (mut used, mut long_bytes) = (0, 0);
+    // What no command on keys has can be as long as it likes.
+    let value_max = if verb.is_some_and(|verb| verb.plan.is_some()) { limits.value_bytes_max } else { usize::MAX };
+    for index in 0..arguments.count {
+        let short_max = if index == 0 { KEY_BYTES_MAX } else { SMALL_VALUE_BYTES_MAX.min(value_max) };
+        let (bytes, start) = match bulk(input, at, limits, short_max) {
+            Ok((argument, end)) => {
+                (arguments.slots[index], at) = (argument, end);
+                continue;
             }
+            Err(Stop::Long(bytes, start)) => (bytes, start),
+            Err(stop) => return Err(stop),
+        };
+        let is_key_of_many = parts.is_some() && index == 0;
+        if index > 0 && bytes > value_max || is_key_of_many || start + long_bytes + bytes > bytes_left {
+            return broken("invalid bulk length");
         }
+        let value = *longs.get(used).ok_or(Stop::Long(bytes, start))?;
+        (arguments.slots[index], arguments.long) = (&[], Some((index, value)));
+        used += 1;
+        long_bytes += bytes;
+        at = line_end(input, start, "expected CRLF after an argument")?;
     }
-    (arguments.count, arguments.long) = (0, None);
-    if left + bytes > 0 {
-        *cursor = Cursor::Skipping { left, bytes };
-    }
-    Ok(Parsed::Excess(verb, count, at))
+    let next = match left - arguments.count {
+        0 => Cursor::default(),
+        left => match bytes_left.checked_sub(at + long_bytes) {
+            Some(bytes_left) => Cursor { verb, left, bytes_left },
+            None => return broken("invalid bulk length"),
+        },
+    };
+    Ok(Step { verb, is_first, left, longs: used, consumed: at, next })
 }
 
-/// Redis's inline form is only spoken as far as load tools and health checks go: one word, PING.
-fn inline_ping<'a>(input: &'a [u8], first: u8, arguments: &mut Arguments<'a>) -> Result<Parsed, Stop> {
+fn broken<T>(reason: &'static str) -> Result<T, Stop> {
+    Err(Stop::Broken(Cow::Borrowed(reason)))
+}
+
+/// Redis's inline form is only spoken as far as load tools and health checks go: PING.
+fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Step, Stop> {
     const PING: &[u8] = b"PING\r\n";
     let seen = &input[..input.len().min(PING.len())];
     if !PING[..seen.len()].eq_ignore_ascii_case(seen) {
-        return Err(Stop::Broken(ParseError::NoArray(first)));
+        return Err(Stop::Broken(format!("expected '*', got '{}'", input[0].escape_ascii()).into()));
     }
     if seen.len() < PING.len() {
         return Err(Stop::Incomplete(PING.len()));
     }
-    arguments.name = &input[..4];
-    arguments.count = 0;
-    Ok(Parsed::Frame(verbs::find(b"ping"), PING.len()))
+    *arguments = Arguments { name: &input[..4], ..Arguments::default() };
+    let verb = verbs::find(arguments.name);
+    Ok(Step { verb, is_first: true, left: 0, longs: 0, consumed: PING.len(), next: Cursor::default() })
 }
 
-fn skip(input: &[u8], cursor: &mut Cursor, limits: &Limits, left: usize, bytes: usize) -> Result<Parsed, Stop> {
-    let (left, bytes, consumed) = if bytes == 0 {
-        let (length, at) = length(input, 0, limits)?;
-        (left - 1, length + 2, at)
-    } else {
-        let count = bytes.min(input.len());
-        (left, bytes - count, count)
-    };
-    *cursor = match left + bytes {
-        0 => Cursor::Between,
-        _ => Cursor::Skipping { left, bytes },
-    };
-    Ok(Parsed::Nothing(consumed))
-}
-
-/// Reads `count` arguments at `at` and returns the place behind them. The one at `value_at` may be long.
+/// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.
 #[inline]
-fn take<'a>(
-    input: &'a [u8],
-    mut at: usize,
-    count: usize,
-    value_at: Option<usize>,
-    limits: &Limits,
-    aside: Option<Value<'a>>,
-    arguments: &mut Arguments<'a>,
-) -> Result<usize, Stop> {
-    arguments.count = count;
-    arguments.long = None;
-    for index in 0..count {
-        let is_value = value_at == Some(index);
-        let plain_max = if is_value { limits.value_bytes_max.min(SMALL_VALUE_BYTES_MAX) } else { KEY_BYTES_MAX };
-        if input.get(at) == Some(&b'$')
-            && limits.authenticated
-            && let Some((argument, end)) = plain_bulk(input, at + 1, plain_max)
-        {
-            (arguments.slots[index], at) = (argument, end);
-            continue;
-        }
-        let (bytes, start) = length(input, at, limits)?;
-        let end = start + bytes;
-        if is_value && bytes > limits.value_bytes_max {
-            return Err(Stop::Broken(ParseError::Length));
-        }
-        if is_value && bytes > SMALL_VALUE_BYTES_MAX {
-            let Some(value) = aside else {
-                return Err(Stop::Long(bytes, start));
-            };
-            arguments.slots[index] = &[];
-            arguments.long = Some((index, value));
-            at = line_end(input, start)?;
-            continue;
-        }
-        if bytes > KEY_BYTES_MAX {
-            return Err(Stop::TooLong(count - index - 1, bytes + 2, start));
-        }
-        let Some(argument) = input.get(start..end) else {
-            return Err(Stop::Incomplete(end + 2));
-        };
-        arguments.slots[index] = argument;
-        at = line_end(input, end)?;
+fn bulk(input: &[u8], at: usize, limits: Limits, short_max: usize) -> Result<(&[u8], usize), Stop> {
+    if input.get(at) == Some(&b'$')
+        && limits.authenticated
+        && let Some(found) = plain_bulk(input, at + 1, short_max)
+    {
+        return Ok(found);
     }
-    Ok(at)
-}
-
-/// A bulk string's length at `at`, and where its bytes begin.
-#[inline]
-fn length(input: &[u8], at: usize, limits: &Limits) -> Result<(usize, usize), Stop> {
     match input.get(at) {
         Some(b'$') => {}
-        Some(&other) => return Err(Stop::Broken(ParseError::NoBulk(other))),
+        Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
         None => return Err(Stop::Incomplete(at + 1)),
     }
-    let (length, start) = number(input, at + 1, ParseError::Length)?;
-    let length = usize::try_from(length).map_err(|_| Stop::Broken(ParseError::Length))?;
-    if !limits.authenticated && length > STRANGER_BYTES_MAX {
-        return Err(Stop::Broken(ParseError::StrangerLength));
+    let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
+    let Some(bytes) = usize::try_from(bytes).ok().filter(|bytes| *bytes <= limits.value_bytes_max.max(KEY_BYTES_MAX))
+    else {
+        return broken("invalid bulk length");
+    };
+    if !limits.authenticated && bytes > STRANGER_BYTES_MAX {
+        return broken("unauthenticated bulk length");
     }
-    if length > limits.value_bytes_max.max(KEY_BYTES_MAX) {
-        return Err(Stop::Broken(ParseError::Length));
+    if bytes > short_max {
+        return Err(Stop::Long(bytes, start));
     }
-    Ok((length, start))
+    let end = start + bytes;
+    let argument = input.get(start..end).ok_or(Stop::Incomplete(end + 2))?;
+    Ok((argument, line_end(input, end, "expected CRLF after an argument")?))
 }
 
 /// A number and the line end behind it; `error` is what it is if it is none.
 #[inline]
-fn number(input: &[u8], at: usize, error: ParseError) -> Result<(i64, usize), Stop> {
+fn number(input: &[u8], at: usize, error: &'static str) -> Result<(i64, usize), Stop> {
     let digit = |byte: u8| i64::from(byte.wrapping_sub(b'0'));
     match input.get(at..) {
         // Nearly all of them are as short as this.
@@ -419,7 +301,7 @@ fn number(input: &[u8], at: usize, error: ParseError) -> Result<(i64, usize), St
 }
 
 #[inline(never)]
-fn long_number(input: &[u8], at: usize, error: ParseError) -> Result<(i64, usize), Stop> {
+fn long_number(input: &[u8], at: usize, error: &'static str) -> Result<(i64, usize), Stop> {
     let mut number: i64 = 0;
     let negative = input.get(at) == Some(&b'-');
     let digits_at = at + usize::from(negative);
@@ -432,46 +314,31 @@ fn long_number(input: &[u8], at: usize, error: ParseError) -> Result<(i64, usize
                 number = number.saturating_mul(10).saturating_add(digit);
             }
             b'\r' if digits > 0 => {
-                let end = line_end_or(input, digits_at + digits, error)?;
+                let end = line_end(input, digits_at + digits, error)?;
                 return Ok((if negative { -number } else { number }, end));
             }
-            _ => return Err(Stop::Broken(error)),
+            _ => return broken(error),
         }
     }
     Err(Stop::Incomplete(input.len() + 1))
 }
 
-/// The CRLF at `at`, and the place behind it.
+/// The place behind the CRLF at `at`.
 #[inline]
-fn line_end(input: &[u8], at: usize) -> Result<usize, Stop> {
-    line_end_or(input, at, ParseError::NoLineEnd)
-}
-
-#[inline]
-fn line_end_or(input: &[u8], at: usize, error: ParseError) -> Result<usize, Stop> {
+fn line_end(input: &[u8], at: usize, error: &'static str) -> Result<usize, Stop> {
     match input.get(at..).unwrap_or_default() {
         [b'\r', b'\n', ..] => Ok(at + 2),
         [] | [b'\r'] => Err(Stop::Incomplete(at + 2)),
-        _ => Err(Stop::Broken(error)),
+        _ => broken(error),
     }
 }
 
 /// Writes replies.
 impl Output {
-    /// A status: a word that says how it went.
-    pub(crate) fn push_status(&mut self, status: &str) {
-        self.push_line(b'+', status);
-    }
-
-    /// An error; what could break the line is replaced.
-    pub(crate) fn push_error(&mut self, error: &str) {
-        let clean: String = error.chars().map(|c| if c == '\r' || c == '\n' { ' ' } else { c }).collect();
-        self.push_line(b'-', &clean);
-    }
-
-    fn push_line(&mut self, kind: u8, line: &str) {
+    /// A status, which begins with `+`, or an error, with `-`; what could break the line is replaced.
+    pub(crate) fn push_line(&mut self, kind: u8, line: &str) {
         self.push(&[kind]);
-        self.push(line.as_bytes());
+        self.push(line.replace(['\r', '\n'], " ").as_bytes());
         self.push(b"\r\n");
     }
 
@@ -490,7 +357,7 @@ impl Output {
     /// The beginning of a map of `count` pairs: in version 2, an array of twice as many.
     pub(crate) fn push_map(&mut self, count: usize, version: Version) {
         match version {
-            Version::Two => self.push_header(b'*', 2 * count as i64),
+            Version::Two => self.push_array(2 * count),
             Version::Three => self.push_header(b'%', count as i64),
         }
     }
@@ -507,20 +374,13 @@ impl Output {
         self.push_value(value, b"\r\n");
     }
 
-    /// Nothing, where there could be a value.
-    pub(crate) fn push_null(&mut self, version: Version) {
-        self.push(match version {
-            Version::Two => b"$-1\r\n".as_slice(),
-            Version::Three => b"_\r\n",
-        });
-    }
-
-    /// Nothing, where there could be an array.
-    pub(crate) fn push_null_array(&mut self, version: Version) {
-        self.push(match version {
-            Version::Two => b"*-1\r\n".as_slice(),
-            Version::Three => b"_\r\n",
-        });
+    /// Nothing, where there could be a string (`$`) or an array (`*`).
+    #[inline]
+    pub(crate) fn push_null(&mut self, kind: u8, version: Version) {
+        match version {
+            Version::Two => self.push(&[kind, b'-', b'1', b'\r', b'\n']),
+            Version::Three => self.push(b"_\r\n"),
+        }
     }
 
     #[inline]
@@ -542,17 +402,7 @@ impl Output {
 pub enum Version {
     /// What every client understands.
     #[default]
-    Two,
+    Two = 2,
     /// With maps and a null of its own.
     Three,
-}
-
-impl Version {
-    /// Its number.
-    pub fn number(self) -> i64 {
-        match self {
-            Version::Two => 2,
-            Version::Three => 3,
-        }
-    }
 }

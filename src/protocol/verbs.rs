@@ -1,7 +1,8 @@
 //! The Redis commands that are spoken here, as data: dispatch goes by this table, COMMAND prints it, and INFO counts by
-//! its rows. It knows what a command looks like, and not what it does.
+//! its rows. What a command on keys asks the store stands in its row; of the others it knows the name.
 
-use std::cmp::Ordering;
+use super::request::{self, EX, EXAT, Form, PX, PXAT, Plan};
+use crate::command::{Command, Measure};
 
 /// The Redis whose behaviour is claimed to clients: the first that has all that is spoken here, down to CLIENT SETINFO.
 /// Clients choose by it what to send.
@@ -19,71 +20,23 @@ pub struct Verb {
     /// The first and the last argument that is a key, and the step between; 0 if there is none, a last of -1 if
     /// they go on to the end.
     pub keys: (i32, i32, i32),
-    /// What to do.
-    pub kind: Kind,
+    /// What it asks the store, or one of its parts does; nothing if it is not about keys.
+    pub plan: Option<Plan>,
     /// Its number in the table.
-    pub index: usize,
-}
-
-/// What tells one command from another once its name has been read.
-#[expect(missing_docs, reason = "each is the command of its name")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Append,
-    Auth,
-    Client,
-    Command,
-    Config,
-    DbSize,
-    Decr,
-    DecrBy,
-    Del,
-    Discard,
-    Echo,
-    Exec,
-    Exists,
-    Expire { absolute: bool, millis: bool },
-    Flush,
-    Get,
-    GetDel,
-    GetEx,
-    GetSet,
-    Hello,
-    Incr,
-    IncrBy,
-    Info,
-    Keys,
-    Memory,
-    MGet,
-    MSet,
-    Multi,
-    Persist,
-    Ping,
-    Quit,
-    Scan,
-    Select,
-    Set,
-    SetEx { millis: bool },
-    SetNx,
-    StrLen,
-    Time,
-    TimeLeft { absolute: bool, millis: bool },
-    Touch,
-    Type,
+    pub index: u8,
 }
 
 impl Verb {
     /// Whether `count` arguments, the name included, may be right.
+    #[inline]
     pub fn takes(&self, count: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
-        match self.arity.cmp(&0) {
-            Ordering::Greater => count == least,
-            _ => count >= least && (count - least).is_multiple_of(self.part()),
-        }
+        count == least || self.arity < 0 && count > least && (count - least).is_multiple_of(self.part())
     }
 
     /// How many arguments make one part, of which there may be any number: the keys of MGET, the pairs of MSET.
     /// 1 for commands that do not come in parts.
+    #[inline]
     pub fn part(&self) -> usize {
         self.keys.2.max(1) as usize
     }
@@ -92,16 +45,6 @@ impl Verb {
     #[inline]
     pub fn comes_in_parts(&self) -> bool {
         self.keys.1 < 0
-    }
-
-    /// Which argument may be long, counted from the first after the name, or within a part.
-    pub fn value_at(&self) -> Option<usize> {
-        match self.kind {
-            Kind::Set | Kind::SetNx | Kind::GetSet | Kind::Append | Kind::MSet => Some(1),
-            Kind::SetEx { .. } => Some(2),
-            Kind::Echo | Kind::Ping => Some(0),
-            _ => None,
-        }
     }
 }
 
@@ -113,18 +56,29 @@ pub fn find(name: &[u8]) -> Option<&'static Verb> {
     Some(&VERBS[at]).filter(|verb| verb.name.len() == name.len())
 }
 
-/// The rows of the commands that are looked for before the table is.
-pub(super) const GET: usize = index_of("get");
-pub(super) const SET: usize = index_of("set");
-pub(super) const ADD_ONE: usize = index_of("incr");
-pub(super) const TAKE_ONE: usize = index_of("decr");
+/// The row of a subcommand, if `verb` has any.
+pub fn find_subcommand(verb: &Verb, name: &[u8]) -> Option<&'static Verb> {
+    let is_it = |(family, member): (&str, &str)| family == verb.name && name.eq_ignore_ascii_case(member.as_bytes());
+    VERBS[COMMANDS..].iter().find(|row| row.name.split_once('|').is_some_and(is_it))
+}
 
-const fn index_of(name: &str) -> usize {
+/// Whether a command means nothing without a subcommand.
+pub fn has_subcommands(verb: &Verb) -> bool {
+    matches!(verb.name, "client" | "command" | "config" | "memory")
+}
+
+/// The rows of the commands that are looked for before the table is.
+pub(super) const GET: u8 = index_of("get");
+pub(super) const SET: u8 = index_of("set");
+pub(super) const ADD_ONE: u8 = index_of("incr");
+pub(super) const TAKE_ONE: u8 = index_of("decr");
+
+const fn index_of(name: &str) -> u8 {
     let name = pack(name.as_bytes());
     let mut at = 0;
     loop {
         match (pack(VERBS[at].name.as_bytes()), name) {
-            (Some(there), Some(name)) if there == name => return at,
+            (Some(there), Some(name)) if there == name => return at as u8,
             _ => at += 1,
         }
     }
@@ -148,14 +102,11 @@ const fn pack(name: &[u8]) -> Option<u128> {
     Some(packed)
 }
 
-static PACKED: [u128; VERBS.len()] = {
-    let mut packed = [0; VERBS.len()];
+static PACKED: [u128; COMMANDS] = {
+    let mut packed = [0; COMMANDS];
     let mut at = 0;
     while at < packed.len() {
-        packed[at] = match pack(VERBS[at].name.as_bytes()) {
-            Some(name) => name,
-            None => panic!("a name is too long"),
-        };
+        packed[at] = pack(VERBS[at].name.as_bytes()).expect("a name of at most 16 bytes");
         assert!(at == 0 || packed[at - 1] < packed[at], "names must be sorted");
         at += 1;
     }
@@ -169,107 +120,98 @@ const ALL_KEYS: (i32, i32, i32) = (1, -1, 1);
 const READ: &str = "readonly fast";
 const WRITE: &str = "write fast";
 const GROW: &str = "write denyoom fast";
+const GROW_SLOWLY: &str = "write denyoom";
 const CONNECTION: &str = "loading stale fast";
+const OTHERS: &str = "admin noscript loading stale";
 const TRANSACTION: &str = "noscript loading stale fast allow_busy";
 const UNAUTHENTICATED: &str = "noscript loading stale fast no_auth allow_busy";
 
-const fn verb(name: &'static str, arity: i32, flags: &'static str, keys: (i32, i32, i32), kind: Kind) -> Verb {
-    Verb { name, arity, flags, keys, kind, index: 0 }
+/// A command that is not about keys.
+const fn plain(name: &'static str, arity: i32, flags: &'static str) -> Verb {
+    Verb { name, arity, flags, keys: NO_KEY, plan: None, index: 0 }
+}
+
+/// A command on keys.
+const fn keyed(name: &'static str, arity: i32, flags: &'static str, keys: (i32, i32, i32), plan: Plan) -> Verb {
+    Verb { name, arity, flags, keys, plan: Some(plan), index: 0 }
 }
 
 const fn numbered<const COUNT: usize>(mut verbs: [Verb; COUNT]) -> [Verb; COUNT] {
     let mut at = 0;
     while at < COUNT {
-        verbs[at].index = at;
+        verbs[at].index = at as u8;
         at += 1;
     }
     verbs
 }
 
-const fn expire(absolute: bool, millis: bool) -> Kind {
-    Kind::Expire { absolute, millis }
-}
+/// How many rows of the table are commands of their own.
+pub const COMMANDS: usize = 50;
 
-const fn time_left(absolute: bool, millis: bool) -> Kind {
-    Kind::TimeLeft { absolute, millis }
-}
-
-/// Every command, in the order of their names.
-pub static VERBS: [Verb; 50] = numbered([
-    verb("append", 3, GROW, ONE_KEY, Kind::Append),
-    verb("auth", -2, UNAUTHENTICATED, NO_KEY, Kind::Auth),
-    verb("client", -2, "", NO_KEY, Kind::Client),
-    verb("command", -1, "loading stale", NO_KEY, Kind::Command),
-    verb("config", -2, "", NO_KEY, Kind::Config),
-    verb("dbsize", 1, READ, NO_KEY, Kind::DbSize),
-    verb("decr", 2, GROW, ONE_KEY, Kind::Decr),
-    verb("decrby", 3, GROW, ONE_KEY, Kind::DecrBy),
-    verb("del", -2, "write", ALL_KEYS, Kind::Del),
-    verb("discard", 1, TRANSACTION, NO_KEY, Kind::Discard),
-    verb("echo", 2, CONNECTION, NO_KEY, Kind::Echo),
-    verb("exec", 1, "noscript loading stale skip_slowlog", NO_KEY, Kind::Exec),
-    verb("exists", -2, READ, ALL_KEYS, Kind::Exists),
-    verb("expire", -3, WRITE, ONE_KEY, expire(false, false)),
-    verb("expireat", -3, WRITE, ONE_KEY, expire(true, false)),
-    verb("expiretime", 2, READ, ONE_KEY, time_left(true, false)),
-    verb("flushall", -1, "write", NO_KEY, Kind::Flush),
-    verb("flushdb", -1, "write", NO_KEY, Kind::Flush),
-    verb("get", 2, READ, ONE_KEY, Kind::Get),
-    verb("getdel", 2, WRITE, ONE_KEY, Kind::GetDel),
-    verb("getex", -2, WRITE, ONE_KEY, Kind::GetEx),
-    verb("getset", 3, GROW, ONE_KEY, Kind::GetSet),
-    verb("hello", -1, UNAUTHENTICATED, NO_KEY, Kind::Hello),
-    verb("incr", 2, GROW, ONE_KEY, Kind::Incr),
-    verb("incrby", 3, GROW, ONE_KEY, Kind::IncrBy),
-    verb("info", -1, "loading stale", NO_KEY, Kind::Info),
-    verb("keys", 2, "readonly", NO_KEY, Kind::Keys),
-    verb("memory", -2, "", NO_KEY, Kind::Memory),
-    verb("mget", -2, READ, ALL_KEYS, Kind::MGet),
-    verb("mset", -3, "write denyoom", (1, -1, 2), Kind::MSet),
-    verb("multi", 1, TRANSACTION, NO_KEY, Kind::Multi),
-    verb("persist", 2, WRITE, ONE_KEY, Kind::Persist),
-    verb("pexpire", -3, WRITE, ONE_KEY, expire(false, true)),
-    verb("pexpireat", -3, WRITE, ONE_KEY, expire(true, true)),
-    verb("pexpiretime", 2, READ, ONE_KEY, time_left(true, true)),
-    verb("ping", -1, "fast", NO_KEY, Kind::Ping),
-    verb("psetex", 4, "write denyoom", ONE_KEY, Kind::SetEx { millis: true }),
-    verb("pttl", 2, READ, ONE_KEY, time_left(false, true)),
-    verb("quit", -1, UNAUTHENTICATED, NO_KEY, Kind::Quit),
-    verb("scan", -2, "readonly", NO_KEY, Kind::Scan),
-    verb("select", 2, CONNECTION, NO_KEY, Kind::Select),
-    verb("set", -3, "write denyoom", ONE_KEY, Kind::Set),
-    verb("setex", 4, "write denyoom", ONE_KEY, Kind::SetEx { millis: false }),
-    verb("setnx", 3, GROW, ONE_KEY, Kind::SetNx),
-    verb("strlen", 2, READ, ONE_KEY, Kind::StrLen),
-    verb("time", 1, CONNECTION, NO_KEY, Kind::Time),
-    verb("touch", -2, READ, ALL_KEYS, Kind::Touch),
-    verb("ttl", 2, READ, ONE_KEY, time_left(false, false)),
-    verb("type", 2, READ, ONE_KEY, Kind::Type),
-    verb("unlink", -2, WRITE, ALL_KEYS, Kind::Del),
+/// Every command, in the order of their names, and then the subcommands.
+pub static VERBS: [Verb; COMMANDS + 12] = numbered([
+    keyed("append", 3, GROW, ONE_KEY, |a, _| Ok((Command::Append { key: a.key(), value: a.value(1) }, Form::Plain))),
+    plain("auth", -2, UNAUTHENTICATED),
+    plain("client", -2, ""),
+    plain("command", -1, "loading stale"),
+    plain("config", -2, ""),
+    plain("dbsize", 1, READ),
+    keyed("decr", 2, GROW, ONE_KEY, |a, _| request::add(a, Ok(-1))),
+    keyed("decrby", 3, GROW, ONE_KEY, |a, _| request::add(a, request::negated(a.all()[1]))),
+    keyed("del", -2, "write", ALL_KEYS, |a, _| Ok((Command::Delete { key: a.key() }, Form::Count))),
+    plain("discard", 1, TRANSACTION),
+    plain("echo", 2, CONNECTION),
+    plain("exec", 1, "noscript loading stale skip_slowlog"),
+    keyed("exists", -2, READ, ALL_KEYS, |a, _| request::measure(a, Measure::Length, Form::Count)),
+    keyed("expire", -3, WRITE, ONE_KEY, |a, clock| request::expire(a, EX, clock)),
+    keyed("expireat", -3, WRITE, ONE_KEY, |a, clock| request::expire(a, EXAT, clock)),
+    keyed("expiretime", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::ExpiryTime, Form::Seconds)),
+    plain("flushall", -1, "write"),
+    plain("flushdb", -1, "write"),
+    keyed("get", 2, READ, ONE_KEY, |a, _| Ok((Command::Get { key: a.key() }, Form::Plain))),
+    keyed("getdel", 2, WRITE, ONE_KEY, |a, _| Ok((Command::Take { key: a.key() }, Form::Plain))),
+    keyed("getex", -2, WRITE, ONE_KEY, request::getex),
+    keyed("getset", 3, GROW, ONE_KEY, request::getset),
+    plain("hello", -1, UNAUTHENTICATED),
+    keyed("incr", 2, GROW, ONE_KEY, |a, _| request::add(a, Ok(1))),
+    keyed("incrby", 3, GROW, ONE_KEY, |a, _| request::add(a, request::integer(a.all()[1]))),
+    plain("info", -1, "loading stale"),
+    plain("keys", 2, "readonly"),
+    plain("memory", -2, ""),
+    keyed("mget", -2, READ, ALL_KEYS, |a, _| Ok((Command::Get { key: a.key() }, Form::Each))),
+    keyed("mset", -3, GROW_SLOWLY, (1, -1, 2), |a, _| {
+        Ok((Command::Set { key: a.key(), value: a.value(1) }, Form::All))
+    }),
+    plain("multi", 1, TRANSACTION),
+    keyed("persist", 2, WRITE, ONE_KEY, request::persist),
+    keyed("pexpire", -3, WRITE, ONE_KEY, |a, clock| request::expire(a, PX, clock)),
+    keyed("pexpireat", -3, WRITE, ONE_KEY, |a, clock| request::expire(a, PXAT, clock)),
+    keyed("pexpiretime", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::ExpiryTime, Form::Millis)),
+    plain("ping", -1, "fast"),
+    keyed("psetex", 4, GROW_SLOWLY, ONE_KEY, |a, clock| request::setex(a, PX, clock)),
+    keyed("pttl", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::TimeLeft, Form::Millis)),
+    plain("quit", -1, UNAUTHENTICATED),
+    plain("scan", -2, "readonly"),
+    plain("select", 2, CONNECTION),
+    keyed("set", -3, GROW_SLOWLY, ONE_KEY, request::set),
+    keyed("setex", 4, GROW_SLOWLY, ONE_KEY, |a, clock| request::setex(a, EX, clock)),
+    keyed("setnx", 3, GROW, ONE_KEY, request::setnx),
+    keyed("strlen", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::Length, Form::Number)),
+    plain("time", 1, CONNECTION),
+    keyed("touch", -2, READ, ALL_KEYS, |a, _| Ok((Command::Get { key: a.key() }, Form::Count))),
+    keyed("ttl", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::TimeLeft, Form::Seconds)),
+    keyed("type", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::Length, Form::Type)),
+    keyed("unlink", -2, WRITE, ALL_KEYS, |a, _| Ok((Command::Delete { key: a.key() }, Form::Count))),
+    plain("client|getname", 2, CONNECTION),
+    plain("client|id", 2, CONNECTION),
+    plain("client|kill", -3, OTHERS),
+    plain("client|list", -2, OTHERS),
+    plain("client|setinfo", 4, CONNECTION),
+    plain("client|setname", 3, CONNECTION),
+    plain("command|count", 2, "loading stale"),
+    plain("command|docs", -2, "loading stale"),
+    plain("command|info", -2, "loading stale"),
+    plain("config|get", -3, OTHERS),
+    plain("config|set", -4, OTHERS),
+    keyed("memory|usage", -3, "readonly", (2, 2, 1), request::memory_usage),
 ]);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_is_found_in_any_case_and_nothing_else() {
-        for (index, verb) in VERBS.iter().enumerate() {
-            assert_eq!(verb.index, index);
-            let upper = verb.name.to_ascii_uppercase();
-            assert_eq!(find(upper.as_bytes()).map(|verb| verb.index), Some(index));
-        }
-        for name in ["", "ge", "gett", "get\u{0}", "get ", "\u{0}get", "a-name-beyond-16-bytes"] {
-            assert!(find(name.as_bytes()).is_none(), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn arity_is_redis_s() {
-        let takes = |name: &str, count| find(name.as_bytes()).is_some_and(|verb| verb.takes(count));
-        assert!(takes("get", 2) && !takes("get", 1) && !takes("get", 3));
-        assert!(takes("set", 3) && takes("set", 7) && !takes("set", 2));
-        assert!(takes("mset", 3) && takes("mset", 5) && !takes("mset", 4));
-        assert!(takes("mget", 2) && takes("mget", 1000) && !takes("mget", 1));
-    }
-}

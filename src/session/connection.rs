@@ -1,238 +1,247 @@
-//! The commands that a client asks about itself and about what can be asked, and the one that walks through the keys:
-//! each an answer written at once. They know one client, and nobody's keys but the scan.
+//! The commands that are not about a key: what a client asks about itself and about what can be asked, and the scan
+//! through the keys. Most are answered at once; what is about the whole server or about other clients becomes a
+//! [`Question`].
 
 use super::resp::Resp;
+use super::{Phase, Question};
 use crate::execute::Executor;
 use crate::limits::{NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
 use crate::output::Output;
 use crate::protocol::glob;
-use crate::protocol::request::{self, Complaint, SYNTAX};
-use crate::protocol::resp::Version;
-use crate::protocol::verbs::{self, REDIS_VERSION, VERBS, Verb};
+use crate::protocol::request::{self, Complaint, SYNTAX, lower};
+use crate::protocol::resp::{Arguments, Version};
+use crate::protocol::verbs::{self, COMMANDS, REDIS_VERSION, VERBS, Verb};
 
-/// HELLO: which version to speak, with a password and a name if the client likes.
-pub(super) fn hello(
-    resp: &mut Resp,
-    words: &[&[u8]],
-    executor: &Executor,
-    output: &mut Output,
-) -> Result<(), Complaint> {
-    let mut version = resp.version;
-    let mut name = None;
-    let (number, mut options) = words.split_first().map_or((None, words), |(number, options)| (Some(number), options));
-    if let Some(number) = number {
-        version = match request::integer(number) {
-            Ok(2) => Version::Two,
-            Ok(3) => Version::Three,
-            Ok(_) => return Err(Complaint::Text("NOPROTO unsupported protocol version")),
-            Err(_) => return Err(Complaint::Text("ERR Protocol version is not an integer or out of range")),
-        };
-    }
-    while let [option, rest @ ..] = options {
-        options = match (option.to_ascii_lowercase().as_slice(), rest) {
-            (b"auth", [user, password, rest @ ..]) => {
-                authenticate(resp, &[user, password], executor)?;
-                rest
+impl Resp {
+    /// Does what `verb`, which is not about a key, asks for, and returns what the session does next.
+    pub(super) fn command(
+        &mut self,
+        verb: &'static Verb,
+        arguments: &Arguments<'_>,
+        output: &mut Output,
+        executor: &mut Executor,
+    ) -> Result<Phase, Complaint> {
+        let words = arguments.all();
+        match (verb.name, words) {
+            // What is answered with OK.
+            ("auth", _) => self.authenticate(words, executor)?,
+            ("select", [index]) if request::integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
+            ("select" | "quit", _) => {}
+            ("client|setname", [_, name]) => self.name = printable(name)?,
+            ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
+                b"lib-name" => self.library[0] = printable(text)?,
+                b"lib-ver" => self.library[1] = printable(text)?,
+                _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
+            },
+            // There is but one way to do it, at once for everybody and in the background.
+            ("flushall" | "flushdb", []) => executor.store.flush(),
+            ("flushall" | "flushdb", [how]) if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => {
+                executor.store.flush();
             }
-            (b"setname", [word, rest @ ..]) => {
-                name = Some(printable(word)?);
-                rest
-            }
-            _ => {
-                let option = option.escape_ascii();
-                return Err(Complaint::Words(format!("ERR Syntax error in HELLO option '{option}'")));
-            }
-        };
+            ("flushall" | "flushdb", _) => return Err(SYNTAX),
+            ("multi", _) if self.queue.is_none() => self.queue = Some(Box::default()),
+            ("discard", _) => drop(self.queue.take().ok_or("ERR DISCARD without MULTI")?),
+            // What has an answer of its own.
+            (name, words) => return self.ask(name, words, arguments, output, executor),
+        }
+        output.push(b"+OK\r\n");
+        Ok(if verb.name == "quit" { Phase::Broken } else { Phase::Open })
     }
-    if !resp.authenticated {
-        return Err(Complaint::Text(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> \
-             <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
-        ));
-    }
-    resp.version = version;
-    resp.name = name.unwrap_or_else(|| std::mem::take(&mut resp.name));
-    output.push_map(7, version);
-    for (name, text) in [("server", "redis"), ("version", REDIS_VERSION), ("mode", "standalone"), ("role", "master")] {
-        output.push_bulk(name.as_bytes());
-        output.push_bulk(text.as_bytes());
-    }
-    for (name, number) in [("proto", version.number()), ("id", resp.id as i64)] {
-        output.push_bulk(name.as_bytes());
-        output.push_integer(number);
-    }
-    output.push_bulk(b"modules");
-    output.push_array(0);
-    Ok(())
-}
 
-/// What CLIENT tells a client about itself, and lets it say.
-pub(super) fn client(
-    resp: &mut Resp,
-    subcommand: &[u8],
-    words: &[&[u8]],
-    output: &mut Output,
-) -> Result<(), Complaint> {
-    let subcommand = subcommand.to_ascii_lowercase();
-    match (subcommand.as_slice(), words) {
-        (b"id", []) => output.push_integer(resp.id as i64),
-        (b"getname", []) if resp.name.is_empty() => output.push_null(resp.version),
-        (b"getname", []) => output.push_bulk(resp.name.as_bytes()),
-        (b"setname", [name]) => {
-            resp.name = printable(name)?;
-            output.push(b"+OK\r\n");
-        }
-        (b"setinfo", [what, text]) => {
-            let place = match what.to_ascii_lowercase().as_slice() {
-                b"lib-name" => 0,
-                b"lib-ver" => 1,
-                _ => return Err(Complaint::Words(format!("ERR Unrecognized option '{}'", what.escape_ascii()))),
-            };
-            resp.library[place] = printable(text)?;
-            output.push(b"+OK\r\n");
-        }
-        (b"id" | b"getname" | b"setname" | b"setinfo", _) => {
-            return Err(Complaint::arity(&format!("client|{}", String::from_utf8_lossy(&subcommand))));
-        }
-        _ => return Err(Complaint::about_subcommand(&subcommand, "client")),
-    }
-    Ok(())
-}
-
-/// COMMAND: the table of commands, or rows of it.
-pub(super) fn command(words: &[&[u8]], version: Version, output: &mut Output) -> Result<(), Complaint> {
-    let (subcommand, names) = words.split_first().map_or((b"info".as_slice(), words), |(first, rest)| (first, rest));
-    match (subcommand.to_ascii_lowercase().as_slice(), names) {
-        (b"count", []) => output.push_integer(VERBS.len() as i64),
-        (b"docs", _) => output.push_map(0, version),
-        (b"info", []) => {
-            output.push_array(VERBS.len());
-            VERBS.iter().for_each(|verb| push_verb(verb, output));
-        }
-        (b"info", names) => {
-            output.push_array(names.len());
-            for name in names {
-                match verbs::find(name) {
-                    Some(verb) => push_verb(verb, output),
-                    None => output.push_null_array(version),
+    fn ask(
+        &mut self,
+        name: &'static str,
+        words: &[&[u8]],
+        arguments: &Arguments<'_>,
+        output: &mut Output,
+        executor: &mut Executor,
+    ) -> Result<Phase, Complaint> {
+        match (name, words) {
+            ("ping", []) => output.push(b"+PONG\r\n"),
+            ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
+            ("ping", _) => return Err(request::wrong_arity(name)),
+            ("hello", _) => self.hello(words, executor, output)?,
+            ("exec", _) => return self.exec(output, executor),
+            // An error that does no harm to the transaction.
+            ("multi", _) => {
+                executor.stats.errors += 1;
+                output.push_line(b'-', "ERR MULTI calls can not be nested");
+            }
+            ("client|id", _) => output.push_integer(self.id as i64),
+            ("client|getname", _) if self.name.is_empty() => output.push_null(b'$', self.version),
+            ("client|getname", _) => output.push_bulk(self.name.as_bytes()),
+            ("command|count", _) => output.push_integer(COMMANDS as i64),
+            ("command|docs", _) => output.push_map(0, self.version),
+            ("command", _) | ("command|info", [_]) => {
+                output.push_array(COMMANDS);
+                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(verb, output));
+            }
+            ("command|info", [_, names @ ..]) => {
+                output.push_array(names.len());
+                for name in names {
+                    match verbs::find(name) {
+                        Some(verb) => push_verb(verb, output),
+                        None => output.push_null(b'*', self.version),
+                    }
                 }
             }
+            ("time", _) => {
+                let millis = executor.clock().unix_millis();
+                output.push_array(2);
+                output.push_bulk((millis / 1000).to_string().as_bytes());
+                output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
+            }
+            ("dbsize", _) => output.push_integer(executor.store.len() as i64),
+            ("scan", [cursor, options @ ..]) => scan(cursor, options, executor, output)?,
+            ("keys", _) => {
+                return Err("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN".into());
+            }
+            _ => {
+                let words = words.iter().map(|&word| word.into()).collect();
+                let question = Question { verb: name, words, at: 0, found: 0, text: String::new() };
+                return Ok(Phase::Asking(Box::new(question)));
+            }
         }
-        _ => return Err(Complaint::about_subcommand(subcommand, "command")),
+        Ok(Phase::Open)
     }
-    Ok(())
+
+    /// HELLO: which version to speak, with a password and a name if the client likes.
+    fn hello(&mut self, words: &[&[u8]], executor: &Executor, output: &mut Output) -> Result<(), Complaint> {
+        let (mut version, mut name) = (self.version, None);
+        let mut options = words;
+        if let [number, rest @ ..] = words {
+            version = match request::integer(number) {
+                Ok(2) => Version::Two,
+                Ok(3) => Version::Three,
+                Ok(_) => return Err("NOPROTO unsupported protocol version".into()),
+                Err(_) => return Err("ERR Protocol version is not an integer or out of range".into()),
+            };
+            options = rest;
+        }
+        while let [option, rest @ ..] = options {
+            options = match (lower(option, &mut [0; 8]), rest) {
+                (b"auth", [user, password, rest @ ..]) => {
+                    self.authenticate(&[user, password], executor)?;
+                    rest
+                }
+                (b"setname", [word, rest @ ..]) => {
+                    name = Some(printable(word)?);
+                    rest
+                }
+                _ => return Err(format!("ERR Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
+            };
+        }
+        if !self.authenticated {
+            return Err(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
+                        AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+                        version at the same time"
+                    .into(),
+            );
+        }
+        self.version = version;
+        self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
+        output.push_map(7, version);
+        let words = [("server", "redis"), ("version", REDIS_VERSION), ("mode", "standalone"), ("role", "master")];
+        for word in words.iter().flat_map(|(name, text)| [name, text]) {
+            output.push_bulk(word.as_bytes());
+        }
+        for (name, number) in [("proto", version as i64), ("id", self.id as i64)] {
+            output.push_bulk(name.as_bytes());
+            output.push_integer(number);
+        }
+        output.push_bulk(b"modules");
+        output.push_array(0);
+        Ok(())
+    }
+
+    /// AUTH with a password, or with the one user that there is and a password.
+    fn authenticate(&mut self, words: &[&[u8]], executor: &Executor) -> Result<(), Complaint> {
+        let (user, guess) = match *words {
+            [guess] => (b"default".as_slice(), guess),
+            [user, guess] => (user, guess),
+            _ => return Err(SYNTAX),
+        };
+        let is_right = match &executor.password {
+            None if words.len() == 1 => {
+                return Err(
+                    "ERR AUTH <password> called without any password configured for the default user. Are you \
+                            sure your configuration is correct?"
+                        .into(),
+                );
+            }
+            // Redis's default user takes any password then.
+            None => true,
+            Some(password) => password.is(guess),
+        };
+        if !is_right || user != b"default" {
+            return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
+        }
+        self.authenticated = true;
+        Ok(())
+    }
 }
 
 /// A row of COMMAND's answer.
 fn push_verb(verb: &Verb, output: &mut Output) {
-    let flags: Vec<_> = verb.flags.split_whitespace().collect();
     let (first, last, step) = verb.keys;
     output.push_array(10);
     output.push_bulk(verb.name.as_bytes());
     output.push_integer(verb.arity.into());
-    output.push_array(flags.len());
-    flags.iter().for_each(|flag| output.push_status(flag));
+    output.push_array(verb.flags.split_whitespace().count());
+    verb.flags.split_whitespace().for_each(|flag| output.push_line(b'+', flag));
     [first, last, step].iter().for_each(|&number| output.push_integer(number.into()));
     // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
     (0..4).for_each(|_| output.push_array(0));
 }
 
-/// AUTH with a password, or with the one user that there is and a password.
-pub(super) fn authenticate(resp: &mut Resp, words: &[&[u8]], executor: &Executor) -> Result<(), Complaint> {
-    let (user, guess) = match *words {
-        [guess] => (b"default".as_slice(), guess),
-        [user, guess] => (user, guess),
-        _ => return Err(SYNTAX),
-    };
-    let right = match &executor.password {
-        None if words.len() == 1 => {
-            return Err(Complaint::Text(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-                 configuration is correct?",
-            ));
-        }
-        // Redis's default user takes any password then.
-        None => user == b"default",
-        Some(password) => password.is(guess) && user == b"default",
-    };
-    if !right {
-        return Err(Complaint::Text("WRONGPASS invalid username-password pair or user is disabled."));
-    }
-    resp.authenticated = true;
-    Ok(())
-}
-
 /// A name that can stand in a line of CLIENT LIST.
 fn printable(word: &[u8]) -> Result<Box<str>, Complaint> {
-    let name = std::str::from_utf8(word).ok().filter(|name| name.bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
-    let name = name.filter(|name| name.len() <= NAME_BYTES_MAX);
-    name.map(Into::into).ok_or(Complaint::Text(
-        "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.",
-    ))
+    let is_printable = word.len() <= NAME_BYTES_MAX && word.iter().all(u8::is_ascii_graphic);
+    std::str::from_utf8(word).ok().filter(|_| is_printable).map(Into::into).ok_or(
+        "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.".into(),
+    )
 }
 
-/// One step of a scan.
-pub(super) struct Scan<'a> {
-    cursor: u64,
-    count: usize,
-    pattern: Option<&'a [u8]>,
-    /// There is but one type, so that another finds nothing.
-    nothing: bool,
-}
-
-impl<'a> Scan<'a> {
-    pub(super) fn parse(cursor: &[u8], mut options: &[&'a [u8]]) -> Result<Self, Complaint> {
-        let cursor = std::str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
-        let cursor = cursor.ok_or(Complaint::Text("ERR invalid cursor"))?;
-        let mut scan = Scan { cursor, count: 10, pattern: None, nothing: false };
-        while let [option, rest @ ..] = options {
-            let (&value, rest) = rest.split_first().ok_or(SYNTAX)?;
-            match option.to_ascii_lowercase().as_slice() {
-                b"count" => {
-                    let count = request::integer(value)?;
-                    scan.count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
-                }
-                b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => {
-                    return Err(Complaint::Text("ERR pattern is too long"));
-                }
-                b"match" => scan.pattern = Some(value),
-                b"type" => scan.nothing = !value.eq_ignore_ascii_case(b"string"),
-                _ => return Err(SYNTAX),
-            }
-            options = rest;
+/// One step of a scan: looks at about as many keys as are asked for, or fewer if that would take long or make much output.
+fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Result<(), Complaint> {
+    let cursor = std::str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
+    let mut cursor: u64 = cursor.ok_or("ERR invalid cursor")?;
+    let (mut count, mut pattern, mut has_type) = (10, None, true);
+    for option in options.chunks(2) {
+        let [name, value] = *option else {
+            return Err(SYNTAX);
+        };
+        match lower(name, &mut [0; 8]) {
+            b"count" => count = Some(request::integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
+            b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => return Err("ERR pattern is too long".into()),
+            b"match" => pattern = Some(value),
+            // There is but one type, so that another finds nothing.
+            b"type" => has_type = value.eq_ignore_ascii_case(b"string"),
+            _ => return Err(SYNTAX),
         }
-        Ok(scan)
     }
-
-    /// Looks at about as many keys as were asked for, or fewer if that would take long or make much output.
-    pub(super) fn run(self, executor: &mut Executor, output: &mut Output) {
-        let (mut looked_at, mut found) = (0, 0);
-        let mut work = 0;
-        let mut keys = Output::default();
-        let mut cursor = self.cursor;
-        let work_before = executor.store.work();
-        loop {
-            cursor = executor.store.scan(cursor, |key| {
-                looked_at += 1;
-                let matches = self.pattern.is_none_or(|pattern| {
-                    work += glob::cost(pattern, key);
-                    glob::matches(pattern, key)
-                });
-                if matches && !self.nothing {
-                    keys.push_bulk(key);
-                    found += 1;
-                }
-            });
-            let done = work + executor.store.work() - work_before;
-            let enough = looked_at >= self.count || done >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES;
-            if cursor == 0 || enough {
-                break;
+    let (mut looked_at, mut found, mut matching) = (0, 0, 0);
+    let mut keys = Output::default();
+    let work_before = executor.store.work();
+    loop {
+        cursor = executor.store.scan(cursor, |key| {
+            looked_at += 1;
+            matching += pattern.map_or(0, |pattern| glob::cost(pattern, key));
+            if has_type && pattern.is_none_or(|pattern| glob::matches(pattern, key)) {
+                keys.push_bulk(key);
+                found += 1;
             }
+        });
+        let work = matching + executor.store.work() - work_before;
+        if cursor == 0 || looked_at >= count || work >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES {
+            break;
         }
-        executor.charge(work + found as u64);
-        output.push_array(2);
-        output.push_bulk(cursor.to_string().as_bytes());
-        output.push_array(found);
-        output.push(keys.contiguous().unwrap_or_default());
     }
+    executor.charge(matching + found as u64);
+    output.push_array(2);
+    output.push_bulk(cursor.to_string().as_bytes());
+    output.push_array(found);
+    output.push(keys.contiguous().unwrap_or_default());
+    Ok(())
 }

@@ -24,19 +24,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["limits", "memory", "password", "store"]),
     ("protocol", &["command", "limits", "output"]),
     ("execute", &["chunk", "command", "limits", "password", "stats", "store"]),
-    ("admin", &["config", "limits", "output", "protocol"]),
-    ("info", &["execute", "memory", "protocol"]),
-    ("session", &["admin", "chunk", "command", "execute", "limits", "output", "protocol"]),
+    ("session", &["chunk", "command", "execute", "limits", "output", "protocol"]),
     ("batch", &["command", "execute", "limits", "protocol", "session", "store"]),
-    (
-        "event_loop",
-        &["admin", "batch", "config", "execute", "info", "limits", "memory", "protocol", "session", "stats"],
-    ),
+    ("event_loop", &["batch", "config", "execute", "limits", "memory", "protocol", "session", "stats"]),
     ("main", &["chunk", "config", "event_loop", "execute", "limits", "logger", "memory", "store"]),
 ];
 
 /// All of `src` but its `bin` and its tests, in lines. The aim is 5,000; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 8_430;
+const SOURCE_LINES_MAX: usize = 8_100;
 
 /// A source file, by its path from the repository's root.
 struct Source {

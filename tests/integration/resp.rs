@@ -42,7 +42,9 @@ const ROWS: &[(&str, &str)] = &[
     ("EXPIRE a 9999999999999999", "-ERR invalid expire time in 'expire' command\n"),
     ("SELECT 1", "-ERR DB index is out of range\n"),
     ("KEYS *", "-ERR KEYS is not served, as nobody may keep all others waiting: use SCAN\n"),
-    ("CLIENT NOSUCH", "-ERR unknown subcommand 'nosuch'. Try CLIENT HELP.\n"),
+    ("CLIENT NOSUCH", "-ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.\n"),
+    ("COMMAND COUNT x", "-ERR wrong number of arguments for 'command|count' command\n"),
+    ("client|list", "-ERR unknown command 'client|list', with args beginning with: \n"),
     ("SCAN x", "-ERR invalid cursor\n"),
     ("SCAN 0 COUNT 0", "-ERR syntax error\n"),
     ("HELLO 4", "-NOPROTO unsupported protocol version\n"),
@@ -114,6 +116,7 @@ const ROWS: &[(&str, &str)] = &[
         "+OK\n:1\n:99999999999\n:99999999999000\n:-2\n",
     ),
     ("SET a 1 PXAT 9223372036854775806\nEXPIRETIME a", "+OK\n:9223372036854776\n"),
+    ("SET a 1\nPEXPIREAT a 9223372036854775807\nPEXPIRETIME a", "+OK\n:1\n:9223372036854775807\n"),
     ("SET a 1 PXAT 99999999999123\nPEXPIRETIME a\nPEXPIRETIME b", "+OK\n:99999999999123\n:-2\n"),
     ("SET a 1\nDBSIZE\nFLUSHALL\nDBSIZE\nGET a\nFLUSHDB ASYNC", "+OK\n:1\n+OK\n:0\n$-1\n+OK\n"),
     (
@@ -140,6 +143,11 @@ const ROWS: &[(&str, &str)] = &[
         "+OK\n+QUEUED\n\
       -ERR unknown command 'NOSUCH', with args beginning with: \n+QUEUED\n\
       -EXECABORT Transaction discarded because of previous errors.\n$-1\n$-1\n",
+    ),
+    (
+        "MULTI\nCONFIG NOSUCH\nEXEC",
+        "+OK\n-ERR unknown subcommand 'NOSUCH'. Try CONFIG HELP.\n\
+      -EXECABORT Transaction discarded because of previous errors.\n",
     ),
     (
         "MULTI\nMSET a\nDEL a\nEXEC",
@@ -263,7 +271,10 @@ fn large_rows() -> Vec<Row> {
         row(
             "long arguments where none belong",
             &[ask(&[b"LPUSH".as_slice(), b"a", &long]), ask(&[b"GET".as_slice(), &long]), words("PING")],
-            &[b"-ERR unknown command 'LPUSH', with args beginning with: \r\n", b"-ERR syntax error\r\n+PONG\r\n"],
+            &[
+                b"-ERR unknown command 'LPUSH', with args beginning with: 'a' '' \r\n",
+                b"-ERR a key can have 65535 bytes at most\r\n+PONG\r\n",
+            ],
         ),
         row(
             "an argument too long for a command, behind a long value or a long key",
@@ -278,7 +289,10 @@ fn large_rows() -> Vec<Row> {
         row(
             "many keys of an unknown command",
             &[ask(&[vec![b"NOSUCH".to_vec()], many].concat()), words("PING")],
-            &[b"-ERR unknown command 'NOSUCH', with args beginning with: \r\n+PONG\r\n"],
+            &[
+                b"-ERR unknown command 'NOSUCH', with args beginning with: 'k0' 'k1' 'k2' 'k3' 'k4' 'k5' 'k6' 'k7' 'k8' 'k9' \
+                  'k10' 'k11' 'k12' 'k13' 'k14' \r\n+PONG\r\n",
+            ],
         ),
     ]
 }
