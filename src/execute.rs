@@ -199,7 +199,9 @@ impl Executor {
                     Measure::Length => item.value.len() as i64,
                     Measure::Memory => item.bytes as i64,
                     Measure::TimeLeft => item.deadline.map_or(-1, |at| (at - clock.now_millis) as i64),
-                    Measure::ExpiryTime => item.deadline.map_or(-1, |at| (at as i64).saturating_add(clock.unix_offset_millis)),
+                    Measure::ExpiryTime => {
+                        item.deadline.map_or(-1, |at| (at as i64).saturating_add(clock.unix_offset_millis))
+                    }
                 })
             }
             Command::Expire { key, deadline, condition, returns_value } => {

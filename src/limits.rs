@@ -142,6 +142,9 @@ pub const LOG_LINE_BYTES_MAX: usize = 4096;
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 /// One part in this many of max-memory is for buffers.
 pub const BUFFER_SHARE: usize = 8;
+/// What they may take beyond that, in bytes: the longest value has the same share, and comes with its key, in a buffer
+/// that has doubled, and with a chunk that is not full.
+pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
 
 /// What the process is still to touch when it has started, in bytes: its code, its stack, the C library's own.
 pub const START_BYTES: usize = 256 * 1024;

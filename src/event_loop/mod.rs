@@ -542,7 +542,8 @@ impl EventLoop {
 
     /// What they may, in bytes.
     fn buffer_bytes_max(&self) -> usize {
-        BUFFER_BYTES_MAX.min(self.config.max_memory.bytes / BUFFER_SHARE)
+        let share = BUFFER_BYTES_MAX.min(self.config.max_memory.bytes / BUFFER_SHARE);
+        share.max(self.executor.value_bytes_max()) + BUFFER_EXTRA_BYTES
     }
 
     fn is_over_bound(&self) -> bool {

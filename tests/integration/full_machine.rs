@@ -101,6 +101,19 @@ fn half_sent_values_are_bounded_together() {
     bystander.check(&get(b"large"), &line(&value));
 }
 
+/// The longest value alone fills what buffers may take, and its client may pause all the same.
+#[test]
+fn the_longest_value_may_take_its_time() {
+    let server = Server::start(&["--max-memory", "8mb"]);
+    let frame = set(&[b'k'; 65_535], &vec![b'v'; 1 << 20]);
+    let mut client = Client::tcp(&server);
+    let (first, last) = frame.split_at(frame.len() - 3);
+    client.send(first);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    client.send(last);
+    client.expect(b"OK\r\n");
+}
+
 /// However many leave a value half-sent, the process stays within its limit, and within a megabyte more at its worst.
 #[test]
 fn many_half_sent_values_stay_within_the_limit() {
