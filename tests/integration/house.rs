@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// All of `src` but its `bin` and its tests, in lines. The aim is 5,000; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 8_100;
+const SOURCE_LINES_MAX: usize = 7_560;
 
 /// A source file, by its path from the repository's root.
 struct Source {
