@@ -2,7 +2,7 @@
 //! It knows neither the wire format of what it holds nor the socket it is for.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, ErrorKind, IoSlice, Write};
 
 use bytes::{Buf, Bytes};
 
@@ -21,6 +21,9 @@ pub struct Output {
     /// What is left of the chunks, in bytes.
     chunk_bytes: usize,
 }
+
+/// Pieces of output in one system call: half a megabyte of a large value.
+const SLICES_MAX: usize = 16;
 
 /// A sent prefix shorter than this many bytes is not worth moving the rest for.
 const COMPACT_BYTES_MIN: usize = 4096;
@@ -98,6 +101,28 @@ impl Output {
             from = until;
         }
         filled
+    }
+
+    /// Writes what comes first, about `bytes_max` bytes at most, and takes away what was taken. Returns how many bytes it
+    /// tried, and what came of it; a signal in between is none of the caller's business.
+    #[inline]
+    pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
+        loop {
+            let (tried, result) = if let Some(bytes) = self.contiguous() {
+                (bytes.len(), socket.write(bytes))
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let filled = self.slices(&mut slices, bytes_max);
+                let tried = slices[..filled].iter().map(|slice| slice.len()).sum();
+                (tried, socket.write_vectored(&slices[..filled]))
+            };
+            match &result {
+                Ok(count) => self.consume(*count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => {}
+            }
+            return (tried, result);
+        }
     }
 
     /// What comes first, in one piece, if there is no chunk in between.

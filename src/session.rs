@@ -117,12 +117,17 @@ impl Session {
         Session { last_command_millis: now_millis, ..Session::default() }
     }
 
-    /// The same session, with the number by which clients know each other.
+    /// The same session, with a number.
     pub fn with_id(self, id: u64) -> Self {
         Session { id, ..self }
     }
 
     // ---- For whoever drives it ----
+
+    /// The number by which clients know each other.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
 
     /// When its last complete command was executed, in milliseconds, or when it started.
     pub fn last_command_millis(&self) -> u64 {

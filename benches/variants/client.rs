@@ -2,7 +2,7 @@
 //! it is still to be sent. The server's own `Session` runs long frames against the one store that there is; here each goes
 //! to the shard of its key. Parsing, replies, chunks and output are the server's.
 
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, Write};
 
 use bytes::Bytes;
 use gostash::chunk::Chunk;
@@ -13,9 +13,6 @@ use gostash::protocol::stash::{self, LINE_END, Parsed};
 use gostash::store::KeyHash;
 
 use crate::shards::{BATCH_COMMANDS, Shards};
-
-/// Pieces of output in one system call.
-const SLICES_MAX: usize = 16;
 
 /// One client without its socket.
 #[derive(Default)]
@@ -96,19 +93,7 @@ impl Client {
     /// What the socket says; with `WouldBlock` it has taken what it could.
     pub(crate) fn write_to(&mut self, socket: &mut impl Write, desk: &mut Desk) -> io::Result<()> {
         while !self.output.is_empty() {
-            let written = match self.output.contiguous() {
-                Some(bytes) => socket.write(bytes),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                    let filled = self.output.slices(&mut slices, usize::MAX);
-                    socket.write_vectored(&slices[..filled])
-                }
-            };
-            match written {
-                Ok(count) => self.output.consume(count),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            self.output.write_to(socket, usize::MAX).1?;
         }
         self.output.reclaim(&mut desk.spare, OUTPUT_HIGH_BYTES);
         Ok(())

@@ -1,7 +1,7 @@
 //! A socket and its session, and what the one asks of the other: whether to read, write, wait or close. The decisions
 //! are here and the loop carries them out, so that they can be read without thinking of system calls.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
@@ -9,9 +9,6 @@ use mio::{Interest, Registry, Token};
 use socket2::{SockAddr, Socket};
 
 use crate::session::Session;
-
-/// Pieces of output in one system call: half a megabyte of a large value.
-const SLICES_MAX: usize = 16;
 
 /// A client.
 #[derive(Debug)]
@@ -67,11 +64,6 @@ impl Connection {
         registry.register(&mut SourceFd(&self.socket.as_raw_fd()), token, Interest::READABLE)
     }
 
-    /// The number by which clients know each other.
-    pub(super) fn id(&self) -> u64 {
-        u64::from(self.serial) + 1
-    }
-
     /// Whether to read from it now.
     pub(super) fn wants_read(&self) -> bool {
         self.readable && (self.draining.is_some() || self.session.wants_input())
@@ -82,35 +74,31 @@ impl Connection {
         self.wants_read() || self.session.can_run() || self.writable && self.session.output_bytes() > 0
     }
 
-    /// Notes how a read of up to `asked` bytes went. Returns how many bytes it brought, or nothing if the connection is
-    /// over.
-    pub(super) fn after_read(&mut self, asked: usize, result: io::Result<usize>) -> Option<usize> {
+    /// Reads once into `buffer`. Returns how many bytes it brought, or nothing if the connection is over.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let result = loop {
+            match self.socket.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
         let count = settled(result)?;
         if count == Some(0) {
             self.session.end_input();
         }
-        self.readable = count.is_some_and(|count| count > 0 && (count == asked || self.read_closed));
+        self.readable = count.is_some_and(|count| count > 0 && (count == buffer.len() || self.read_closed));
         Some(count.unwrap_or(0))
     }
 
     /// Writes what comes first in its output, about `bytes_max` bytes at most. Returns how many bytes that were, or
     /// nothing if the connection is over.
     pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> Option<usize> {
-        let output = self.session.output();
-        let (asked, result) = if let Some(bytes) = output.contiguous() {
-            (bytes.len(), self.socket.write(bytes))
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = output.slices(&mut slices, bytes_max);
-            let asked = slices[..filled].iter().map(|slice| slice.len()).sum();
-            (asked, self.socket.write_vectored(&slices[..filled]))
-        };
+        let (tried, result) = self.session.output().write_to(&mut self.socket, bytes_max);
         let count = settled(result)?;
-        if let Some(count) = count {
-            output.consume(count);
+        if count.is_some() {
             self.output_moved_millis = now_millis;
         }
-        self.writable = count == Some(asked);
+        self.writable = count == Some(tried);
         Some(count.unwrap_or(0))
     }
 
@@ -141,7 +129,7 @@ impl Connection {
 fn settled(result: io::Result<usize>) -> Option<Option<usize>> {
     match result {
         Ok(count) => Some(Some(count)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(None),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Some(None),
         Err(_) => None,
     }
 }

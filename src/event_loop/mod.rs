@@ -389,8 +389,7 @@ impl EventLoop {
             self.paused.push(token);
             return Some(at..end);
         }
-        let result = io::Read::read(&mut connection.socket, &mut self.input[end..end + asked]);
-        let count = connection.after_read(asked, result)?;
+        let count = connection.read(&mut self.input[end..end + asked])?;
         if self.stop_by.is_some() && !connection.readable {
             connection.session.end_input();
         }
@@ -452,8 +451,9 @@ impl EventLoop {
         }
         self.timed += usize::from(timed);
         self.timed -= usize::from(mem::replace(&mut connection.timed, timed));
-        let is_taking = session.is_receiving() || held_bytes > self.fair_bytes();
-        if is_taking && self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5 {
+        let is_receiving = session.is_receiving();
+        let is_far_over = self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
+        if is_far_over && (is_receiving || held_bytes > self.fair_bytes()) {
             // Pausing was not enough: each of many new ones took a little more.
             self.cut_off(key, "buffers were far over their bound");
         } else {

@@ -239,7 +239,7 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
 
 fn is_id(word: &[u8], connection: &Connection) -> Result<bool, Complaint> {
     match request::integer(word) {
-        Ok(id @ 1..) => Ok(id == connection.id() as i64),
+        Ok(id @ 1..) => Ok(id == connection.session.id() as i64),
         _ => Err("ERR client-id should be greater than 0".into()),
     }
 }
@@ -258,7 +258,7 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
         text,
         "id={} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 ssub=0 \
          omem={} tot-mem={} cmd={command} user=default lib-name={library} lib-ver={library_version} resp={}",
-        connection.id(),
+        session.id(),
         session.output_bytes(),
         session.held_bytes(),
         *version as u8,

@@ -1,6 +1,6 @@
 //! What a client is still to be sent: in order whatever has gone already, and no larger than it must be.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 use gostash::command::Value;
@@ -59,4 +59,27 @@ fn an_empty_output_gives_its_buffer_back() {
     assert_eq!((spare.len(), output.held_bytes()), (1, 0));
     output.lend(&mut spare);
     assert!(spare.is_empty());
+}
+
+/// A socket that a signal interrupts once, and that then takes five bytes.
+struct Interrupted(usize);
+
+impl io::Write for Interrupted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += 1;
+        if self.0 == 1 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(bytes.len().min(5)) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_signal_in_the_middle_of_a_write_loses_nothing() {
+    let mut output = Output::default();
+    output.push(b"hello, world");
+    let (tried, result) = output.write_to(&mut Interrupted(0), usize::MAX);
+    assert_eq!((tried, result.ok()), (12, Some(5)));
+    assert_eq!(gather(&output), b", world");
 }
