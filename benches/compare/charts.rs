@@ -3,6 +3,7 @@
 
 use std::error::Error;
 
+use plotters::chart::MeshStyle;
 use plotters::coord::ranged1d::SegmentValue;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -39,18 +40,12 @@ pub(crate) fn bars(unit: &str, bars: &[Bar], decimals: usize) -> Result<String, 
             .y_label_area_size(NAMES_WIDTH)
             .build_cartesian_2d(0.0..most * 1.22, rows)?;
         let name = |row: &SegmentValue<usize>| row_name(row, bars.len(), |place| bars[place].name.clone());
-        chart
-            .configure_mesh()
+        let mut mesh = chart.configure_mesh();
+        styled(&mut mesh, unit)
             .disable_y_mesh()
             .y_labels(bars.len())
             .y_label_formatter(&name)
             .x_label_formatter(&|x| if most < 10.0 { format!("{x:.1}") } else { count(*x) })
-            .x_desc(unit)
-            .label_style(FONT)
-            .axis_desc_style(FONT)
-            .axis_style(BLACK.mix(0.4))
-            .bold_line_style(BLACK.mix(0.15))
-            .light_line_style(TRANSPARENT)
             .draw()?;
         for (place, bar) in bars.iter().enumerate() {
             let row = bars.len() - 1 - place;
@@ -101,18 +96,12 @@ pub(crate) fn dots(rows: &[Dots]) -> Result<String, Box<dyn Error>> {
             .y_label_area_size(NAMES_WIDTH)
             .build_cartesian_2d((least..most).log_scale(), (0..rows.len().saturating_sub(1)).into_segmented())?;
         let name = |row: &SegmentValue<usize>| row_name(row, rows.len(), |place| rows[place].name.clone());
-        chart
-            .configure_mesh()
+        let mut mesh = chart.configure_mesh();
+        styled(&mut mesh, "microseconds, logarithmic")
             .y_labels(rows.len())
             .x_labels(8)
             .y_label_formatter(&name)
             .x_label_formatter(&|x| if *x < 1.0 { format!("{x:.1}") } else { count(*x) })
-            .x_desc("microseconds, logarithmic")
-            .label_style(FONT)
-            .axis_desc_style(FONT)
-            .axis_style(BLACK.mix(0.4))
-            .bold_line_style(BLACK.mix(0.15))
-            .light_line_style(TRANSPARENT)
             .draw()?;
         for (place, row) in rows.iter().enumerate() {
             let middle = SegmentValue::CenterOf(rows.len() - 1 - place);
@@ -137,6 +126,19 @@ pub(crate) fn dots(rows: &[Dots]) -> Result<String, Box<dyn Error>> {
         root.present()?;
     }
     Ok(finished(svg))
+}
+
+/// What axes and lines look like in every chart, and what is counted along the bottom.
+fn styled<'m, 'a, 'b, X: Ranged, Y: Ranged, DB: DrawingBackend>(
+    mesh: &'m mut MeshStyle<'a, 'b, X, Y, DB>,
+    unit: &str,
+) -> &'m mut MeshStyle<'a, 'b, X, Y, DB> {
+    mesh.x_desc(unit)
+        .label_style(FONT)
+        .axis_desc_style(FONT)
+        .axis_style(BLACK.mix(0.4))
+        .bold_line_style(BLACK.mix(0.15))
+        .light_line_style(TRANSPARENT)
 }
 
 /// The name beside a row, counted from below.
