@@ -16,7 +16,8 @@ impl EventLoop {
         let [in_second, in_minute, in_hour] = self.clock.history.longest(now);
         let executor = &self.executor;
         let (base, store, stats) = (executor.base_bytes, &executor.store, &executor.stats);
-        let used = base + store.memory_bytes();
+        // The loop tells the store of the chunks that are not the store's as if there were twice as many.
+        let used = base + store.memory_bytes().saturating_sub(store.stray_chunk_bytes());
         let resident = memory::resident_bytes().unwrap_or(0);
         let fragmentation = resident as f64 / used.max(1) as f64;
         let misses = stats.gets - stats.hits;

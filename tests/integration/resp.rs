@@ -659,12 +659,7 @@ fn settings_are_shown_and_take_effect() {
     let sets: Vec<u8> = (0..4000).flat_map(|key| ask(&[b"SET", format!("{key}").as_bytes(), &value])).collect();
     client.check_beside(&sets, false, &b"+OK\r\n".repeat(4000));
     client.check(&words("CONFIG SET maxmemory 16mb"), b"+OK\r\n");
-    crate::server::wait_until("the store to shrink", || {
-        client.send(&words("INFO memory"));
-        let info = read_text(&mut client);
-        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("that field").to_owned();
-        used.parse::<usize>().expect("a number") <= 16 << 20
-    });
+    crate::server::wait_until("the store to shrink", || used_memory(&mut client) <= 16 << 20);
     // Clients, and for how long.
     client.check(&words("CONFIG SET maxclients 2 timeout 1"), b"+OK\r\n");
     let mut second = Client::tcp(&server);
@@ -707,6 +702,25 @@ fn info_is_true() {
     let sections: Vec<_> = info.lines().filter(|line| line.starts_with('#')).collect();
     assert_eq!(sections, ["# Keyspace", "# Loop"]);
     client.check(&words("INFO nosuch"), b"$0\r\n\r\n");
+}
+
+/// What INFO says is in use, in bytes.
+fn used_memory(client: &mut Client) -> usize {
+    client.send(&words("INFO memory"));
+    let info = read_text(client);
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("that field");
+    used.parse().expect("a number")
+}
+
+#[test]
+fn a_value_on_its_way_in_is_in_use_once() {
+    let server = Server::start(&["--max-memory", "64mb"]);
+    let mut client = Client::tcp(&server);
+    let before = used_memory(&mut client);
+    let mut other = Client::tcp(&server);
+    other.send(&ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 5_000_000]])[..4_000_000]);
+    crate::server::wait_until("what was sent to be in use", || used_memory(&mut client) > before + 3_900_000);
+    assert!(used_memory(&mut client) < before + 5_000_000);
 }
 
 #[test]
