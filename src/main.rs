@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    logger::start(config.log_level);
+    logger::start(config.log_level)?;
     fit_descriptors(&mut config);
     pin(&config)?;
     let listeners = Listeners::bind(&config)?;

@@ -8,7 +8,6 @@ use bytes::{Buf, Bytes};
 
 use crate::command::Value;
 use crate::limits::CHUNK_BYTES;
-use crate::number;
 
 /// Replies waiting to be written.
 #[derive(Debug, Default)]
@@ -68,7 +67,7 @@ impl Output {
     /// Appends a number in decimal, and what ends it.
     #[inline]
     pub fn push_number(&mut self, number: i64, end: &[u8; 2]) {
-        self.push_with(number::format(number, &mut [0; number::DIGITS_MAX]), end);
+        self.push_with(itoa::Buffer::new().format(number).as_bytes(), end);
     }
 
     /// Appends a value, its chunks by reference and its rest copied, and what ends it.

@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("memory", &["limits"]),
     ("chunk", &["limits"]),
     ("command", &["limits"]),
-    ("output", &["command", "limits", "number"]),
+    ("output", &["command", "limits"]),
     ("store", &["chunk", "command", "limits", "number"]),
     ("password", &[]),
     ("config", &["limits", "memory", "password", "store"]),

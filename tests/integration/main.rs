@@ -11,6 +11,8 @@
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
 //! - `memory`: what limit the system's files amount to.
+//! - `number`: what bytes are a number.
+//! - `logger`: what a line of the log must not wait for.
 //! - `listener`: which addresses are listened on.
 //! - `history`: what the loop remembers of its turns.
 //! - `output`: what waits to be sent.
@@ -36,8 +38,10 @@ mod full_machine;
 mod history;
 mod house;
 mod listener;
+mod logger;
 mod memory;
 mod model;
+mod number;
 mod options;
 mod output;
 mod process;
