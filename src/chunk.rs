@@ -81,25 +81,3 @@ impl Drop for Chunk {
         self.meter.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_meter_follows_the_last_reference() {
-        let meter = ChunkMeter::new();
-        let mut chunk = meter.chunk();
-        assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
-        assert!(chunk.is_full());
-        let one = meter.bytes();
-        assert!(one >= CHUNK_BYTES);
-        let stored = chunk.freeze();
-        let sending = stored.clone();
-        drop(stored);
-        assert_eq!(meter.bytes(), one, "a reader still holds it");
-        assert_eq!(sending[0], 7);
-        drop(sending);
-        assert_eq!(meter.bytes(), 0);
-    }
-}

@@ -69,18 +69,18 @@ fn help_and_version_go_to_standard_output() {
 fn a_wrong_command_line_is_one_line_and_status_2() {
     let flags = OPTIONS.iter().map(|option| option.name).chain(["config", "help", "version"]);
     let flags: Vec<_> = flags.map(|name| format!("--{name}")).collect();
-    let one_of = format!("expected one of {}, got no such flag", flags.join(", "));
+    let one_of = format!("expected one of {}", flags.join(", "));
     for (args, line) in [
         (&["--port", "70000"][..], r#"--port: expected a port from 0 to 65535, got "70000""#.to_owned()),
         (&["--port=x"], r#"--port: expected a port from 0 to 65535, got "x""#.to_owned()),
         (&["--port"], "--port: expected a port from 0 to 65535, got nothing".to_owned()),
         (&["--port", "1\n2"], r#"--port: expected a port from 0 to 65535, got "1\n2""#.to_owned()),
         (&["--config"], "--config: expected the path of a configuration file, got nothing".to_owned()),
-        (&["--prot", "1"], format!("--prot: {one_of}")),
-        (&["--a\nb", "1"], format!("--a?b: {one_of}")),
-        (&["-p", "1"], format!("-p: {one_of}")),
-        (&["19201"], format!("19201: {one_of}")),
-        (&["--", "--port"], format!("--: {one_of}")),
+        (&["--prot", "1"], format!("invalid option '--prot': {one_of}")),
+        (&["--a\nb", "1"], format!("invalid option '--a?b': {one_of}")),
+        (&["-p", "1"], format!("invalid option '-p': {one_of}")),
+        (&["19201"], format!("unexpected argument \"19201\": {one_of}")),
+        (&["--", "--port"], format!("unexpected argument \"--port\": {one_of}")),
     ] {
         expect_error(command().args(args), 2, &line);
     }

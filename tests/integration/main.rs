@@ -10,7 +10,7 @@
 //!
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
-//! - `memory`: what limit the system's files amount to.
+//! - `memory`: what limit the system's files amount to, and how long a chunk counts.
 //! - `number`: what bytes are a number.
 //! - `logger`: what a line of the log must not wait for.
 //! - `listener`: which addresses are listened on.

@@ -1,8 +1,9 @@
-//! What limit the texts of the system's files amount to, and how it is said.
+//! What limit the texts of the system's files amount to, and how it is said; how long a chunk counts.
 
 use std::path::PathBuf;
 
-use gostash::limits::MEMORY_BYTES_MIN;
+use gostash::chunk::ChunkMeter;
+use gostash::limits::{CHUNK_BYTES, MEMORY_BYTES_MIN};
 use gostash::memory::{MemoryLimit, kilobytes, limit_files, resident_bytes};
 
 const MB: usize = 1 << 20;
@@ -81,4 +82,21 @@ fn numbers_are_taken_as_the_kernel_writes_them() {
 #[test]
 fn this_process_has_resident_memory() {
     assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
+}
+
+#[test]
+fn chunks_count_until_the_last_reference_is_gone() {
+    let meter = ChunkMeter::new();
+    let mut chunk = meter.chunk();
+    assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
+    assert!(chunk.is_full());
+    let one = meter.bytes();
+    assert!(one >= CHUNK_BYTES);
+    let stored = chunk.freeze();
+    let sending = stored.clone();
+    drop(stored);
+    assert_eq!(meter.bytes(), one, "a reader still holds it");
+    assert_eq!(sending[0], 7);
+    drop(sending);
+    assert_eq!(meter.bytes(), 0);
 }

@@ -170,7 +170,7 @@ fn what_is_found_is_shown_on_one_short_line() {
     assert_eq!(got(&"\u{e9}".repeat(81)), format!("{:?}...", "\u{e9}".repeat(80)));
     let args = [OsString::from("--unix-socket"), OsString::from_vec(b"/tmp/\xff".into())];
     let problem = Config::from_args(args, None).expect_err("not UTF-8").to_string();
-    assert_eq!(problem, "arguments: expected UTF-8, got /tmp/\u{fffd}");
+    assert_eq!(problem, "--unix-socket: expected UTF-8, got /tmp/\u{fffd}");
 }
 
 #[test]
@@ -180,4 +180,15 @@ fn a_late_error_names_the_place_of_the_setting() {
     assert!(late("cpu").ends_with("f:1: cpu: expected a core from 0 to 1023, or any, got x"));
     assert_eq!(late("port"), "--port: expected a port from 0 to 65535, got x");
     assert_eq!(late("host"), "host: expected a name or address of this machine, got x");
+}
+
+#[test]
+fn only_the_whole_password_is_it() {
+    let password = Password::new("secret");
+    assert!(password.is(b"secret"));
+    for guess in ["", "s", "secre", "secret!", "Secret", "secretsecret", "secres"] {
+        assert!(!password.is(guess.as_bytes()), "{guess:?}");
+    }
+    assert!(!Password::new("").is(b"x"));
+    assert!(!format!("{password:?}").contains("secret"));
 }
