@@ -23,12 +23,9 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    let invocation = Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD"));
-    let result = match invocation {
-        Ok(Invocation::Print(text)) => {
-            print(&text);
-            Ok(())
-        }
+    let result = match Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD")) {
+        // That standard output is closed, or that nobody reads it, is no error here or below.
+        Ok(Invocation::Print(text)) => io::stdout().write_all(text.as_bytes()).or(Ok(())),
         Ok(Invocation::Serve(config)) => serve(*config).map_err(|problem| (problem.to_string(), FAILURE)),
         Err(problem) => Err((problem, USAGE)),
     };
@@ -51,7 +48,7 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
     let executor = executor(&config);
     let event_loop = EventLoop::new(config, listeners, executor)?;
-    print(&format!("listening on {addresses}\n"));
+    let _ = writeln!(io::stdout(), "listening on {addresses}");
     log::info!("listening on {addresses}");
     Ok(event_loop.run()?)
 }
@@ -104,17 +101,11 @@ fn pin(config: &Config) -> Result<(), String> {
         let mut set = CpuSet::new();
         set.set(cpu);
         sched_setaffinity(None, &set).map_err(|_| {
-            let usable = sched_getaffinity(None).unwrap_or(CpuSet::new());
+            let usable = sched_getaffinity(None).unwrap_or_default();
             let usable: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect();
             config.error("cpu", format!("{cpu}, but this process may use only {usable:?}"))
         })
     }
     #[cfg(not(target_os = "linux"))]
     Err(config.error("cpu", format!("{cpu}, but this system cannot pin")))
-}
-
-/// Prints on standard output, at once. That nobody reads it, or that it is closed, is no error.
-fn print(text: &str) {
-    let mut stdout = io::stdout();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

@@ -9,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use gostash::config::OPTIONS;
+use gostash::config::{EXAMPLE, OPTIONS};
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
@@ -56,10 +56,8 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
 fn help_and_version_go_to_standard_output() {
     let help = run(command().args(["--port", "0", "--help"]));
     assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    for option in OPTIONS {
-        let row = help.stdout.lines().find(|line| line.starts_with(&format!("  --{} ", option.name)));
-        assert!(row.is_some_and(|row| row.contains(option.meaning)), "--{} is not in the help", option.name);
-    }
+    // That it has every option is the example file's affair.
+    assert_eq!(help.stdout, EXAMPLE);
     let version = run(command().arg("--version"));
     let expected = format!("gostash {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.code, version.stdout, version.stderr), (Some(0), expected, String::new()));
@@ -67,7 +65,7 @@ fn help_and_version_go_to_standard_output() {
 
 #[test]
 fn a_wrong_command_line_is_one_line_and_status_2() {
-    let flags = OPTIONS.iter().map(|option| option.name).chain(["config", "help", "version"]);
+    let flags = OPTIONS.iter().map(|(name, _)| *name).chain(["config", "help", "version"]);
     let flags: Vec<_> = flags.map(|name| format!("--{name}")).collect();
     let one_of = format!("expected one of {}", flags.join(", "));
     for (args, line) in [
@@ -106,7 +104,7 @@ fn a_wrong_file_is_one_line_and_status_2() {
     expect_error(command().args(["--config", &file]), 2, &line);
 
     let file = write(&dir, "port=1\nprot=1\n");
-    let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+    let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
     let line = format!(r#"{file}:2: prot: expected one of {}, got "prot""#, names.join(", "));
     expect_error(command().args(["--config", &file]), 2, &line);
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use gostash::config::{Config, Invocation, OPTIONS, size};
+use gostash::config::{Config, EXAMPLE, Invocation, OPTIONS, default, size};
 use gostash::memory::MemoryLimit;
 use gostash::password::Password;
 use gostash::store::Eviction;
@@ -26,11 +26,10 @@ fn read(text: &str, flags: &[&str], password: Option<&str>) -> Result<Config, St
 
 #[test]
 fn the_example_file_is_every_option_at_its_default() {
-    let example = include_str!("../../.config.stash.example");
-    let lines = example.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let expected: Vec<_> = OPTIONS.iter().map(|option| format!("{}={}", option.name, option.default)).collect();
+    let lines = EXAMPLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let expected: Vec<_> = OPTIONS.iter().map(|(name, _)| format!("{name}={}", default(name).unwrap())).collect();
     assert_eq!(lines.collect::<Vec<_>>(), expected);
-    read(example, &[], None).expect("it is a file of options");
+    read(EXAMPLE, &[], None).expect("it is a file of options");
 }
 
 #[test]
@@ -63,7 +62,7 @@ fn every_option_can_be_set() {
         ("cpu", "0"),
         ("log-level", "TRACE"),
     ];
-    let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+    let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
     assert_eq!(values.map(|(name, _)| name).as_slice(), names);
     let lines = values.map(|(name, value)| format!(" {name} = {value} \r\n")).concat();
     let flags = values.map(|(name, value)| format!("--{name}={value}"));
@@ -158,7 +157,7 @@ fn each_bad_value_is_named_with_its_place() {
         assert_eq!(error(&format!("\n{line}")), format!("f:2: {name}: {problem}"));
     }
     assert_eq!(error("port 1"), r#"f:1: expected name=value, got "port 1""#);
-    let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+    let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
     assert_eq!(error("prot=1"), format!(r#"f:1: prot: expected one of {}, got "prot""#, names.join(", ")));
 }
 
