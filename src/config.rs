@@ -17,7 +17,7 @@ use lexopt::prelude::*;
 use log::LevelFilter;
 
 use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, PASSWORD_BYTES_MAX, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
-use crate::memory::MemoryLimit;
+use crate::memory::{self, MemoryLimit};
 use crate::password::Password;
 use crate::store::Eviction;
 
@@ -70,7 +70,7 @@ options! {
     max_clients: usize = "max-clients", "a number from 1 to 1000000", |text| whole(text, 1..=CLIENTS_MAX);
     max_value_size: usize = "max-value-size", "a size from 1b to 512mb", |text| size(text, 1..=VALUE_BYTES_MAX_MAX);
     max_memory: MemoryLimit = "max-memory", "a size from 8mb up, or auto", |text| match text {
-        "auto" => Some(MemoryLimit::of_this_machine()),
+        "auto" => Some(MemoryLimit::auto(memory::read)),
         _ => size(text, MEMORY_BYTES_MIN..=usize::MAX).map(MemoryLimit::chosen),
     };
     eviction: Eviction = "eviction", "s3-fifo or none", |text| match text {

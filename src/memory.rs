@@ -23,18 +23,13 @@ impl MemoryLimit {
         MemoryLimit { bytes, reason: String::new() }
     }
 
-    /// The default here.
-    pub fn of_this_machine() -> Self {
-        // "max" is no limit, and no number.
-        let limit = |file: PathBuf| Some((read(&file).trim().parse().ok()?, file));
-        let limits = limit_files(&read("/proc/self/cgroup")).into_iter().filter_map(limit);
-        MemoryLimit::default_for(limits, kilobytes(&read("/proc/meminfo"), "MemTotal"))
-    }
-
-    /// The default for the control groups' limits, each with its file, and the machine's memory, in bytes: three quarters
-    /// of the tightest limit where there is one, else a quarter of the machine's memory and at most 1 GiB.
-    pub fn default_for(limits: impl Iterator<Item = (usize, PathBuf)>, machine: Option<usize>) -> Self {
-        // A group without a limit says so with a number beyond any machine's memory (version 1).
+    /// The default: three quarters of the tightest limit that a control group has, without one a quarter of the machine's
+    /// memory and at most 1 GiB. `read` returns the text of one of the system's files.
+    pub fn auto(read: impl Fn(&Path) -> String) -> Self {
+        let machine = kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal");
+        let files = limit_files(&read("/proc/self/cgroup".as_ref()));
+        let limits = files.into_iter().filter_map(|file| Some((read(&file).trim().parse().ok()?, file)));
+        // A group without a limit says so with a word, or (version 1) with a number beyond any machine's memory.
         let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 4));
         let (bytes, reason) = if let Some((limit, file)) = real.min() {
             (limit / 4 * 3, format!(" (three quarters of the {} that {} allows)", megabytes(limit), file.display()))
@@ -56,11 +51,11 @@ impl fmt::Display for MemoryLimit {
 
 /// The memory that is resident for this process now, in bytes; `None` where the system does not tell.
 pub fn resident_bytes() -> Option<usize> {
-    kilobytes(&read("/proc/self/status"), "VmRSS")
+    kilobytes(&read("/proc/self/status".as_ref()), "VmRSS")
 }
 
-/// A file's text, if it can be read.
-fn read(path: impl AsRef<Path>) -> String {
+/// A file's text; what cannot be read counts as empty.
+pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use gostash::config::{Config, EXAMPLE, Invocation, OPTIONS, default, size};
-use gostash::memory::MemoryLimit;
+use gostash::memory::{self, MemoryLimit};
 use gostash::password::Password;
 use gostash::store::Eviction;
 use log::LevelFilter;
@@ -37,7 +37,7 @@ fn the_defaults_are_the_documented_ones() {
     let config = Config::default();
     assert_eq!((config.host.as_str(), config.port), ("localhost", 19201));
     assert_eq!((config.max_clients, config.max_value_size), (10_000, 16 << 20));
-    assert_eq!(config.max_memory, MemoryLimit::of_this_machine());
+    assert_eq!(config.max_memory, MemoryLimit::auto(memory::read));
     assert_eq!(config.eviction, Eviction::S3Fifo);
     assert_eq!((config.unix_socket, config.cpu, config.password), (None, None, None));
     assert_eq!((config.default_ttl, config.idle_timeout), (None, None));
