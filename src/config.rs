@@ -92,7 +92,7 @@ options! {
 #[derive(Debug)]
 pub enum Invocation {
     /// To serve.
-    Serve(Box<Config>),
+    Serve(Config),
     /// To print this and no more.
     Print(&'static str),
 }
@@ -142,7 +142,7 @@ impl Config {
         for (place, name, value) in flags {
             config.set(place, name, &value)?;
         }
-        Ok(Invocation::Serve(Box::new(config)))
+        Ok(Invocation::Serve(config))
     }
 
     fn read_file(&mut self, path: &str) -> Result<(), String> {

@@ -33,7 +33,7 @@ pub const LOG_LINE_BYTES_MAX: usize = 4096; // what surely fits a pipe that has 
 // ---- Connections ----
 
 pub const LISTEN_BACKLOG: i32 = 1024; // connections that the kernel holds ready, for each listening socket
-pub const FREE_PORT_ATTEMPTS: usize = 32; // where the system picks a port that is free on the first address alone
+pub const FREE_PORT_ATTEMPTS: usize = 32; // for one free on all addresses, when the system picks it on the first
 pub const KEEPALIVE: Duration = Duration::from_secs(60); // of silence until the kernel asks whether the client is there
 pub const ACCEPT_RETRY_MILLIS: u64 = 100; // out of descriptors: no event tells that other processes gave some back
 // The standard streams, the poll, signals, listening sockets, and those that are being refused.
@@ -65,8 +65,8 @@ pub const PRESSURE_AGAIN_MILLIS: u64 = 100; // from then on until the next one i
 
 // ---- The event loop's time ----
 
-pub const SWEEP_MILLIS: u64 = 100; // between two looks at every connection for its timeouts
-pub const SWEEP_PARTS: usize = 10; // that such a look is cut into
+pub const SWEEP_MILLIS: u64 = 100; // between two looks at a part of the connections for their timeouts
+pub const SWEEP_PARTS: usize = 10; // of them, so that each is looked at about once a second
 pub const UNIX_TIME_MILLIS: u64 = 1000; // age of the Unix time that deadlines are told in: as far as a set clock is off
 pub const STOP_MILLIS: u64 = 5000; // for a stop to answer what has arrived
 pub const STOP_TWICE_MILLIS: u64 = 100; // in which a second signal to stop is taken for the same one
@@ -80,7 +80,7 @@ pub const BATCH_COMMANDS: usize = 64;
 pub const TURN_CONNECTIONS: usize = 32; // served: at 3 to 4 us of system calls each, these are 100 us
 pub const TURN_CONNECTIONS_SCARCE: usize = 4; // when memory ran out: replies take some too, and the store must keep up
 pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX; // 1,300 small SETs, or one read of a large value
-// Read in one turn, after which no further connection is: some 300 GETs, or 130 SETs that each evict at about a
+// Read in one turn, after which no further connection is read: some 300 GETs, or 130 SETs that each evict at about a
 // microsecond. Three times as much gains nothing measurable.
 pub const TURN_FRAME_BYTES: usize = 8 * 1024;
 pub const TURN_WRITE_BYTES: usize = 256 * 1024; // of which the last connection may take one write more
@@ -96,11 +96,11 @@ pub const STORE_BYTES_MIN: usize = 1024 * 1024; // a dozen segments
 pub const STORE_BYTES_MAX: usize = 1 << 38; // its handles have 37 bits and count two bytes each
 pub const OVERDRAFT_SHARE: usize = 64; // of its memory: what an evicting store may be over as many tables grow at once
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64; // to be spent on making room
-pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps: with it, one ends within 60 s of an item's expiry
+pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps, which with it must end within 60 s of an item's expiry
 // A segment of the log. Sixteen less than 64 KiB, so that with the C library's header it fills exactly 64 KiB; small
 // enough that a 16 MB cache has two hundred of them.
 pub const SEGMENT_BYTES: usize = 64 * 1024 - 16;
-pub const BYTES_PER_SHARD: usize = 128 * 1024; // a shard's table has 10,000 entries at most, rebuilt in under 100 us
+pub const BYTES_PER_SHARD: usize = 128 * 1024; // at most some 10,000 entries in a table, rebuilt in under 100 us
 pub const SHARDS_MIN: usize = 16; // even a tiny store must not grow its index in one step
 pub const SHARDS_MAX: usize = 65_536; // their array alone is 4 MiB then
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key's length in 16 bits");

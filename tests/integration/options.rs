@@ -18,7 +18,7 @@ fn read(text: &str, flags: &[&str], password: Option<&str>) -> Result<Config, St
     fs::write(&path, text).unwrap();
     let args = flags.iter().map(OsString::from).chain(["--config".into(), path.clone().into_os_string()]);
     match Config::from_args(args, password.map(OsString::from)) {
-        Ok(Invocation::Serve(config)) => Ok(*config),
+        Ok(Invocation::Serve(config)) => Ok(config),
         Ok(Invocation::Print(text)) => panic!("{text}"),
         Err(problem) => Err(problem.to_string().replace(path.to_str().unwrap(), "f")),
     }
