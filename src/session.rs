@@ -13,13 +13,12 @@ pub use self::resp::Resp;
 
 pub(crate) use self::resp::Ask;
 use crate::chunk::Chunk;
-use crate::command::{Command, Refusal, Reply, Value};
+use crate::command::{Command, Reply, Value};
 use crate::execute::Executor;
 use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
 use crate::output::Output;
-use crate::protocol::request::Complaint;
 use crate::protocol::resp::{Arguments, Stop, is_first_byte};
-use crate::protocol::stash::{self, LINE_END, ParseError, Parsed};
+use crate::protocol::stash::{self, LINE_END};
 
 /// One client without its socket.
 #[derive(Debug, Default)]
@@ -297,51 +296,57 @@ impl Session {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
-    /// Learns from the first byte what the client speaks. GoStash frames cannot bring a password.
+    /// Takes from the start of `input` what belongs to a command that has begun before, and returns how many bytes that
+    /// took. The first byte of all tells what the client speaks.
     #[inline]
-    pub(crate) fn listen(&mut self, first: u8, executor: &mut Executor) {
-        if matches!(self.language, Language::Unknown) {
-            if is_first_byte(first) {
-                self.language = Language::Resp(Box::new(Resp::new(self.id, executor)));
-            } else {
-                self.language = Language::Stash;
-                if executor.password.is_some() {
+    pub(crate) fn begin(&mut self, input: &[u8], executor: &mut Executor) -> usize {
+        match (&self.phase, &mut self.language, input) {
+            (Phase::Receiving(_), _, _) => return self.receive(input, executor),
+            (Phase::Executing, Language::Resp(resp), _) => self.phase = resp.run(&mut self.output, executor),
+            (_, language @ Language::Unknown, &[first, ..]) => {
+                *language = match is_first_byte(first) {
+                    true => Language::Resp(Box::new(Resp::new(self.id, executor))),
+                    false => Language::Stash,
+                };
+                // GoStash frames cannot bring a password.
+                if executor.password.is_some() && self.resp().is_none() {
                     executor.stats.errors += 1;
                     self.break_off();
                 }
             }
+            _ => {}
         }
+        0
     }
 
     /// Looks at the start of `input`.
     #[inline]
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
-        if let Language::Resp(resp) = &mut self.language {
-            return resp.next(input, arguments, executor);
-        }
-        match stash::parse(input, executor.value_bytes_max()) {
-            Ok(Parsed::Complete { command, consumed }) => Next::Command(command, Ask::default(), consumed),
-            Ok(Parsed::Incomplete { needed }) => Next::Incomplete(needed),
-            _ => Next::Other,
+        match &mut self.language {
+            Language::Resp(resp) => resp.next(input, arguments, executor),
+            _ => next_stash(input, executor),
         }
     }
 
     /// A command that [`next`](Self::next) gave out is not executed in this turn, and what follows it neither.
-    #[inline]
     pub(crate) fn take_back(&mut self, ask: Ask) {
         if let Language::Resp(resp) = &mut self.language {
             resp.take_back(ask);
         }
     }
 
-    /// Encodes `reply` and notes the time.
+    /// Its next command is about to be executed.
+    pub(crate) fn note_command(&mut self, now_millis: u64) {
+        self.last_command_millis = now_millis;
+    }
+
+    /// Encodes `reply`.
     #[inline]
-    pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask, now_millis: u64) {
+    pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask) {
         match &mut self.language {
             Language::Resp(resp) => resp.answer(reply, ask, &mut self.output),
             _ => stash::encode(reply, &mut self.output),
         }
-        self.last_command_millis = now_millis;
     }
 
     /// Does what stands at the start of `input`, whatever it is, and returns how many bytes that took. If it is not whole,
@@ -349,29 +354,14 @@ impl Session {
     pub(crate) fn take(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
         match self.step(input, &mut Vec::new(), executor) {
             Ok(consumed) => Ok(consumed),
-            Err(Stop::Long(bytes, at)) => {
+            Err(Stop::Incomplete(needed)) => Err(needed),
+            Err(Stop::Long(left, at)) => {
                 let (frame, rest) = input.split_at(at);
                 let longs = vec![Long::default()];
-                self.phase =
-                    Phase::Receiving(Box::new(Incoming { frame: frame.into(), needed: 0, longs, left: bytes }));
+                self.phase = Phase::Receiving(Box::new(Incoming { frame: frame.into(), needed: 0, longs, left }));
                 Ok(at + self.receive(rest, executor))
             }
-            Err(Stop::Incomplete(needed)) => Err(needed),
             Err(Stop::Broken(_)) => Ok(input.len()),
-        }
-    }
-
-    /// Takes from `bytes` what belongs to a frame that has long begun, runs it when it is complete, and returns how
-    /// many bytes that took.
-    #[inline]
-    pub(crate) fn absorb(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        match (&self.phase, &mut self.language) {
-            (Phase::Receiving(_), _) => self.receive(bytes, executor),
-            (Phase::Executing, Language::Resp(resp)) => {
-                self.phase = resp.run(&mut self.output, executor);
-                0
-            }
-            _ => 0,
         }
     }
 
@@ -427,67 +417,45 @@ impl Session {
     /// Does what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it that
     /// took. A broken frame has been answered when it is returned.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
-        let Language::Resp(resp) = &mut self.language else {
-            return self.step_stash(input, longs, executor);
-        };
         self.last_command_millis = executor.now_millis();
-        match resp.step(input, longs, executor.value_bytes_max(), &mut self.output, executor) {
-            Ok((consumed, phase)) => {
-                match phase {
-                    Phase::Broken => self.quit(),
-                    phase => self.phase = phase,
-                }
-                Ok(consumed)
+        let stepped = match &mut self.language {
+            Language::Resp(resp) => resp
+                .step(input, longs, executor.value_bytes_max(), &mut self.output, executor)
+                .map(|(consumed, phase)| {
+                    match phase {
+                        Phase::Broken => self.quit(),
+                        phase => self.phase = phase,
+                    }
+                    consumed
+                }),
+            _ => {
+                let (long, is_refused) = longs.first().map_or((None, false), |long| (Some(long.value()), long.refused));
+                stash::parse(input, executor.value_bytes_max(), long).map(|(command, consumed)| {
+                    stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
+                    consumed
+                })
             }
-            Err(Stop::Broken(reason)) => {
-                log::debug!("broken frame: {reason}");
-                executor.stats.broken += 1;
-                self.output.push_line(b'-', &format!("ERR Protocol error: {reason}"));
-                self.quit();
-                Err(Stop::Broken(reason))
-            }
-            Err(stop) => Err(stop),
-        }
-    }
-
-    /// The same for GoStash frames.
-    fn step_stash(&mut self, input: &[u8], longs: &[Long], executor: &mut Executor) -> Result<usize, Stop> {
-        let (command, consumed) = match stash::parse(input, executor.value_bytes_max()) {
-            Ok(Parsed::Complete { command, consumed }) => (command, consumed),
-            Ok(Parsed::Incomplete { needed }) => return Err(Stop::Incomplete(needed)),
-            Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
-                let Some(long) = longs.first() else {
-                    return Err(Stop::Long(value_bytes, consumed));
-                };
-                let end = &input[consumed..];
-                if !LINE_END.starts_with(end) {
-                    return Err(self.reject(ParseError::MissingLineEnd, executor));
-                }
-                if end.len() < LINE_END.len() {
-                    return Err(Stop::Incomplete(input.len() + 1));
-                }
-                if long.refused {
-                    executor.stats.sets += 1;
-                    executor.stats.errors += 1;
-                    self.answer(Reply::Refused(Refusal::OutOfMemory), Ask::default(), executor.now_millis());
-                    return Ok(input.len());
-                }
-                (Command::Set { key, value: long.value() }, input.len())
-            }
-            Err(error) => return Err(self.reject(error, executor)),
         };
-        let hash = executor.store.hash(command.key());
-        let now_millis = executor.now_millis();
-        self.answer(executor.execute(hash, &command), Ask::default(), now_millis);
-        Ok(consumed)
+        if let Err(Stop::Broken(reason)) = &stepped {
+            log::debug!("broken frame: {reason}");
+            executor.stats.broken += 1;
+            match self.language {
+                Language::Resp(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
+                _ => self.output.push(stash::ERROR_REPLY),
+            }
+            self.quit();
+        }
+        stepped
     }
+}
 
-    /// The frame at the start of the input is broken.
-    fn reject(&mut self, error: ParseError, executor: &mut Executor) -> Stop {
-        log::debug!("broken frame: {error}");
-        executor.stats.broken += 1;
-        self.break_off();
-        Stop::Broken(Complaint::default())
+/// What a session that speaks GoStash frames has at the start of `input`.
+#[inline(always)]
+pub(crate) fn next_stash<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
+    match stash::parse(input, executor.value_bytes_max(), None) {
+        Ok((command, consumed)) => Next::Command(command, Ask::default(), consumed),
+        Err(Stop::Incomplete(needed)) => Next::Incomplete(needed),
+        Err(_) => Next::Other,
     }
 }
 

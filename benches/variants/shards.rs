@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use gostash::chunk::{Chunk, ChunkMeter};
-use gostash::command::{Command, Reply};
+use gostash::command::{Action, Command, Reply};
 use gostash::execute::Executor;
 use gostash::limits::VALUE_SHARE;
 use gostash::store::{Eviction, KeyHash, Settings, Store, Touched};
@@ -107,8 +107,8 @@ impl Shards {
 impl Locked {
     #[inline]
     fn count(&mut self, command: &Command<'_>) {
-        self.units += match command {
-            Command::Set { value, .. } => 1 + value.len() / 1024,
+        self.units += match command.action {
+            Action::Set(value) => 1 + value.len() / 1024,
             _ => 1,
         };
         if self.units >= UNITS_BETWEEN_HOUSEKEEPING {

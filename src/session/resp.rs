@@ -284,14 +284,7 @@ impl Resp {
         executor.count(verb.index, step.next.left == 0);
         let done = match planned {
             Some(Ok((command, form))) => {
-                let hash = executor.store.hash(command.key());
-                let reply = if is_refused {
-                    executor.stats.errors += 1;
-                    Reply::Refused(Refusal::OutOfMemory)
-                } else {
-                    executor.execute(hash, &command)
-                };
-                self.answer(reply, Ask::new(verb, form, step), output);
+                self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, form, step), output);
                 return Phase::Open;
             }
             Some(Err(complaint)) => Err(complaint),
