@@ -1,0 +1,98 @@
+//! A frame that comes in over many reads: its bytes collected in one place, and its long values in chunks of their own as
+//! they arrive, so that room is taken for what has come and not for what was announced. It knows no protocol.
+
+use bytes::Bytes;
+
+use crate::chunk::Chunk;
+use crate::command::Value;
+use crate::execute::Executor;
+use crate::limits::CHUNK_BYTES;
+
+/// A frame on its way in.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    /// All of it that has come, without the long values.
+    pub(super) frame: Vec<u8>,
+    /// How long that must be before parsing it can get anywhere.
+    pub(super) needed: usize,
+    pub(super) longs: Vec<Long>,
+    /// How many bytes of the last long value are still to come.
+    pub(super) left: usize,
+}
+
+/// A long value.
+#[derive(Debug, Default)]
+pub(super) struct Long {
+    chunks: Vec<Bytes>,
+    filling: Option<Chunk>,
+    /// There was no room for it, so that it is thrown away as it comes.
+    pub(super) refused: bool,
+}
+
+impl Incoming {
+    /// A frame that begins so, and goes on with a long value of `left` bytes.
+    pub(super) fn with_long(frame: Vec<u8>, left: usize) -> Incoming {
+        Incoming { frame, needed: 0, longs: vec![Long::default()], left }
+    }
+
+    /// A long value of `left` bytes comes next.
+    pub(super) fn expect_long(&mut self, left: usize) {
+        self.longs.push(Long::default());
+        self.left = left;
+    }
+
+    /// Whether parsing it may get anywhere.
+    pub(super) fn is_due(&self) -> bool {
+        self.left == 0 && self.frame.len() >= self.needed
+    }
+
+    /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are. Returns how
+    /// many.
+    pub(super) fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
+        let mut taken = 0;
+        if let Some(long) = self.longs.last_mut() {
+            while self.left > 0 && taken < bytes.len() {
+                let end = bytes.len().min(taken + self.left);
+                let count = long.take(&bytes[taken..end], executor);
+                self.left -= count;
+                taken += count;
+            }
+        }
+        if self.left == 0 {
+            let missing = self.needed.saturating_sub(self.frame.len());
+            let more = &bytes[taken..bytes.len().min(taken + missing)];
+            self.frame.extend_from_slice(more);
+            taken += more.len();
+        }
+        taken
+    }
+}
+
+impl Long {
+    /// Takes bytes of it, as many as fit into the chunk that is being filled, and returns how many.
+    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
+        if self.filling.is_none() && !self.refused {
+            self.filling = executor.chunk();
+            self.refused = self.filling.is_none();
+        }
+        let Some(chunk) = &mut self.filling else {
+            self.chunks = Vec::new();
+            return bytes.len();
+        };
+        let count = chunk.fill(bytes);
+        if chunk.is_full() {
+            self.chunks.extend(self.filling.take().map(Chunk::freeze));
+        }
+        count
+    }
+
+    /// What has come of it.
+    pub(super) fn value(&self) -> Value<'_> {
+        Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
+    }
+
+    /// Bytes of chunks that it holds.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        (self.chunks.len() + usize::from(self.filling.is_some())) * CHUNK_BYTES
+    }
+}
