@@ -65,7 +65,7 @@ impl Driver {
             chunks: chunks.clone(),
         });
         Driver {
-            sessions: vec![Session::new(1, 0)],
+            sessions: vec![Session::new(0, 0)],
             executor: Executor::new(store, VALUE_BYTES_MAX, chunks),
             buffer: vec![0; CARRY_BYTES_MAX + READ_LARGE_BYTES],
             received: Vec::new(),
