@@ -116,6 +116,22 @@ impl Session {
         !self.input_ended && !self.is_broken() && !self.is_busy() && !self.has_backlog() && !self.is_choked()
     }
 
+    /// Where the next bytes of a large value that is coming in go, so that they need not be copied there: as far as the
+    /// capacity goes. [`received`](Self::received) has to be told how many they are.
+    pub fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
+        match &mut self.phase {
+            Phase::Receiving(incoming) => incoming.place(executor),
+            _ => None,
+        }
+    }
+
+    /// So many bytes have been put in the [`place`](Self::place) of a large value.
+    pub fn received(&mut self, count: usize) {
+        if let Phase::Receiving(incoming) = &mut self.phase {
+            incoming.placed(count);
+        }
+    }
+
     /// Whether everything that it will ever be sent has been taken from its output.
     #[inline]
     pub fn is_finished(&self) -> bool {

@@ -46,17 +46,41 @@ impl Incoming {
         self.left == 0 && self.frame.len() >= self.needed
     }
 
+    /// Where the next bytes of the long value go, as far as the capacity there goes; nothing if no long value is coming in,
+    /// or if there is no room and it is to be thrown away. [`placed`](Self::placed) has to be told of what was put there.
+    pub(super) fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
+        let long = self.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
+        if long.filling.is_none() {
+            long.filling = executor.chunk(self.left);
+        }
+        if long.filling.is_none() {
+            *long = Long { refused: true, ..Long::default() };
+        }
+        long.filling.as_mut().map(Chunk::bytes)
+    }
+
+    /// So many bytes of the long value have been put in their place, or thrown away.
+    pub(super) fn placed(&mut self, count: usize) {
+        self.left -= count;
+        if let Some(long) = self.longs.last_mut()
+            && let Some(chunk) = long.filling.take_if(|chunk| chunk.is_full())
+        {
+            long.chunks.push(chunk.freeze());
+        }
+    }
+
     /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are. Returns how
     /// many.
     pub(super) fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
         let mut taken = 0;
-        if let Some(long) = self.longs.last_mut() {
-            while self.left > 0 && taken < bytes.len() {
-                let end = bytes.len().min(taken + self.left);
-                let count = long.take(&bytes[taken..end], executor);
-                self.left -= count;
-                taken += count;
+        while self.left > 0 && taken < bytes.len() {
+            let mut count = self.left.min(bytes.len() - taken);
+            if let Some(place) = self.place(executor) {
+                count = count.min(place.capacity() - place.len());
+                place.extend_from_slice(&bytes[taken..taken + count]);
             }
+            self.placed(count);
+            taken += count;
         }
         if self.left == 0 {
             let missing = self.needed.saturating_sub(self.frame.len());
@@ -69,23 +93,6 @@ impl Incoming {
 }
 
 impl Long {
-    /// Takes bytes of it, as many as fit into the chunk that is being filled, and returns how many.
-    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
-        if self.filling.is_none() && !self.refused {
-            self.filling = executor.chunk();
-            self.refused = self.filling.is_none();
-        }
-        let Some(chunk) = &mut self.filling else {
-            self.chunks = Vec::new();
-            return bytes.len();
-        };
-        let count = chunk.fill(bytes);
-        if chunk.is_full() {
-            self.chunks.extend(self.filling.take().map(Chunk::freeze));
-        }
-        count
-    }
-
     /// What has come of it.
     pub(super) fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
