@@ -32,10 +32,10 @@ impl ChunkMeter {
         count * (CHUNK_BYTES + 16 + 64)
     }
 
-    /// A new chunk, to be filled.
-    pub fn chunk(&self) -> Chunk {
+    /// A new chunk, to be filled with up to `bytes` bytes. It counts as a whole one.
+    pub fn chunk(&self, bytes: usize) -> Chunk {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Chunk { bytes: Vec::with_capacity(CHUNK_BYTES), meter: self.clone() }
+        Chunk { bytes: Vec::with_capacity(bytes.min(CHUNK_BYTES)), meter: self.clone() }
     }
 }
 
@@ -49,9 +49,14 @@ pub struct Chunk {
 impl Chunk {
     /// Appends as much of `input` as fits and returns how many bytes that was.
     pub fn fill(&mut self, input: &[u8]) -> usize {
-        let count = input.len().min(CHUNK_BYTES - self.bytes.len());
+        let count = input.len().min(self.bytes.capacity() - self.bytes.len());
         self.bytes.extend_from_slice(&input[..count]);
         count
+    }
+
+    /// Its bytes, to be appended to as far as their capacity goes.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
     }
 
     /// Whether nothing more fits.

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::chunk::{Chunk, ChunkMeter};
 use bytes::Bytes;
 
-use crate::command::{Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
+use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
 use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
 use crate::stats::Stats;
@@ -112,10 +112,10 @@ impl Executor {
         self.value_bytes_max
     }
 
-    /// A new chunk for a value on its way in, unless there is no room for one and none can be made.
-    pub fn chunk(&self) -> Option<Chunk> {
+    /// A new chunk for up to `bytes` of a value on its way in, unless there is no room for one and none can be made.
+    pub fn chunk(&self, bytes: usize) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
-        is_room.then(|| self.chunks.chunk())
+        is_room.then(|| self.chunks.chunk(bytes))
     }
 
     /// How much of large values may be read before the store has made more room, in bytes.
@@ -133,8 +133,9 @@ impl Executor {
     /// Carries out `command`, whose key has `hash`, and counts it.
     #[inline]
     pub fn execute(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
-        match *command {
-            Command::Get { key } => {
+        let key = command.key;
+        match command.action {
+            Action::Get => {
                 self.stats.gets += 1;
                 let Some(value) = self.store.get(hash, key) else {
                     return Reply::Missing;
@@ -142,21 +143,21 @@ impl Executor {
                 self.stats.hits += 1;
                 Reply::Value(value)
             }
-            Command::Set { key, value } => {
+            Action::Set(value) => {
                 self.stats.sets += 1;
                 match self.store.set(hash, key, value) {
                     Ok(()) => Reply::Done,
-                    Err(refusal) => refuse(&mut self.stats, refusal),
+                    Err(refusal) => self.refuse(refusal),
                 }
             }
-            Command::Add { key, delta } => {
+            Action::Add(delta) => {
                 self.stats.adds += 1;
                 match self.store.add(hash, key, delta) {
                     Ok(number) => Reply::Number(number),
-                    Err(refusal) => refuse(&mut self.stats, refusal),
+                    Err(refusal) => self.refuse(refusal),
                 }
             }
-            Command::Delete { key } => {
+            Action::Delete => {
                 self.stats.deletes += 1;
                 if self.store.delete(hash, key) { Reply::Done } else { Reply::Missing }
             }
@@ -164,33 +165,46 @@ impl Executor {
         }
     }
 
+    /// Carries out a command that is not part of a batch, unless there was no room for its value.
+    pub fn execute_whole(&mut self, command: &Command<'_>, is_refused: bool) -> Reply<'_> {
+        match is_refused {
+            true => self.refuse(Refusal::OutOfMemory),
+            false => self.execute(self.store.hash(command.key), command),
+        }
+    }
+
+    /// Does not carry out a command, and counts that.
+    pub fn refuse(&mut self, refusal: Refusal) -> Reply<'static> {
+        self.stats.errors += 1;
+        Reply::Refused(refusal)
+    }
+
     /// The commands that caches are asked less often, apart so that the others stay small.
     #[inline(never)]
     fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
-        let clock = self.clock();
-        match *command {
-            Command::Write { key, value, condition, expiry, returns_old } => {
+        let (key, clock) = (command.key, self.clock());
+        match command.action {
+            Action::Write { value, condition, expiry, returns_old } => {
                 self.stats.sets += 1;
                 let is_old = returns_old && self.keep(hash, key);
-                let written = self.store.write(hash, key, value, condition, expiry);
-                match written {
-                    Err(refusal) => refuse(&mut self.stats, refusal),
-                    Ok(_) if is_old => Reply::Value(kept(&self.kept)),
+                match self.store.write(hash, key, value, condition, expiry) {
+                    Err(refusal) => self.refuse(refusal),
+                    Ok(_) if is_old => Reply::Value(self.kept()),
                     Ok(is_written) if is_written && !returns_old => Reply::Done,
                     Ok(_) => Reply::Missing,
                 }
             }
-            Command::Take { key } => {
+            Action::Take => {
                 self.stats.gets += 1;
                 if !self.keep(hash, key) {
                     return Reply::Missing;
                 }
                 self.stats.hits += 1;
                 self.store.delete(hash, key);
-                Reply::Value(kept(&self.kept))
+                Reply::Value(self.kept())
             }
-            Command::Append { key, value } => self.append(hash, key, value),
-            Command::Measure { key, measure } => {
+            Action::Append(value) => self.append(hash, key, value),
+            Action::Measure(measure) => {
                 self.stats.others += 1;
                 let Some(item) = self.store.peek(hash, key) else {
                     return Reply::Missing;
@@ -204,30 +218,30 @@ impl Executor {
                     }
                 })
             }
-            Command::Expire { key, deadline, condition, returns_value } => {
+            Action::Expire { deadline, condition, returns_value } => {
                 self.stats.gets += u64::from(returns_value);
                 self.stats.others += u64::from(!returns_value);
-                let Some(item) = self.store.peek(hash, key) else {
-                    return Reply::Missing;
-                };
-                self.charged += copy_units(item.value.rest.len());
-                if !condition.allows(item.deadline, deadline) {
+                let old = self.store.peek(hash, key).map(|item| item.deadline);
+                if !old.is_some_and(|old| condition.allows(old, deadline)) {
                     return Reply::Missing;
                 }
+                // A time of its own changes how the item lies in the store, so it is written anew.
                 self.keep(hash, key);
                 self.stats.hits += u64::from(returns_value);
                 let expiry = Expiry::At(deadline.unwrap_or(u64::MAX));
+                let value = Value { chunks: &self.kept.0, rest: &self.kept.1 };
+                self.charged += copy_units(value.rest.len());
                 let written = match deadline {
                     Some(at) if at <= clock.now_millis => Ok(self.store.delete(hash, key)),
-                    _ => self.store.write(hash, key, kept(&self.kept), Condition::Present, expiry),
+                    _ => self.store.write(hash, key, value, Condition::Present, expiry),
                 };
                 match written {
-                    Err(refusal) => refuse(&mut self.stats, refusal),
-                    Ok(_) if returns_value => Reply::Value(kept(&self.kept)),
+                    Err(refusal) => self.refuse(refusal),
+                    Ok(_) if returns_value => Reply::Value(self.kept()),
                     Ok(_) => Reply::Done,
                 }
             }
-            _ => unreachable!("the others were handled before"),
+            Action::Get | Action::Set(_) | Action::Add(_) | Action::Delete => self.execute(hash, command),
         }
     }
 
@@ -242,6 +256,10 @@ impl Executor {
         true
     }
 
+    fn kept(&self) -> Value<'_> {
+        Value { chunks: &self.kept.0, rest: &self.kept.1 }
+    }
+
     fn drop_kept(&mut self) {
         if !self.kept.0.is_empty() {
             self.store.discard(std::mem::take(&mut self.kept.0));
@@ -253,48 +271,36 @@ impl Executor {
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
         self.stats.sets += 1;
         let is_room = self.store.room_bytes() >= value.len();
-        let item = self.store.peek(hash, key);
-        let (is_new, old) = (item.is_none(), item.map_or(Value::default(), |item| item.value));
-        let length = old.len() + value.len();
-        if !is_new && (length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX) {
-            return refuse(&mut self.stats, Refusal::TooLong);
-        }
-        let written = if is_new {
-            self.store.write(hash, key, value, Condition::Always, Expiry::Default)
-        } else if is_room {
-            self.charged += copy_units(2 * old.rest.len() + value.len());
-            let mut whole: Vec<Bytes> = old.chunks.to_vec();
-            let mut filling = self.chunks.chunk();
-            let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..])).chain([value.rest]);
-            for mut piece in pieces {
-                while !piece.is_empty() {
-                    if filling.is_full() {
-                        whole.push(std::mem::replace(&mut filling, self.chunks.chunk()).freeze());
+        let old = self.store.peek(hash, key).map(|item| item.value);
+        let length = old.map_or(0, |old| old.len()) + value.len();
+        let written = match old {
+            None => self.store.write(hash, key, value, Condition::Always, Expiry::Default),
+            Some(_) if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
+            Some(_) if !is_room => Err(Refusal::OutOfMemory),
+            Some(old) => {
+                self.charged += copy_units(2 * old.rest.len() + value.len());
+                let mut whole: Vec<Bytes> = old.chunks.to_vec();
+                let mut filling = self.chunks.chunk(CHUNK_BYTES);
+                let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
+                for mut piece in pieces.chain([value.rest]) {
+                    while !piece.is_empty() {
+                        if filling.is_full() {
+                            whole.push(std::mem::replace(&mut filling, self.chunks.chunk(CHUNK_BYTES)).freeze());
+                        }
+                        piece = &piece[filling.fill(piece)..];
                     }
-                    piece = &piece[filling.fill(piece)..];
                 }
+                let value = Value { chunks: &whole, rest: filling.as_ref() };
+                self.store.write(hash, key, value, Condition::Always, Expiry::Keep)
             }
-            let value = Value { chunks: &whole, rest: filling.as_ref() };
-            self.store.write(hash, key, value, Condition::Always, Expiry::Keep)
-        } else {
-            Err(Refusal::OutOfMemory)
         };
-        written.map_or_else(|refusal| refuse(&mut self.stats, refusal), |_| Reply::Number(length as i64))
+        written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))
     }
-}
-
-fn kept((chunks, rest): &(Vec<Bytes>, Vec<u8>)) -> Value<'_> {
-    Value { chunks, rest }
 }
 
 /// The store's units for moving so many bytes.
 fn copy_units(bytes: usize) -> u64 {
     bytes as u64 / 1024
-}
-
-fn refuse(stats: &mut Stats, refusal: Refusal) -> Reply<'static> {
-    stats.errors += 1;
-    Reply::Refused(refusal)
 }
 
 impl fmt::Debug for Executor {

@@ -73,11 +73,16 @@ impl Output {
     /// Appends a value, its chunks by reference and its rest copied, and what ends it.
     #[inline]
     pub fn push_value(&mut self, value: Value<'_>, end: &[u8; 2]) {
-        for chunk in value.chunks {
-            self.chunk_bytes += chunk.len();
-            self.chunks.push_back((self.bytes.len(), chunk.clone()));
+        if !value.chunks.is_empty() {
+            self.push_chunks(value.chunks);
         }
         self.push_with(value.rest, end);
+    }
+
+    #[cold]
+    fn push_chunks(&mut self, chunks: &[Bytes]) {
+        self.chunk_bytes += chunks.len() * CHUNK_BYTES;
+        self.chunks.extend(chunks.iter().map(|chunk| (self.bytes.len(), chunk.clone())));
     }
 
     /// Fills `slices` with what comes first and returns how many it filled; at most `bytes_max` bytes or one slice.

@@ -15,6 +15,7 @@
 //! - `logger`: what a line of the log must not wait for.
 //! - `listener`: which addresses are listened on.
 //! - `history`: what the loop remembers of its turns.
+//! - `frames`: GoStash frames by bytes alone.
 //! - `output`: what waits to be sent.
 //! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
@@ -34,6 +35,7 @@ mod bad_clients;
 mod bad_input;
 mod cli;
 mod client;
+mod frames;
 mod full_machine;
 mod history;
 mod house;
