@@ -156,7 +156,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                     visit.hold_up(*start);
                     break;
                 }
-                log::trace!("{command:?}");
+                log::trace!("{:?} {}", command.action, command.key.escape_ascii());
                 executor.calls[usize::from(ask.verb)] += u64::from(ask.is_last);
                 session.answer(executor.execute(*hash, command), *ask);
             }
