@@ -56,10 +56,9 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends bytes and what ends them, with one look at whether there is room.
+    /// Appends bytes and what ends them.
     #[inline]
     fn push_with(&mut self, bytes: &[u8], end: &[u8; 2]) {
-        self.bytes.reserve(bytes.len() + end.len());
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(end);
     }
