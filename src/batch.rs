@@ -12,8 +12,7 @@ use crate::command::Command;
 use crate::execute::Executor;
 use crate::limits::BATCH_COMMANDS;
 use crate::protocol::resp::Arguments;
-use crate::protocol::stash::{self, Parsed};
-use crate::session::{Ask, Next, Session};
+use crate::session::{self, Ask, Next, Session};
 use crate::store::{KeyHash, Touched};
 
 /// One session's part in a turn.
@@ -21,10 +20,9 @@ use crate::store::{KeyHash, Touched};
 pub struct Visit {
     /// Which session.
     pub session: usize,
-    /// Where its bytes stand in the turn's input.
-    pub input: Range<usize>,
-    /// How far it has got: what lies before is executed, or will be with the next batch.
-    done: usize,
+    /// Where its bytes that are not taken yet stand in the turn's input. What has been taken is executed, or will be with
+    /// the next batch.
+    input: Range<usize>,
     /// What the frame that begins there takes at least, in bytes.
     needed: usize,
     /// It may not go on in this turn: too much output waits, or the turn's work is spent.
@@ -34,21 +32,12 @@ pub struct Visit {
 impl Visit {
     /// A visit of `session`, whose bytes stand at `input`.
     pub fn new(session: usize, input: Range<usize>) -> Self {
-        Visit { session, done: input.start, needed: 0, input, held_up: false }
+        Visit { session, input, needed: 0, held_up: false }
     }
 
-    /// Everything before `done` is executed, unless it was held up.
-    fn advance(&mut self, done: usize) {
-        if !self.held_up {
-            self.done = done;
-        }
-    }
-
-    /// Leaves what begins at `done` for a later turn. It can run then.
-    fn hold_up(&mut self, done: usize) {
-        self.held_up = true;
-        self.done = done;
-        self.needed = 0;
+    /// Leaves what begins at `start` for a later turn. It can run then.
+    fn hold_up(&mut self, start: usize) {
+        *self = Visit { held_up: true, ..Visit::new(self.session, start..self.input.end) };
     }
 }
 
@@ -73,8 +62,8 @@ where
         batch.parse(at);
     }
     batch.run();
-    for visit in visits {
-        sessions[visit.session].keep(&input[visit.done..visit.input.end], visit.needed, executor);
+    for Visit { session, input: range, needed, .. } in visits {
+        sessions[*session].keep(&input[range.clone()], *needed, executor);
     }
 }
 
@@ -90,29 +79,27 @@ struct Batch<'a, 'i, S> {
 impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
     /// Parses one visit's input.
     fn parse(&mut self, at: usize) {
-        let Visit { session: key, input: Range { start, end }, .. } = self.visits[at].clone();
+        let Visit { session: key, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
-        let session = &mut self.sessions[key];
-        let mut done = start + session.absorb(&input[start..], self.executor);
-        if done < end {
-            session.listen(input[done], self.executor);
-        }
         let mut arguments = Arguments::default();
-        let (is_stash, value_bytes_max) = (session.resp().is_none(), self.executor.value_bytes_max());
-        let mut goes_on = session.is_open();
-        while goes_on && done < end {
-            // Most frames are whole and GoStash's: asking the session as well takes 40 instructions of 700.
-            if is_stash
-                && let Ok(Parsed::Complete { command, consumed }) = stash::parse(&input[done..], value_bytes_max)
-            {
-                goes_on = self.add(at, done, command, Ask::default());
-                done += consumed;
-                continue;
-            }
-            match self.sessions[key].next(&input[done..], &mut arguments, self.executor) {
+        let session = &mut self.sessions[key];
+        let mut done = start + session.begin(&input[start..], self.executor);
+        let (mut is_open, is_stash) = (session.is_open(), session.resp().is_none());
+        while is_open && done < end {
+            // Asking the session which protocol it speaks for every frame would take a tenth of a request's instructions.
+            let next = match is_stash {
+                true => session::next_frame(&input[done..], self.executor),
+                false => self.sessions[key].next(&input[done..], &mut arguments, self.executor),
+            };
+            match next {
                 Next::Command(command, ask, consumed) => {
-                    goes_on = self.add(at, done, command, ask);
+                    let hash = self.executor.store.hash(command.key);
+                    self.pending.push(Pending { visit: at, start: done, hash, command, ask });
                     done += consumed;
+                    if self.pending.len() < BATCH_COMMANDS {
+                        continue;
+                    }
+                    self.run();
                 }
                 Next::Incomplete(needed) => {
                     self.visits[at].needed = needed;
@@ -135,24 +122,14 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                             break;
                         }
                     }
-                    goes_on = session.is_open();
+                    is_open = session.is_open();
                 }
             }
+            if self.visits[at].held_up {
+                return;
+            }
         }
-        self.visits[at].advance(done);
-    }
-
-    /// Adds a command of a visit, whose frame starts at `start`, and executes the batch when it is full. Returns
-    /// whether the visit may go on.
-    #[inline(always)]
-    fn add(&mut self, visit: usize, start: usize, command: Command<'i>, ask: Ask) -> bool {
-        let hash = self.executor.store.hash(command.key());
-        self.pending.push(Pending { visit, start, hash, command, ask });
-        if self.pending.len() < BATCH_COMMANDS {
-            return true;
-        }
-        self.run();
-        !self.visits[visit].held_up
+        self.visits[at].input.start = done;
     }
 
     /// Looks the batch up, then executes it.
@@ -168,22 +145,21 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                 black_box(executor.store.touch_item(*touched));
             }
         }
-        let now_millis = executor.now_millis();
-        for pending in &*batch {
-            let visit = &mut visits[pending.visit];
-            if visit.held_up {
-                continue;
-            }
+        for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
+            let visit = &mut visits[batch[0].visit];
             let session = &mut sessions[visit.session];
-            if session.is_choked() || executor.is_spent() {
-                // It goes on from here in a later turn: what is kept then starts with a whole frame.
-                visit.hold_up(pending.start);
-                session.take_back(pending.ask);
-                continue;
+            session.last_command_millis = executor.clock.now_millis;
+            for Pending { start, hash, command, ask, .. } in batch {
+                if session.is_choked() || executor.is_spent() {
+                    // It goes on from here in a later turn: what is kept then starts with a whole frame.
+                    session.take_back(*ask);
+                    visit.hold_up(*start);
+                    break;
+                }
+                log::trace!("{:?} {}", command.action, command.key.escape_ascii());
+                executor.calls[usize::from(ask.verb)] += u64::from(ask.is_last);
+                session.answer(executor.execute(*hash, command), *ask);
             }
-            log::trace!("{}", pending.command);
-            executor.count(pending.ask.verb, pending.ask.is_last);
-            session.answer(executor.execute(pending.hash, &pending.command), pending.ask, now_millis);
         }
         batch.clear();
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 /// A small value is a rest alone. A large one is any number of chunks of exactly
 /// [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES), which are shared by reference and never copied, and a rest that is
 /// shorter than a chunk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Value<'a> {
     /// Whole chunks, shared by reference.
     pub chunks: &'a [Bytes],
@@ -35,76 +35,46 @@ impl<'a> Value<'a> {
     }
 }
 
-/// One request about a key, borrowed from the input that it was parsed from.
+/// For the log, which is not to be filled with values.
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.len())
+    }
+}
+
+/// One request, borrowed from the input that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command<'a> {
-    /// The value of `key`.
-    Get {
-        /// The key.
-        key: &'a [u8],
-    },
-    /// Store `value` under `key`, whatever was there.
-    Set {
-        /// The key.
-        key: &'a [u8],
-        /// The value.
-        value: Value<'a>,
-    },
-    /// Add `delta` to the number stored under `key`; a missing key counts as 0.
-    Add {
-        /// The key.
-        key: &'a [u8],
-        /// What to add; negative to subtract.
-        delta: i64,
-    },
-    /// Remove `key`.
-    Delete {
-        /// The key.
-        key: &'a [u8],
-    },
-    /// Store `value` under `key` if the condition holds.
-    Write {
-        /// The key.
-        key: &'a [u8],
-        /// The value.
-        value: Value<'a>,
-        /// When it is stored.
-        condition: Condition,
-        /// When it expires.
-        expiry: Expiry,
-        /// Answer with the value that was there before, stored or not.
-        returns_old: bool,
-    },
-    /// The value of `key`, which is removed.
-    Take {
-        /// The key.
-        key: &'a [u8],
-    },
-    /// Put `value` behind what `key` has.
-    Append {
-        /// The key.
-        key: &'a [u8],
-        /// What to append.
-        value: Value<'a>,
-    },
-    /// A measure of `key`, without using it.
-    Measure {
-        /// The key.
-        key: &'a [u8],
-        /// What to measure.
-        measure: Measure,
-    },
-    /// Change when `key` expires, if the condition holds.
-    Expire {
-        /// The key.
-        key: &'a [u8],
-        /// The new time; `None` is never.
-        deadline: Option<u64>,
-        /// When it is changed.
-        condition: ExpireCondition,
-        /// Answer with the value.
-        returns_value: bool,
-    },
+pub struct Command<'a> {
+    /// The key that it is about.
+    pub key: &'a [u8],
+    /// What to do with it.
+    pub action: Action<'a>,
+}
+
+/// What can be done with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Tell its value.
+    Get,
+    /// Store this, whatever was there.
+    Set(Value<'a>),
+    /// Add this to the number that is there; a missing key counts as 0.
+    Add(i64),
+    /// Remove it.
+    Delete,
+    /// Store a value if the condition holds, and answer with what was there before if that is asked for.
+    #[allow(missing_docs)]
+    Write { value: Value<'a>, condition: Condition, expiry: Expiry, returns_old: bool },
+    /// Tell its value and remove it.
+    Take,
+    /// Put this behind what is there.
+    Append(Value<'a>),
+    /// Measure it, which is no use of it.
+    Measure(Measure),
+    /// Have it expire at another time, never if there is none, if the condition holds; answer with its value if that is
+    /// asked for.
+    #[allow(missing_docs)]
+    Expire { deadline: Option<u64>, condition: ExpireCondition, returns_value: bool },
 }
 
 /// When a write happens.
@@ -186,42 +156,6 @@ pub enum Measure {
     TimeLeft,
     /// The Unix time at which it expires, in milliseconds; -1 if it never does.
     ExpiryTime,
-}
-
-impl<'a> Command<'a> {
-    /// The key that it is about.
-    #[inline]
-    pub fn key(&self) -> &'a [u8] {
-        match *self {
-            Command::Get { key }
-            | Command::Set { key, .. }
-            | Command::Add { key, .. }
-            | Command::Delete { key }
-            | Command::Write { key, .. }
-            | Command::Take { key }
-            | Command::Append { key, .. }
-            | Command::Measure { key, .. }
-            | Command::Expire { key, .. } => key,
-        }
-    }
-}
-
-/// For the log: the verb and the key, without the value.
-impl fmt::Display for Command<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match self {
-            Command::Get { .. } => "get",
-            Command::Set { .. } => "set",
-            Command::Add { .. } => "add",
-            Command::Delete { .. } => "delete",
-            Command::Write { .. } => "write",
-            Command::Take { .. } => "take",
-            Command::Append { .. } => "append",
-            Command::Measure { .. } => "measure",
-            Command::Expire { .. } => "expire",
-        };
-        write!(formatter, "{verb} {}", self.key().escape_ascii())
-    }
 }
 
 /// The answer to one [`Command`]; it borrows the store.

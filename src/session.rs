@@ -5,47 +5,47 @@
 //! is unfinished, or what it may not run yet because the client does not read its replies.
 
 mod connection;
+mod incoming;
 mod resp;
 
-use bytes::Bytes;
+use std::mem;
 
 pub use self::resp::Resp;
 
+use self::incoming::{Incoming, Long};
 pub(crate) use self::resp::Ask;
-use crate::chunk::Chunk;
-use crate::command::{Command, Refusal, Reply, Value};
+use crate::command::{Command, Reply};
 use crate::execute::Executor;
-use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
+use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
 use crate::output::Output;
-use crate::protocol::request::Complaint;
 use crate::protocol::resp::{Arguments, Stop, is_first_byte};
-use crate::protocol::stash::{self, LINE_END, ParseError, Parsed};
+use crate::protocol::stash::{self, LINE_END};
 
 /// One client without its socket.
 #[derive(Debug, Default)]
 pub struct Session {
+    /// The number by which clients know each other.
+    pub id: u64,
+    /// When its last complete command was executed, in milliseconds, or when it started.
+    pub last_command_millis: u64,
+    /// What it is still to be sent.
+    pub output: Output,
+    /// The client has closed its side: nothing follows `input`.
+    pub input_ended: bool,
     phase: Phase,
     language: Language,
     /// Input that waits: the beginning of a short frame, or frames that may not run yet.
     input: Vec<u8>,
     /// How long `input` must be before parsing it can get anywhere; 0 if frames wait in it.
     needed: usize,
-    /// The client has closed its side: nothing follows `input`.
-    input_ended: bool,
-    output: Output,
-    last_command_millis: u64,
-    id: u64,
 }
 
-/// What the client speaks.
+/// What the client speaks, as its first byte tells.
 #[derive(Debug, Default)]
 enum Language {
-    /// It has not sent anything yet.
     #[default]
     Unknown,
-    /// GoStash frames.
     Stash,
-    /// RESP, as its first byte told.
     Resp(Box<Resp>),
 }
 
@@ -63,27 +63,6 @@ enum Phase {
     Asking(Box<Question>),
     /// Of no interest: a frame was broken, and ERR is the last reply; or the client said QUIT.
     Broken,
-}
-
-/// A frame on its way in.
-#[derive(Debug, Default)]
-struct Incoming {
-    /// All of it that has come, without the long values.
-    frame: Vec<u8>,
-    /// How long that must be before parsing it can get anywhere.
-    needed: usize,
-    longs: Vec<Long>,
-    /// How many bytes of the last long value are still to come.
-    left: usize,
-}
-
-/// A long value.
-#[derive(Debug, Default)]
-struct Long {
-    chunks: Vec<Bytes>,
-    filling: Option<Chunk>,
-    /// There was no room for it, so that it is thrown away as it comes.
-    refused: bool,
 }
 
 /// A command that a session cannot answer by itself, since it is about the whole server or about other clients.
@@ -112,33 +91,12 @@ pub(crate) enum Next<'a> {
 }
 
 impl Session {
-    /// A session that starts at `now_millis`.
-    pub fn new(now_millis: u64) -> Self {
-        Session { last_command_millis: now_millis, ..Session::default() }
-    }
-
-    /// The same session, with a number.
-    pub fn with_id(self, id: u64) -> Self {
-        Session { id, ..self }
+    /// The session of client number `id`, which starts at `now_millis`.
+    pub fn new(id: u64, now_millis: u64) -> Self {
+        Session { id, last_command_millis: now_millis, ..Session::default() }
     }
 
     // ---- For whoever drives it ----
-
-    /// The number by which clients know each other.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// When its last complete command was executed, in milliseconds, or when it started.
-    pub fn last_command_millis(&self) -> u64 {
-        self.last_command_millis
-    }
-
-    /// Whether its input is still read as frames.
-    #[inline]
-    pub fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
-    }
 
     /// Whether a broken frame has ended it, or the client.
     #[inline]
@@ -158,6 +116,28 @@ impl Session {
         !self.input_ended && !self.is_broken() && !self.is_busy() && !self.has_backlog() && !self.is_choked()
     }
 
+    /// Where the next bytes of a large value that is coming in go, so that they need not be copied there: as far as the
+    /// capacity goes. [`received`](Self::received) has to be told how many they are.
+    pub fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
+        match &mut self.phase {
+            Phase::Receiving(incoming) => incoming.place(executor),
+            _ => None,
+        }
+    }
+
+    /// So many bytes have been put in the [`place`](Self::place) of a large value.
+    pub fn received(&mut self, count: usize) {
+        if let Phase::Receiving(incoming) = &mut self.phase {
+            incoming.placed(count);
+        }
+    }
+
+    /// Whether everything that it will ever be sent has been taken from its output.
+    #[inline]
+    pub fn is_finished(&self) -> bool {
+        self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_backlog() && !self.is_busy())
+    }
+
     /// How much to read at once, in bytes.
     pub fn read_bytes(&self) -> usize {
         match &self.phase {
@@ -171,10 +151,21 @@ impl Session {
         matches!(&self.phase, Phase::Receiving(incoming) if incoming.left > 0)
     }
 
-    /// Whether everything that it will ever be sent has been taken from its output.
+    /// How much [`carry`](Self::carry) will move, in bytes.
     #[inline]
-    pub fn is_finished(&self) -> bool {
-        self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_backlog() && !self.is_busy())
+    pub fn carried_bytes(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
+    #[inline]
+    pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
+        let length = self.input.len();
+        if length > 0 {
+            buffer[..length].copy_from_slice(&self.input);
+            self.input = Vec::new();
+        }
+        length
     }
 
     /// The client has closed its side, or will not be listened to any longer. Frames that have arrived are still
@@ -184,11 +175,6 @@ impl Session {
         if matches!(self.phase, Phase::Receiving(_)) {
             self.phase = Phase::Open;
         }
-    }
-
-    /// Whether the client has closed its side.
-    pub fn input_has_ended(&self) -> bool {
-        self.input_ended
     }
 
     /// Takes no more input: what is in its output is the last.
@@ -201,17 +187,6 @@ impl Session {
     pub fn break_off(&mut self) {
         self.quit();
         self.output.push(stash::ERROR_REPLY);
-    }
-
-    /// What it is still to be sent.
-    #[inline]
-    pub fn output(&mut self) -> &mut Output {
-        &mut self.output
-    }
-
-    /// How much waits in its output, in bytes.
-    pub fn output_bytes(&self) -> usize {
-        self.output.len()
     }
 
     /// Memory that it holds, in bytes, without chunks.
@@ -250,7 +225,7 @@ impl Session {
             return None;
         }
         let next = if self.resp().is_some_and(Resp::is_executing) { Phase::Executing } else { Phase::Open };
-        match std::mem::replace(&mut self.phase, next) {
+        match mem::replace(&mut self.phase, next) {
             Phase::Asking(question) => Some(question),
             _ => None,
         }
@@ -259,23 +234,6 @@ impl Session {
     /// Its question could not be answered in one go.
     pub fn ask_again(&mut self, question: Box<Question>) {
         self.phase = Phase::Asking(question);
-    }
-
-    /// How much [`carry`](Self::carry) will move, in bytes.
-    #[inline]
-    pub fn carried_bytes(&self) -> usize {
-        self.input.len()
-    }
-
-    /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
-    #[inline]
-    pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
-        let length = self.input.len();
-        if length > 0 {
-            buffer[..length].copy_from_slice(&self.input);
-            self.input = Vec::new();
-        }
-        length
     }
 
     #[inline]
@@ -291,57 +249,64 @@ impl Session {
 
     // ---- For the batch ----
 
+    /// Whether its input is still read as frames.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
     /// Whether so much output waits that nothing more is run or read. One reply may go beyond the mark.
     #[inline]
     pub(crate) fn is_choked(&self) -> bool {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
-    /// Learns from the first byte what the client speaks. GoStash frames cannot bring a password.
+    /// Takes from the start of `input` what belongs to a command that has begun before, and returns how many bytes that
+    /// took. The first byte of all tells what the client speaks.
     #[inline]
-    pub(crate) fn listen(&mut self, first: u8, executor: &mut Executor) {
-        if matches!(self.language, Language::Unknown) {
-            if is_first_byte(first) {
-                self.language = Language::Resp(Box::new(Resp::new(self.id, executor)));
-            } else {
-                self.language = Language::Stash;
-                if executor.password.is_some() {
+    pub(crate) fn begin(&mut self, input: &[u8], executor: &mut Executor) -> usize {
+        match (&self.phase, &mut self.language, input) {
+            (Phase::Receiving(_), ..) => return self.receive(input, executor),
+            (Phase::Executing, Language::Resp(resp), _) => self.phase = resp.run(&mut self.output, executor),
+            (_, language @ Language::Unknown, &[first, ..]) => {
+                *language = match is_first_byte(first) {
+                    true => Language::Resp(Box::new(Resp::new(self.id, executor))),
+                    false => Language::Stash,
+                };
+                // GoStash frames cannot bring a password.
+                if executor.password.is_some() && self.resp().is_none() {
                     executor.stats.errors += 1;
                     self.break_off();
                 }
             }
+            _ => {}
         }
+        0
     }
 
     /// Looks at the start of `input`.
     #[inline]
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
-        if let Language::Resp(resp) = &mut self.language {
-            return resp.next(input, arguments, executor);
-        }
-        match stash::parse(input, executor.value_bytes_max()) {
-            Ok(Parsed::Complete { command, consumed }) => Next::Command(command, Ask::default(), consumed),
-            Ok(Parsed::Incomplete { needed }) => Next::Incomplete(needed),
-            _ => Next::Other,
+        match &mut self.language {
+            Language::Resp(resp) => resp.next(input, arguments, executor),
+            _ => next_frame(input, executor),
         }
     }
 
     /// A command that [`next`](Self::next) gave out is not executed in this turn, and what follows it neither.
-    #[inline]
     pub(crate) fn take_back(&mut self, ask: Ask) {
         if let Language::Resp(resp) = &mut self.language {
             resp.take_back(ask);
         }
     }
 
-    /// Encodes `reply` and notes the time.
+    /// Encodes `reply`.
     #[inline]
-    pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask, now_millis: u64) {
+    pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask) {
         match &mut self.language {
             Language::Resp(resp) => resp.answer(reply, ask, &mut self.output),
             _ => stash::encode(reply, &mut self.output),
         }
-        self.last_command_millis = now_millis;
     }
 
     /// Does what stands at the start of `input`, whatever it is, and returns how many bytes that took. If it is not whole,
@@ -349,29 +314,13 @@ impl Session {
     pub(crate) fn take(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
         match self.step(input, &mut Vec::new(), executor) {
             Ok(consumed) => Ok(consumed),
-            Err(Stop::Long(bytes, at)) => {
+            Err(Stop::Incomplete(needed)) => Err(needed),
+            Err(Stop::Long(left, at)) => {
                 let (frame, rest) = input.split_at(at);
-                let longs = vec![Long::default()];
-                self.phase =
-                    Phase::Receiving(Box::new(Incoming { frame: frame.into(), needed: 0, longs, left: bytes }));
+                self.phase = Phase::Receiving(Box::new(Incoming::with_long(frame.into(), left)));
                 Ok(at + self.receive(rest, executor))
             }
-            Err(Stop::Incomplete(needed)) => Err(needed),
             Err(Stop::Broken(_)) => Ok(input.len()),
-        }
-    }
-
-    /// Takes from `bytes` what belongs to a frame that has long begun, runs it when it is complete, and returns how
-    /// many bytes that took.
-    #[inline]
-    pub(crate) fn absorb(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        match (&self.phase, &mut self.language) {
-            (Phase::Receiving(_), _) => self.receive(bytes, executor),
-            (Phase::Executing, Language::Resp(resp)) => {
-                self.phase = resp.run(&mut self.output, executor);
-                0
-            }
-            _ => 0,
         }
     }
 
@@ -383,37 +332,31 @@ impl Session {
             return;
         }
         if needed > CARRY_BYTES_MAX {
-            let mut frame = std::mem::take(&mut executor.long_frame);
+            let mut frame = mem::take(&mut executor.long_frame);
             frame.extend_from_slice(rest);
             self.phase = Phase::Receiving(Box::new(Incoming { frame, needed, ..Incoming::default() }));
-            return;
+        } else {
+            debug_assert!(self.input.is_empty());
+            self.input.extend_from_slice(rest);
+            self.needed = needed;
         }
-        debug_assert!(self.input.is_empty());
-        self.input.extend_from_slice(rest);
-        self.needed = needed;
     }
-
-    // ---- Frames that come in slowly ----
 
     /// Takes bytes of an incoming frame, and runs it when it is whole.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        let Phase::Receiving(mut incoming) = std::mem::take(&mut self.phase) else {
+        let Phase::Receiving(mut incoming) = mem::take(&mut self.phase) else {
             return 0;
         };
         let mut taken = 0;
         loop {
             taken += incoming.take(&bytes[taken..], executor);
-            if incoming.left > 0 || incoming.frame.len() < incoming.needed {
+            if !incoming.is_due() {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
             match self.step(&incoming.frame, &mut incoming.longs, executor) {
                 Err(Stop::Incomplete(needed)) => incoming.needed = needed,
-                Err(Stop::Long(bytes, at)) => {
-                    debug_assert_eq!(at, incoming.frame.len());
-                    incoming.longs.push(Long::default());
-                    incoming.left = bytes;
-                }
+                Err(Stop::Long(left, _)) => incoming.expect_long(left),
                 Ok(_) | Err(Stop::Broken(_)) => break,
             }
         }
@@ -427,11 +370,18 @@ impl Session {
     /// Does what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it that
     /// took. A broken frame has been answered when it is returned.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
-        let Language::Resp(resp) = &mut self.language else {
-            return self.step_stash(input, longs, executor);
+        self.last_command_millis = executor.clock.now_millis;
+        let stepped = match &mut self.language {
+            Language::Resp(resp) => resp.step(input, longs, executor.value_bytes_max, &mut self.output, executor),
+            _ => {
+                let (long, is_refused) = longs.first().map_or((None, false), |long| (Some(long.value()), long.refused));
+                stash::parse(input, executor.value_bytes_max, long).map(|(command, consumed)| {
+                    stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
+                    (consumed, Phase::Open)
+                })
+            }
         };
-        self.last_command_millis = executor.now_millis();
-        match resp.step(input, longs, executor.value_bytes_max(), &mut self.output, executor) {
+        match stepped {
             Ok((consumed, phase)) => {
                 match phase {
                     Phase::Broken => self.quit(),
@@ -439,104 +389,28 @@ impl Session {
                 }
                 Ok(consumed)
             }
-            Err(Stop::Broken(reason)) => {
-                log::debug!("broken frame: {reason}");
-                executor.stats.broken += 1;
-                self.output.push_line(b'-', &format!("ERR Protocol error: {reason}"));
-                self.quit();
-                Err(Stop::Broken(reason))
+            Err(stop) => {
+                if let Stop::Broken(reason) = &stop {
+                    log::debug!("broken frame: {reason}");
+                    executor.stats.broken += 1;
+                    match self.language {
+                        Language::Resp(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
+                        _ => self.output.push(stash::ERROR_REPLY),
+                    }
+                    self.quit();
+                }
+                Err(stop)
             }
-            Err(stop) => Err(stop),
         }
-    }
-
-    /// The same for GoStash frames.
-    fn step_stash(&mut self, input: &[u8], longs: &[Long], executor: &mut Executor) -> Result<usize, Stop> {
-        let (command, consumed) = match stash::parse(input, executor.value_bytes_max()) {
-            Ok(Parsed::Complete { command, consumed }) => (command, consumed),
-            Ok(Parsed::Incomplete { needed }) => return Err(Stop::Incomplete(needed)),
-            Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
-                let Some(long) = longs.first() else {
-                    return Err(Stop::Long(value_bytes, consumed));
-                };
-                let end = &input[consumed..];
-                if !LINE_END.starts_with(end) {
-                    return Err(self.reject(ParseError::MissingLineEnd, executor));
-                }
-                if end.len() < LINE_END.len() {
-                    return Err(Stop::Incomplete(input.len() + 1));
-                }
-                if long.refused {
-                    executor.stats.sets += 1;
-                    executor.stats.errors += 1;
-                    self.answer(Reply::Refused(Refusal::OutOfMemory), Ask::default(), executor.now_millis());
-                    return Ok(input.len());
-                }
-                (Command::Set { key, value: long.value() }, input.len())
-            }
-            Err(error) => return Err(self.reject(error, executor)),
-        };
-        let hash = executor.store.hash(command.key());
-        let now_millis = executor.now_millis();
-        self.answer(executor.execute(hash, &command), Ask::default(), now_millis);
-        Ok(consumed)
-    }
-
-    /// The frame at the start of the input is broken.
-    fn reject(&mut self, error: ParseError, executor: &mut Executor) -> Stop {
-        log::debug!("broken frame: {error}");
-        executor.stats.broken += 1;
-        self.break_off();
-        Stop::Broken(Complaint::default())
     }
 }
 
-impl Incoming {
-    /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are.
-    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
-        let mut taken = 0;
-        if let Some(long) = self.longs.last_mut() {
-            while self.left > 0 && taken < bytes.len() {
-                let end = bytes.len().min(taken + self.left);
-                let count = long.take(&bytes[taken..end], executor);
-                self.left -= count;
-                taken += count;
-            }
-        }
-        if self.left == 0 {
-            let missing = self.needed.saturating_sub(self.frame.len());
-            let more = &bytes[taken..bytes.len().min(taken + missing)];
-            self.frame.extend_from_slice(more);
-            taken += more.len();
-        }
-        taken
-    }
-}
-
-impl Long {
-    /// Takes bytes of it, as many as fit into the chunk that is being filled, and returns how many.
-    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
-        if self.filling.is_none() && !self.refused {
-            self.filling = executor.chunk();
-            self.refused = self.filling.is_none();
-        }
-        let Some(chunk) = &mut self.filling else {
-            self.chunks = Vec::new();
-            return bytes.len();
-        };
-        let count = chunk.fill(bytes);
-        if chunk.is_full() {
-            self.chunks.extend(self.filling.take().map(Chunk::freeze));
-        }
-        count
-    }
-
-    fn value(&self) -> Value<'_> {
-        Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
-    }
-
-    /// Bytes of chunks that it holds.
-    fn chunk_bytes(&self) -> usize {
-        (self.chunks.len() + usize::from(self.filling.is_some())) * CHUNK_BYTES
+/// What stands at the start of `input` where that is GoStash frames.
+#[inline(always)]
+pub(crate) fn next_frame<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
+    match stash::parse(input, executor.value_bytes_max, None) {
+        Ok((command, consumed)) => Next::Command(command, Ask::default(), consumed),
+        Err(Stop::Incomplete(needed)) => Next::Incomplete(needed),
+        Err(_) => Next::Other,
     }
 }

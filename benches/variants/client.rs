@@ -6,10 +6,11 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use gostash::chunk::Chunk;
-use gostash::command::{Command, Reply, Value};
+use gostash::command::{Action, Command, Reply, Value};
 use gostash::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
 use gostash::output::Output;
-use gostash::protocol::stash::{self, LINE_END, Parsed};
+use gostash::protocol::resp::Stop;
+use gostash::protocol::stash::{self, LINE_END};
 use gostash::store::KeyHash;
 
 use crate::shards::{BATCH_COMMANDS, Shards};
@@ -110,29 +111,33 @@ impl Client {
                 continue;
             }
             let mut end = at;
-            let mut next = Ok(Parsed::Incomplete { needed: 0 });
+            let mut next = Err(Stop::Incomplete(0));
             while end < input.len() && batch.len() < BATCH_COMMANDS {
-                next = stash::parse(&input[end..], shards.value_bytes_max());
-                let Ok(Parsed::Complete { command, consumed }) = next else {
+                next = stash::parse(&input[end..], shards.value_bytes_max(), None);
+                let Ok((command, consumed)) = next else {
                     break;
                 };
                 end += consumed;
-                batch.push((shards.hash(command.key()), command));
+                batch.push((shards.hash(command.key), command));
             }
             self.answer(&mut batch, shards, desk);
             batch.clear();
             at = end;
             match next {
-                Ok(Parsed::Complete { .. }) => {}
-                Ok(Parsed::Incomplete { needed }) => {
+                Ok(_) => {}
+                Err(Stop::Incomplete(needed)) => {
                     self.needed = needed;
                     break;
                 }
-                Ok(Parsed::LargeSet { key, value_bytes, consumed }) => {
+                Err(Stop::Long(value_bytes, consumed)) => {
+                    // Its head is whole: parsed as if an empty value had come in, it tells the key.
+                    let head = [&input[at..at + consumed], LINE_END].concat();
+                    let parsed = stash::parse(&head, shards.value_bytes_max(), Some(Value::default()));
+                    let key = parsed.map_or(&[][..], |(command, _)| command.key).to_vec();
                     at += consumed;
                     self.incoming = Some(Incoming {
-                        hash: shards.hash(key),
-                        key: key.to_vec(),
+                        hash: shards.hash(&key),
+                        key,
                         chunks: Vec::new(),
                         filling: None,
                         value_left: value_bytes,
@@ -187,7 +192,7 @@ impl Client {
         let mut at = 0;
         while incoming.value_left > 0 && at < input.len() {
             if incoming.filling.is_none() {
-                incoming.filling = shards.chunk(incoming.hash);
+                incoming.filling = shards.chunk(incoming.hash, incoming.value_left);
             }
             // A store that evicts always has a chunk.
             let Some(chunk) = &mut incoming.filling else {
@@ -213,7 +218,7 @@ impl Client {
             && let Some(Incoming { hash, key, chunks, filling, .. }) = self.incoming.take()
         {
             let value = Value { chunks: &chunks, rest: filling.as_ref().map_or(&[], Chunk::as_ref) };
-            self.answer(&mut [(hash, Command::Set { key: &key, value })], shards, desk);
+            self.answer(&mut [(hash, Command { key: &key, action: Action::Set(value) })], shards, desk);
         }
         at
     }

@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use gostash::chunk::{Chunk, ChunkMeter};
-use gostash::command::{Command, Reply};
+use gostash::command::{Action, Command, Reply};
 use gostash::execute::Executor;
 use gostash::limits::VALUE_SHARE;
 use gostash::store::{Eviction, KeyHash, Settings, Store, Touched};
@@ -68,9 +68,9 @@ impl Shards {
         self.value_bytes_max
     }
 
-    /// A chunk for a large value of a key with this hash.
-    pub(crate) fn chunk(&self, hash: KeyHash) -> Option<Chunk> {
-        self.lock(number(hash)).executor.chunk()
+    /// A chunk for up to `bytes` of a large value of a key with this hash.
+    pub(crate) fn chunk(&self, hash: KeyHash, bytes: usize) -> Option<Chunk> {
+        self.lock(number(hash)).executor.chunk(bytes)
     }
 
     /// Executes commands, those for one shard together and in their order, and hands each reply over with its command's
@@ -107,8 +107,8 @@ impl Shards {
 impl Locked {
     #[inline]
     fn count(&mut self, command: &Command<'_>) {
-        self.units += match command {
-            Command::Set { value, .. } => 1 + value.len() / 1024,
+        self.units += match command.action {
+            Action::Set(value) => 1 + value.len() / 1024,
             _ => 1,
         };
         if self.units >= UNITS_BETWEEN_HOUSEKEEPING {

@@ -43,7 +43,7 @@ impl EventLoop {
                     usize::BITS,
                     std::process::id(),
                     self.config.port,
-                    executor.clock().unix_millis() * 1000,
+                    executor.clock.unix_millis() * 1000,
                     now / 86_400,
                 ),
             ),

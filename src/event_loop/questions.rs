@@ -44,7 +44,7 @@ impl EventLoop {
         let answered = match question.verb {
             "info" => {
                 let text = self.info(&question.words);
-                self.connections[key].output().push_bulk(text.as_bytes());
+                self.connections[key].output.push_bulk(text.as_bytes());
                 Ok(())
             }
             "config|get" => self.config_get(key, &question.words[1..]),
@@ -53,7 +53,7 @@ impl EventLoop {
         };
         if let Err(complaint) = answered {
             self.executor.stats.errors += 1;
-            self.connections[key].output().push_line(b'-', &complaint);
+            self.connections[key].output.push_line(b'-', &complaint);
         } else if question.at > 0 && question.at < self.connections.0.capacity() {
             self.connections[key].ask_again(question);
         }
@@ -76,7 +76,7 @@ impl EventLoop {
             ("maxmemory", config.max_memory.bytes.to_string()),
             ("maxmemory-policy", self.policy().to_owned()),
             ("port", config.port.to_string()),
-            ("proto-max-bulk-len", self.executor.value_bytes_max().to_string()),
+            ("proto-max-bulk-len", self.executor.value_bytes_max.to_string()),
             ("save", String::new()),
             ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
             ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),
@@ -85,7 +85,7 @@ impl EventLoop {
         let is_meant = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
         let meant: Vec<_> = settings.iter().filter(|(name, _)| is_meant(name)).collect();
         let version = self.connections[key].resp().map_or(Version::Two, |resp| resp.version);
-        let output = self.connections[key].output();
+        let output = &mut self.connections[key].output;
         output.push_map(meant.len(), version);
         for (name, value) in meant {
             output.push_bulk(name.as_bytes());
@@ -143,7 +143,7 @@ impl EventLoop {
             self.executor.set_memory_limit(memory, config.max_value_size.min(memory / VALUE_SHARE));
         }
         log::info!("CONFIG SET: maxmemory {memory:?}, maxclients {clients:?}, timeout {seconds:?}");
-        self.connections[key].output().push(b"+OK\r\n");
+        self.connections[key].output.push(b"+OK\r\n");
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl EventLoop {
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                self.connections[other].output().clear();
+                self.connections[other].output.clear();
                 self.connections[other].quit();
                 self.connections[other].end_input();
                 // It finds that it is over when its turn comes.
@@ -182,10 +182,10 @@ impl EventLoop {
         let is_last = kills && is_meant(words, kills, &self.connections.0[key], true)?;
         let session = &mut self.connections[key];
         match (kills, question.found, words.len()) {
-            (false, ..) => session.output().push_bulk(question.text.as_bytes()),
+            (false, ..) => session.output.push_bulk(question.text.as_bytes()),
             (true, 0, 1) => return Err("ERR No such client".into()),
-            (true, _, 1) => session.output().push(b"+OK\r\n"),
-            (true, found, _) => session.output().push_integer(found),
+            (true, _, 1) => session.output.push(b"+OK\r\n"),
+            (true, found, _) => session.output.push_integer(found),
         }
         if is_last {
             session.quit();
@@ -239,7 +239,7 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
 
 fn is_id(word: &[u8], connection: &Connection) -> Result<bool, Complaint> {
     match request::integer(word) {
-        Ok(id @ 1..) => Ok(id == connection.session.id() as i64),
+        Ok(id @ 1..) => Ok(id == connection.session.id as i64),
         _ => Err("ERR client-id should be greater than 0".into()),
     }
 }
@@ -251,15 +251,15 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let Resp { version, name, library: [library, library_version], last_verb, .. } = session.resp().unwrap_or(none);
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
-    let idle = (now_millis - session.last_command_millis()) / 1000;
+    let idle = (now_millis - session.last_command_millis) / 1000;
     let command = session.resp().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name);
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
         "id={} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 ssub=0 \
          omem={} tot-mem={} cmd={command} user=default lib-name={library} lib-ver={library_version} resp={}",
-        session.id(),
-        session.output_bytes(),
+        session.id,
+        session.output.len(),
         session.held_bytes(),
         *version as u8,
     );

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::resp::Arguments;
-use crate::command::{Clock, Command, Condition, ExpireCondition, Expiry, Measure, Refusal};
+use crate::command::{Action, Clock, Command, Condition, ExpireCondition, Expiry, Measure, Refusal};
 
 /// How the reply to a command on a key is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,20 +106,20 @@ pub fn negated(text: &[u8]) -> Result<i64, Complaint> {
 
 /// INCR and its like.
 pub fn add<'a>(a: &Arguments<'a>, delta: Result<i64, Complaint>) -> Planned<'a> {
-    Ok((Command::Add { key: a.key(), delta: delta? }, Form::Plain))
+    Ok((a.command(Action::Add(delta?)), Form::Plain))
 }
 
 /// What only looks.
 pub fn measure<'a>(a: &Arguments<'a>, measure: Measure, form: Form) -> Planned<'a> {
-    Ok((Command::Measure { key: a.key(), measure }, form))
+    Ok((a.command(Action::Measure(measure)), form))
 }
 
 /// MEMORY USAGE. How many nested values to look at makes no difference: there are none here.
 pub fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
     match *a.all() {
-        [_, key] => Ok((Command::Measure { key, measure: Measure::Memory }, Form::Plain)),
+        [_, key] => Ok((Command { key, action: Action::Measure(Measure::Memory) }, Form::Plain)),
         [_, key, option, samples] if option.eq_ignore_ascii_case(b"samples") => {
-            integer(samples).map(|_| (Command::Measure { key, measure: Measure::Memory }, Form::Plain))
+            integer(samples).map(|_| (Command { key, action: Action::Measure(Measure::Memory) }, Form::Plain))
         }
         _ => Err(SYNTAX),
     }
@@ -166,25 +166,25 @@ pub fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
 }
 
 fn write<'a>(a: &Arguments<'a>, at: usize, condition: Condition, expiry: Expiry, returns_old: bool) -> Command<'a> {
-    Command::Write { key: a.key(), value: a.value(at), condition, expiry, returns_old }
+    a.command(Action::Write { value: a.value(at), condition, expiry, returns_old })
 }
 
 /// GETEX.
 pub fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     let deadline = match *a.all() {
-        [key] => return Ok((Command::Get { key }, Form::Plain)),
+        [key] => return Ok((Command { key, action: Action::Get }, Form::Plain)),
         [_, word] if word.eq_ignore_ascii_case(b"persist") => None,
         [_, word, number] => Some(Unit::named(lower(word, &mut [0; 8])).ok_or(SYNTAX)?.future(a, number, clock)?),
         _ => return Err(SYNTAX),
     };
     let condition = ExpireCondition::default();
-    Ok((Command::Expire { key: a.key(), deadline, condition, returns_value: true }, Form::Plain))
+    Ok((a.command(Action::Expire { deadline, condition, returns_value: true }), Form::Plain))
 }
 
 /// PERSIST.
 pub fn persist<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
     let condition = ExpireCondition { has_expiry: Some(true), moves: None };
-    Ok((Command::Expire { key: a.key(), deadline: None, condition, returns_value: false }, Form::Count))
+    Ok((a.command(Action::Expire { deadline: None, condition, returns_value: false }), Form::Count))
 }
 
 /// EXPIRE and its like.
@@ -215,7 +215,7 @@ pub fn expire<'a>(a: &Arguments<'a>, unit: Unit, clock: Clock) -> Planned<'a> {
         condition.has_expiry = Some(false);
     }
     let deadline = Some(unit.deadline(a, integer(a.all()[1])?, clock)?);
-    Ok((Command::Expire { key: a.key(), deadline, condition, returns_value: false }, Form::Count))
+    Ok((a.command(Action::Expire { deadline, condition, returns_value: false }), Form::Count))
 }
 
 /// How a time is counted.

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::request::Complaint;
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
-use crate::command::{Command, Value};
+use crate::command::{Action, Command, Value};
 use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
     STRANGER_ARGUMENTS_MAX, STRANGER_BYTES_MAX,
@@ -91,6 +91,11 @@ impl<'a> Arguments<'a> {
         self.slots[0]
     }
 
+    /// What is to be done with the key.
+    pub fn command(&self, action: Action<'a>) -> Command<'a> {
+        Command { key: self.key(), action }
+    }
+
     /// Which of them is long: if there are several, the last.
     #[inline]
     pub fn long_at(&self) -> Option<usize> {
@@ -134,11 +139,11 @@ pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>,
         b'3' if is(b"set") && input.get(end) == Some(&b'$') => {
             let (value, end) = plain_bulk(input, end + 1, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
             let value = Value::small(value);
-            return Some((Command::Set { key, value }, SET, end));
+            return Some((Command { key, action: Action::Set(value) }, SET, end));
         }
-        b'2' if is(b"get") => (Command::Get { key }, GET),
-        b'2' if is(b"incr") => (Command::Add { key, delta: 1 }, ADD_ONE),
-        b'2' if is(b"decr") => (Command::Add { key, delta: -1 }, TAKE_ONE),
+        b'2' if is(b"get") => (Command { key, action: Action::Get }, GET),
+        b'2' if is(b"incr") => (Command { key, action: Action::Add(1) }, ADD_ONE),
+        b'2' if is(b"decr") => (Command { key, action: Action::Add(-1) }, TAKE_ONE),
         _ => return None,
     };
     Some((command, verb, end))

@@ -2,7 +2,7 @@
 //! its rows. What a command on keys asks the store stands in its row; of the others it knows the name.
 
 use super::request::{self, EX, EXAT, Form, PX, PXAT, Plan};
-use crate::command::{Command, Measure};
+use crate::command::{Action, Measure};
 
 /// The Redis whose behaviour is claimed to clients: the first that has all that is spoken here, down to CLIENT SETINFO.
 /// Clients choose by it what to send.
@@ -150,7 +150,7 @@ pub const COMMANDS: usize = 50;
 
 /// Every command, in the order of their names, and then the subcommands.
 pub static VERBS: [Verb; COMMANDS + 12] = numbered([
-    keyed("append", 3, GROW, ONE_KEY, |a, _| Ok((Command::Append { key: a.key(), value: a.value(1) }, Form::Plain))),
+    keyed("append", 3, GROW, ONE_KEY, |a, _| Ok((a.command(Action::Append(a.value(1))), Form::Plain))),
     plain("auth", -2, UNAUTHENTICATED),
     plain("client", -2, ""),
     plain("command", -1, "loading stale"),
@@ -158,7 +158,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     plain("dbsize", 1, READ),
     keyed("decr", 2, GROW, ONE_KEY, |a, _| request::add(a, Ok(-1))),
     keyed("decrby", 3, GROW, ONE_KEY, |a, _| request::add(a, request::negated(a.all()[1]))),
-    keyed("del", -2, "write", ALL_KEYS, |a, _| Ok((Command::Delete { key: a.key() }, Form::Count))),
+    keyed("del", -2, "write", ALL_KEYS, |a, _| Ok((a.command(Action::Delete), Form::Count))),
     plain("discard", 1, TRANSACTION),
     plain("echo", 2, CONNECTION),
     plain("exec", 1, "noscript loading stale skip_slowlog"),
@@ -168,8 +168,8 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("expiretime", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::ExpiryTime, Form::Seconds)),
     plain("flushall", -1, "write"),
     plain("flushdb", -1, "write"),
-    keyed("get", 2, READ, ONE_KEY, |a, _| Ok((Command::Get { key: a.key() }, Form::Plain))),
-    keyed("getdel", 2, WRITE, ONE_KEY, |a, _| Ok((Command::Take { key: a.key() }, Form::Plain))),
+    keyed("get", 2, READ, ONE_KEY, |a, _| Ok((a.command(Action::Get), Form::Plain))),
+    keyed("getdel", 2, WRITE, ONE_KEY, |a, _| Ok((a.command(Action::Take), Form::Plain))),
     keyed("getex", -2, WRITE, ONE_KEY, request::getex),
     keyed("getset", 3, GROW, ONE_KEY, request::getset),
     plain("hello", -1, UNAUTHENTICATED),
@@ -178,10 +178,8 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     plain("info", -1, "loading stale"),
     plain("keys", 2, "readonly"),
     plain("memory", -2, ""),
-    keyed("mget", -2, READ, ALL_KEYS, |a, _| Ok((Command::Get { key: a.key() }, Form::Each))),
-    keyed("mset", -3, GROW_SLOWLY, (1, -1, 2), |a, _| {
-        Ok((Command::Set { key: a.key(), value: a.value(1) }, Form::All))
-    }),
+    keyed("mget", -2, READ, ALL_KEYS, |a, _| Ok((a.command(Action::Get), Form::Each))),
+    keyed("mset", -3, GROW_SLOWLY, (1, -1, 2), |a, _| Ok((a.command(Action::Set(a.value(1))), Form::All))),
     plain("multi", 1, TRANSACTION),
     keyed("persist", 2, WRITE, ONE_KEY, request::persist),
     keyed("pexpire", -3, WRITE, ONE_KEY, |a, clock| request::expire(a, PX, clock)),
@@ -198,10 +196,10 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("setnx", 3, GROW, ONE_KEY, request::setnx),
     keyed("strlen", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::Length, Form::Number)),
     plain("time", 1, CONNECTION),
-    keyed("touch", -2, READ, ALL_KEYS, |a, _| Ok((Command::Get { key: a.key() }, Form::Count))),
+    keyed("touch", -2, READ, ALL_KEYS, |a, _| Ok((a.command(Action::Get), Form::Count))),
     keyed("ttl", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::TimeLeft, Form::Seconds)),
     keyed("type", 2, READ, ONE_KEY, |a, _| request::measure(a, Measure::Length, Form::Type)),
-    keyed("unlink", -2, WRITE, ALL_KEYS, |a, _| Ok((Command::Delete { key: a.key() }, Form::Count))),
+    keyed("unlink", -2, WRITE, ALL_KEYS, |a, _| Ok((a.command(Action::Delete), Form::Count))),
     plain("client|getname", 2, CONNECTION),
     plain("client|id", 2, CONNECTION),
     plain("client|kill", -3, OTHERS),

@@ -232,12 +232,14 @@ impl Store {
     /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
     #[inline]
     pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
+        let mut digits = itoa::Buffer::new();
         if let Some((entry, text)) = self.plain_value(hash, key)
-            && let Some(number) = number::parse(text)
-            && let Some(sum) = number.checked_add(delta)
-            && rewrite(text, number, sum)
+            && let Some(sum) = number::parse(text).and_then(|number| number.checked_add(delta))
+            && let digits = digits.format(sum).as_bytes()
+            && digits.len() == text.len()
         {
             entry.count_use();
+            text.copy_from_slice(digits);
             return Ok(sum);
         }
         self.add_any(hash, key, delta)
@@ -251,8 +253,8 @@ impl Store {
             if value.chunks.is_empty() { number::parse(value.rest) } else { None }
         });
         let sum = number.ok_or(Refusal::NotANumber)?.checked_add(delta).ok_or(Refusal::Overflow)?;
-        let mut digits = [0; number::DIGITS_MAX];
-        self.put(hash, key, Value::small(number::format(sum, &mut digits)), found, Expiry::Keep)?;
+        let mut digits = itoa::Buffer::new();
+        self.put(hash, key, Value::small(digits.format(sum).as_bytes()), found, Expiry::Keep)?;
         Ok(sum)
     }
 
@@ -452,20 +454,4 @@ impl Store {
         self.index.remove(hash);
         self.log.kill(entry.handle(), record);
     }
-}
-
-/// Writes a number over the text of another, if its own is as long; whether it is. Nine steps in ten change one digit.
-#[inline]
-fn rewrite(text: &mut [u8], old: i64, new: i64) -> bool {
-    if text[0] > b'0' && new >= 0 && old / 10 == new / 10 {
-        text[text.len() - 1] = b'0' + (new % 10) as u8;
-        return true;
-    }
-    let mut digits = [0; number::DIGITS_MAX];
-    let digits = number::format(new, &mut digits);
-    let is_as_long = digits.len() == text.len();
-    if is_as_long {
-        text.copy_from_slice(digits);
-    }
-    is_as_long
 }

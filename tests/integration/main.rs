@@ -10,9 +10,12 @@
 //!
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
-//! - `memory`: what limit the system's files amount to.
+//! - `memory`: what limit the system's files amount to, and how long a chunk counts.
+//! - `number`: what bytes are a number.
+//! - `logger`: what a line of the log must not wait for.
 //! - `listener`: which addresses are listened on.
 //! - `history`: what the loop remembers of its turns.
+//! - `frames`: GoStash frames by bytes alone.
 //! - `output`: what waits to be sent.
 //! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
@@ -33,12 +36,15 @@ mod bad_clients;
 mod bad_input;
 mod cli;
 mod client;
+mod frames;
 mod full_machine;
 mod history;
 mod house;
 mod listener;
+mod logger;
 mod memory;
 mod model;
+mod number;
 mod options;
 mod output;
 mod process;

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 use gostash::chunk::ChunkMeter;
-use gostash::command::{Command, Condition, Expiry, Refusal, Reply, Value};
+use gostash::command::{Action, Command, Condition, Expiry, Refusal, Reply, Value};
 use gostash::execute::Executor;
 use gostash::limits::CHUNK_BYTES;
 use gostash::number;
@@ -78,7 +78,7 @@ struct Owned {
 impl Owned {
     fn new(store: &Subject, length: usize, fill: u8) -> Owned {
         let chunk = || {
-            let mut chunk = store.chunks.chunk();
+            let mut chunk = store.chunks.chunk(CHUNK_BYTES);
             chunk.fill(&[fill; CHUNK_BYTES]);
             chunk.freeze()
         };
@@ -232,9 +232,9 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             10 => {
                 let owned = Owned::new(&store, length as usize, fill);
                 let (value, condition) = (owned.value(), pick_condition(&mut random));
-                let command = Command::Write { key, value, condition, expiry: Expiry::Default, returns_old: true };
+                let action = Action::Write { value, condition, expiry: Expiry::Default, returns_old: true };
                 let old = model.get(&id).map(|(value, _)| value.clone());
-                let reply = store.executor.execute(hash, &command);
+                let reply = store.executor.execute(hash, &Command { key, action });
                 match reply {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     Reply::Missing => assert_eq!(None, old, "step {step}"),
@@ -246,7 +246,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             }
             11 => {
                 let old = model.remove(&id).map(|(value, _)| value);
-                match store.executor.execute(hash, &Command::Take { key }) {
+                match store.executor.execute(hash, &Command { key, action: Action::Take }) {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     reply => assert_eq!((reply, None), (Reply::Missing, old), "step {step}"),
                 }
