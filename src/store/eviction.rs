@@ -117,13 +117,11 @@ impl Store {
         if self.is_short_of(size) && !self.evicts() { Err(Refusal::OutOfMemory) } else { Ok(()) }
     }
 
-    /// Whether a record of `size` bytes has room in the queue's open segment, or in one that is opened for it.
+    /// Whether a record of `size` bytes has room in the queue's newest segment, or in one that is opened for it.
     pub(super) fn has_room(&mut self, queue: Queue, size: usize) -> bool {
-        self.log.room_bytes(queue) >= size || self.open_segment(queue, size)
-    }
-
-    #[cold]
-    fn open_segment(&mut self, queue: Queue, size: usize) -> bool {
+        if self.log.room_bytes(queue) >= size {
+            return true;
+        }
         let hole = self.log.holes.largest(size);
         // For a record that is longer than a segment, as large as two next to each other, so that either fits the hole
         // that the other leaves.

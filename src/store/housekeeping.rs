@@ -8,8 +8,9 @@ use super::Store;
 use super::eviction::ITEM_UNITS;
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, SWEEP_PAUSE_MILLIS};
 
-/// What giving back a segment costs, in units of about 100 ns: its pages go back to the system.
-const SEGMENT_UNITS: u64 = 64;
+/// What giving back a flushed segment costs, in units of about 100 ns: it is read for what chunks it leads to, and its
+/// pages go back to the system.
+const SEGMENT_UNITS: u64 = 128;
 
 /// What giving back a table costs, in units.
 const TABLE_UNITS: u64 = 8;

@@ -16,13 +16,10 @@ use super::holes::{Holes, MALLOC_BYTES};
 use super::log::Handle;
 use crate::limits::{BYTES_PER_SHARD, SHARDS_MAX, SHARDS_MIN};
 
-/// How many different tags there are.
 const TAGS: u64 = 1 << 24;
 
-/// How many entries a slice of a shard holds, about: each costs a look at its item.
+/// How many entries a slice of a shard holds, about: each costs a look at its item. And how many empty shards it passes.
 const SLICE_ENTRIES: usize = 32;
-
-/// How many empty shards a slice passes at most.
 const SLICE_SHARDS_MAX: usize = 1024;
 
 /// Shards that are made together, when the first of them gets an entry: an index that nothing is in is made in no time.
@@ -126,16 +123,14 @@ impl Shard {
     }
 }
 
-/// All shards.
 #[derive(Debug)]
 pub(super) struct Index {
     groups: Vec<Option<Box<[Shard; GROUP]>>>,
     scale: u64,
-    /// Number of entries.
     pub(super) len: usize,
     /// Bytes held by shards, tables and ghosts.
     pub(super) held: usize,
-    /// Number of entries moved by rebuilding tables, ever.
+    /// Entries moved by rebuilding tables, ever.
     pub(super) moved: u64,
     holes: Arc<Holes>,
 }
@@ -149,7 +144,6 @@ impl Index {
         Index { groups, scale: count as u64 * 512 / 3, len: 0, held, moved: 0, holes }
     }
 
-    /// A hash with its place in the index.
     #[inline]
     pub(super) fn place(&self, bits: u64) -> KeyHash {
         KeyHash { bits, shard: shard_of(bits, self.scale), bucket: u32::MAX }
@@ -201,7 +195,6 @@ impl Index {
         table.get_bucket_mut(hash.bucket as usize)
     }
 
-    /// Adds an entry.
     pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) {
         let number = hash.shard as usize;
         if self.groups[number / GROUP].is_none() {
@@ -281,9 +274,9 @@ impl Index {
     /// About 32 entries from a place in the hash space on, the place behind them, which is 0 at the end, and among how
     /// many they were looked for. A place is a shard's number and a tag; no growth moves an entry from its own.
     pub(super) fn slice(&self, place: u64) -> (impl Iterator<Item = Entry>, u64, usize) {
-        let (mut number, mut start) = ((place / TAGS) as usize, place % TAGS);
-        let table = |number| self.shard(number).map_or(const { &HashTable::new() }, |shard| &shard.table);
         let shards = self.groups.len() * GROUP;
+        let (mut number, mut start) = (shards.min((place / TAGS) as usize), place % TAGS);
+        let table = |number| self.shard(number).map_or(const { &HashTable::new() }, |shard| &shard.table);
         let passed = (number..shards).take(SLICE_SHARDS_MAX).take_while(|number| table(*number).is_empty()).count();
         if passed > 0 {
             (number, start) = (number + passed, 0);
@@ -310,7 +303,6 @@ impl Index {
         0
     }
 
-    /// Panics unless what it counts is what it holds.
     pub(super) fn check(&self) {
         let groups = || self.groups.iter().flatten();
         let shards: usize = groups().flat_map(|group| &**group).map(Shard::held_bytes).sum();

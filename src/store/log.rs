@@ -17,8 +17,14 @@ use crate::limits::{CHUNK_BYTES, SEGMENT_BYTES};
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
 
+/// How many vacant places of a flushed log's directory are passed at once.
+const VACANT_PASSED: usize = 64;
+
 /// How far behind an item's start its second cache line is touched: a small item mostly lies in two.
 const TOUCH_BYTES: usize = 48;
+
+/// What a reference to a chunk takes, in bytes, with its part of the list that it is in.
+const REFERENCE_BYTES: usize = size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>();
 
 /// Where an item lies: segment and offset, in 37 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +47,6 @@ impl Handle {
     }
 }
 
-/// Which queue a segment belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Queue {
     /// New items, on probation.
@@ -62,7 +67,7 @@ struct Segment {
     older: usize,
     newer: usize,
     queue: Queue,
-    /// Nothing more is appended to it.
+    /// A walk has begun: nothing more is appended.
     is_closed: bool,
 }
 
@@ -105,12 +110,11 @@ pub(super) struct Log {
     /// Number of references to chunks, dead or alive.
     pub(super) chunks: usize,
     pub(super) holes: Arc<Holes>,
-    /// Bytes of segments and living lists.
+    /// Bytes of segments.
     held: usize,
 }
 
 impl Log {
-    /// An empty log.
     pub(super) fn new(memory_bytes: usize, holes: Arc<Holes>) -> Log {
         let mut log = Log { holes, ..Log::default() };
         log.reserve(memory_bytes);
@@ -128,9 +132,9 @@ impl Log {
         self.lists.reserve(lists.saturating_sub(self.lists.len()));
     }
 
-    /// Bytes held: segments, and lists without their chunks.
+    /// Bytes held: segments, and references to chunks without these.
     pub(super) fn held(&self) -> usize {
-        self.held + self.dropped.capacity() * size_of::<Bytes>()
+        self.held + self.chunks * REFERENCE_BYTES
     }
 
     /// The bytes that start at an item.
@@ -139,7 +143,6 @@ impl Log {
         &self.segments[handle.segment()].bytes[handle.offset()..]
     }
 
-    /// The same, to write on.
     #[inline]
     pub(super) fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
         &mut self.segments[handle.segment()].bytes[handle.offset()..]
@@ -153,12 +156,10 @@ impl Log {
         byte(handle.offset()) ^ byte(handle.offset() + TOUCH_BYTES)
     }
 
-    /// The chunks of an item's value.
     pub(super) fn chunks_of(&self, record: &Record) -> &[Bytes] {
         record.list.map_or(&[], |list| &self.lists[list as usize])
     }
 
-    /// The queue an item is in.
     pub(super) fn queue(&self, handle: Handle) -> Queue {
         self.segments[handle.segment()].queue
     }
@@ -173,16 +174,13 @@ impl Log {
         if chunks.is_empty() {
             return None;
         }
-        let list = chunks.to_vec();
-        self.held += list_bytes(&list);
-        self.chunks += list.len();
-        Some(self.lists.insert(list) as u32)
+        self.chunks += chunks.len();
+        Some(self.lists.insert(chunks.to_vec()) as u32)
     }
 
     fn drop_list(&mut self, record: &Record) {
         if let Some(number) = record.list {
             let list = self.lists.remove(number as usize);
-            self.held -= list_bytes(&list);
             self.chunks -= list.len();
             self.discard(list);
         }
@@ -221,20 +219,21 @@ impl Log {
 
     /// Gives back a segment of a log that nobody asks any more; the references to chunks that it led to. None at the end.
     pub(super) fn dismantle(&mut self) -> Option<Vec<Bytes>> {
-        let last = self.segments.len().checked_sub(1)?;
-        let records: Vec<_> = self.records(last, 0).filter(|(_, record)| record.list.is_some()).collect();
-        records.iter().for_each(|(_, record)| self.drop_list(record));
-        let segment = self.segments.pop()?;
-        self.free(segment.bytes);
+        for _ in 0..VACANT_PASSED {
+            let segment = self.segments.pop()?;
+            records(&segment.bytes, 0).for_each(|(_, record)| self.drop_list(&record));
+            if segment.bytes.capacity() > 0 {
+                self.free(segment.bytes);
+                break;
+            }
+        }
         self.chunks -= self.dropped.len();
         Some(mem::take(&mut self.dropped))
     }
 
     fn free(&mut self, bytes: Vec<u8>) {
-        if bytes.capacity() > 0 {
-            self.held -= bytes.capacity() + MALLOC_BYTES;
-            self.holes.dig(bytes.capacity());
-        }
+        self.held -= bytes.capacity() + MALLOC_BYTES;
+        self.holes.dig(bytes.capacity());
     }
 
     fn newest(&self, queue: Queue) -> usize {
@@ -284,7 +283,7 @@ impl Log {
         }
     }
 
-    /// Appends a record that fits the queue's newest segment.
+    /// Appends a record that fits.
     pub(super) fn append(&mut self, queue: Queue, record: &Record, key: &[u8], rest: &[u8]) -> Handle {
         debug_assert!(self.room_bytes(queue) >= record.size());
         let number = self.newest(queue);
@@ -317,7 +316,6 @@ impl Log {
         self.drop_list(old);
     }
 
-    /// Declares an item dead.
     pub(super) fn kill(&mut self, handle: Handle, record: &Record) {
         self.bury(handle, record);
         self.drop_list(record);
@@ -379,7 +377,6 @@ impl Log {
         is_worth_it
     }
 
-    /// Whether a walk is in the middle of a segment.
     pub(super) fn is_walking(&self) -> bool {
         self.walk.segment > 0
     }
@@ -388,7 +385,7 @@ impl Log {
     pub(super) fn ahead(&self, count: usize) -> (Vec<(Handle, Record)>, usize) {
         let Walk { segment, offset: mut end, .. } = self.walk;
         let mut items = Vec::with_capacity(count);
-        for (offset, record) in self.records(segment, end).take(count) {
+        for (offset, record) in records(&self.segments[segment].bytes, end).take(count) {
             if !record.is_gap() {
                 items.push((Handle::new(segment, offset), record));
             }
@@ -404,7 +401,7 @@ impl Log {
         if self.segments.get(number)?.due > now {
             return Some((expired, 0));
         }
-        for (offset, record) in self.records(number, 0) {
+        for (offset, record) in records(&self.segments[number].bytes, 0) {
             if record.deadline > now || expired.len() == count {
                 due = due.min(record.deadline);
             } else {
@@ -415,16 +412,6 @@ impl Log {
         Some((expired, self.segments[number].bytes.len()))
     }
 
-    /// The records of a segment from an offset on, with their offsets; gaps are among them.
-    fn records(&self, number: usize, mut offset: usize) -> impl Iterator<Item = (usize, Record)> {
-        let bytes = &self.segments[number].bytes;
-        iter::from_fn(move || {
-            let record = Record::read(bytes.get(offset..).filter(|rest| !rest.is_empty())?);
-            offset += record.size();
-            Some((offset - record.size(), record))
-        })
-    }
-
     /// All items. Panics unless what it counts is what it holds.
     pub(super) fn check(&self) -> Vec<(Handle, Record)> {
         let (mut items, mut linked, mut dead_bytes) = (Vec::new(), 2, 0);
@@ -432,7 +419,8 @@ impl Log {
             let (mut number, mut live_bytes) = (self.segments[ring].newer, 0);
             while number != ring {
                 let segment = &self.segments[number];
-                let (gaps, live): (Vec<_>, Vec<_>) = self.records(number, 0).partition(|(_, record)| record.is_gap());
+                let (gaps, live): (Vec<_>, Vec<_>) =
+                    records(&self.segments[number].bytes, 0).partition(|(_, record)| record.is_gap());
                 let dead: usize = gaps.iter().map(|(_, gap)| gap.size()).sum();
                 assert!(dead == segment.dead && (dead < segment.bytes.len() || segment.newer == ring));
                 assert!(live.iter().all(|(_, record)| record.deadline >= segment.due));
@@ -444,11 +432,10 @@ impl Log {
             assert_eq!(live_bytes, self.live_bytes[ring]);
         }
         assert_eq!((linked + self.vacant.len(), dead_bytes), (self.segments.len(), self.dead));
-        let lists = || self.lists.iter().map(|(_, list)| list);
-        assert_eq!(lists().map(Vec::len).sum::<usize>() + self.dropped.len(), self.chunks);
+        let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
+        assert_eq!(chunks + self.dropped.len(), self.chunks);
         let blocks = self.segments.iter().map(|segment| segment.bytes.capacity()).filter(|bytes| *bytes > 0);
-        let segments: usize = blocks.map(|bytes| bytes + MALLOC_BYTES).sum();
-        assert_eq!(segments + lists().map(list_bytes).sum::<usize>(), self.held);
+        assert_eq!(blocks.map(|bytes| bytes + MALLOC_BYTES).sum::<usize>(), self.held);
         let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
         assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");
         assert_eq!(count(|record| record.deadline != NEVER), self.expiring);
@@ -456,7 +443,11 @@ impl Log {
     }
 }
 
-/// What a chunk list takes, in bytes, with its place in the directory.
-fn list_bytes(list: &Vec<Bytes>) -> usize {
-    list.capacity() * size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>()
+/// The records of a segment from an offset on, with their offsets; gaps are among them.
+fn records(bytes: &[u8], mut offset: usize) -> impl Iterator<Item = (usize, Record)> {
+    iter::from_fn(move || {
+        let record = Record::read(bytes.get(offset..).filter(|rest| !rest.is_empty())?);
+        offset += record.size();
+        Some((offset - record.size(), record))
+    })
 }

@@ -1,7 +1,7 @@
 //! The store: owned bytes under keys, in the memory it was given, for as long as they are worth it.
 //!
 //! An index of eight bytes an item leads to records in a log of segments; the log's order is the order in
-//! which items leave (`eviction`); what expired is swept up in between (`expiry`). No step of any of them takes
+//! which items leave (`eviction`); what expired is swept up in between (`housekeeping`). No step of any of them takes
 //! longer than about 100 us: what is large is done in pieces, some with each command, the rest by
 //! [`Store::housekeep`].
 //!
@@ -232,14 +232,12 @@ impl Store {
     /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
     #[inline]
     pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
-        let mut digits = itoa::Buffer::new();
         if let Some((entry, text)) = self.plain_value(hash, key)
-            && let Some(sum) = number::parse(text).and_then(|number| number.checked_add(delta))
-            && let digits = digits.format(sum).as_bytes()
-            && digits.len() == text.len()
+            && let Some(number) = number::parse(text)
+            && let Some(sum) = number.checked_add(delta)
+            && rewrite(text, number, sum)
         {
             entry.count_use();
-            text.copy_from_slice(digits);
             return Ok(sum);
         }
         self.add_any(hash, key, delta)
@@ -454,4 +452,20 @@ impl Store {
         self.index.remove(hash);
         self.log.kill(entry.handle(), record);
     }
+}
+
+/// Writes a number over the text of another, if its own is as long; whether it is. Nine steps in ten change one digit.
+#[inline]
+fn rewrite(text: &mut [u8], old: i64, new: i64) -> bool {
+    if text[0] > b'0' && new >= 0 && old / 10 == new / 10 {
+        text[text.len() - 1] = b'0' + (new % 10) as u8;
+        return true;
+    }
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(new).as_bytes();
+    let is_as_long = digits.len() == text.len();
+    if is_as_long {
+        text.copy_from_slice(digits);
+    }
+    is_as_long
 }

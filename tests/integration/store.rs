@@ -375,6 +375,9 @@ fn a_scan_survives_growth_and_rebuilds() {
         assert_eq!(keys.get(key_of(id).as_bytes()), Some(&1), "key {id}");
     }
     assert_eq!(store.len(), 100_000, "the store grew meanwhile");
+    for cursor in [u64::MAX, u64::MAX / 2, 1 << 40] {
+        assert_eq!(store.scan(cursor, |_| panic!("no key is there")), 0, "a cursor that was never given");
+    }
 }
 
 #[test]
@@ -572,10 +575,10 @@ fn the_hash_is_siphash_1_3() {
     for length in 0..key.len() {
         let mut hasher = DefaultHasher::new();
         hasher.write(&key[..length]);
-        assert_eq!(Secret(0, 0).hash(&key[..length]), hasher.finish(), "length {length}");
+        assert_eq!(Secret::new(0, 0).hash(&key[..length]), hasher.finish(), "length {length}");
     }
-    assert_ne!(Secret(0, 1).hash(b"key"), Secret(0, 0).hash(b"key"));
-    assert_ne!(Secret(1, 0).hash(b"key"), Secret(0, 0).hash(b"key"));
+    assert_ne!(Secret::new(0, 1).hash(b"key"), Secret::new(0, 0).hash(b"key"));
+    assert_ne!(Secret::new(1, 0).hash(b"key"), Secret::new(0, 0).hash(b"key"));
 }
 
 #[test]
