@@ -96,16 +96,6 @@ impl Store {
         self.limit = self.settings.memory_bytes.max(self.limit.min(self.memory_bytes()));
     }
 
-    /// When there is room to be made, in milliseconds from now.
-    pub(super) fn room_wait(&self) -> Option<u64> {
-        match self.settings.eviction {
-            _ if self.is_roomy() => None,
-            Eviction::S3Fifo => (!self.is_empty()).then_some(0),
-            // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
-            Eviction::None => (self.log.dead > self.log.held() / 4).then_some(1),
-        }
-    }
-
     /// Does one command's share of making room for `size` bytes. Items may move or go.
     ///
     /// # Errors

@@ -5,15 +5,12 @@
 //! expires an item early nor keeps it longer. This file does not know which items leave a full store.
 
 use super::Store;
-use super::eviction::ITEM_UNITS;
+use super::eviction::{Eviction, ITEM_UNITS};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, SWEEP_PAUSE_MILLIS};
 
-/// What giving back a flushed segment costs, in units of about 100 ns: it is read for what chunks it leads to, and its
-/// pages go back to the system.
-const SEGMENT_UNITS: u64 = 128;
-
-/// What giving back a table costs, in units.
-const TABLE_UNITS: u64 = 8;
+/// What giving back a flushed segment or a group of shards costs, in units of about 100 ns: a segment is read for what
+/// chunks it leads to, and its pages go back to the system.
+const FLUSHED_UNITS: u64 = 128;
 
 /// How many items one step of the sweep removes.
 const SWEEP_ITEMS: usize = 64;
@@ -34,10 +31,13 @@ impl Store {
     /// When [`housekeep`](Self::housekeep) has something to do: in so many milliseconds, 0 for now; nothing if it has
     /// not until the next command.
     pub fn wants_housekeeping(&self) -> Option<u64> {
-        if self.log.dropped.is_empty() && self.flushed.is_empty() {
-            self.room_wait().or(self.sweep_wait())
-        } else {
-            Some(0)
+        let is_settled = self.log.dropped.is_empty() && self.flushed.is_empty();
+        match self.settings.eviction {
+            _ if !is_settled => Some(0),
+            Eviction::S3Fifo if !self.is_roomy() && !self.is_empty() => Some(0),
+            // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
+            Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
+            _ => self.sweep_wait(),
         }
     }
 
@@ -51,20 +51,15 @@ impl Store {
         let chunks = self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize);
         if chunks > 0 {
             self.work += chunks as u64;
-            return true;
-        }
-        let Some((index, log)) = self.flushed.last_mut() else {
-            return false;
-        };
-        if let Some(chunks) = log.dismantle() {
-            self.log.discard(chunks);
-            self.work += SEGMENT_UNITS;
-        } else {
-            let tables = index.dismantle();
-            self.work += tables as u64 * TABLE_UNITS;
-            if tables == 0 {
+        } else if let Some((index, log)) = self.flushed.last_mut() {
+            self.work += FLUSHED_UNITS;
+            if let Some(chunks) = log.dismantle() {
+                self.log.discard(chunks);
+            } else if !index.dismantle() {
                 self.flushed.pop();
             }
+        } else {
+            return false;
         }
         true
     }

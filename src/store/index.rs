@@ -288,8 +288,8 @@ impl Index {
         (entries.copied(), if behind < shards as u64 * TAGS { behind } else { 0 }, count)
     }
 
-    /// Gives back a piece of an index that nobody asks any more; how many of its tables that was, none at the end.
-    pub(super) fn dismantle(&mut self) -> usize {
+    /// Gives back a group of shards of an index that nobody asks any more; false at the end.
+    pub(super) fn dismantle(&mut self) -> bool {
         while let Some(group) = self.groups.pop() {
             for shard in group.iter().flat_map(|group| &**group) {
                 self.held -= shard.held_bytes();
@@ -297,10 +297,10 @@ impl Index {
             }
             if group.is_some() {
                 self.held -= size_of::<[Shard; GROUP]>() + MALLOC_BYTES;
-                return GROUP;
+                return true;
             }
         }
-        0
+        false
     }
 
     pub(super) fn check(&self) {

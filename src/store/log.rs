@@ -354,9 +354,12 @@ impl Log {
 
     /// Starts a walk over the oldest segment of a queue that has live items.
     pub(super) fn walk_oldest(&mut self, queue: Queue) {
-        let oldest = self.segments[queue as usize].newer;
-        self.segments[oldest].is_closed = true;
-        self.walk = Walk { segment: oldest, ..Walk::default() };
+        self.walk_over(self.segments[queue as usize].newer, false);
+    }
+
+    fn walk_over(&mut self, segment: usize, is_cleaning: bool) {
+        self.segments[segment].is_closed = true;
+        self.walk = Walk { segment, offset: 0, is_cleaning };
     }
 
     /// Starts a walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead; whether it did.
@@ -372,7 +375,7 @@ impl Log {
         let Segment { dead, bytes, .. } = &self.segments[best];
         let is_worth_it = *dead > 0 && dead * 256 >= bytes.len() * dead_share;
         if is_worth_it {
-            self.walk = Walk { segment: best, offset: 0, is_cleaning: true };
+            self.walk_over(best, true);
         }
         is_worth_it
     }
