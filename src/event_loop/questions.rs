@@ -13,6 +13,7 @@ use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
 };
 use crate::memory::MemoryLimit;
+use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
 use crate::protocol::resp::Version;
@@ -84,7 +85,7 @@ impl EventLoop {
         ];
         let is_meant = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
         let meant: Vec<_> = settings.iter().filter(|(name, _)| is_meant(name)).collect();
-        let version = self.connections[key].resp().map_or(Version::Two, |resp| resp.version);
+        let version = self.connections[key].resp.as_ref().map_or(Version::Two, |resp| resp.version);
         let output = &mut self.connections[key].output;
         output.push_map(meant.len(), version);
         for (name, value) in meant {
@@ -167,7 +168,7 @@ impl EventLoop {
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                self.connections[other].output.clear();
+                self.connections[other].output = Output::default();
                 self.connections[other].quit();
                 self.connections[other].end_input();
                 // It finds that it is over when its turn comes.
@@ -248,11 +249,12 @@ fn is_id(word: &[u8], connection: &Connection) -> Result<bool, Complaint> {
 fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let session = &connection.session;
     let none = &Resp::default();
-    let Resp { version, name, library: [library, library_version], last_verb, .. } = session.resp().unwrap_or(none);
+    let Resp { version, name, library: [library, library_version], last_verb, .. } =
+        session.resp.as_deref().unwrap_or(none);
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
     let idle = (now_millis - session.last_command_millis) / 1000;
-    let command = session.resp().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name);
+    let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name);
     // Writing to a string does not fail.
     let _ = writeln!(
         text,

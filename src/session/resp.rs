@@ -346,7 +346,7 @@ impl Resp {
                 return phase;
             }
         }
-        if self.is_executing() { Phase::Executing } else { Phase::Open }
+        Phase::Open
     }
 }
 
