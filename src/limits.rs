@@ -41,8 +41,9 @@ pub const DRAIN_EXTRA_BYTES: usize = 64 * 1024;
 /// How many clients may be listened to in this way at once; one more is closed at once, and may see a reset.
 pub const DRAINING_MAX: usize = 64;
 
-/// How often connections are looked at for timeouts, in milliseconds, and into how many parts that look is cut.
-pub const SWEEP_MILLIS: u64 = 100;
+/// How often the loop wakes to do what only time makes due, in milliseconds: to look at connections for timeouts, and to
+/// accept again where there were no descriptors, which other processes may have used up.
+pub const TICK_MILLIS: u64 = 100;
 /// Parts that one look at all connections is cut into.
 pub const SWEEP_PARTS: usize = 10;
 
@@ -50,9 +51,6 @@ pub const SWEEP_PARTS: usize = 10;
 pub const PRESSURE_MILLIS: u64 = 1000;
 /// How soon after that the next one is, in milliseconds.
 pub const PRESSURE_AGAIN_MILLIS: u64 = 100;
-
-/// How old the Unix time may be that deadlines are told in, in milliseconds: as far as a set clock is off.
-pub const UNIX_TIME_MILLIS: u64 = 1000;
 
 /// Events taken from one poll.
 pub const EVENTS_MAX: usize = 1024;
@@ -87,10 +85,6 @@ pub const TURN_ACCEPTS: usize = 8;
 
 /// Sockets closed in one turn, at up to 60 us each: the kernel may deliver the end to the other side at once.
 pub const TURN_CLOSES: usize = 2;
-
-/// How long accepting pauses when there are no descriptors left, in milliseconds: other processes may use them up, so
-/// that no event of ours tells when there are some again.
-pub const ACCEPT_RETRY_MILLIS: u64 = 100;
 
 /// How long a stop may take to answer what has arrived, in milliseconds.
 pub const STOP_MILLIS: u64 = 5000;

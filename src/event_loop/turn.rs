@@ -1,44 +1,38 @@
 //! The loop's account of itself: how long each turn took, what it was busy with, and what the last hour was like. Every
 //! promise about stalls is checked against it. It decides nothing.
 
-use std::fmt;
 use std::time::{Duration, Instant};
+use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
-
-/// A turn up to this long needs no second look: it cannot have taken more CPU time.
-const SHORT: Duration = Duration::from_micros(100);
 
 /// What no turn should take. On a machine that is shared some do, since the time that others steal counts as ours.
 const LONG: Duration = Duration::from_micros(200);
 
-/// How old a reading of the thread's CPU time may be. It takes half a microsecond, too much for each turn.
-const READING_AGE_MAX: Duration = Duration::from_micros(250);
+/// Turns between two readings of the thread's CPU time. One takes half a microsecond, too much for each turn.
+const READING_TURNS: u64 = 8;
 
-/// What one turn did: its CPU time in nanoseconds, connections accepted, closed, and read from or written to, commands,
-/// bytes read and written, and the store's work in its units.
+/// How many spans of time are remembered.
+const SPANS: u64 = 60;
+
+/// What is counted: connections accepted, closed, and read from or written to, commands, bytes read and written, and the
+/// store's work in its units.
+pub type Counts = [u64; NAMES.len()];
+const NAMES: [&str; 7] = ["accepted", "closed", "visited", "commands", "bytes_in", "bytes_out", "work"];
+
+/// What one turn did.
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(missing_docs)]
 pub struct Turn {
+    /// Its CPU time in nanoseconds.
     pub nanos: u64,
-    pub accepted: u64,
-    pub closed: u64,
-    pub visited: u64,
-    pub commands: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub work: u64,
+    /// What there was of each.
+    pub counts: Counts,
 }
 
 impl fmt::Display for Turn {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Turn { nanos, accepted, closed, visited, commands, bytes_in, bytes_out, work } = self;
-        write!(
-            formatter,
-            "{}us (accepted={accepted} closed={closed} visited={visited} commands={commands} bytes_in={bytes_in} \
-             bytes_out={bytes_out} work={work})",
-            nanos / 1000
-        )
+        let counts: Vec<_> = NAMES.iter().zip(self.counts).map(|(name, count)| format!("{name}={count}")).collect();
+        write!(formatter, "{}us ({})", self.nanos / 1000, counts.join(" "))
     }
 }
 
@@ -47,68 +41,50 @@ impl fmt::Display for Turn {
 pub(super) struct TurnClock {
     started: Instant,
     turn_started: Instant,
-    /// The thread's CPU time when it was last read, and when that was.
-    cpu_read: (Duration, Instant),
-    /// What turns have taken since.
-    since_reading: Duration,
-    /// How many turns there have been.
+    /// The thread's CPU time, but for what polls have taken since it was read.
+    cpu_time: Duration,
+    /// What had been counted when the last turn ended.
+    totals: Counts,
     pub(super) turns: u64,
     /// How many of them took longer than [`LONG`].
     pub(super) long: u64,
-    /// The longest of them.
     pub(super) longest: Turn,
-    /// The turns of the last hour.
     pub(super) history: History,
 }
 
 impl TurnClock {
-    /// A clock that starts now.
     pub(super) fn new() -> Self {
-        let now = Instant::now();
-        TurnClock {
-            started: now,
-            turn_started: now,
-            cpu_read: (thread_cpu_time(), now),
-            since_reading: Duration::ZERO,
-            turns: 0,
-            long: 0,
-            longest: Turn::default(),
-            history: History::default(),
-        }
+        let (now, cpu_time) = (Instant::now(), thread_cpu_time());
+        let (totals, longest, history) = Default::default();
+        TurnClock { started: now, turn_started: now, cpu_time, totals, turns: 0, long: 0, longest, history }
     }
 
     /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.
     pub(super) fn begin(&mut self) -> u64 {
         self.turn_started = Instant::now();
-        if self.turn_started - self.cpu_read.1 > READING_AGE_MAX {
-            self.read_cpu_time(self.turn_started);
+        if self.turns.is_multiple_of(READING_TURNS) {
+            self.cpu_time = thread_cpu_time();
         }
         (self.turn_started - self.started).as_millis() as u64
     }
 
-    /// Ends a turn that did what `turn` says.
-    pub(super) fn end(&mut self, turn: Turn) {
+    /// Ends a turn, after which so much has been counted.
+    pub(super) fn end(&mut self, totals: Counts) {
         let now = Instant::now();
         let mut taken = now - self.turn_started;
-        self.turns += 1;
-        if taken > SHORT {
-            // Others may have had the core for a part of it. What the thread itself has used since the last reading,
-            // less what short turns took, is this turn's; polling in between makes it a little too much.
-            let before = self.cpu_read.0 + self.since_reading;
-            self.read_cpu_time(now);
-            taken = taken.min(self.cpu_read.0.saturating_sub(before));
+        if taken > LONG {
+            // Others may have had the core for a part of it.
+            let before = mem::replace(&mut self.cpu_time, thread_cpu_time());
+            taken = taken.min(self.cpu_time.saturating_sub(before));
         } else {
-            self.since_reading += taken;
+            self.cpu_time += taken;
         }
+        let before = mem::replace(&mut self.totals, totals);
+        let turn = Turn { nanos: taken.as_nanos() as u64, counts: array::from_fn(|at| totals[at] - before[at]) };
+        self.turns += 1;
         self.long += u64::from(taken > LONG);
-        let turn = Turn { nanos: taken.as_nanos() as u64, ..turn };
         self.history.note((now - self.started).as_secs(), &turn);
         keep_longer(&mut self.longest, &turn);
-    }
-
-    fn read_cpu_time(&mut self, now: Instant) {
-        self.cpu_read = (thread_cpu_time(), now);
-        self.since_reading = Duration::ZERO;
     }
 }
 
@@ -118,78 +94,61 @@ pub(super) fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The turns of up to an hour.
+/// The turns of up to an hour: the longest of each second and of each minute, and the sums of each second.
 #[derive(Debug, Default)]
 pub struct History {
-    /// The longest of each second and each minute.
     seconds: Ring,
     minutes: Ring,
-    /// The sums of each second.
     sums: Ring,
 }
 
 impl History {
     /// Adds a turn that ended in the second `now`.
     pub fn note(&mut self, now: u64, turn: &Turn) {
-        let sum = self.sums.at(now);
-        sum.commands += turn.commands;
-        sum.bytes_in += turn.bytes_in;
-        sum.bytes_out += turn.bytes_out;
+        let sums = &mut self.sums.at(now).counts;
+        *sums = array::from_fn(|at| sums[at] + turn.counts[at]);
         keep_longer(self.seconds.at(now), turn);
-        keep_longer(self.minutes.at(now / SLOTS), turn);
+        keep_longer(self.minutes.at(now / SPANS), turn);
     }
 
     /// Commands, bytes read and bytes written in the last whole second before `now`.
     pub fn rates(&mut self, now: u64) -> [u64; 3] {
-        self.sums.at(now);
-        let Turn { commands, bytes_in, bytes_out, .. } = self.sums.slots[((now + SLOTS - 1) % SLOTS) as usize];
+        let [.., commands, bytes_in, bytes_out, _] = self.sums.at(now.saturating_sub(1)).counts;
         [commands, bytes_in, bytes_out]
     }
 
     /// The longest turns of about the last second, minute and hour.
-    pub fn longest(&mut self, now: u64) -> [Turn; 3] {
-        [self.seconds.longest(now, 2), self.seconds.longest(now, SLOTS), self.minutes.longest(now / SLOTS, SLOTS)]
+    pub fn longest(&self, now: u64) -> [Turn; 3] {
+        [self.seconds.longest(now, 2), self.seconds.longest(now, SPANS), self.minutes.longest(now / SPANS, SPANS)]
     }
 }
 
-/// How many spans of time are remembered.
-const SLOTS: u64 = 60;
-
-/// What was in each of the last spans of time, by the number of the span.
+/// What was in each of the last spans of time, with the number of the span.
 #[derive(Debug)]
-struct Ring {
-    slots: [Turn; SLOTS as usize],
-    now: u64,
-}
+struct Ring([(u64, Turn); SPANS as usize]);
 
 impl Default for Ring {
     fn default() -> Self {
-        Ring { slots: [Turn::default(); SLOTS as usize], now: 0 }
+        Ring([Default::default(); SPANS as usize])
     }
 }
 
 impl Ring {
-    /// Lets time go on until the span `now`, and returns its slot.
     fn at(&mut self, now: u64) -> &mut Turn {
-        for span in (self.now + 1).max(now.saturating_sub(SLOTS - 1))..=now {
-            self.slots[(span % SLOTS) as usize] = Turn::default();
+        let (span, turn) = &mut self.0[(now % SPANS) as usize];
+        if mem::replace(span, now) != now {
+            *turn = Turn::default();
         }
-        self.now = now;
-        &mut self.slots[(now % SLOTS) as usize]
+        turn
     }
 
     /// The longest of the last `spans`.
-    fn longest(&mut self, now: u64, spans: u64) -> Turn {
-        self.at(now);
-        let mut longest = Turn::default();
-        for ago in 0..spans {
-            keep_longer(&mut longest, &self.slots[((now + SLOTS - ago) % SLOTS) as usize]);
-        }
-        longest
+    fn longest(&self, now: u64, spans: u64) -> Turn {
+        let last = self.0.iter().filter(|(span, _)| span + spans > now);
+        last.map(|(_, turn)| *turn).max_by_key(|turn| turn.nanos).unwrap_or_default()
     }
 }
 
-#[inline]
 fn keep_longer(longest: &mut Turn, turn: &Turn) {
     if turn.nanos > longest.nanos {
         *longest = *turn;
