@@ -157,7 +157,10 @@ impl EventLoop {
             self.executor.unix_offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
         }
         // Chunks that are not the store's count twice: each may keep a hole of its size beside it from being of use.
-        self.executor.begin_turn(self.now_millis, self.own_bytes() + self.buffer_bytes());
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        let places = self.connections.0.capacity() * size_of::<Connection>();
+        let own_bytes = self.input.len() + spare + self.executor.long_frame.capacity() + places;
+        self.executor.begin_turn(self.now_millis, own_bytes + self.buffer_bytes());
         for event in events {
             self.note(event);
         }
@@ -168,7 +171,11 @@ impl EventLoop {
         self.fill();
         batch::process(&mut self.visits, &self.input, &mut self.connections, &mut self.executor);
         self.answer_questions();
-        self.flush();
+        let mut budget = TURN_WRITE_BYTES;
+        for at in 0..self.visits.len() {
+            self.settle(self.visits[at].session, &mut budget);
+        }
+        self.visited += self.visits.len() as u64;
         self.relieve();
         self.sweep(is_tick);
         self.bury();
@@ -227,7 +234,7 @@ impl EventLoop {
     }
 
     /// Puts a connection on the ready queue if it has something to do.
-    #[inline]
+    #[inline(always)]
     fn enqueue(&mut self, key: usize) {
         let fair_bytes = self.fair_bytes();
         let connection = &mut self.connections.0[key];
@@ -330,14 +337,6 @@ impl EventLoop {
 
     // ---- Flush ----
 
-    fn flush(&mut self) {
-        let mut budget = TURN_WRITE_BYTES;
-        self.visited += self.visits.len() as u64;
-        for at in 0..self.visits.len() {
-            self.settle(self.visits[at].session, &mut budget);
-        }
-    }
-
     /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
     fn settle(&mut self, key: usize, budget: &mut usize) {
         let connection = &mut self.connections.0[key];
@@ -430,13 +429,6 @@ impl EventLoop {
             return None;
         };
         (self.now_millis >= since + limit?.as_millis() as u64).then_some(reason)
-    }
-
-    /// What the loop itself holds, in bytes.
-    fn own_bytes(&self) -> usize {
-        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        let connections = self.connections.0.capacity() * size_of::<Connection>();
-        self.input.len() + spare + self.executor.long_frame.capacity() + connections
     }
 
     /// What all connections hold now, in bytes.

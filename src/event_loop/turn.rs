@@ -1,13 +1,13 @@
 //! The loop's account of itself: how long each turn took, what it was busy with, and what the last hour was like. Every
 //! promise about stalls is checked against it. It decides nothing.
 
-use std::time::{Duration, Instant};
 use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What no turn should take. On a machine that is shared some do, since the time that others steal counts as ours.
-const LONG: Duration = Duration::from_micros(200);
+/// What no turn should take, in nanoseconds. On a machine that is shared some do, since the time that others steal counts
+/// as ours.
+const LONG_NANOS: u64 = 200_000;
 
 /// Turns between two readings of the thread's CPU time. One takes half a microsecond, too much for each turn.
 const READING_TURNS: u64 = 8;
@@ -39,14 +39,14 @@ impl fmt::Display for Turn {
 /// Measures turns and keeps the longest.
 #[derive(Debug)]
 pub(super) struct TurnClock {
-    started: Instant,
-    turn_started: Instant,
+    started: u64,
+    turn_started: u64,
     /// The thread's CPU time, but for what polls have taken since it was read.
-    cpu_time: Duration,
+    cpu_nanos: u64,
     /// What had been counted when the last turn ended.
     totals: Counts,
     pub(super) turns: u64,
-    /// How many of them took longer than [`LONG`].
+    /// How many of them took longer than [`LONG_NANOS`].
     pub(super) long: u64,
     pub(super) longest: Turn,
     pub(super) history: History,
@@ -54,44 +54,48 @@ pub(super) struct TurnClock {
 
 impl TurnClock {
     pub(super) fn new() -> Self {
-        let (now, cpu_time) = (Instant::now(), thread_cpu_time());
+        let (started, cpu_nanos) = (nanos(ClockId::Monotonic), thread_cpu_nanos());
         let (totals, longest, history) = Default::default();
-        TurnClock { started: now, turn_started: now, cpu_time, totals, turns: 0, long: 0, longest, history }
+        TurnClock { started, turn_started: started, cpu_nanos, totals, turns: 0, long: 0, longest, history }
     }
 
     /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.
     pub(super) fn begin(&mut self) -> u64 {
-        self.turn_started = Instant::now();
+        self.turn_started = nanos(ClockId::Monotonic);
         if self.turns.is_multiple_of(READING_TURNS) {
-            self.cpu_time = thread_cpu_time();
+            self.cpu_nanos = thread_cpu_nanos();
         }
-        (self.turn_started - self.started).as_millis() as u64
+        (self.turn_started - self.started) / 1_000_000
     }
 
     /// Ends a turn, after which so much has been counted.
     pub(super) fn end(&mut self, totals: Counts) {
-        let now = Instant::now();
-        let mut taken = now - self.turn_started;
-        if taken > LONG {
+        let now = nanos(ClockId::Monotonic);
+        let mut nanos = now - self.turn_started;
+        if nanos > LONG_NANOS {
             // Others may have had the core for a part of it.
-            let before = mem::replace(&mut self.cpu_time, thread_cpu_time());
-            taken = taken.min(self.cpu_time.saturating_sub(before));
+            let before = mem::replace(&mut self.cpu_nanos, thread_cpu_nanos());
+            nanos = nanos.min(self.cpu_nanos.saturating_sub(before));
         } else {
-            self.cpu_time += taken;
+            self.cpu_nanos += nanos;
         }
         let before = mem::replace(&mut self.totals, totals);
-        let turn = Turn { nanos: taken.as_nanos() as u64, counts: array::from_fn(|at| totals[at] - before[at]) };
+        let turn = Turn { nanos, counts: array::from_fn(|at| totals[at] - before[at]) };
         self.turns += 1;
-        self.long += u64::from(taken > LONG);
-        self.history.note((now - self.started).as_secs(), &turn);
+        self.long += u64::from(nanos > LONG_NANOS);
+        self.history.note((now - self.started) / 1_000_000_000, &turn);
         keep_longer(&mut self.longest, &turn);
     }
 }
 
-/// The CPU time that this thread has used so far.
-pub(super) fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+/// The CPU time that this thread has used so far, in nanoseconds.
+pub(super) fn thread_cpu_nanos() -> u64 {
+    nanos(ClockId::ThreadCPUTime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// The turns of up to an hour: the longest of each second and of each minute, and the sums of each second.
