@@ -89,6 +89,7 @@ impl Connection {
     #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
         if buffer.is_empty() {
+            // What came of it would look like the end.
             return 0;
         }
         match self.socket.read(buffer) {

@@ -20,7 +20,6 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::Shutdown;
-use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, SystemTime};
 
@@ -290,49 +289,42 @@ impl EventLoop {
 
     // ---- Fill ----
 
-    /// Reads from the connections at the head of the ready queue, each once, as far as this turn's bounds go.
+    /// Reads from the connections at the head of the ready queue, each once and behind what it carries over, as far as
+    /// this turn's bounds go.
     fn fill(&mut self) {
         self.visits.clear();
-        let room_bytes = self.executor.room_bytes();
+        let (fair_bytes, room_bytes) = (self.fair_bytes(), self.executor.room_bytes());
         let most = if room_bytes == 0 { TURN_CONNECTIONS_SCARCE } else { TURN_CONNECTIONS };
         let mut end = 0;
-        while self.visits.len() < most && end <= TURN_FRAME_BYTES {
-            let Some(next) = self.ready.pop_front() else { return };
-            if let Some((key, connection)) = self.connections.find(next) {
-                connection.queued = false;
-                let input = self.read(key, end, room_bytes);
-                end = input.end;
-                self.visits.push(Visit::new(key, input));
+        while self.visits.len() < most
+            && end <= TURN_FRAME_BYTES
+            && let Some(next) = self.ready.pop_front()
+        {
+            let Some((key, connection)) = self.connections.find(next) else { continue };
+            connection.queued = false;
+            let wants_read = connection.wants_read(fair_bytes);
+            connection.session.output().lend(&mut self.spare);
+            let start = end;
+            end += connection.session.carry(&mut self.input[end..]);
+            if wants_read {
+                // When there is no room left, a large value waits for the store to make some, which it does between
+                // turns, and others are read in small portions: whatever they are, they take memory before they are
+                // known.
+                let least = if connection.session.is_receiving() { 0 } else { READ_SCARCE_BYTES };
+                let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes.max(least));
+                let count = connection.read(&mut self.input[end..end + asked]);
+                self.executor.stats.bytes_in += count as u64;
+                match &mut connection.draining {
+                    // What a client sends after it was told ERR is thrown away.
+                    Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
+                    None => end += count,
+                }
+                if self.stop_by.is_some() && !connection.readable {
+                    connection.session.end_input();
+                }
             }
+            self.visits.push(Visit::new(key, start..end));
         }
-    }
-
-    /// Reads once from a connection to `at` in the input, behind what it carries over, and returns where its bytes
-    /// stand.
-    fn read(&mut self, key: usize, at: usize, room_bytes: usize) -> Range<usize> {
-        let fair_bytes = self.fair_bytes();
-        let connection = &mut self.connections.0[key];
-        let wants_read = connection.wants_read(fair_bytes);
-        connection.session.output().lend(&mut self.spare);
-        let end = at + connection.session.carry(&mut self.input[at..]);
-        if !wants_read {
-            return at..end;
-        }
-        // When there is no room left, a large value waits for the store to make some, which it does between turns, and
-        // others are read in small portions: whatever they are, they take memory before they are known.
-        let least = if connection.session.is_receiving() { 0 } else { READ_SCARCE_BYTES };
-        let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes.max(least));
-        let count = connection.read(&mut self.input[end..end + asked]);
-        if self.stop_by.is_some() && !connection.readable {
-            connection.session.end_input();
-        }
-        self.executor.stats.bytes_in += count as u64;
-        if let Some(bytes_left) = &mut connection.draining {
-            // What a client sends after it was told ERR is thrown away.
-            *bytes_left = bytes_left.saturating_sub(count);
-            return at..at;
-        }
-        at..end + count
     }
 
     // ---- Flush ----
