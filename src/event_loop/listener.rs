@@ -3,7 +3,9 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -49,16 +51,13 @@ impl Listeners {
     /// Listens on `path`, which must lead to nothing or to a socket that nobody listens on any more.
     fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
         make_way(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        let address = SockAddr::unix(path)?;
         // The mask applies as the path is made: a chmod afterwards would leave a moment for others to connect.
         let mask = umask(Mode::RWXG | Mode::RWXO);
-        let bound = socket.bind(&address);
+        let bound = UnixListener::bind(path);
         umask(mask);
-        bound?;
+        let socket = Socket::from(OwnedFd::from(bound?));
+        socket.set_nonblocking(true)?;
         self.path = Some((path.to_owned(), identity(path)?));
-        socket.listen(LISTEN_BACKLOG)?;
         self.sockets.push(socket);
         Ok(())
     }

@@ -56,7 +56,7 @@ pub struct EventLoop {
     listeners: Listeners,
     /// Somebody may wait to be accepted.
     accepts: bool,
-    /// Somebody does, and there are no descriptors: until the next tick, or until a connection has closed.
+    /// The last try found no descriptor for him. No event tells when there is one, so each turn tries, and each tick.
     starved: bool,
     connections: Connections,
     /// How many there have been, which numbers them.
@@ -91,10 +91,7 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// A loop that serves `executor`'s store on `listeners`.
-    ///
-    /// # Errors
-    /// What the system says when there can be no poll, or no signal handlers.
+    /// A loop that serves `executor`'s store on `listeners`, unless there can be no poll, or no signal handlers.
     pub fn new(mut config: Config, listeners: Listeners, executor: Executor) -> io::Result<Self> {
         config.port = listeners.port();
         let poll = Poll::new()?;
@@ -131,10 +128,7 @@ impl EventLoop {
         })
     }
 
-    /// Serves until a signal says to stop, and then until what has arrived is answered.
-    ///
-    /// # Errors
-    /// What the system says when polling fails, which it does not.
+    /// Serves until a signal says to stop, and then until what has arrived is answered. Polling does not fail.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.has_stopped() {
@@ -163,7 +157,6 @@ impl EventLoop {
         for event in events {
             self.note(event);
         }
-        self.accepts |= is_tick && self.starved;
         if self.accepts {
             self.accept();
         }
@@ -177,7 +170,7 @@ impl EventLoop {
         self.visited += self.visits.len() as u64;
         self.relieve();
         self.sweep(is_tick);
-        self.bury();
+        self.closing.drain(..self.closing.len().min(TURN_CLOSES));
         self.executor.housekeep();
         self.clock.end(self.totals());
     }
@@ -190,7 +183,8 @@ impl EventLoop {
 
     /// How long the poll may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
-        let is_busy = self.accepts || self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
+        let accepts = self.accepts && !self.starved;
+        let is_busy = accepts || self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let housekeeping = self.executor.store.wants_housekeeping();
         let waits = [is_busy.then_some(0), tick, housekeeping];
@@ -246,14 +240,12 @@ impl EventLoop {
 
     fn accept(&mut self) {
         for _ in 0..TURN_ACCEPTS {
-            match self.listeners.accept() {
+            let accepted = self.listeners.accept();
+            self.starved = accepted.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
+            match accepted {
                 Ok(socket) => self.admit(socket),
-                Err(error) => {
-                    // If it is not that nobody waits, there are no descriptors, and no event tells when there are again.
-                    self.starved = error.kind() != ErrorKind::WouldBlock;
-                    if self.starved {
-                        self.complain("accepting pauses", error);
-                    }
+                Err(error) if self.starved => return self.complain("accepting pauses", error),
+                Err(_) => {
                     self.accepts = false;
                     return;
                 }
@@ -379,13 +371,6 @@ impl EventLoop {
         self.executor.stats.closed += 1;
         self.complain("a client was closed", reason);
         self.close(key);
-    }
-
-    /// Closes sockets whose connections are over.
-    fn bury(&mut self) {
-        let count = self.closing.len().min(TURN_CLOSES);
-        self.closing.drain(..count);
-        self.accepts |= self.starved && count > 0;
     }
 
     // ---- Time and memory ----
