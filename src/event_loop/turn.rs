@@ -1,6 +1,7 @@
 //! The loop's account of itself: how long each turn took, what it was busy with, and what the last hour was like. Every
 //! promise about stalls is checked against it. It decides nothing.
 
+use std::collections::VecDeque;
 use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -12,8 +13,8 @@ const LONG_NANOS: u64 = 200_000;
 /// Turns between two readings of the thread's CPU time. One takes half a microsecond, too much for each turn.
 const READING_TURNS: u64 = 8;
 
-/// How many spans of time are remembered.
-const SPANS: u64 = 60;
+/// How long turns are remembered, in seconds.
+const HOUR: u64 = 3600;
 
 /// What is counted: connections accepted, closed, and read from or written to, commands, bytes read and written, and the
 /// store's work in its units.
@@ -84,7 +85,9 @@ impl TurnClock {
         self.turns += 1;
         self.long += u64::from(nanos > LONG_NANOS);
         self.history.note((now - self.started) / 1_000_000_000, &turn);
-        keep_longer(&mut self.longest, &turn);
+        if nanos > self.longest.nanos {
+            self.longest = turn;
+        }
     }
 }
 
@@ -98,63 +101,49 @@ fn nanos(clock: ClockId) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The turns of up to an hour: the longest of each second and of each minute, and the sums of each second.
+/// The turns of up to an hour.
 #[derive(Debug, Default)]
 pub struct History {
-    seconds: Ring,
-    minutes: Ring,
-    sums: Ring,
+    /// Those that no longer one has followed, each with the second that it ended in: the first of them that is within a
+    /// span of time is the longest there.
+    longest: VecDeque<(u64, Turn)>,
+    /// The sums of this second and of the last.
+    sums: [(u64, Counts); 2],
 }
 
 impl History {
     /// Adds a turn that ended in the second `now`.
     pub fn note(&mut self, now: u64, turn: &Turn) {
-        let sums = &mut self.sums.at(now).counts;
+        let sums = self.sums(now);
         *sums = array::from_fn(|at| sums[at] + turn.counts[at]);
-        keep_longer(self.seconds.at(now), turn);
-        keep_longer(self.minutes.at(now / SPANS), turn);
+        while self.longest.back().is_some_and(|(_, last)| last.nanos <= turn.nanos) {
+            self.longest.pop_back();
+        }
+        if self.longest.back().is_none_or(|(second, _)| *second != now) {
+            self.longest.push_back((now, *turn));
+        }
+        while self.longest.front().is_some_and(|(second, _)| second + HOUR <= now) {
+            self.longest.pop_front();
+        }
     }
 
     /// Commands, bytes read and bytes written in the last whole second before `now`.
     pub fn rates(&mut self, now: u64) -> [u64; 3] {
-        let [.., commands, bytes_in, bytes_out, _] = self.sums.at(now.saturating_sub(1)).counts;
+        let [.., commands, bytes_in, bytes_out, _] = *self.sums(now.saturating_sub(1));
         [commands, bytes_in, bytes_out]
     }
 
     /// The longest turns of about the last second, minute and hour.
     pub fn longest(&self, now: u64) -> [Turn; 3] {
-        [self.seconds.longest(now, 2), self.seconds.longest(now, SPANS), self.minutes.longest(now / SPANS, SPANS)]
+        let longest = |seconds| self.longest.iter().find(|(second, _)| second + seconds > now);
+        [2, 60, HOUR].map(|seconds| longest(seconds).map_or(Turn::default(), |(_, turn)| *turn))
     }
-}
 
-/// What was in each of the last spans of time, with the number of the span.
-#[derive(Debug)]
-struct Ring([(u64, Turn); SPANS as usize]);
-
-impl Default for Ring {
-    fn default() -> Self {
-        Ring([Default::default(); SPANS as usize])
-    }
-}
-
-impl Ring {
-    fn at(&mut self, now: u64) -> &mut Turn {
-        let (span, turn) = &mut self.0[(now % SPANS) as usize];
-        if mem::replace(span, now) != now {
-            *turn = Turn::default();
+    fn sums(&mut self, now: u64) -> &mut Counts {
+        let (second, sums) = &mut self.sums[(now % 2) as usize];
+        if mem::replace(second, now) != now {
+            *sums = Counts::default();
         }
-        turn
-    }
-
-    /// The longest of the last `spans`.
-    fn longest(&self, now: u64, spans: u64) -> Turn {
-        let last = self.0.iter().filter(|(span, _)| span + spans > now);
-        last.map(|(_, turn)| *turn).max_by_key(|turn| turn.nanos).unwrap_or_default()
-    }
-}
-
-fn keep_longer(longest: &mut Turn, turn: &Turn) {
-    if turn.nanos > longest.nanos {
-        *longest = *turn;
+        sums
     }
 }
