@@ -2,6 +2,7 @@
 //! accepting it.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -105,34 +106,28 @@ impl Drop for Listeners {
 /// are tried again with another port.
 pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
     // What a failed attempt bound is held until the end, since the system likes to offer the same port again.
-    let mut held = Vec::new();
-    loop {
-        let mut bound = Vec::new();
-        let result = wanted.iter().try_for_each(|address| bind_next(*address, &mut bound));
-        let is_taken = matches!(&result, Err((_, problem)) if problem.kind() == ErrorKind::AddrInUse);
-        if !is_taken || wanted[0].port() != 0 || held.len() == FREE_PORT_ATTEMPTS {
-            return result.map(|()| bound);
+    let (mut held, mut bound) = (Vec::new(), Vec::new());
+    let mut left = wanted.iter();
+    while let Some(mut address) = left.next().copied() {
+        if let Some(first) = tcp_addresses(&bound).next() {
+            address.set_port(first.port());
         }
-        held.push(bound);
-    }
-}
-
-/// Listens on one more address, on the port of those before, unless the machine has no such address, or not even such a
-/// kind of address.
-fn bind_next(mut address: SocketAddr, bound: &mut Vec<Socket>) -> Result<(), (SocketAddr, io::Error)> {
-    if let Some(first) = tcp_addresses(bound).next() {
-        address.set_port(first.port());
-    }
-    // Some systems name one twice for `localhost`.
-    if tcp_addresses(bound).any(|other| other == address) {
-        return Ok(());
-    }
-    match bind_one(address).map(|socket| bound.push(socket)) {
-        Err(problem) if matches!(Errno::from_io_error(&problem), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)) => {
-            Ok(())
+        // Some systems name one twice for `localhost`.
+        if tcp_addresses(&bound).any(|other| other == address) {
+            continue;
         }
-        result => result.map_err(|problem| (address, problem)),
+        match bind_one(address).map_err(|problem| (Errno::from_io_error(&problem), problem)) {
+            Ok(socket) => bound.push(socket),
+            // This machine has no such address, or not even such a kind of address.
+            Err((Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT), _)) => {}
+            Err((Some(Errno::ADDRINUSE), _)) if wanted[0].port() == 0 && held.len() < FREE_PORT_ATTEMPTS => {
+                held.push(mem::take(&mut bound));
+                left = wanted.iter();
+            }
+            Err((_, problem)) => return Err((address, problem)),
+        }
     }
+    Ok(bound)
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<Socket> {

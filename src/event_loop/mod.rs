@@ -323,6 +323,7 @@ impl EventLoop {
 
     /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
     fn settle(&mut self, key: usize, budget: &mut usize) {
+        let fair_bytes = self.fair_bytes();
         let connection = &mut self.connections.0[key];
         while connection.writable && connection.session.output_bytes() > 0 && *budget > 0 {
             let count = connection.write(*budget, self.now_millis);
@@ -351,8 +352,13 @@ impl EventLoop {
         }
         session.output().reclaim(&mut self.spare, SPARE_BYTES_MAX);
         let held_bytes = session.held_bytes();
+        let takes_more = session.is_receiving() || held_bytes > fair_bytes;
         self.held_bytes += held_bytes;
         self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
+        if takes_more && self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5 {
+            // Not to read from some was not enough: each of many new ones took a little more.
+            return self.cut_off(key, "buffers were far over their bound");
+        }
         self.enqueue(key);
     }
 
@@ -428,28 +434,16 @@ impl EventLoop {
         }
     }
 
-    /// Keeps buffers within their bound. Beyond it, who holds more than a fair share is not read from, and after a while
-    /// the largest holder is closed. Far beyond it that was not enough, since each of many new ones took a little more:
-    /// then those of this turn are closed that bring large values, too.
+    /// Keeps buffers within their bound: beyond it, who holds more than a fair share is not read from, and after a while
+    /// the largest holder is closed.
     fn relieve(&mut self) {
-        let bytes_max = self.buffer_bytes_max();
-        if self.buffer_bytes() <= bytes_max {
+        if self.buffer_bytes() <= self.buffer_bytes_max() {
             if self.pressure_since.take().is_some() {
                 self.sweeps_due = SWEEP_PARTS;
             }
             return;
         }
         let since = *self.pressure_since.get_or_insert(self.now_millis);
-        let fair_bytes = self.fair_bytes();
-        for at in 0..self.visits.len() {
-            let key = self.visits[at].session;
-            if self.buffer_bytes() > bytes_max / 4 * 5
-                && let Some(connection) = self.connections.0.get(key)
-                && (connection.session.is_receiving() || connection.held_bytes > fair_bytes)
-            {
-                self.cut_off(key, "buffers were far over their bound");
-            }
-        }
         let burdens = self.connections.0.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
         if self.now_millis >= since + PRESSURE_MILLIS
             && let Some((bytes, key)) = burdens.max()
