@@ -221,7 +221,7 @@ impl EventLoop {
                 connection.read_closed |= event.is_read_closed() || event.is_error();
                 connection.readable |= event.is_readable() || connection.read_closed;
                 connection.writable |= event.is_writable() || event.is_error();
-                self.enqueue(key);
+                connection.enqueue(key, &mut self.ready);
             }
         }
     }
