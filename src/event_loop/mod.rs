@@ -82,7 +82,8 @@ pub struct EventLoop {
     held_bytes: usize,
     /// Since when buffers are over their bound, in milliseconds.
     pressure_since: Option<u64>,
-    /// How many parts of the connections are to be swept at once, one in each turn.
+    /// How many parts of the connections have been swept, and how many are to be at once, one in each turn.
+    swept: usize,
     sweeps_due: usize,
     /// When to give up on clients that keep a stop waiting, in milliseconds.
     stop_by: Option<u64>,
@@ -122,6 +123,7 @@ impl EventLoop {
             draining: 0,
             held_bytes: 0,
             pressure_since: None,
+            swept: 0,
             sweeps_due: 0,
             stop_by: None,
             complaints: BTreeMap::new(),
@@ -383,13 +385,12 @@ impl EventLoop {
 
     /// Looks through a part of the connections for those whose time has run out, or that may be read from again.
     fn sweep(&mut self, is_tick: bool) {
-        let part = match self.sweeps_due {
-            0 if is_tick && self.needs_ticks() => (self.now_millis / TICK_MILLIS) as usize,
-            0 => return,
-            due => due,
-        };
+        if self.sweeps_due == 0 && !(is_tick && self.needs_ticks()) {
+            return;
+        }
         self.sweeps_due = self.sweeps_due.saturating_sub(1);
-        for key in (part % SWEEP_PARTS..self.connections.0.capacity()).step_by(SWEEP_PARTS) {
+        self.swept += 1;
+        for key in (self.swept % SWEEP_PARTS..self.connections.0.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.0.get(key) else { continue };
             match self.overdue(connection) {
                 Some(reason) => self.cut_off(key, reason),
@@ -443,6 +444,7 @@ impl EventLoop {
             }
             return;
         }
+        self.sweeps_due = 0;
         let since = *self.pressure_since.get_or_insert(self.now_millis);
         let burdens = self.connections.0.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
         if self.now_millis >= since + PRESSURE_MILLIS
