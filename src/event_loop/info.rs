@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::EventLoop;
-use super::turn::thread_cpu_time;
+use super::turn::thread_cpu_nanos;
 use crate::memory;
 use crate::protocol::verbs::{REDIS_VERSION, VERBS};
 
@@ -97,7 +97,7 @@ impl EventLoop {
                      loop_longest_turn_last_minute:{in_minute}\nloop_longest_turn_last_hour:{in_hour}\n\
                      loop_ready_connections:{}\nloop_bytes_waiting:{held}\n",
                     self.clock.turns,
-                    thread_cpu_time().as_micros(),
+                    thread_cpu_nanos() / 1000,
                     self.ready.len(),
                 ),
             ),

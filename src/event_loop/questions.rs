@@ -7,13 +7,12 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
-use super::{EventLoop, TURN_CONNECTIONS, token};
+use super::{EventLoop, TURN_CONNECTIONS};
 use crate::config;
 use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
 };
 use crate::memory::MemoryLimit;
-use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
 use crate::protocol::resp::Version;
@@ -168,12 +167,9 @@ impl EventLoop {
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                self.connections[other].output = Output::default();
-                self.connections[other].quit();
-                self.connections[other].end_input();
                 // It finds that it is over when its turn comes.
-                self.connections.0[other].queued = true;
-                self.ready.push_back(token(other, self.connections.0[other].serial));
+                self.connections[other].abandon();
+                self.connections.0[other].enqueue(other, &mut self.ready);
             }
         }
         question.at = end;
