@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, PASSWORD_BYTES_MAX, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::{
+    CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, PASSWORD_BYTES_MAX, SECONDS_MAX, SPIN_MICROS_MAX, VALUE_BYTES_MAX_MAX,
+};
 use crate::memory::MemoryLimit;
 use crate::password::Password;
 use crate::store::Eviction;
@@ -108,6 +110,9 @@ options! {
         };
         "a core from 0 to 1023, or any";
         "pin the event loop to this core";
+    spin: Duration = "spin", "0", |text| whole(text, 0..=SPIN_MICROS_MAX).map(Duration::from_micros);
+        "microseconds from 0 to 100000";
+        "poll so long without sleeping when there is nothing to do; for a server that has a core of its own";
     log_level: LevelFilter = "log-level", "info", |text| text.parse().ok();
         "off, error, warn, info, debug or trace";
         "what is logged to standard error; the environment's RUST_LOG wins";

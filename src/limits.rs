@@ -116,6 +116,9 @@ pub const SECONDS_MAX: u64 = 315_360_000;
 /// The highest core that can be pinned to: what the kernel's fixed-size set of cores holds.
 pub const CPU_MAX: usize = 1023;
 
+/// The longest that `spin` may ask for, in microseconds: what time makes due may have to wait for so long.
+pub const SPIN_MICROS_MAX: u64 = 1000 * TICK_MILLIS;
+
 /// Descriptors beyond one for each client: standard streams, the poll, signals, listening sockets, and a few more
 /// for connections that are being refused.
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
