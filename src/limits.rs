@@ -25,6 +25,7 @@ pub const CLIENTS_MAX: usize = 1_000_000; // descriptors, and the loop's tokens,
 pub const MEMORY_BYTES_MIN: usize = 8 << 20; // room for an empty process and as much again for its items
 pub const MACHINE_SHARE_BYTES_MAX: usize = 1 << 30; // what a machine without a container's limit gives by default
 pub const UNKNOWN_MACHINE_BYTES: usize = 256 << 20; // the default where no limit can be learnt
+pub const SPIN_MICROS_MAX: u64 = TICK_MILLIS * 1000; // the loop looks around that often anyway
 pub const SECONDS_MAX: u64 = 315_360_000; // ten years: no sum with a time overflows
 pub const PASSWORD_BYTES_MAX: usize = 512; // a client must be able to say it
 pub const CPU_MAX: usize = 1023; // what the kernel's fixed-size set of cores holds

@@ -21,7 +21,7 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info, warn};
 use mio::event::Event;
@@ -134,13 +134,28 @@ impl EventLoop {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.has_stopped() {
-            match self.poll.poll(&mut events, self.poll_timeout()) {
+            match self.wait(&mut events) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => self.turn(&events),
             }
         }
         info!("stopped: {}", self.report());
         Ok(())
+    }
+
+    /// Polls: after a turn that served somebody, as long as the option `spin` says without sleeping.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.poll_timeout();
+        if !self.config.spin.is_zero() && !self.visits.is_empty() && timeout != Some(Duration::ZERO) {
+            let since = Instant::now();
+            while since.elapsed() < self.config.spin {
+                self.poll.poll(events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        self.poll.poll(events, timeout)
     }
 
     fn turn(&mut self, events: &Events) {
