@@ -61,9 +61,9 @@ pub(crate) struct Ask {
 const _: () = assert!(VERBS.len() <= CALL_KINDS, "each command has its own counter");
 
 impl Ask {
-    fn new(verb: &Verb, form: Form, step: &Step) -> Self {
+    fn new(verb: &Verb, step: &Step) -> Self {
         let (is_first, is_last) = (step.is_first, step.next.left == 0);
-        Ask { verb: verb.index, form, is_first, is_last, left: step.left as u32 }
+        Ask { verb: verb.index, form: verb.form, is_first, is_last, left: step.left as u32 }
     }
 }
 
@@ -119,14 +119,12 @@ impl Resp {
             Err(Stop::Incomplete(needed)) => return Next::Incomplete(needed),
             Err(_) => return Next::Other,
         };
-        match step.verb.filter(|verb| !step.is_first || fits(verb, step.left)).map(|verb| (verb, verb.plan)) {
-            Some((verb, Some(plan))) => match plan(arguments, executor.clock()) {
-                Ok((command, form)) => {
-                    self.cursor = step.next;
-                    Next::Command(command, Ask::new(verb, form, &step), step.consumed)
-                }
-                Err(_) => Next::Other,
-            },
+        let verb = step.verb.filter(|verb| !step.is_first || fits(verb, step.left));
+        match verb.and_then(|verb| Some((verb, verb.command(arguments, executor.clock())?))) {
+            Some((verb, Ok(command))) => {
+                self.cursor = step.next;
+                Next::Command(command, Ask::new(verb, &step), step.consumed)
+            }
             _ => Next::Other,
         }
     }
@@ -249,7 +247,7 @@ impl Resp {
             return Ok(step.verb);
         }
         let mut verb = step.verb.ok_or_else(|| request::unknown_command(arguments))?;
-        if verbs::has_subcommands(verb)
+        if verb.has_subcommands()
             && let Some(name) = arguments.all().first()
         {
             let found = verbs::find_subcommand(verb, name);
@@ -280,11 +278,11 @@ impl Resp {
         output: &mut Output,
         executor: &mut Executor,
     ) -> Phase {
-        let planned = verb.plan.map(|plan| plan(arguments, executor.clock()));
+        let planned = verb.command(arguments, executor.clock());
         executor.count(verb.index, step.next.left == 0);
         let done = match planned {
-            Some(Ok((command, form))) => {
-                self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, form, step), output);
+            Some(Ok(command)) => {
+                self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, step), output);
                 return Phase::Open;
             }
             Some(Err(complaint)) => Err(complaint),
