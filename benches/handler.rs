@@ -122,7 +122,7 @@ impl Handler {
             default_ttl_millis: 0,
             chunks: chunks.clone(),
         });
-        Handler { sessions: vec![Session::new(0)], executor: Executor::new(store, 1 << 20, chunks) }
+        Handler { sessions: vec![Session::new(1, 0)], executor: Executor::new(store, 1 << 20, chunks) }
     }
 
     /// Runs a script, `pipeline` requests in each turn, and returns how long that took. Panics on a wrong reply.
@@ -135,7 +135,7 @@ impl Handler {
             let input = frame_start..frame_end;
             let visits = &mut [Visit::new(0, input)];
             process(visits, &script.frames, &mut self.sessions, &mut self.executor);
-            let output = self.sessions[0].output();
+            let output = &mut self.sessions[0].output;
             let reply = output.contiguous();
             assert!(reply == Some(&script.replies[reply_start..reply_end]), "{reply:?}");
             output.consume(reply_end - reply_start);

@@ -88,7 +88,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         while is_open && done < end {
             // Asking the session which protocol it speaks for every frame would take a tenth of a request's instructions.
             let next = match is_stash {
-                true => session::next_stash(&input[done..], self.executor),
+                true => session::next_frame(&input[done..], self.executor),
                 false => self.sessions[key].next(&input[done..], &mut arguments, self.executor),
             };
             match next {
@@ -148,7 +148,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[batch[0].visit];
             let session = &mut sessions[visit.session];
-            session.note_command(executor.now_millis());
+            session.last_command_millis = executor.now_millis();
             for Pending { start, hash, command, ask, .. } in batch {
                 if session.is_choked() || executor.is_spent() {
                     // It goes on from here in a later turn: what is kept then starts with a whole frame.

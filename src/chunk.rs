@@ -37,10 +37,10 @@ impl ChunkMeter {
         count * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES)
     }
 
-    /// A new chunk, to be filled.
-    pub fn chunk(&self) -> Chunk {
+    /// A new chunk, to be filled with up to `bytes` bytes. It counts as a whole one.
+    pub fn chunk(&self, bytes: usize) -> Chunk {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Chunk { bytes: Vec::with_capacity(CHUNK_BYTES), meter: self.clone() }
+        Chunk { bytes: Vec::with_capacity(bytes.min(CHUNK_BYTES)), meter: self.clone() }
     }
 }
 
@@ -54,9 +54,14 @@ pub struct Chunk {
 impl Chunk {
     /// Appends as much of `input` as fits and returns how many bytes that was.
     pub fn fill(&mut self, input: &[u8]) -> usize {
-        let count = input.len().min(CHUNK_BYTES - self.bytes.len());
+        let count = input.len().min(self.bytes.capacity() - self.bytes.len());
         self.bytes.extend_from_slice(&input[..count]);
         count
+    }
+
+    /// Its bytes, to be appended to as far as their capacity goes.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
     }
 
     /// Whether nothing more fits.
@@ -89,7 +94,7 @@ mod tests {
     #[test]
     fn the_meter_follows_the_last_reference() {
         let meter = ChunkMeter::new();
-        let mut chunk = meter.chunk();
+        let mut chunk = meter.chunk(CHUNK_BYTES);
         assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
         assert!(chunk.is_full());
         let one = meter.bytes();

@@ -112,10 +112,10 @@ impl Executor {
         self.value_bytes_max
     }
 
-    /// A new chunk for a value on its way in, unless there is no room for one and none can be made.
-    pub fn chunk(&self) -> Option<Chunk> {
+    /// A new chunk for up to `bytes` of a value on its way in, unless there is no room for one and none can be made.
+    pub fn chunk(&self, bytes: usize) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
-        is_room.then(|| self.chunks.chunk())
+        is_room.then(|| self.chunks.chunk(bytes))
     }
 
     /// How much of large values may be read before the store has made more room, in bytes.
@@ -280,12 +280,12 @@ impl Executor {
             Some(old) => {
                 self.charged += copy_units(2 * old.rest.len() + value.len());
                 let mut whole: Vec<Bytes> = old.chunks.to_vec();
-                let mut filling = self.chunks.chunk();
+                let mut filling = self.chunks.chunk(CHUNK_BYTES);
                 let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
                 for mut piece in pieces.chain([value.rest]) {
                     while !piece.is_empty() {
                         if filling.is_full() {
-                            whole.push(std::mem::replace(&mut filling, self.chunks.chunk()).freeze());
+                            whole.push(std::mem::replace(&mut filling, self.chunks.chunk(CHUNK_BYTES)).freeze());
                         }
                         piece = &piece[filling.fill(piece)..];
                     }

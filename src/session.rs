@@ -5,17 +5,18 @@
 //! is unfinished, or what it may not run yet because the client does not read its replies.
 
 mod connection;
+mod incoming;
 mod resp;
 
-use bytes::Bytes;
+use std::mem;
 
 pub use self::resp::Resp;
 
+use self::incoming::{Incoming, Long};
 pub(crate) use self::resp::Ask;
-use crate::chunk::Chunk;
-use crate::command::{Command, Reply, Value};
+use crate::command::{Command, Reply};
 use crate::execute::Executor;
-use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
+use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
 use crate::output::Output;
 use crate::protocol::resp::{Arguments, Stop, is_first_byte};
 use crate::protocol::stash::{self, LINE_END};
@@ -23,28 +24,28 @@ use crate::protocol::stash::{self, LINE_END};
 /// One client without its socket.
 #[derive(Debug, Default)]
 pub struct Session {
+    /// The number by which clients know each other.
+    pub id: u64,
+    /// When its last complete command was executed, in milliseconds, or when it started.
+    pub last_command_millis: u64,
+    /// What it is still to be sent.
+    pub output: Output,
+    /// The client has closed its side: nothing follows `input`.
+    pub input_ended: bool,
     phase: Phase,
     language: Language,
     /// Input that waits: the beginning of a short frame, or frames that may not run yet.
     input: Vec<u8>,
     /// How long `input` must be before parsing it can get anywhere; 0 if frames wait in it.
     needed: usize,
-    /// The client has closed its side: nothing follows `input`.
-    input_ended: bool,
-    output: Output,
-    last_command_millis: u64,
-    id: u64,
 }
 
-/// What the client speaks.
+/// What the client speaks, as its first byte tells.
 #[derive(Debug, Default)]
 enum Language {
-    /// It has not sent anything yet.
     #[default]
     Unknown,
-    /// GoStash frames.
     Stash,
-    /// RESP, as its first byte told.
     Resp(Box<Resp>),
 }
 
@@ -62,27 +63,6 @@ enum Phase {
     Asking(Box<Question>),
     /// Of no interest: a frame was broken, and ERR is the last reply; or the client said QUIT.
     Broken,
-}
-
-/// A frame on its way in.
-#[derive(Debug, Default)]
-struct Incoming {
-    /// All of it that has come, without the long values.
-    frame: Vec<u8>,
-    /// How long that must be before parsing it can get anywhere.
-    needed: usize,
-    longs: Vec<Long>,
-    /// How many bytes of the last long value are still to come.
-    left: usize,
-}
-
-/// A long value.
-#[derive(Debug, Default)]
-struct Long {
-    chunks: Vec<Bytes>,
-    filling: Option<Chunk>,
-    /// There was no room for it, so that it is thrown away as it comes.
-    refused: bool,
 }
 
 /// A command that a session cannot answer by itself, since it is about the whole server or about other clients.
@@ -111,33 +91,12 @@ pub(crate) enum Next<'a> {
 }
 
 impl Session {
-    /// A session that starts at `now_millis`.
-    pub fn new(now_millis: u64) -> Self {
-        Session { last_command_millis: now_millis, ..Session::default() }
-    }
-
-    /// The same session, with a number.
-    pub fn with_id(self, id: u64) -> Self {
-        Session { id, ..self }
+    /// The session of client number `id`, which starts at `now_millis`.
+    pub fn new(id: u64, now_millis: u64) -> Self {
+        Session { id, last_command_millis: now_millis, ..Session::default() }
     }
 
     // ---- For whoever drives it ----
-
-    /// The number by which clients know each other.
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// When its last complete command was executed, in milliseconds, or when it started.
-    pub fn last_command_millis(&self) -> u64 {
-        self.last_command_millis
-    }
-
-    /// Whether its input is still read as frames.
-    #[inline]
-    pub fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
-    }
 
     /// Whether a broken frame has ended it, or the client.
     #[inline]
@@ -157,6 +116,28 @@ impl Session {
         !self.input_ended && !self.is_broken() && !self.is_busy() && !self.has_backlog() && !self.is_choked()
     }
 
+    /// Where the next bytes of a large value that is coming in go, so that they need not be copied there: as far as the
+    /// capacity goes. [`received`](Self::received) has to be told how many they are.
+    pub fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
+        match &mut self.phase {
+            Phase::Receiving(incoming) => incoming.place(executor),
+            _ => None,
+        }
+    }
+
+    /// So many bytes have been put in the [`place`](Self::place) of a large value.
+    pub fn received(&mut self, count: usize) {
+        if let Phase::Receiving(incoming) = &mut self.phase {
+            incoming.placed(count);
+        }
+    }
+
+    /// Whether everything that it will ever be sent has been taken from its output.
+    #[inline]
+    pub fn is_finished(&self) -> bool {
+        self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_backlog() && !self.is_busy())
+    }
+
     /// How much to read at once, in bytes.
     pub fn read_bytes(&self) -> usize {
         match &self.phase {
@@ -170,10 +151,21 @@ impl Session {
         matches!(&self.phase, Phase::Receiving(incoming) if incoming.left > 0)
     }
 
-    /// Whether everything that it will ever be sent has been taken from its output.
+    /// How much [`carry`](Self::carry) will move, in bytes.
     #[inline]
-    pub fn is_finished(&self) -> bool {
-        self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_backlog() && !self.is_busy())
+    pub fn carried_bytes(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
+    #[inline]
+    pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
+        let length = self.input.len();
+        if length > 0 {
+            buffer[..length].copy_from_slice(&self.input);
+            self.input = Vec::new();
+        }
+        length
     }
 
     /// The client has closed its side, or will not be listened to any longer. Frames that have arrived are still
@@ -183,11 +175,6 @@ impl Session {
         if matches!(self.phase, Phase::Receiving(_)) {
             self.phase = Phase::Open;
         }
-    }
-
-    /// Whether the client has closed its side.
-    pub fn input_has_ended(&self) -> bool {
-        self.input_ended
     }
 
     /// Takes no more input: what is in its output is the last.
@@ -200,17 +187,6 @@ impl Session {
     pub fn break_off(&mut self) {
         self.quit();
         self.output.push(stash::ERROR_REPLY);
-    }
-
-    /// What it is still to be sent.
-    #[inline]
-    pub fn output(&mut self) -> &mut Output {
-        &mut self.output
-    }
-
-    /// How much waits in its output, in bytes.
-    pub fn output_bytes(&self) -> usize {
-        self.output.len()
     }
 
     /// Memory that it holds, in bytes, without chunks.
@@ -249,7 +225,7 @@ impl Session {
             return None;
         }
         let next = if self.resp().is_some_and(Resp::is_executing) { Phase::Executing } else { Phase::Open };
-        match std::mem::replace(&mut self.phase, next) {
+        match mem::replace(&mut self.phase, next) {
             Phase::Asking(question) => Some(question),
             _ => None,
         }
@@ -258,23 +234,6 @@ impl Session {
     /// Its question could not be answered in one go.
     pub fn ask_again(&mut self, question: Box<Question>) {
         self.phase = Phase::Asking(question);
-    }
-
-    /// How much [`carry`](Self::carry) will move, in bytes.
-    #[inline]
-    pub fn carried_bytes(&self) -> usize {
-        self.input.len()
-    }
-
-    /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
-    #[inline]
-    pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
-        let length = self.input.len();
-        if length > 0 {
-            buffer[..length].copy_from_slice(&self.input);
-            self.input = Vec::new();
-        }
-        length
     }
 
     #[inline]
@@ -290,6 +249,12 @@ impl Session {
 
     // ---- For the batch ----
 
+    /// Whether its input is still read as frames.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
     /// Whether so much output waits that nothing more is run or read. One reply may go beyond the mark.
     #[inline]
     pub(crate) fn is_choked(&self) -> bool {
@@ -301,7 +266,7 @@ impl Session {
     #[inline]
     pub(crate) fn begin(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, &mut self.language, input) {
-            (Phase::Receiving(_), _, _) => return self.receive(input, executor),
+            (Phase::Receiving(_), ..) => return self.receive(input, executor),
             (Phase::Executing, Language::Resp(resp), _) => self.phase = resp.run(&mut self.output, executor),
             (_, language @ Language::Unknown, &[first, ..]) => {
                 *language = match is_first_byte(first) {
@@ -324,7 +289,7 @@ impl Session {
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
         match &mut self.language {
             Language::Resp(resp) => resp.next(input, arguments, executor),
-            _ => next_stash(input, executor),
+            _ => next_frame(input, executor),
         }
     }
 
@@ -333,11 +298,6 @@ impl Session {
         if let Language::Resp(resp) = &mut self.language {
             resp.take_back(ask);
         }
-    }
-
-    /// Its next command is about to be executed.
-    pub(crate) fn note_command(&mut self, now_millis: u64) {
-        self.last_command_millis = now_millis;
     }
 
     /// Encodes `reply`.
@@ -357,8 +317,7 @@ impl Session {
             Err(Stop::Incomplete(needed)) => Err(needed),
             Err(Stop::Long(left, at)) => {
                 let (frame, rest) = input.split_at(at);
-                let longs = vec![Long::default()];
-                self.phase = Phase::Receiving(Box::new(Incoming { frame: frame.into(), needed: 0, longs, left }));
+                self.phase = Phase::Receiving(Box::new(Incoming::with_long(frame.into(), left)));
                 Ok(at + self.receive(rest, executor))
             }
             Err(Stop::Broken(_)) => Ok(input.len()),
@@ -373,37 +332,31 @@ impl Session {
             return;
         }
         if needed > CARRY_BYTES_MAX {
-            let mut frame = std::mem::take(&mut executor.long_frame);
+            let mut frame = mem::take(&mut executor.long_frame);
             frame.extend_from_slice(rest);
             self.phase = Phase::Receiving(Box::new(Incoming { frame, needed, ..Incoming::default() }));
-            return;
+        } else {
+            debug_assert!(self.input.is_empty());
+            self.input.extend_from_slice(rest);
+            self.needed = needed;
         }
-        debug_assert!(self.input.is_empty());
-        self.input.extend_from_slice(rest);
-        self.needed = needed;
     }
-
-    // ---- Frames that come in slowly ----
 
     /// Takes bytes of an incoming frame, and runs it when it is whole.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        let Phase::Receiving(mut incoming) = std::mem::take(&mut self.phase) else {
+        let Phase::Receiving(mut incoming) = mem::take(&mut self.phase) else {
             return 0;
         };
         let mut taken = 0;
         loop {
             taken += incoming.take(&bytes[taken..], executor);
-            if incoming.left > 0 || incoming.frame.len() < incoming.needed {
+            if !incoming.is_due() {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
             match self.step(&incoming.frame, &mut incoming.longs, executor) {
                 Err(Stop::Incomplete(needed)) => incoming.needed = needed,
-                Err(Stop::Long(bytes, at)) => {
-                    debug_assert_eq!(at, incoming.frame.len());
-                    incoming.longs.push(Long::default());
-                    incoming.left = bytes;
-                }
+                Err(Stop::Long(left, _)) => incoming.expect_long(left),
                 Ok(_) | Err(Stop::Broken(_)) => break,
             }
         }
@@ -419,92 +372,45 @@ impl Session {
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
         self.last_command_millis = executor.now_millis();
         let stepped = match &mut self.language {
-            Language::Resp(resp) => resp
-                .step(input, longs, executor.value_bytes_max(), &mut self.output, executor)
-                .map(|(consumed, phase)| {
-                    match phase {
-                        Phase::Broken => self.quit(),
-                        phase => self.phase = phase,
-                    }
-                    consumed
-                }),
+            Language::Resp(resp) => resp.step(input, longs, executor.value_bytes_max(), &mut self.output, executor),
             _ => {
                 let (long, is_refused) = longs.first().map_or((None, false), |long| (Some(long.value()), long.refused));
                 stash::parse(input, executor.value_bytes_max(), long).map(|(command, consumed)| {
                     stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
-                    consumed
+                    (consumed, Phase::Open)
                 })
             }
         };
-        if let Err(Stop::Broken(reason)) = &stepped {
-            log::debug!("broken frame: {reason}");
-            executor.stats.broken += 1;
-            match self.language {
-                Language::Resp(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
-                _ => self.output.push(stash::ERROR_REPLY),
+        match stepped {
+            Ok((consumed, phase)) => {
+                match phase {
+                    Phase::Broken => self.quit(),
+                    phase => self.phase = phase,
+                }
+                Ok(consumed)
             }
-            self.quit();
+            Err(stop) => {
+                if let Stop::Broken(reason) = &stop {
+                    log::debug!("broken frame: {reason}");
+                    executor.stats.broken += 1;
+                    match self.language {
+                        Language::Resp(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
+                        _ => self.output.push(stash::ERROR_REPLY),
+                    }
+                    self.quit();
+                }
+                Err(stop)
+            }
         }
-        stepped
     }
 }
 
-/// What a session that speaks GoStash frames has at the start of `input`.
+/// What stands at the start of `input` where that is GoStash frames.
 #[inline(always)]
-pub(crate) fn next_stash<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
+pub(crate) fn next_frame<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
     match stash::parse(input, executor.value_bytes_max(), None) {
         Ok((command, consumed)) => Next::Command(command, Ask::default(), consumed),
         Err(Stop::Incomplete(needed)) => Next::Incomplete(needed),
         Err(_) => Next::Other,
-    }
-}
-
-impl Incoming {
-    /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are.
-    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
-        let mut taken = 0;
-        if let Some(long) = self.longs.last_mut() {
-            while self.left > 0 && taken < bytes.len() {
-                let end = bytes.len().min(taken + self.left);
-                let count = long.take(&bytes[taken..end], executor);
-                self.left -= count;
-                taken += count;
-            }
-        }
-        if self.left == 0 {
-            let missing = self.needed.saturating_sub(self.frame.len());
-            let more = &bytes[taken..bytes.len().min(taken + missing)];
-            self.frame.extend_from_slice(more);
-            taken += more.len();
-        }
-        taken
-    }
-}
-
-impl Long {
-    /// Takes bytes of it, as many as fit into the chunk that is being filled, and returns how many.
-    fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
-        if self.filling.is_none() && !self.refused {
-            self.filling = executor.chunk();
-            self.refused = self.filling.is_none();
-        }
-        let Some(chunk) = &mut self.filling else {
-            self.chunks = Vec::new();
-            return bytes.len();
-        };
-        let count = chunk.fill(bytes);
-        if chunk.is_full() {
-            self.chunks.extend(self.filling.take().map(Chunk::freeze));
-        }
-        count
-    }
-
-    fn value(&self) -> Value<'_> {
-        Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
-    }
-
-    /// Bytes of chunks that it holds.
-    fn chunk_bytes(&self) -> usize {
-        (self.chunks.len() + usize::from(self.filling.is_some())) * CHUNK_BYTES
     }
 }

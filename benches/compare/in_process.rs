@@ -133,7 +133,7 @@ impl Engine {
             default_ttl_millis: 0,
             chunks: chunks.clone(),
         });
-        Engine::Own(Box::new((vec![Session::new(0)], Executor::new(store, 1 << 20, chunks))))
+        Engine::Own(Box::new((vec![Session::new(1, 0)], Executor::new(store, 1 << 20, chunks))))
     }
 
     fn shared(shards: Arc<Shards>) -> Engine {
@@ -160,7 +160,7 @@ impl Engine {
                 executor.begin_turn(0, 0);
                 process(&mut [Visit::new(0, 0..frames.len())], frames, sessions, executor);
                 executor.housekeep();
-                let output = sessions[0].output();
+                let output = &mut sessions[0].output;
                 let count = output.len();
                 output.consume(count);
                 count

@@ -44,7 +44,7 @@ impl Connection {
     pub(super) fn new(socket: Socket, serial: u32, now_millis: u64) -> Self {
         Connection {
             socket,
-            session: Session::new(now_millis).with_id(u64::from(serial) + 1),
+            session: Session::new(u64::from(serial) + 1, now_millis),
             serial,
             // Clients that speak at once are the rule, and a socket that is new takes output.
             readable: true,
@@ -71,7 +71,7 @@ impl Connection {
 
     /// Whether there is anything to do for it before its next event.
     pub(super) fn wants_turn(&self) -> bool {
-        self.wants_read() || self.session.can_run() || self.writable && self.session.output_bytes() > 0
+        self.wants_read() || self.session.can_run() || self.writable && !self.session.output.is_empty()
     }
 
     /// Reads once into `buffer`. Returns how many bytes it brought, or nothing if the connection is over.
@@ -93,7 +93,7 @@ impl Connection {
     /// Writes what comes first in its output, about `bytes_max` bytes at most. Returns how many bytes that were, or
     /// nothing if the connection is over.
     pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> Option<usize> {
-        let (tried, result) = self.session.output().write_to(&mut self.socket, bytes_max);
+        let (tried, result) = self.session.output.write_to(&mut self.socket, bytes_max);
         let count = settled(result)?;
         if count.is_some() {
             self.output_moved_millis = now_millis;

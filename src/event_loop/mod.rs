@@ -375,7 +375,7 @@ impl EventLoop {
         let wants_read = connection.wants_read();
         // Asked before it is lent a buffer, which is none of its own.
         let is_to_blame = fair_bytes < usize::MAX && connection.session.burden_bytes() > fair_bytes;
-        connection.session.output().lend(&mut self.spare);
+        connection.session.output.lend(&mut self.spare);
         let end = at + connection.session.carry(&mut self.input[at..]);
         if !wants_read {
             return Some(at..end);
@@ -397,7 +397,7 @@ impl EventLoop {
         if let Some((_, bytes_left)) = &mut connection.draining {
             // What a client sends after it was told ERR is thrown away.
             *bytes_left = bytes_left.saturating_sub(count);
-            return (*bytes_left > 0 && !connection.session.input_has_ended()).then_some(at..at);
+            return (*bytes_left > 0 && !connection.session.input_ended).then_some(at..at);
         }
         Some(at..end + count)
     }
@@ -419,7 +419,7 @@ impl EventLoop {
     /// Writes to a connection what it will take. Nothing if it is over.
     fn write(&mut self, key: usize, budget: &mut usize) -> Option<()> {
         let connection = &mut self.connections.0[key];
-        while connection.writable && connection.session.output_bytes() > 0 && *budget > 0 {
+        while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
             let count = connection.write(*budget, self.now_millis)?;
             self.executor.stats.bytes_out += count as u64;
             *budget = budget.saturating_sub(count);
@@ -432,7 +432,7 @@ impl EventLoop {
         let connection = &mut self.connections.0[key];
         let session = &mut connection.session;
         if session.is_finished() && connection.draining.is_none() {
-            if !session.is_broken() || session.input_has_ended() || self.draining >= DRAINING_MAX {
+            if !session.is_broken() || session.input_ended || self.draining >= DRAINING_MAX {
                 return None;
             }
             // A client that is gone already needs no telling.
@@ -441,11 +441,11 @@ impl EventLoop {
             connection.draining = Some((self.now_millis + DRAIN_MILLIS, bytes));
             self.draining += 1;
         }
-        session.output().reclaim(&mut self.spare, SPARE_BYTES_MAX);
+        session.output.reclaim(&mut self.spare, SPARE_BYTES_MAX);
         let held_bytes = session.held_bytes();
         self.held_bytes += held_bytes;
         self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
-        let timed = connection.draining.is_some() || session.output_bytes() > 0;
+        let timed = connection.draining.is_some() || !session.output.is_empty();
         if timed && !connection.timed {
             connection.output_moved_millis = self.now_millis;
         }
@@ -519,11 +519,11 @@ impl EventLoop {
         let session = &connection.session;
         let (since, limit, reason) = if let Some((until_millis, _)) = connection.draining {
             (until_millis, Some(Duration::ZERO), "it went on after an ERR")
-        } else if session.output_bytes() > 0 {
+        } else if !session.output.is_empty() {
             let reason = "it did not read its replies for stall-timeout";
             (connection.output_moved_millis, self.config.stall_timeout, reason)
         } else {
-            (session.last_command_millis(), self.config.idle_timeout, "it sent no command for idle-timeout")
+            (session.last_command_millis, self.config.idle_timeout, "it sent no command for idle-timeout")
         };
         (self.now_millis >= since + limit?.as_millis() as u64).then_some(reason)
     }

@@ -44,7 +44,7 @@ impl EventLoop {
         let answered = match question.verb {
             "info" => {
                 let text = self.info(&question.words);
-                self.connections[key].output().push_bulk(text.as_bytes());
+                self.connections[key].output.push_bulk(text.as_bytes());
                 Ok(())
             }
             "config|get" => self.config_get(key, &question.words[1..]),
@@ -53,7 +53,7 @@ impl EventLoop {
         };
         if let Err(complaint) = answered {
             self.executor.stats.errors += 1;
-            self.connections[key].output().push_line(b'-', &complaint);
+            self.connections[key].output.push_line(b'-', &complaint);
         } else if question.at > 0 && question.at < self.connections.0.capacity() {
             self.connections[key].ask_again(question);
         }
@@ -84,10 +84,10 @@ impl EventLoop {
         settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes())));
         let session = &mut self.connections[key];
         let version = session.resp().map_or(Version::Two, |resp| resp.version);
-        session.output().push_map(settings.len(), version);
+        session.output.push_map(settings.len(), version);
         for (name, value) in settings {
-            session.output().push_bulk(name.as_bytes());
-            session.output().push_bulk(value.as_bytes());
+            session.output.push_bulk(name.as_bytes());
+            session.output.push_bulk(value.as_bytes());
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl EventLoop {
         let (clients, time) = (config.max_clients, config.idle_timeout);
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {clients}, timeout {time:?}");
         self.config = config;
-        self.connections[key].output().push(b"+OK\r\n");
+        self.connections[key].output.push(b"+OK\r\n");
         Ok(())
     }
 
@@ -150,7 +150,7 @@ impl EventLoop {
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                connection.session.output().clear();
+                connection.session.output.clear();
                 connection.session.quit();
                 connection.session.end_input();
                 // It finds that it is over when its turn comes.
@@ -165,10 +165,10 @@ impl EventLoop {
         let is_last = kills && is_meant(words, kills, &self.connections.0[key], true)?;
         let session = &mut self.connections[key];
         match (kills, question.found, words.len()) {
-            (false, ..) => session.output().push_bulk(question.text.as_bytes()),
+            (false, ..) => session.output.push_bulk(question.text.as_bytes()),
             (true, 0, 1) => return Err("ERR No such client".into()),
-            (true, _, 1) => session.output().push(b"+OK\r\n"),
-            (true, found, _) => session.output().push_integer(found),
+            (true, _, 1) => session.output.push(b"+OK\r\n"),
+            (true, found, _) => session.output.push_integer(found),
         }
         if is_last {
             session.quit();
@@ -195,7 +195,7 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
                 // CLIENT LIST takes several.
                 let more = words.by_ref().take(if kills { 0 } else { usize::MAX });
                 let ids = std::iter::once(value).chain(more).map(|id| match request::integer(id) {
-                    Ok(id @ 1..) => Ok(id == connection.session.id() as i64),
+                    Ok(id @ 1..) => Ok(id == connection.session.id as i64),
                     _ => Err("ERR client-id should be greater than 0"),
                 });
                 ids.collect::<Result<Vec<_>, _>>()?.contains(&true)
@@ -226,8 +226,8 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let Resp { version, name, library: [library, library_version], last_verb, .. } = session.resp().unwrap_or(none);
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
-    let idle = (now_millis - session.last_command_millis()) / 1000;
-    let (id, held, waiting) = (session.id(), session.held_bytes(), session.output_bytes());
+    let idle = (now_millis - session.last_command_millis) / 1000;
+    let (id, held, waiting) = (session.id, session.held_bytes(), session.output.len());
     let (command, version) = (session.resp().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name), *version as u8);
     // Writing to a string does not fail.
     let _ = writeln!(

@@ -200,40 +200,19 @@ impl Resp {
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
         let step = resp::parse(input, self.cursor, self.limits(value_bytes_max), &values, &mut arguments)?;
         self.cursor = step.next;
-        let is_refused = longs[..step.longs].iter().any(|long| long.refused);
-        let mut phase = Phase::Open;
-        match self.verb(&step, &arguments) {
-            Err(complaint) => self.complain(&complaint, output, executor),
-            Ok(None) => {}
-            Ok(Some(verb)) => match &mut self.queue {
-                Some(queue) if !matches!(verb.name, "multi" | "exec" | "discard" | "quit") => {
-                    let raw = &input[..step.consumed];
-                    // Its long values may together be as long as one: what waits here is nobody's but this client's.
-                    let new_bytes: usize = longs[..step.longs].iter().map(Long::chunk_bytes).sum();
-                    let has_room = queue.bytes.len() + raw.len() <= QUEUE_BYTES_MAX
-                        && queue.long_bytes() + new_bytes <= value_bytes_max + CHUNK_BYTES;
-                    if is_refused || !has_room {
-                        match step.is_first {
-                            true => self.complain(&OUT_OF_MEMORY, output, executor),
-                            // Its command has been answered already.
-                            false => queue.give_up(),
-                        }
-                    } else {
-                        if !queue.broken {
-                            queue.bytes.extend_from_slice(raw);
-                            queue.longs.extend(longs.drain(..step.longs));
-                        }
-                        if step.is_first {
-                            queue.commands += 1;
-                            output.push(b"+QUEUED\r\n");
-                        }
-                        return Ok((step.consumed, phase));
-                    }
-                }
-                _ => phase = self.perform(verb, &step, &arguments, is_refused, output, executor),
-            },
-        }
-        longs.drain(..step.longs);
+        let done = match self.verb(&step, &arguments) {
+            Ok(None) => Ok(Phase::Open),
+            Ok(Some(verb)) if self.queue.is_some() && !matches!(verb.name, "multi" | "exec" | "discard" | "quit") => {
+                self.enqueue(&step, &input[..step.consumed], longs, value_bytes_max, output)
+            }
+            Ok(Some(verb)) => {
+                let is_refused = longs[..step.longs].iter().any(|long| long.refused);
+                self.perform(verb, &step, &arguments, is_refused, output, executor)
+            }
+            Err(complaint) => Err(complaint),
+        };
+        let phase = done.unwrap_or_else(|complaint| self.complain(&complaint, output, executor));
+        longs.drain(..step.longs.min(longs.len()));
         Ok((step.consumed, phase))
     }
 
@@ -277,39 +256,64 @@ impl Resp {
         is_refused: bool,
         output: &mut Output,
         executor: &mut Executor,
-    ) -> Phase {
-        let planned = verb.command(arguments, executor.clock());
+    ) -> Result<Phase, Complaint> {
         executor.count(verb.index, step.next.left == 0);
-        let done = match planned {
-            Some(Ok(command)) => {
-                self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, step), output);
-                return Phase::Open;
-            }
-            Some(Err(complaint)) => Err(complaint),
-            None if is_refused => Err(OUT_OF_MEMORY),
-            None => {
-                self.last_verb = verb.index;
-                executor.stats.others += 1;
-                self.command(verb, arguments, output, executor)
-            }
-        };
-        done.unwrap_or_else(|complaint| {
-            self.complain(&complaint, output, executor);
-            Phase::Open
-        })
+        if let Some(command) = verb.command(arguments, executor.clock()) {
+            self.answer(executor.execute_whole(&command?, is_refused), Ask::new(verb, step), output);
+            return Ok(Phase::Open);
+        }
+        if is_refused {
+            return Err(OUT_OF_MEMORY);
+        }
+        self.last_verb = verb.index;
+        executor.stats.others += 1;
+        self.command(verb, arguments, output, executor)
     }
 
     /// Answers an error, which spoils a transaction that is being queued. The rest of the frame will be skipped.
-    fn complain(&mut self, complaint: &str, output: &mut Output, executor: &mut Executor) {
+    fn complain(&mut self, complaint: &str, output: &mut Output, executor: &mut Executor) -> Phase {
         executor.stats.errors += 1;
         output.push_line(b'-', complaint);
         self.cursor.verb = None;
         if let Some(queue) = &mut self.queue {
             queue.give_up();
         }
+        Phase::Open
     }
 
     // ---- Transactions ----
+
+    /// Queues a step with its long values, whose bytes may together be as many as one value may have: what waits here is
+    /// nobody's but this client's.
+    fn enqueue(
+        &mut self,
+        step: &Step,
+        bytes: &[u8],
+        longs: &mut Vec<Long>,
+        value_bytes_max: usize,
+        output: &mut Output,
+    ) -> Result<Phase, Complaint> {
+        let queue = self.queue.as_mut().ok_or(SYNTAX)?;
+        let new = &longs[..step.longs];
+        let chunk_bytes = queue.long_bytes() + new.iter().map(Long::chunk_bytes).sum::<usize>();
+        let has_room =
+            queue.bytes.len() + bytes.len() <= QUEUE_BYTES_MAX && chunk_bytes <= value_bytes_max + CHUNK_BYTES;
+        if !has_room || new.iter().any(|long| long.refused) {
+            if step.is_first {
+                return Err(OUT_OF_MEMORY);
+            }
+            // Its command has been answered already.
+            queue.give_up();
+        } else if !queue.broken {
+            queue.bytes.extend_from_slice(bytes);
+            queue.longs.extend(longs.drain(..step.longs));
+        }
+        if step.is_first {
+            queue.commands += 1;
+            output.push(b"+QUEUED\r\n");
+        }
+        Ok(Phase::Open)
+    }
 
     /// Begins to execute the queue.
     pub(super) fn exec(&mut self, output: &mut Output, executor: &mut Executor) -> Result<Phase, Complaint> {

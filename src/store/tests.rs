@@ -56,7 +56,7 @@ struct Owned {
 impl Owned {
     fn new(store: &Store, length: usize, fill: u8) -> Owned {
         let chunk = || {
-            let mut chunk = store.settings.chunks.chunk();
+            let mut chunk = store.settings.chunks.chunk(CHUNK_BYTES);
             chunk.fill(&[fill; CHUNK_BYTES]);
             chunk.freeze()
         };

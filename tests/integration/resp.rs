@@ -490,7 +490,7 @@ impl Driver {
             chunks: chunks.clone(),
         };
         let executor = Executor::new(Store::new(settings), 1 << 20, chunks);
-        Driver { sessions: vec![Session::new(0)], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
+        Driver { sessions: vec![Session::new(0, 0)], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
     }
 
     /// Lets bytes arrive at this time, and runs whatever they allow to run.
@@ -507,14 +507,14 @@ impl Driver {
             process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
             let session = &mut self.sessions[0];
             if session.take_question().is_some() {
-                session.output().push(b"+asked\r\n");
+                session.output.push(b"+asked\r\n");
             }
-            while !session.output().is_empty() {
+            while !session.output.is_empty() {
                 let mut slices = [IoSlice::new(b""); 1];
-                session.output().slices(&mut slices, usize::MAX);
+                session.output.slices(&mut slices, usize::MAX);
                 let count = slices[0].len();
                 self.answer.extend_from_slice(&slices[0]);
-                session.output().consume(count);
+                session.output.consume(count);
             }
             if session.is_broken() || bytes.is_empty() && !session.can_run() {
                 return;

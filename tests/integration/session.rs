@@ -65,7 +65,7 @@ impl Driver {
             chunks: chunks.clone(),
         });
         Driver {
-            sessions: vec![Session::new(0)],
+            sessions: vec![Session::new(0, 0)],
             executor: Executor::new(store, VALUE_BYTES_MAX, chunks),
             buffer: vec![0; CARRY_BYTES_MAX + READ_LARGE_BYTES],
             received: Vec::new(),
@@ -112,7 +112,7 @@ impl Driver {
     fn receive(&mut self) {
         const WRITE_BYTES: usize = 9_973;
         loop {
-            let output = self.sessions[0].output();
+            let output = &mut self.sessions[0].output;
             while !output.is_empty() {
                 let mut slices = [IoSlice::new(b""); 4];
                 let filled = output.slices(&mut slices, WRITE_BYTES);

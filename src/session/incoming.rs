@@ -1,0 +1,105 @@
+//! A frame that comes in over many reads: its bytes collected in one place, and its long values in chunks of their own as
+//! they arrive, so that room is taken for what has come and not for what was announced. It knows no protocol.
+
+use bytes::Bytes;
+
+use crate::chunk::Chunk;
+use crate::command::Value;
+use crate::execute::Executor;
+use crate::limits::CHUNK_BYTES;
+
+/// A frame on its way in.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    /// All of it that has come, without the long values.
+    pub(super) frame: Vec<u8>,
+    /// How long that must be before parsing it can get anywhere.
+    pub(super) needed: usize,
+    pub(super) longs: Vec<Long>,
+    /// How many bytes of the last long value are still to come.
+    pub(super) left: usize,
+}
+
+/// A long value.
+#[derive(Debug, Default)]
+pub(super) struct Long {
+    chunks: Vec<Bytes>,
+    filling: Option<Chunk>,
+    /// There was no room for it, so that it is thrown away as it comes.
+    pub(super) refused: bool,
+}
+
+impl Incoming {
+    /// A frame that begins so, and goes on with a long value of `left` bytes.
+    pub(super) fn with_long(frame: Vec<u8>, left: usize) -> Incoming {
+        Incoming { frame, needed: 0, longs: vec![Long::default()], left }
+    }
+
+    /// A long value of `left` bytes comes next.
+    pub(super) fn expect_long(&mut self, left: usize) {
+        self.longs.push(Long::default());
+        self.left = left;
+    }
+
+    /// Whether parsing it may get anywhere.
+    pub(super) fn is_due(&self) -> bool {
+        self.left == 0 && self.frame.len() >= self.needed
+    }
+
+    /// Where the next bytes of the long value go, as far as the capacity there goes; nothing if no long value is coming in,
+    /// or if there is no room and it is to be thrown away. [`placed`](Self::placed) has to be told of what was put there.
+    pub(super) fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
+        let long = self.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
+        if long.filling.is_none() {
+            long.filling = executor.chunk(self.left);
+        }
+        if long.filling.is_none() {
+            *long = Long { refused: true, ..Long::default() };
+        }
+        long.filling.as_mut().map(Chunk::bytes)
+    }
+
+    /// So many bytes of the long value have been put in their place, or thrown away.
+    pub(super) fn placed(&mut self, count: usize) {
+        self.left -= count;
+        if let Some(long) = self.longs.last_mut()
+            && let Some(chunk) = long.filling.take_if(|chunk| chunk.is_full())
+        {
+            long.chunks.push(chunk.freeze());
+        }
+    }
+
+    /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are. Returns how
+    /// many.
+    pub(super) fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
+        let mut taken = 0;
+        while self.left > 0 && taken < bytes.len() {
+            let mut count = self.left.min(bytes.len() - taken);
+            if let Some(place) = self.place(executor) {
+                count = count.min(place.capacity() - place.len());
+                place.extend_from_slice(&bytes[taken..taken + count]);
+            }
+            self.placed(count);
+            taken += count;
+        }
+        if self.left == 0 {
+            let missing = self.needed.saturating_sub(self.frame.len());
+            let more = &bytes[taken..bytes.len().min(taken + missing)];
+            self.frame.extend_from_slice(more);
+            taken += more.len();
+        }
+        taken
+    }
+}
+
+impl Long {
+    /// What has come of it.
+    pub(super) fn value(&self) -> Value<'_> {
+        Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
+    }
+
+    /// Bytes of chunks that it holds.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        (self.chunks.len() + usize::from(self.filling.is_some())) * CHUNK_BYTES
+    }
+}
