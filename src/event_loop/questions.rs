@@ -168,7 +168,7 @@ impl EventLoop {
             (false, ..) => session.output.push_bulk(question.text.as_bytes()),
             (true, 0, 1) => return Err("ERR No such client".into()),
             (true, _, 1) => session.output.push(b"+OK\r\n"),
-            (true, found, _) => session.output.push_integer(found),
+            (true, found, _) => session.output.push_header(b':', found),
         }
         if is_last {
             session.quit();

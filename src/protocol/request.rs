@@ -39,9 +39,7 @@ pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
 /// worse for it.
 pub type Complaint = Cow<'static, str>;
 
-/// Not what the command's options are.
 pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
-/// No room, and none can be made.
 pub const OUT_OF_MEMORY: Complaint = Cow::Borrowed(refusal(Refusal::OutOfMemory));
 
 /// How much of an unknown command is given back, in bytes.
@@ -57,12 +55,10 @@ pub const fn refusal(refusal: Refusal) -> &'static str {
     }
 }
 
-/// Too few or too many arguments for `command`.
 pub fn wrong_arity(command: &str) -> Complaint {
     format!("ERR wrong number of arguments for '{command}' command").into()
 }
 
-/// About a command that is not known.
 pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
     let mut shown_arguments = String::new();
     for argument in arguments.all() {
@@ -75,7 +71,6 @@ pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
     format!("ERR unknown command '{name}', with args beginning with: {shown_arguments}").into()
 }
 
-/// About a subcommand of `command` that is not known.
 pub fn unknown_subcommand(name: &[u8], command: &str) -> Complaint {
     let name = shown(name, ECHO_BYTES_MAX);
     format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase()).into()
@@ -114,7 +109,6 @@ pub fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
     Ok(Action::Measure(Measure::Memory))
 }
 
-/// SETEX and PSETEX.
 pub fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
     let expiry = Expiry::At(deadline(a, unit, a.all()[1], 1, clock)?);
     Ok(Action::Write { value: a.value(2), condition: Condition::Always, expiry, returns_old: false })
@@ -125,7 +119,6 @@ pub fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> 
     Ok(Action::Write { value: a.value(1), condition, expiry: Expiry::Default, returns_old })
 }
 
-/// SET.
 pub fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     let (mut condition, mut keeps, mut time, mut returns_old) = (Condition::Always, false, None, false);
     let mut words = a.all()[2..].iter();
@@ -147,7 +140,6 @@ pub fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     Ok(Action::Write { value: a.value(1), condition, expiry, returns_old })
 }
 
-/// GETEX.
 pub fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     let deadline = match a.all()[1..] {
         [] => return Ok(Action::Get),
@@ -158,13 +150,11 @@ pub fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     Ok(Action::Expire { deadline, condition: ExpireCondition::default(), returns_value: true })
 }
 
-/// PERSIST.
 pub fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Planned<'a> {
     let condition = ExpireCondition { has_expiry: Some(true), moves: None };
     Ok(Action::Expire { deadline: None, condition, returns_value: false })
 }
 
-/// EXPIRE and its like.
 pub fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
     let (number, options) = (a.all()[1], &a.all()[2..]);
     let known: [&[u8]; 4] = [b"nx", b"xx", b"gt", b"lt"];

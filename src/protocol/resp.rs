@@ -23,7 +23,6 @@ pub const ARGUMENTS_MAX: usize = 15;
 /// What a client may send.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest value, in bytes.
     pub value_bytes_max: usize,
     /// It has said the password, or none is needed.
     pub authenticated: bool,
@@ -34,16 +33,13 @@ pub struct Limits {
 pub struct Cursor {
     /// The command that the next arguments belong to; none if they are to be skipped.
     pub verb: Option<&'static Verb>,
-    /// Arguments still to come.
     pub left: usize,
-    /// How many bytes they may have.
     pub bytes_left: usize,
 }
 
 /// The arguments of a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Arguments<'a> {
-    /// The command's name; not its own in later steps of a frame.
     pub name: &'a [u8],
     slots: [&'a [u8]; ARGUMENTS_MAX],
     count: usize,
@@ -55,15 +51,11 @@ pub struct Arguments<'a> {
 pub struct Step {
     /// Its command, if that is known and it is not to be skipped.
     pub verb: Option<&'static Verb>,
-    /// It begins a frame.
     pub is_first: bool,
     /// Arguments of the frame from here on, the name apart.
     pub left: usize,
-    /// How many of its arguments are long.
     pub longs: usize,
-    /// How many bytes of the input it took.
     pub consumed: usize,
-    /// Where parsing stands behind it.
     pub next: Cursor,
 }
 
@@ -80,19 +72,15 @@ pub enum Stop {
 
 impl<'a> Arguments<'a> {
     /// All of them; a long one is an empty slice here.
-    #[inline]
     pub fn all(&self) -> &[&'a [u8]] {
         &self.slots[..self.count]
     }
 
     /// Which of them is long: if there are several, the last.
-    #[inline]
     pub fn long_at(&self) -> Option<usize> {
         self.long.map(|(at, _)| at)
     }
 
-    /// One of them as a value.
-    #[inline]
     pub fn value(&self, at: usize) -> Value<'a> {
         match self.long {
             Some((place, value)) if place == at => value,
@@ -102,40 +90,37 @@ impl<'a> Arguments<'a> {
 }
 
 /// Whether a client that sends this byte first speaks RESP: no GoStash command begins with any of these.
-#[inline]
 pub fn is_first_byte(byte: u8) -> bool {
     matches!(byte, b'*' | b'P' | b'p')
 }
 
 /// Reads a whole frame of one of the commands that a cache is asked most, as clients write them, with nothing
-/// unusual about it: what it asks for, the number of the command's row, and the frame's length. `None` tells nothing: [`parse`] does.
+/// unusual about it: what it asks for, the number of the command's row, and the frame's length. `None` tells nothing:
+/// [`parse`] does.
 #[inline]
 pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, u8, usize)> {
     let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else {
         return None;
     };
-    let (verb, rest) = match (count, length, name) {
-        (b'2', b'3', [b'g' | b'G', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => (GET, rest),
-        (b'3', b'3', [b's' | b'S', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => (SET, rest),
+    let (verb, mut action, rest) = match (count, length, name) {
+        (b'2', b'3', [b'g' | b'G', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => {
+            (GET, Action::Get, rest)
+        }
+        (b'3', b'3', [b's' | b'S', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => {
+            (SET, Action::Set(Value::default()), rest)
+        }
         (b'2', b'4', [b'i' | b'I', b'n' | b'N', b'c' | b'C', b'r' | b'R', b'\r', b'\n', b'$', rest @ ..]) => {
-            (ADD_ONE, rest)
+            (ADD_ONE, Action::Add(1), rest)
         }
         (b'2', b'4', [b'd' | b'D', b'e' | b'E', b'c' | b'C', b'r' | b'R', b'\r', b'\n', b'$', rest @ ..]) => {
-            (TAKE_ONE, rest)
+            (TAKE_ONE, Action::Add(-1), rest)
         }
         _ => return None,
     };
     let (key, mut rest) = plain_bulk(rest, KEY_BYTES_MAX)?;
-    let action = match verb {
-        GET => Action::Get,
-        SET => {
-            let value;
-            (value, rest) = plain_bulk(rest.strip_prefix(b"$")?, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
-            Action::Set(Value::small(value))
-        }
-        ADD_ONE => Action::Add(1),
-        _ => Action::Add(-1),
-    };
+    if let Action::Set(value) = &mut action {
+        (value.rest, rest) = plain_bulk(rest.strip_prefix(b"$")?, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
+    }
     Some((Command { key, action }, verb, input.len() - rest.len()))
 }
 
@@ -275,6 +260,7 @@ fn bulk(input: &[u8], at: usize, limits: Limits, short_max: usize, bytes_max: us
 }
 
 /// The number at `at`, and what follows its line end; `error` is what it is if it is none.
+#[inline]
 fn number(input: &[u8], at: usize, error: &'static str) -> Result<(i64, usize), Stop> {
     let digits_at = at + usize::from(input.get(at) == Some(&b'-'));
     let mut number: i64 = 0;
@@ -313,21 +299,24 @@ impl Output {
         self.push(b"\r\n");
     }
 
+    /// A number (`:`), or the beginning of a string (`$`), an array (`*`) or a map (`%`) and how long it is.
     #[inline]
-    pub(crate) fn push_integer(&mut self, number: i64) {
-        self.push_header(b':', number);
-    }
-
-    /// The beginning of an array of `count` replies.
-    #[inline]
-    pub(crate) fn push_array(&mut self, count: usize) {
-        self.push_header(b'*', count as i64);
+    pub(crate) fn push_header(&mut self, kind: u8, number: i64) {
+        // Most are as short as this, and take one look at whether there is room.
+        match number {
+            0..10 => self.push(&[kind, b'0' + number as u8, b'\r', b'\n']),
+            10..100 => self.push(&[kind, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8, b'\r', b'\n']),
+            _ => {
+                self.push(&[kind]);
+                self.push_number(number, b"\r\n");
+            }
+        }
     }
 
     /// The beginning of a map of `count` pairs: in version 2, an array of twice as many.
     pub(crate) fn push_map(&mut self, count: usize, version: Version) {
         match version {
-            Version::Two => self.push_array(2 * count),
+            Version::Two => self.push_header(b'*', 2 * count as i64),
             Version::Three => self.push_header(b'%', count as i64),
         }
     }
@@ -344,24 +333,10 @@ impl Output {
     }
 
     /// Nothing, where there could be a string (`$`) or an array (`*`).
-    #[inline]
     pub(crate) fn push_null(&mut self, kind: u8, version: Version) {
         match version {
             Version::Two => self.push(&[kind, b'-', b'1', b'\r', b'\n']),
             Version::Three => self.push(b"_\r\n"),
-        }
-    }
-
-    #[inline]
-    fn push_header(&mut self, kind: u8, number: i64) {
-        // Most are as short as this, and take one look at whether there is room.
-        match number {
-            0..10 => self.push(&[kind, b'0' + number as u8, b'\r', b'\n']),
-            10..100 => self.push(&[kind, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8, b'\r', b'\n']),
-            _ => {
-                self.push(&[kind]);
-                self.push_number(number, b"\r\n");
-            }
         }
     }
 }

@@ -3,13 +3,12 @@
 
 use super::request::{self, Complaint, Form, Form::*, Plan};
 use super::resp::Arguments;
-use crate::command::{Action, Clock, Command, Condition, Measure};
+use crate::command::{Action, Condition, Measure};
 
 /// The Redis whose behaviour is claimed to clients: the first that has all that is spoken here, down to CLIENT SETINFO.
 /// Clients choose by it what to send.
 pub const REDIS_VERSION: &str = "7.2.0";
 
-/// One row of [`VERBS`].
 #[derive(Debug)]
 pub struct Verb {
     /// In lower case; a subcommand's name begins with its command's.
@@ -47,15 +46,9 @@ impl Verb {
         self.keys.1 < 0
     }
 
-    /// What it, or one part of it, asks the store; nothing if it is not about keys.
-    pub fn command<'a>(&self, arguments: &Arguments<'a>, clock: Clock) -> Option<Result<Command<'a>, Complaint>> {
-        let (plan, key_at) = (self.plan?, self.keys.0 as usize - 1);
-        Some(plan(arguments, clock).map(|action| Command { key: arguments.all()[key_at], action }))
-    }
-
-    /// Whether it means nothing without a subcommand.
-    pub fn has_subcommands(&self) -> bool {
-        matches!(self.name, "client" | "command" | "config" | "memory")
+    /// Which of its arguments, or those of one part, is the key.
+    pub fn key<'a>(&self, arguments: &Arguments<'a>) -> &'a [u8] {
+        arguments.all()[self.keys.0 as usize - 1]
     }
 }
 
@@ -64,13 +57,18 @@ pub fn find(name: &[u8]) -> Option<&'static Verb> {
     VERBS[..COMMANDS].iter().find(|verb| name.eq_ignore_ascii_case(verb.name.as_bytes()))
 }
 
-/// The row of a subcommand, if `verb` has any.
-pub fn find_subcommand(verb: &Verb, name: &[u8]) -> Option<&'static Verb> {
+/// The row of a subcommand, if `verb` has any, or its own.
+pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'static Verb, Complaint> {
+    let has_subcommands = matches!(verb.name, "client" | "command" | "config" | "memory");
+    let Some(name) = arguments.all().first().filter(|_| has_subcommands) else {
+        return Ok(verb);
+    };
     let is_it = |(family, member): (&str, &str)| family == verb.name && name.eq_ignore_ascii_case(member.as_bytes());
-    VERBS[COMMANDS..].iter().find(|row| row.name.split_once('|').is_some_and(is_it))
+    let mut subcommands = VERBS[COMMANDS..].iter();
+    let found = subcommands.find(|row| row.name.split_once('|').is_some_and(is_it));
+    found.ok_or_else(|| request::unknown_subcommand(name, verb.name))
 }
 
-/// A command that is not about keys.
 const fn plain(name: &'static str, arity: i32, flags: &'static str) -> Verb {
     Verb { name, arity, flags, keys: (0, 0, 0), form: Plain, plan: None, index: 0 }
 }
@@ -79,7 +77,6 @@ type Keys = (i32, i32, i32);
 const ONE: Keys = (1, 1, 1);
 const ALL: Keys = (1, -1, 1);
 
-/// A command on keys.
 const fn keyed(name: &'static str, arity: i32, flags: &'static str, keys: Keys, form: Form, plan: Plan) -> Verb {
     Verb { name, arity, flags, keys, form, plan: Some(plan), index: 0 }
 }

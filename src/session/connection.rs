@@ -27,9 +27,56 @@ impl Resp {
         output: &mut Output,
         executor: &mut Executor,
     ) -> Result<Phase, Complaint> {
-        let words = arguments.all();
-        // What has an answer of its own ends here, and what does not is answered with OK.
-        match (verb.name, words) {
+        match (verb.name, arguments.all()) {
+            ("ping", []) => output.push(b"+PONG\r\n"),
+            ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
+            ("ping", _) => return Err(request::wrong_arity(verb.name)),
+            ("hello", words) => self.hello(words, executor, output)?,
+            ("exec", _) => return self.exec(output, executor),
+            // An error that does no harm to the transaction.
+            ("multi", _) if self.queue.is_some() => {
+                executor.stats.errors += 1;
+                output.push_line(b'-', "ERR MULTI calls can not be nested");
+            }
+            ("client|id", _) => output.push_header(b':', self.id as i64),
+            ("client|getname", _) if self.name.is_empty() => output.push_null(b'$', self.version),
+            ("client|getname", _) => output.push_bulk(self.name.as_bytes()),
+            ("command|count", _) => output.push_header(b':', COMMANDS as i64),
+            ("command|docs", _) => output.push_map(0, self.version),
+            ("command", _) | ("command|info", [_]) => {
+                output.push_header(b'*', COMMANDS as i64);
+                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(Some(verb), self.version, output));
+            }
+            ("command|info", [_, names @ ..]) => {
+                output.push_header(b'*', names.len() as i64);
+                names.iter().for_each(|name| push_verb(verbs::find(name), self.version, output));
+            }
+            ("time", _) => {
+                let millis = executor.clock().unix_millis();
+                output.push_header(b'*', 2);
+                output.push_bulk((millis / 1000).to_string().as_bytes());
+                output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
+            }
+            ("dbsize", _) => output.push_header(b':', executor.store.len() as i64),
+            ("scan", [cursor, options @ ..]) => scan(cursor, options, executor, output)?,
+            ("keys", _) => {
+                return Err("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN".into());
+            }
+            (name, words) if self.agree(name, words, executor)? => {
+                output.push(b"+OK\r\n");
+                return Ok(if name == "quit" { Phase::Broken } else { Phase::Open });
+            }
+            (verb, words) => {
+                let words = words.iter().map(|&word| word.into()).collect();
+                return Ok(Phase::Asking(Box::new(Question { verb, words, at: 0, found: 0, text: String::new() })));
+            }
+        }
+        Ok(Phase::Open)
+    }
+
+    /// Does what is answered with OK. Whether it is that.
+    fn agree(&mut self, name: &str, words: &[&[u8]], executor: &mut Executor) -> Result<bool, Complaint> {
+        match (name, words) {
             ("auth", _) => self.authenticate(words, executor)?,
             ("select", [index]) if request::integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
             ("select" | "quit", _) => {}
@@ -40,68 +87,16 @@ impl Resp {
                 _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
             },
             // There is but one way to do it, at once for everybody and in the background.
-            ("flushall" | "flushdb", [] | [_])
-                if words.iter().all(|how| matches!(lower(how, &mut [0; 8]), b"async" | b"sync")) =>
-            {
+            ("flushall" | "flushdb", []) => executor.store.flush(),
+            ("flushall" | "flushdb", [how]) if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => {
                 executor.store.flush();
             }
             ("flushall" | "flushdb", _) => return Err(SYNTAX),
-            ("multi", _) if self.queue.is_none() => self.queue = Some(Box::default()),
+            ("multi", _) => self.queue = Some(Box::default()),
             ("discard", _) => drop(self.queue.take().ok_or("ERR DISCARD without MULTI")?),
-            _ => return self.ask(verb.name, arguments, output, executor),
+            _ => return Ok(false),
         }
-        output.push(b"+OK\r\n");
-        Ok(if verb.name == "quit" { Phase::Broken } else { Phase::Open })
-    }
-
-    fn ask(
-        &mut self,
-        name: &'static str,
-        arguments: &Arguments<'_>,
-        output: &mut Output,
-        executor: &mut Executor,
-    ) -> Result<Phase, Complaint> {
-        match (name, arguments.all()) {
-            ("ping", []) => output.push(b"+PONG\r\n"),
-            ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
-            ("ping", _) => return Err(request::wrong_arity(name)),
-            ("hello", words) => self.hello(words, executor, output)?,
-            ("exec", _) => return self.exec(output, executor),
-            // An error that does no harm to the transaction.
-            ("multi", _) => {
-                executor.stats.errors += 1;
-                output.push_line(b'-', "ERR MULTI calls can not be nested");
-            }
-            ("client|id", _) => output.push_integer(self.id as i64),
-            ("client|getname", _) if self.name.is_empty() => output.push_null(b'$', self.version),
-            ("client|getname", _) => output.push_bulk(self.name.as_bytes()),
-            ("command|count", _) => output.push_integer(COMMANDS as i64),
-            ("command|docs", _) => output.push_map(0, self.version),
-            ("command", _) | ("command|info", [_]) => {
-                output.push_array(COMMANDS);
-                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(Some(verb), self.version, output));
-            }
-            ("command|info", [_, names @ ..]) => {
-                output.push_array(names.len());
-                names.iter().for_each(|name| push_verb(verbs::find(name), self.version, output));
-            }
-            ("time", _) => {
-                let millis = executor.clock().unix_millis();
-                output.push_array(2);
-                output.push_bulk((millis / 1000).to_string().as_bytes());
-                output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
-            }
-            ("dbsize", _) => output.push_integer(executor.store.len() as i64),
-            ("scan", [cursor, options @ ..]) => scan(cursor, options, executor, output)?,
-            ("keys", _) => {
-                return Err("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN".into());
-            }
-            (verb, words) => {
-                let words = words.iter().map(|&word| word.into()).collect();
-                return Ok(Phase::Asking(Box::new(Question { verb, words, at: 0, found: 0, text: String::new() })));
-            }
-        }
-        Ok(Phase::Open)
+        Ok(true)
     }
 
     /// HELLO: which version to speak, with a password and a name if the client likes.
@@ -136,11 +131,11 @@ impl Resp {
         for word in ["server", "redis", "version", REDIS_VERSION, "mode", "standalone", "role", "master", "proto"] {
             output.push_bulk(word.as_bytes());
         }
-        output.push_integer(version as i64);
+        output.push_header(b':', version as i64);
         output.push_bulk(b"id");
-        output.push_integer(self.id as i64);
+        output.push_header(b':', self.id as i64);
         output.push_bulk(b"modules");
-        output.push_array(0);
+        output.push_header(b'*', 0);
         Ok(())
     }
 
@@ -171,14 +166,14 @@ fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
         return output.push_null(b'*', version);
     };
     let (first, last, step) = verb.keys;
-    output.push_array(10);
+    output.push_header(b'*', 10);
     output.push_bulk(verb.name.as_bytes());
-    output.push_integer(verb.arity.into());
-    output.push_array(verb.flags.split_whitespace().count());
+    output.push_header(b':', verb.arity.into());
+    output.push_header(b'*', verb.flags.split_whitespace().count() as i64);
     verb.flags.split_whitespace().for_each(|flag| output.push_line(b'+', flag));
-    [first, last, step].iter().for_each(|&number| output.push_integer(number.into()));
+    [first, last, step].iter().for_each(|&number| output.push_header(b':', number.into()));
     // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
-    (0..4).for_each(|_| output.push_array(0));
+    (0..4).for_each(|_| output.push_header(b'*', 0));
 }
 
 /// A name that can stand in a line of CLIENT LIST.
@@ -225,9 +220,9 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
         }
     }
     executor.charge(matching + found as u64);
-    output.push_array(2);
+    output.push_header(b'*', 2);
     output.push_bulk(cursor.to_string().as_bytes());
-    output.push_array(found);
+    output.push_header(b'*', found);
     output.push(keys.contiguous().unwrap_or_default());
     Ok(())
 }

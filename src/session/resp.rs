@@ -2,7 +2,7 @@
 //! What is about keys goes to the executor, what is about the client or the server to [`connection`](super::connection).
 
 use super::{Long, Next, Phase};
-use crate::command::{Refusal, Reply, Value};
+use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::{CALL_KINDS, Executor};
 use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
@@ -119,14 +119,16 @@ impl Resp {
             Err(Stop::Incomplete(needed)) => return Next::Incomplete(needed),
             Err(_) => return Next::Other,
         };
-        let verb = step.verb.filter(|verb| !step.is_first || fits(verb, step.left));
-        match verb.and_then(|verb| Some((verb, verb.command(arguments, executor.clock())?))) {
-            Some((verb, Ok(command))) => {
-                self.cursor = step.next;
-                Next::Command(command, Ask::new(verb, &step), step.consumed)
-            }
-            _ => Next::Other,
+        if let Some(verb) = step.verb
+            && (!step.is_first || fits(verb, step.left))
+            && let Some(plan) = verb.plan
+            && let Ok(action) = plan(arguments, executor.clock())
+        {
+            self.cursor = step.next;
+            let command = Command { key: verb.key(arguments), action };
+            return Next::Command(command, Ask::new(verb, &step), step.consumed);
         }
+        Next::Other
     }
 
     /// Sets parsing back to before a command that is not executed after all.
@@ -150,19 +152,19 @@ impl Resp {
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (Form::Each, reply) => {
                 if ask.is_first {
-                    output.push_array(ask.left as usize);
+                    output.push_header(b'*', ask.left.into());
                 }
                 self.answer(reply, Ask { form: Form::Plain, ..ask }, output);
             }
             (_, Reply::Refused(refusal)) => output.push_line(b'-', request::refusal(refusal)),
             (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
-                output.push_integer(millis / 1000 + (millis % 1000) / 500);
+                output.push_header(b':', millis / 1000 + (millis % 1000) / 500);
             }
-            (Form::Seconds | Form::Millis, Reply::Missing) => output.push_integer(-2),
-            (Form::Number, Reply::Missing) => output.push_integer(0),
+            (Form::Seconds | Form::Millis, Reply::Missing) => output.push_header(b':', -2),
+            (Form::Number, Reply::Missing) => output.push_header(b':', 0),
             (Form::Type, Reply::Missing) => output.push(b"+none\r\n"),
             (Form::Type, _) => output.push(b"+string\r\n"),
-            (_, Reply::Number(number)) => output.push_integer(number),
+            (_, Reply::Number(number)) => output.push_header(b':', number),
             (_, Reply::Value(_) | Reply::Done) => output.push_null(b'$', self.version),
         }
     }
@@ -178,7 +180,7 @@ impl Resp {
             let counted = std::mem::take(&mut self.counted);
             match (self.refusal.take(), ask.form) {
                 (Some(refusal), _) => output.push_line(b'-', request::refusal(refusal)),
-                (None, Form::Count) => output.push_integer(counted),
+                (None, Form::Count) => output.push_header(b':', counted),
                 (None, _) => output.push(b"+OK\r\n"),
             }
         }
@@ -225,13 +227,8 @@ impl Resp {
         if !step.is_first {
             return Ok(step.verb);
         }
-        let mut verb = step.verb.ok_or_else(|| request::unknown_command(arguments))?;
-        if verb.has_subcommands()
-            && let Some(name) = arguments.all().first()
-        {
-            let found = verbs::find_subcommand(verb, name);
-            verb = found.ok_or_else(|| request::unknown_subcommand(name, verb.name))?;
-        }
+        let verb = step.verb.ok_or_else(|| request::unknown_command(arguments))?;
+        let verb = verbs::resolve(verb, arguments)?;
         if !verb.takes(step.left + 1) {
             return Err(request::wrong_arity(verb.name));
         }
@@ -258,8 +255,9 @@ impl Resp {
         executor: &mut Executor,
     ) -> Result<Phase, Complaint> {
         executor.count(verb.index, step.next.left == 0);
-        if let Some(command) = verb.command(arguments, executor.clock()) {
-            self.answer(executor.execute_whole(&command?, is_refused), Ask::new(verb, step), output);
+        if let Some(plan) = verb.plan {
+            let command = Command { key: verb.key(arguments), action: plan(arguments, executor.clock())? };
+            self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, step), output);
             return Ok(Phase::Open);
         }
         if is_refused {
@@ -321,7 +319,7 @@ impl Resp {
         if queue.broken {
             return Err("EXECABORT Transaction discarded because of previous errors.".into());
         }
-        output.push_array(queue.commands);
+        output.push_header(b'*', queue.commands as i64);
         self.running = Some(queue).filter(|queue| queue.commands > 0);
         Ok(self.run(output, executor))
     }
