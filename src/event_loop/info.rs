@@ -13,8 +13,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const BITS: u32 = usize::BITS;
 
 impl EventLoop {
-    /// The text of these sections; of all if none is named.
-    pub(super) fn info(&mut self, names: &[Box<[u8]>]) -> String {
+    /// Answers with these sections; with all if none is named.
+    pub(super) fn info(&mut self, key: usize, names: &[Box<[u8]>]) {
         let (now, pid, cpu_usec) = (self.now_millis / 1000, std::process::id(), thread_cpu_time().as_micros());
         let [commands_rate, in_rate, out_rate] = self.clock.history.rates(now);
         let [in_kbps, out_kbps] = [in_rate, out_rate].map(|rate| rate as f64 / 1024.0);
@@ -69,6 +69,6 @@ impl EventLoop {
                 || names.iter().any(|name| all.iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes())))
         };
         let meant: Vec<_> = text.split("\n\n").filter(is_meant).map(|section| section.to_owned() + "\n").collect();
-        meant.join("\n").replace('\n', "\r\n")
+        self.connections[key].output.push_bulk(meant.join("\n").replace('\n', "\r\n").as_bytes());
     }
 }

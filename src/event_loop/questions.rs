@@ -1,7 +1,6 @@
 //! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
 //! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
@@ -43,8 +42,7 @@ impl EventLoop {
     fn answer(&mut self, key: usize, mut question: Box<Question>) {
         let answered = match question.verb {
             "info" => {
-                let text = self.info(&question.words);
-                self.connections[key].output.push_bulk(text.as_bytes());
+                self.info(key, &question.words);
                 Ok(())
             }
             "config|get" => self.config_get(key, &question.words[1..]),
@@ -103,9 +101,7 @@ impl EventLoop {
         let clients_max = granted.saturating_sub(DESCRIPTORS_RESERVED).min(CLIENTS_MAX);
         let (mut config, least, mb) = (self.config.clone(), MEMORY_BYTES_MIN, MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
-            let [name, value] = pair else {
-                return Err(wrong_arity("config|set"));
-            };
+            let [name, value] = pair else { return Err(wrong_arity("config|set")) };
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
             let text = std::str::from_utf8(value).unwrap_or_default();
             let number = |least, most| text.parse().ok().filter(|number| (least..=most).contains(number));
@@ -229,11 +225,9 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let idle = (now_millis - session.last_command_millis) / 1000;
     let (id, held, waiting) = (session.id, session.held_bytes(), session.output.len());
     let (command, version) = (session.resp().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name), *version as u8);
-    // Writing to a string does not fail.
-    let _ = writeln!(
-        text,
+    *text += &format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
          ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} \
-         lib-ver={library_version} resp={version}",
+         lib-ver={library_version} resp={version}\n"
     );
 }

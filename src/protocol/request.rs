@@ -13,20 +13,13 @@ pub enum Form {
     /// As it is: a value, a number, OK, or null.
     #[default]
     Plain,
-    /// As a number, 0 for a missing key.
-    Number,
-    /// As a number of seconds, -2 for a missing key.
-    Seconds,
-    /// As a number of milliseconds, likewise.
-    Millis,
-    /// As the type of what is there.
-    Type,
-    /// As how many of the command's keys there were; nothing before the last of them.
-    Count,
-    /// As OK once all of the command's keys are done.
-    All,
-    /// As an array with one for each of the command's keys.
-    Each,
+    Number,  // 0 for a missing key
+    Seconds, // -2 for a missing key
+    Millis,  // likewise
+    Type,    // "string" or "none"
+    Count,   // how many of the command's keys there were; nothing before the last of them
+    All,     // OK once all of the command's keys are done
+    Each,    // an array with one for each of the command's keys
 }
 
 /// What a command, or one part of it, asks to be done with its key.

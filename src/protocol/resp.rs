@@ -99,9 +99,7 @@ pub fn is_first_byte(byte: u8) -> bool {
 /// [`parse`] does.
 #[inline]
 pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, u8, usize)> {
-    let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else {
-        return None;
-    };
+    let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else { return None };
     let (verb, mut action, rest) = match (count, length, name) {
         (b'2', b'3', [b'g' | b'G', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => {
             (GET, Action::Get, rest)
@@ -219,15 +217,14 @@ fn broken<T>(reason: &'static str) -> Result<T, Stop> {
 /// Redis's inline form is only spoken as far as load tools and health checks go: PING.
 fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Step, Stop> {
     const PING: &[u8] = b"PING\r\n";
-    let seen = &input[..input.len().min(PING.len())];
-    if !PING[..seen.len()].eq_ignore_ascii_case(seen) {
-        return Err(Stop::Broken(format!("expected '*', got '{}'", input[0].escape_ascii()).into()));
+    match input.split_at_checked(PING.len()) {
+        Some((line, _)) if line.eq_ignore_ascii_case(PING) => {
+            *arguments = Arguments { name: &line[..4], ..Arguments::default() };
+            Ok(Step { verb: verbs::find(arguments.name), is_first: true, consumed: PING.len(), ..Step::default() })
+        }
+        None if input.eq_ignore_ascii_case(&PING[..input.len()]) => Err(Stop::Incomplete(PING.len())),
+        _ => Err(Stop::Broken(format!("expected '*', got '{}'", input[0].escape_ascii()).into())),
     }
-    if seen.len() < PING.len() {
-        return Err(Stop::Incomplete(PING.len()));
-    }
-    *arguments = Arguments { name: &input[..4], ..Arguments::default() };
-    Ok(Step { verb: verbs::find(arguments.name), is_first: true, consumed: PING.len(), ..Step::default() })
 }
 
 /// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.

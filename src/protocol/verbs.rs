@@ -60,9 +60,7 @@ pub fn find(name: &[u8]) -> Option<&'static Verb> {
 /// The row of a subcommand, if `verb` has any, or its own.
 pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'static Verb, Complaint> {
     let has_subcommands = matches!(verb.name, "client" | "command" | "config" | "memory");
-    let Some(name) = arguments.all().first().filter(|_| has_subcommands) else {
-        return Ok(verb);
-    };
+    let Some(name) = arguments.all().first().filter(|_| has_subcommands) else { return Ok(verb) };
     let is_it = |(family, member): (&str, &str)| family == verb.name && name.eq_ignore_ascii_case(member.as_bytes());
     let mut subcommands = VERBS[COMMANDS..].iter();
     let found = subcommands.find(|row| row.name.split_once('|').is_some_and(is_it));

@@ -162,9 +162,7 @@ impl Resp {
 
 /// A row of COMMAND's answer.
 fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
-    let Some(verb) = verb else {
-        return output.push_null(b'*', version);
-    };
+    let Some(verb) = verb else { return output.push_null(b'*', version) };
     let (first, last, step) = verb.keys;
     output.push_header(b'*', 10);
     output.push_bulk(verb.name.as_bytes());
@@ -190,9 +188,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
     let mut cursor: u64 = text.parse().map_err(|_| "ERR invalid cursor")?;
     let (mut count, mut pattern, mut has_type) = (10, None, true);
     for option in options.chunks(2) {
-        let [name, value] = *option else {
-            return Err(SYNTAX);
-        };
+        let [name, value] = *option else { return Err(SYNTAX) };
         match lower(name, &mut [0; 8]) {
             b"count" => count = Some(request::integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
             b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => return Err("ERR pattern is too long".into()),
