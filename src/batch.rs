@@ -148,7 +148,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[batch[0].visit];
             let session = &mut sessions[visit.session];
-            session.last_command_millis = executor.now_millis();
+            session.last_command_millis = executor.clock.now_millis;
             for Pending { start, hash, command, ask, .. } in batch {
                 if session.is_choked() || executor.is_spent() {
                     // It goes on from here in a later turn: what is kept then starts with a whole frame.
@@ -156,8 +156,8 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                     visit.hold_up(*start);
                     break;
                 }
-                log::trace!("{command:?}");
-                executor.count(ask.verb, ask.is_last);
+                log::trace!("{:?} {}", command.action, command.key.escape_ascii());
+                executor.calls[usize::from(ask.verb)] += u64::from(ask.is_last);
                 session.answer(executor.execute(*hash, command), *ask);
             }
         }

@@ -1,9 +1,8 @@
 //! Chunks: the equal pieces that large values are made of, and the one count of how many are alive.
 //!
 //! A chunk is filled by a session as bytes arrive, handed to the store by reference, and sent by reference, so it may
-//! outlive the item it belonged to. The count follows the last reference, whoever holds it: it is what keeps the
-//! memory limit honest while slow readers hold values that were evicted long ago. This file knows neither
-//! sessions nor the store.
+//! outlive the item it belonged to. The count follows the last reference, whoever holds it: it keeps the memory limit
+//! honest while slow readers hold values that were evicted long ago. This file knows neither sessions nor the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +11,8 @@ use bytes::Bytes;
 
 use crate::limits::CHUNK_BYTES;
 
-/// What the C library adds to a chunk, and the reference count in front of it, in bytes.
-const CHUNK_OVERHEAD_BYTES: usize = 16 + 64;
-
-/// Counts the chunks that are alive. Clones share one count.
-///
-/// The count is atomic only because [`Bytes`] insists that what it owns may cross threads; ours has one.
+/// Counts the chunks that are alive. Clones share one count, which is atomic only because [`Bytes`] insists that what it
+/// owns may cross threads; ours has one.
 #[derive(Clone, Debug, Default)]
 pub struct ChunkMeter(Arc<AtomicUsize>);
 
@@ -32,9 +27,9 @@ impl ChunkMeter {
         Self::bytes_of(self.0.load(Ordering::Relaxed))
     }
 
-    /// Bytes that so many chunks take.
+    /// Bytes that so many chunks take, with the C library's header and the reference count in front of each.
     pub fn bytes_of(count: usize) -> usize {
-        count * (CHUNK_BYTES + CHUNK_OVERHEAD_BYTES)
+        count * (CHUNK_BYTES + 16 + 64)
     }
 
     /// A new chunk, to be filled with up to `bytes` bytes. It counts as a whole one.
@@ -84,27 +79,5 @@ impl AsRef<[u8]> for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         self.meter.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_meter_follows_the_last_reference() {
-        let meter = ChunkMeter::new();
-        let mut chunk = meter.chunk(CHUNK_BYTES);
-        assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
-        assert!(chunk.is_full());
-        let one = meter.bytes();
-        assert!(one >= CHUNK_BYTES);
-        let stored = chunk.freeze();
-        let sending = stored.clone();
-        drop(stored);
-        assert_eq!(meter.bytes(), one, "a reader still holds it");
-        assert_eq!(sending[0], 7);
-        drop(sending);
-        assert_eq!(meter.bytes(), 0);
     }
 }

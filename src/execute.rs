@@ -1,19 +1,15 @@
 //! What every command means, once for all protocols. It knows no bytes on a wire and no client.
 
-use std::fmt;
+use std::mem;
 
-use crate::chunk::{Chunk, ChunkMeter};
 use bytes::Bytes;
 
+use crate::chunk::{Chunk, ChunkMeter};
 use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
 use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
-
-/// Room for the commands of the Redis protocol, and for one more: the frames of the other protocol, which are counted
-/// elsewhere.
-pub const CALL_KINDS: usize = 64;
 
 /// What all sessions act upon: the store, the counters, and how much may be done in this turn.
 pub struct Executor {
@@ -22,21 +18,22 @@ pub struct Executor {
     /// The counters.
     pub stats: Stats,
     /// How often each command of the Redis protocol was executed, by its row in the table.
-    pub calls: [u64; CALL_KINDS],
+    pub calls: [u64; 256],
     /// What clients have to say before anything else is done for them.
     pub password: Option<Password>,
-    /// What the Unix time has beyond the time of the turns, in milliseconds.
-    pub unix_offset_millis: i64,
+    /// The time that this turn goes by.
+    pub clock: Clock,
     /// What the process took before it stored anything, in bytes.
     pub base_bytes: usize,
-    value_bytes_max: usize,
-    chunks: ChunkMeter,
-    now_millis: u64,
-    work_at_turn: u64,
+    /// The longest value that is taken, in bytes.
+    pub value_bytes_max: usize,
+    /// Work of this turn that the store does not count itself, in the store's units.
+    pub charged: u64,
     /// What the last long frame was collected in, for the next: a new one each time would leave holes between the
     /// store's blocks.
     pub(crate) long_frame: Vec<u8>,
-    charged: u64,
+    chunks: ChunkMeter,
+    work_at_turn: u64,
     /// The last value that was kept while its item changed: chunks, and the rest.
     kept: (Vec<Bytes>, Vec<u8>),
 }
@@ -47,16 +44,15 @@ impl Executor {
         Executor {
             store,
             stats: Stats::default(),
-            calls: [0; CALL_KINDS],
+            calls: [0; 256],
             password: None,
-            unix_offset_millis: 0,
+            clock: Clock::default(),
             base_bytes: 0,
             value_bytes_max,
-            chunks,
-            now_millis: 0,
-            work_at_turn: 0,
-            long_frame: Vec::new(),
             charged: 0,
+            long_frame: Vec::new(),
+            chunks,
+            work_at_turn: 0,
             kept: Default::default(),
         }
     }
@@ -64,35 +60,28 @@ impl Executor {
     /// Starts a turn at `now_millis` of a clock that never goes back, with connections holding `outside_bytes` beside
     /// their chunks.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
-        self.now_millis = now_millis;
+        self.clock.now_millis = now_millis;
         self.work_at_turn = self.store.work();
         self.charged = 0;
         self.drop_kept();
         self.store.begin_turn(now_millis, outside_bytes);
     }
 
-    /// Whether this turn's commands have cost the store as much work as one turn may.
+    /// How much work has been done in this turn, in the store's units.
     #[inline]
-    pub fn is_spent(&self) -> bool {
-        self.store.work() - self.work_at_turn + self.charged >= TURN_WORK_UNITS
+    fn work_done(&self) -> u64 {
+        self.store.work() - self.work_at_turn + self.charged
     }
 
-    /// Counts work that the store does not count itself against this turn's bound, in the store's units.
+    /// Whether that is as much as one turn may do.
     #[inline]
-    pub fn charge(&mut self, units: u64) {
-        self.charged += units;
+    pub fn is_spent(&self) -> bool {
+        self.work_done() >= TURN_WORK_UNITS
     }
 
     /// Lets the store do what can wait, as far as this turn's bound on its work goes.
     pub fn housekeep(&mut self) {
-        let done = self.store.work() - self.work_at_turn + self.charged;
-        self.store.housekeep(TURN_WORK_UNITS.saturating_sub(done) as usize);
-    }
-
-    /// The time that this turn started at, in milliseconds.
-    #[inline]
-    pub fn now_millis(&self) -> u64 {
-        self.now_millis
+        self.store.housekeep(TURN_WORK_UNITS.saturating_sub(self.work_done()) as usize);
     }
 
     /// Changes what the process may take, and the longest value, in bytes.
@@ -101,33 +90,16 @@ impl Executor {
         self.value_bytes_max = value_bytes_max;
     }
 
-    /// The time that this turn goes by.
-    pub fn clock(&self) -> Clock {
-        Clock { now_millis: self.now_millis, unix_offset_millis: self.unix_offset_millis }
-    }
-
-    /// The longest value that is taken, in bytes.
-    #[inline]
-    pub fn value_bytes_max(&self) -> usize {
-        self.value_bytes_max
-    }
-
     /// A new chunk for up to `bytes` of a value on its way in, unless there is no room for one and none can be made.
     pub fn chunk(&self, bytes: usize) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
         is_room.then(|| self.chunks.chunk(bytes))
     }
 
-    /// How much of large values may be read before the store has made more room, in bytes.
+    /// How much of large values may be read before the store has made more room, in bytes. A store that cannot make room
+    /// says so at once.
     pub fn room_bytes(&self) -> usize {
-        // What cannot make room says so at once.
         if self.store.evicts() { self.store.room_bytes() } else { usize::MAX }
-    }
-
-    /// Counts a command of the Redis protocol, or a part of one.
-    #[inline]
-    pub fn count(&mut self, kind: u8, is_last: bool) {
-        self.calls[usize::from(kind) % CALL_KINDS] += u64::from(is_last);
     }
 
     /// Carries out `command`, whose key has `hash`, and counts it.
@@ -182,7 +154,7 @@ impl Executor {
     /// The commands that caches are asked less often, apart so that the others stay small.
     #[inline(never)]
     fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
-        let (key, clock) = (command.key, self.clock());
+        let (key, clock) = (command.key, self.clock);
         match command.action {
             Action::Write { value, condition, expiry, returns_old } => {
                 self.stats.sets += 1;
@@ -262,7 +234,7 @@ impl Executor {
 
     fn drop_kept(&mut self) {
         if !self.kept.0.is_empty() {
-            self.store.discard(std::mem::take(&mut self.kept.0));
+            self.store.discard(mem::take(&mut self.kept.0));
         }
         self.kept.1.clear();
     }
@@ -285,7 +257,7 @@ impl Executor {
                 for mut piece in pieces.chain([value.rest]) {
                     while !piece.is_empty() {
                         if filling.is_full() {
-                            whole.push(std::mem::replace(&mut filling, self.chunks.chunk(CHUNK_BYTES)).freeze());
+                            whole.push(mem::replace(&mut filling, self.chunks.chunk(CHUNK_BYTES)).freeze());
                         }
                         piece = &piece[filling.fill(piece)..];
                     }
@@ -301,10 +273,4 @@ impl Executor {
 /// The store's units for moving so many bytes.
 fn copy_units(bytes: usize) -> u64 {
     bytes as u64 / 1024
-}
-
-impl fmt::Debug for Executor {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Executor").field("stats", &self.stats).finish_non_exhaustive()
-    }
 }

@@ -4,17 +4,12 @@
 //! of a client.
 //!
 //! ```text
-//!   main            options, logger, limits, sockets, run
-//!    |
-//!   event_loop      every socket: accept, read, write, close
-//!    |
-//!   batch           the turn's input becomes commands, looked up together
-//!    |
-//!   session         one client without its socket
-//!    |      \
-//!   protocol  execute    bytes to commands and back; what a command means
-//!    |      /      \
-//!   command         store    the vocabulary; the items
+//!   main                 options, logger, limits, sockets, run
+//!   event_loop           every socket: accept, read, write, close
+//!   batch                the turn's input becomes commands, looked up together
+//!   session              one client without its socket
+//!   protocol | execute   bytes to commands and back | what a command means
+//!   command  | store     the vocabulary             | the items
 //! ```
 //!
 //! # Layers

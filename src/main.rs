@@ -3,12 +3,12 @@
 //!
 //! It knows no option by itself and serves nothing.
 
-use std::fmt::Display;
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use gostash::chunk::ChunkMeter;
-use gostash::config::{Config, Invocation, OptionError};
+use gostash::config::{Config, Invocation};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::Listeners;
 use gostash::execute::Executor;
@@ -23,20 +23,21 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    match Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD")) {
-        Ok(Invocation::Print(text)) => print(&text),
-        Ok(Invocation::Serve(config)) => {
-            if let Err(problem) = serve(*config) {
-                return complain(&problem, FAILURE);
-            }
-        }
-        Err(problem) => return complain(&problem, USAGE),
-    }
-    ExitCode::SUCCESS
+    let result = match Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD")) {
+        // That standard output is closed, or that nobody reads it, is no error here or below.
+        Ok(Invocation::Print(text)) => io::stdout().write_all(text.as_bytes()).or(Ok(())),
+        Ok(Invocation::Serve(config)) => serve(config).map_err(|problem| (problem.to_string(), FAILURE)),
+        Err(problem) => Err((problem, USAGE)),
+    };
+    let Err((problem, status)) = result else { return ExitCode::SUCCESS };
+    // On one line, whatever characters are in it.
+    let line = problem.replace(char::is_control, "?") + "\n";
+    let _ = io::stderr().write_all(line.as_bytes());
+    ExitCode::from(status)
 }
 
-fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    logger::start(config.log_level);
+fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
+    logger::start(config.log_level)?;
     fit_descriptors(&mut config);
     pin(&config)?;
     let listeners = Listeners::bind(&config)?;
@@ -47,16 +48,16 @@ fn serve(mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
     let executor = executor(&config);
     let event_loop = EventLoop::new(config, listeners, executor)?;
-    print(&format!("listening on {addresses}\n"));
+    let _ = writeln!(io::stdout(), "listening on {addresses}");
     log::info!("listening on {addresses}");
     Ok(event_loop.run()?)
 }
 
 /// An empty store, and what acts upon it.
 fn executor(config: &Config) -> Executor {
-    let max_memory = config.max_memory.bytes;
     // What the process takes before it has stored anything comes off what the store may take.
     let base_bytes = memory::resident_bytes().unwrap_or(0) + START_BYTES;
+    let max_memory = config.max_memory.bytes;
     let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
     log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory);
     let chunks = ChunkMeter::new();
@@ -92,38 +93,19 @@ fn fit_descriptors(config: &mut Config) {
 }
 
 /// Pins this thread, which becomes the event loop's, to the core that was asked for.
-#[cfg(target_os = "linux")]
-fn pin(config: &Config) -> Result<(), OptionError> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+fn pin(config: &Config) -> Result<(), String> {
     let Some(cpu) = config.cpu else { return Ok(()) };
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).map_err(|_| {
-        let usable = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
-        let usable = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu));
-        let usable = usable.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(", ");
-        config.error("cpu", format!("{cpu}, but this process may use only {usable}"))
-    })
-}
-
-/// Pinning is the one option that other systems than Linux cannot carry out.
-#[cfg(not(target_os = "linux"))]
-fn pin(config: &Config) -> Result<(), OptionError> {
-    match config.cpu {
-        None => Ok(()),
-        Some(cpu) => Err(config.error("cpu", format!("{cpu}, but this system cannot pin"))),
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let mut set = CpuSet::new();
+        set.set(cpu);
+        sched_setaffinity(None, &set).map_err(|_| {
+            let usable = sched_getaffinity(None).unwrap_or_default();
+            let usable: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect();
+            config.error("cpu", format!("{cpu}, but this process may use only {usable:?}"))
+        })
     }
-}
-
-/// Prints on standard output, at once. That nobody reads it, or that it is closed, is no error.
-fn print(text: &str) {
-    let mut stdout = io::stdout();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
-/// Says on one line of standard error what is wrong, whatever characters are in it.
-fn complain(problem: &dyn Display, status: u8) -> ExitCode {
-    let line = problem.to_string().replace(char::is_control, "?") + "\n";
-    let _ = io::stderr().write_all(line.as_bytes());
-    ExitCode::from(status)
+    #[cfg(not(target_os = "linux"))]
+    Err(config.error("cpu", format!("{cpu}, but this system cannot pin")))
 }

@@ -7,13 +7,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::limits::MEMORY_BYTES_MIN;
-
-/// The most that a machine without a container's limit gives by default, in bytes.
-const MACHINE_SHARE_BYTES_MAX: usize = 1 << 30;
-
-/// The limit where neither a container's nor the machine's memory can be learnt, in bytes.
-const UNKNOWN_MACHINE_BYTES: usize = 256 << 20;
+use crate::limits::{MACHINE_SHARE_BYTES_MAX, MEMORY_BYTES_MIN, UNKNOWN_MACHINE_BYTES};
 
 /// What the process may take, and how that came about. Displayed, it says both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,29 +23,21 @@ impl MemoryLimit {
         MemoryLimit { bytes, reason: String::new() }
     }
 
-    /// The default here. What cannot be read counts as absent.
-    pub fn of_this_machine() -> Self {
-        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    /// The default: three quarters of the tightest limit that a control group has, without one a quarter of the machine's
+    /// memory and at most 1 GiB. `read` returns the text of one of the system's files.
+    pub fn auto(read: impl Fn(&Path) -> String) -> Self {
+        let machine = kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal");
         let files = limit_files(&read("/proc/self/cgroup".as_ref()));
-        // "max" is no limit, and no number.
         let limits = files.into_iter().filter_map(|file| Some((read(&file).trim().parse().ok()?, file)));
-        MemoryLimit::default_for(limits, kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal"))
-    }
-
-    /// The default for the control groups' limits, each with its file, and the machine's memory, in bytes: three quarters
-    /// of the tightest limit where there is one, else a quarter of the machine's memory and at most 1 GiB.
-    pub fn default_for(limits: impl Iterator<Item = (usize, PathBuf)>, machine: Option<usize>) -> Self {
-        // A group without a limit says so with a number beyond any machine's memory (version 1).
+        // A group without a limit says so with a word, or (version 1) with a number beyond any machine's memory.
         let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 4));
-        let (bytes, reason) = match (real.min(), machine) {
-            (Some((limit, file)), _) => {
-                (limit / 4 * 3, format!(" (three quarters of the {} that {} allows)", megabytes(limit), file.display()))
-            }
-            (None, Some(all)) => (
-                (all / 4).min(MACHINE_SHARE_BYTES_MAX),
-                format!(" (a quarter of the machine's {}, at most 1024 mb)", megabytes(all)),
-            ),
-            (None, None) => (UNKNOWN_MACHINE_BYTES, " (the machine does not tell how much it has)".to_owned()),
+        let (bytes, reason) = if let Some((limit, file)) = real.min() {
+            (limit / 4 * 3, format!(" (three quarters of the {} that {} allows)", megabytes(limit), file.display()))
+        } else if let Some(all) = machine {
+            let quarter = (all / 4).min(MACHINE_SHARE_BYTES_MAX);
+            (quarter, format!(" (a quarter of the machine's {}, at most 1024 mb)", megabytes(all)))
+        } else {
+            (UNKNOWN_MACHINE_BYTES, " (the machine does not tell how much it has)".to_owned())
         };
         MemoryLimit { bytes: bytes.max(MEMORY_BYTES_MIN), reason }
     }
@@ -65,11 +51,16 @@ impl fmt::Display for MemoryLimit {
 
 /// The memory that is resident for this process now, in bytes; `None` where the system does not tell.
 pub fn resident_bytes() -> Option<usize> {
-    kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
+    kilobytes(&read("/proc/self/status".as_ref()), "VmRSS")
 }
 
+/// A file's text; what cannot be read counts as empty.
+pub fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// With a decimal where they are not whole.
 fn megabytes(bytes: usize) -> String {
-    // Whole ones without a decimal.
     format!("{:.1} mb", bytes as f64 / f64::from(1 << 20)).replace(".0 ", " ")
 }
 
@@ -79,18 +70,18 @@ fn megabytes(bytes: usize) -> String {
 pub fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
-        let (top, names): (_, &[_]) = match controllers {
-            "" => ("/sys/fs/cgroup", &["memory.max", "memory.high"]),
+        let [_, controllers, group] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
+        let (top, names) = match controllers {
+            "" => ("/sys/fs/cgroup", &["memory.max", "memory.high"][..]),
             _ if controllers.split(',').any(|name| name == "memory") => {
-                ("/sys/fs/cgroup/memory", &["memory.limit_in_bytes"])
+                ("/sys/fs/cgroup/memory", &["memory.limit_in_bytes"][..])
             }
             _ => continue,
         };
         let own = Path::new(top).join(group.trim_start_matches('/'));
-        let groups = own.ancestors().take_while(|group| group.starts_with(top));
-        files.extend(groups.flat_map(|group| names.iter().map(|name| group.join(name))));
+        for group in own.ancestors().take_while(|group| group.starts_with(top)) {
+            files.extend(names.iter().map(|name| group.join(name)));
+        }
     }
     files
 }

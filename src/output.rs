@@ -8,7 +8,6 @@ use bytes::{Buf, Bytes};
 
 use crate::command::Value;
 use crate::limits::CHUNK_BYTES;
-use crate::number;
 
 /// Replies waiting to be written.
 #[derive(Debug, Default)]
@@ -57,10 +56,9 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends bytes and what ends them, with one look at whether there is room.
+    /// Appends bytes and what ends them.
     #[inline]
     fn push_with(&mut self, bytes: &[u8], end: &[u8; 2]) {
-        self.bytes.reserve(bytes.len() + end.len());
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(end);
     }
@@ -68,7 +66,7 @@ impl Output {
     /// Appends a number in decimal, and what ends it.
     #[inline]
     pub fn push_number(&mut self, number: i64, end: &[u8; 2]) {
-        self.push_with(number::format(number, &mut [0; number::DIGITS_MAX]), end);
+        self.push_with(itoa::Buffer::new().format(number).as_bytes(), end);
     }
 
     /// Appends a value, its chunks by reference and its rest copied, and what ends it.

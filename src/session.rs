@@ -370,12 +370,12 @@ impl Session {
     /// Does what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it that
     /// took. A broken frame has been answered when it is returned.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
-        self.last_command_millis = executor.now_millis();
+        self.last_command_millis = executor.clock.now_millis;
         let stepped = match &mut self.language {
-            Language::Resp(resp) => resp.step(input, longs, executor.value_bytes_max(), &mut self.output, executor),
+            Language::Resp(resp) => resp.step(input, longs, executor.value_bytes_max, &mut self.output, executor),
             _ => {
                 let (long, is_refused) = longs.first().map_or((None, false), |long| (Some(long.value()), long.refused));
-                stash::parse(input, executor.value_bytes_max(), long).map(|(command, consumed)| {
+                stash::parse(input, executor.value_bytes_max, long).map(|(command, consumed)| {
                     stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
                     (consumed, Phase::Open)
                 })
@@ -408,7 +408,7 @@ impl Session {
 /// What stands at the start of `input` where that is GoStash frames.
 #[inline(always)]
 pub(crate) fn next_frame<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
-    match stash::parse(input, executor.value_bytes_max(), None) {
+    match stash::parse(input, executor.value_bytes_max, None) {
         Ok((command, consumed)) => Next::Command(command, Ask::default(), consumed),
         Err(Stop::Incomplete(needed)) => Next::Incomplete(needed),
         Err(_) => Next::Other,

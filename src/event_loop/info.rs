@@ -25,7 +25,7 @@ impl EventLoop {
         let Stats { connections, refused, closed, hits, bytes_in, bytes_out, .. } = stats;
         let (commands, misses, errors) = (stats.commands(), stats.gets - hits, stats.errors + stats.broken);
         let (expired, evicted, time_usec) =
-            (store.stats().expired, store.stats().evictions, executor.clock().unix_millis() * 1000);
+            (store.stats().expired, store.stats().evictions, executor.clock.unix_millis() * 1000);
         let (base, max_memory, policy) = (executor.base_bytes, self.config.max_memory.bytes, self.policy());
         // The loop tells the store of the chunks that are not the store's as if there were twice as many.
         let used = base + store.memory_bytes().saturating_sub(store.stray_chunk_bytes());

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::umask;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-use crate::config::{Config, OptionError};
+use crate::config::Config;
 use crate::limits::{FREE_PORT_ATTEMPTS, KEEPALIVE, LISTEN_BACKLOG};
 
 /// Everything that the server listens on.
@@ -36,7 +36,7 @@ impl Listeners {
     /// # Errors
     /// No address that the machine has, a port in use on any of them, or a path that cannot be had. TCP comes first, so
     /// that a second server by mistake ends before it touches the path.
-    pub fn bind(config: &Config) -> Result<Listeners, OptionError> {
+    pub fn bind(config: &Config) -> Result<Listeners, String> {
         let found = (config.host.as_str(), config.port).to_socket_addrs();
         let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
         let (mut sockets, addresses): (Vec<_>, Vec<_>) = bind_all(&found.collect::<Vec<_>>())

@@ -225,7 +225,7 @@ impl EventLoop {
         if self.now_millis >= self.unix_time_millis {
             self.unix_time_millis = self.now_millis + UNIX_TIME_MILLIS;
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.executor.unix_offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
+            self.executor.clock.unix_offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
         }
     }
 
@@ -437,7 +437,7 @@ impl EventLoop {
             }
             // A client that is gone already needs no telling.
             let _ = connection.socket.shutdown(std::net::Shutdown::Write);
-            let bytes = self.executor.value_bytes_max() + DRAIN_EXTRA_BYTES;
+            let bytes = self.executor.value_bytes_max + DRAIN_EXTRA_BYTES;
             connection.draining = Some((self.now_millis + DRAIN_MILLIS, bytes));
             self.draining += 1;
         }
@@ -543,7 +543,7 @@ impl EventLoop {
     /// What they may, in bytes.
     fn buffer_bytes_max(&self) -> usize {
         let share = BUFFER_BYTES_MAX.min(self.config.max_memory.bytes / BUFFER_SHARE);
-        share.max(self.executor.value_bytes_max()) + BUFFER_EXTRA_BYTES
+        share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
     }
 
     fn is_over_bound(&self) -> bool {

@@ -73,7 +73,7 @@ impl EventLoop {
             ("maxmemory", config.max_memory.bytes.to_string()),
             ("maxmemory-policy", self.policy().to_owned()),
             ("port", config.port.to_string()),
-            ("proto-max-bulk-len", self.executor.value_bytes_max().to_string()),
+            ("proto-max-bulk-len", self.executor.value_bytes_max.to_string()),
             ("save", String::new()),
             ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
             ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),

@@ -52,7 +52,7 @@ impl Resp {
                 names.iter().for_each(|name| push_verb(verbs::find(name), self.version, output));
             }
             ("time", _) => {
-                let millis = executor.clock().unix_millis();
+                let millis = executor.clock.unix_millis();
                 output.push_header(b'*', 2);
                 output.push_bulk((millis / 1000).to_string().as_bytes());
                 output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
@@ -215,7 +215,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
             break;
         }
     }
-    executor.charge(matching + found as u64);
+    executor.charged += matching + found as u64;
     output.push_header(b'*', 2);
     output.push_bulk(cursor.to_string().as_bytes());
     output.push_header(b'*', found);

@@ -3,7 +3,7 @@
 
 use super::{Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
-use crate::execute::{CALL_KINDS, Executor};
+use crate::execute::Executor;
 use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::request::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX};
@@ -58,8 +58,6 @@ pub(crate) struct Ask {
     left: u32,
 }
 
-const _: () = assert!(VERBS.len() <= CALL_KINDS, "each command has its own counter");
-
 impl Ask {
     fn new(verb: &Verb, step: &Step) -> Self {
         let (is_first, is_last) = (step.is_first, step.next.left == 0);
@@ -107,7 +105,7 @@ impl Resp {
         if !self.authenticated || self.queue.is_some() {
             return Next::Other;
         }
-        let value_bytes_max = executor.value_bytes_max();
+        let value_bytes_max = executor.value_bytes_max;
         if self.cursor.left == 0
             && let Some((command, verb, consumed)) = resp::parse_plain(input, value_bytes_max)
         {
@@ -122,7 +120,7 @@ impl Resp {
         if let Some(verb) = step.verb
             && (!step.is_first || fits(verb, step.left))
             && let Some(plan) = verb.plan
-            && let Ok(action) = plan(arguments, executor.clock())
+            && let Ok(action) = plan(arguments, executor.clock)
         {
             self.cursor = step.next;
             let command = Command { key: verb.key(arguments), action };
@@ -254,9 +252,9 @@ impl Resp {
         output: &mut Output,
         executor: &mut Executor,
     ) -> Result<Phase, Complaint> {
-        executor.count(verb.index, step.next.left == 0);
+        executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
-            let command = Command { key: verb.key(arguments), action: plan(arguments, executor.clock())? };
+            let command = Command { key: verb.key(arguments), action: plan(arguments, executor.clock)? };
             self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, step), output);
             return Ok(Phase::Open);
         }

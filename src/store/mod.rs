@@ -236,8 +236,8 @@ impl Store {
             }
         };
         let sum = number.checked_add(delta).ok_or(Refusal::Overflow)?;
-        let mut digits = [0; number::DIGITS_MAX];
-        let digits = number::format(sum, &mut digits);
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(sum).as_bytes();
         if !found.is_some_and(|(entry, _)| self.rewrite(entry, digits)) {
             self.put(hash, key, Value::small(digits), found, Expiry::Keep)?;
         }

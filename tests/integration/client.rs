@@ -2,46 +2,46 @@
 //! It knows how the five frames are written; what they mean is the tests' business.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
+
+use socket2::Socket;
 
 use crate::server::{PATIENCE, Server};
 
 /// A frame that asks for `key`.
 pub(crate) fn get(key: &[u8]) -> Vec<u8> {
-    frame(b"GET", key)
+    frame("GET", &[key])
 }
 
 /// A frame that stores `value` under `key`.
 pub(crate) fn set(key: &[u8], value: &[u8]) -> Vec<u8> {
-    let mut frame = format!("SET\0{}\0", key.len()).into_bytes();
-    frame.extend_from_slice(key);
-    frame.extend_from_slice(format!("\0{}\0", value.len()).as_bytes());
-    frame.extend_from_slice(value);
-    frame.extend_from_slice(b"\r\n");
-    frame
+    frame("SET", &[key, value])
 }
 
 /// A frame that adds one to `key`.
 pub(crate) fn inc(key: &[u8]) -> Vec<u8> {
-    frame(b"INC", key)
+    frame("INC", &[key])
 }
 
 /// A frame that takes one from `key`.
 pub(crate) fn dec(key: &[u8]) -> Vec<u8> {
-    frame(b"DEC", key)
+    frame("DEC", &[key])
 }
 
 /// A frame that removes `key`.
 pub(crate) fn del(key: &[u8]) -> Vec<u8> {
-    frame(b"DEL", key)
+    frame("DEL", &[key])
 }
 
-fn frame(command: &[u8], key: &[u8]) -> Vec<u8> {
-    let mut frame = command.to_vec();
-    frame.extend_from_slice(format!("\0{}\0", key.len()).as_bytes());
-    frame.extend_from_slice(key);
+fn frame(command: &str, arguments: &[&[u8]]) -> Vec<u8> {
+    let mut frame = command.as_bytes().to_vec();
+    for argument in arguments {
+        frame.extend_from_slice(format!("\0{}\0", argument.len()).as_bytes());
+        frame.extend_from_slice(argument);
+    }
     frame.extend_from_slice(b"\r\n");
     frame
 }
@@ -53,12 +53,7 @@ pub(crate) fn line(value: &[u8]) -> Vec<u8> {
 
 /// A connection whose every wait is bounded, and which panics with what it expected.
 pub(crate) struct Client {
-    stream: Stream,
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    socket: Socket,
 }
 
 impl Client {
@@ -66,7 +61,7 @@ impl Client {
     pub(crate) fn tcp(server: &Server) -> Client {
         let stream = server.connect();
         stream.set_nodelay(true).expect("no delay");
-        Client { stream: Stream::Tcp(stream) }
+        Client { socket: stream.into() }
     }
 
     /// Connects to a server's Unix socket.
@@ -75,16 +70,12 @@ impl Client {
         let patience = Some(PATIENCE);
         stream.set_read_timeout(patience).expect("a read timeout");
         stream.set_write_timeout(patience).expect("a write timeout");
-        Client { stream: Stream::Unix(stream) }
+        Client { socket: stream.into() }
     }
 
     /// A second handle on the same connection, to read from one thread and write from another.
     pub(crate) fn again(&self) -> Client {
-        let stream = match &self.stream {
-            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().expect("a second handle")),
-            Stream::Unix(stream) => Stream::Unix(stream.try_clone().expect("a second handle")),
-        };
-        Client { stream }
+        Client { socket: self.socket.try_clone().expect("a second handle") }
     }
 
     /// Sends all of `bytes`.
@@ -97,10 +88,7 @@ impl Client {
 
     /// Sends `bytes` to a server that may have hung up.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(bytes),
-            Stream::Unix(stream) => stream.write_all(bytes),
-        }
+        self.socket.write_all(bytes)
     }
 
     /// The next bytes must be exactly `expected`.
@@ -162,11 +150,7 @@ impl Client {
     /// Whatever comes next, at most `buffer` of it; 0 is the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let read = match &mut self.stream {
-                Stream::Tcp(stream) => stream.read(buffer),
-                Stream::Unix(stream) => stream.read(buffer),
-            };
-            match read {
+            match self.socket.read(buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => (),
                 read => return read,
             }
@@ -185,19 +169,12 @@ impl Client {
 
     /// Says that nothing more will be sent; replies still come.
     pub(crate) fn half_close(&mut self) {
-        let done = match &self.stream {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
-        done.expect("the sending side closes");
+        self.socket.shutdown(Shutdown::Write).expect("the sending side closes");
     }
 
     /// Ends the connection with a reset, as a crashed client's machine does.
     pub(crate) fn reset(self) {
-        if let Stream::Tcp(stream) = &self.stream {
-            let socket = socket2::SockRef::from(stream);
-            socket.set_linger(Some(std::time::Duration::ZERO)).expect("linger can be set");
-        }
+        self.socket.set_linger(Some(Duration::ZERO)).expect("linger can be set");
     }
 }
 

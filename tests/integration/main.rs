@@ -10,7 +10,9 @@
 //!
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
-//! - `memory`: what limit the system's files amount to.
+//! - `memory`: what limit the system's files amount to, and how long a chunk counts.
+//! - `number`: what bytes are a number.
+//! - `logger`: what a line of the log must not wait for.
 //! - `listener`: which addresses are listened on.
 //! - `history`: what the loop remembers of its turns.
 //! - `frames`: GoStash frames by bytes alone.
@@ -40,8 +42,10 @@ mod glob;
 mod history;
 mod house;
 mod listener;
+mod logger;
 mod memory;
 mod model;
+mod number;
 mod options;
 mod output;
 mod process;

@@ -1,14 +1,15 @@
-//! What limit the texts of the system's files amount to, and how it is said.
+//! What limit the texts of the system's files amount to, and how it is said; how long a chunk counts.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use gostash::limits::MEMORY_BYTES_MIN;
+use gostash::chunk::ChunkMeter;
+use gostash::limits::{CHUNK_BYTES, MEMORY_BYTES_MIN};
 use gostash::memory::{MemoryLimit, kilobytes, limit_files, resident_bytes};
 
 const MB: usize = 1 << 20;
 
 /// What a version 1 group without a limit says.
-const NO_LIMIT: usize = 0x7FFF_FFFF_FFFF_F000;
+const NO_LIMIT: &str = "9223372036854771712\n";
 
 fn files(groups: &str) -> Vec<String> {
     limit_files(groups).iter().map(|file| file.display().to_string()).collect()
@@ -48,24 +49,40 @@ fn the_top_is_read_whatever_the_path_and_nonsense_names_no_file() {
     assert_eq!(files(""), [""; 0]);
 }
 
+/// The default on a machine with these files.
+fn auto(files: &[(&str, &str)]) -> MemoryLimit {
+    MemoryLimit::auto(|path| {
+        files.iter().filter(|(name, _)| path == Path::new(name)).map(|(_, text)| *text).collect::<String>()
+    })
+}
+
 #[test]
 fn the_tightest_real_limit_wins_over_the_machine() {
-    let limits = [(900 * MB, "wide".into()), (200 * MB, "tight".into()), (NO_LIMIT, "none".into())];
-    let limit = MemoryLimit::default_for(limits.into_iter(), Some(8192 * MB));
+    let limit = auto(&[
+        ("/proc/meminfo", "MemTotal:        8388608 kB\n"),
+        ("/proc/self/cgroup", "4:memory:/v1\n0::/v2/box\n"),
+        ("/sys/fs/cgroup/memory/v1/memory.limit_in_bytes", NO_LIMIT),
+        ("/sys/fs/cgroup/v2/box/memory.max", "943718400\n"),
+        ("/sys/fs/cgroup/v2/box/memory.high", "max\n"),
+        ("/sys/fs/cgroup/v2/memory.high", "209715200\n"),
+    ]);
     assert_eq!(limit.bytes, 150 * MB);
-    assert_eq!(limit.to_string(), "150 mb (three quarters of the 200 mb that tight allows)");
+    let reason = "three quarters of the 200 mb that /sys/fs/cgroup/v2/memory.high allows";
+    assert_eq!(limit.to_string(), format!("150 mb ({reason})"));
     assert_eq!(MemoryLimit::chosen(3 * MB / 2).to_string(), "1.5 mb");
 }
 
 #[test]
 fn without_a_limit_it_is_a_quarter_of_the_machine_up_to_a_gigabyte() {
-    let none = || [(NO_LIMIT, PathBuf::new())].into_iter();
-    let quarter = MemoryLimit::default_for(none(), Some(1002 * MB));
+    let limit_file = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+    let none = [("/proc/self/cgroup", "1:memory:/\n"), (limit_file, NO_LIMIT)];
+    let of = |machine| auto(&[none[0], none[1], ("/proc/meminfo", machine)]);
+    let quarter = of("MemTotal: 1026048 kB\n");
     assert_eq!(quarter.bytes, 1002 * MB / 4);
     assert_eq!(quarter.to_string(), "250.5 mb (a quarter of the machine's 1002 mb, at most 1024 mb)");
-    assert_eq!(MemoryLimit::default_for(none(), Some(64 << 30)).bytes, 1 << 30);
-    assert_eq!(MemoryLimit::default_for(none(), None).bytes, 256 * MB);
-    assert_eq!(MemoryLimit::default_for([(4 * MB, PathBuf::new())].into_iter(), None).bytes, MEMORY_BYTES_MIN);
+    assert_eq!(of("MemTotal: 67108864 kB\n").bytes, 1 << 30);
+    assert_eq!(of("").to_string(), "256 mb (the machine does not tell how much it has)");
+    assert_eq!(auto(&[none[0], (limit_file, "4194304\n")]).bytes, MEMORY_BYTES_MIN);
 }
 
 #[test]
@@ -81,4 +98,21 @@ fn numbers_are_taken_as_the_kernel_writes_them() {
 #[test]
 fn this_process_has_resident_memory() {
     assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
+}
+
+#[test]
+fn chunks_count_until_the_last_reference_is_gone() {
+    let meter = ChunkMeter::new();
+    let mut chunk = meter.chunk(CHUNK_BYTES);
+    assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
+    assert!(chunk.is_full());
+    let one = meter.bytes();
+    assert!(one >= CHUNK_BYTES);
+    let stored = chunk.freeze();
+    let sending = stored.clone();
+    drop(stored);
+    assert_eq!(meter.bytes(), one, "a reader still holds it");
+    assert_eq!(sending[0], 7);
+    drop(sending);
+    assert_eq!(meter.bytes(), 0);
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use gostash::config::{Config, Invocation, OPTIONS, size};
-use gostash::memory::MemoryLimit;
+use gostash::config::{Config, EXAMPLE, Invocation, OPTIONS, default, size};
+use gostash::memory::{self, MemoryLimit};
 use gostash::password::Password;
 use gostash::store::Eviction;
 use log::LevelFilter;
@@ -18,7 +18,7 @@ fn read(text: &str, flags: &[&str], password: Option<&str>) -> Result<Config, St
     fs::write(&path, text).unwrap();
     let args = flags.iter().map(OsString::from).chain(["--config".into(), path.clone().into_os_string()]);
     match Config::from_args(args, password.map(OsString::from)) {
-        Ok(Invocation::Serve(config)) => Ok(*config),
+        Ok(Invocation::Serve(config)) => Ok(config),
         Ok(Invocation::Print(text)) => panic!("{text}"),
         Err(problem) => Err(problem.to_string().replace(path.to_str().unwrap(), "f")),
     }
@@ -26,11 +26,10 @@ fn read(text: &str, flags: &[&str], password: Option<&str>) -> Result<Config, St
 
 #[test]
 fn the_example_file_is_every_option_at_its_default() {
-    let example = include_str!("../../.config.stash.example");
-    let lines = example.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let expected: Vec<_> = OPTIONS.iter().map(|option| format!("{}={}", option.name, option.default)).collect();
+    let lines = EXAMPLE.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let expected: Vec<_> = OPTIONS.iter().map(|(name, _)| format!("{name}={}", default(name).unwrap())).collect();
     assert_eq!(lines.collect::<Vec<_>>(), expected);
-    read(example, &[], None).expect("it is a file of options");
+    read(EXAMPLE, &[], None).expect("it is a file of options");
 }
 
 #[test]
@@ -38,7 +37,7 @@ fn the_defaults_are_the_documented_ones() {
     let config = Config::default();
     assert_eq!((config.host.as_str(), config.port), ("localhost", 19201));
     assert_eq!((config.max_clients, config.max_value_size), (10_000, 16 << 20));
-    assert_eq!(config.max_memory, MemoryLimit::of_this_machine());
+    assert_eq!(config.max_memory, MemoryLimit::auto(memory::read));
     assert_eq!(config.eviction, Eviction::S3Fifo);
     assert_eq!((config.unix_socket, config.cpu, config.password), (None, None, None));
     assert_eq!((config.default_ttl, config.idle_timeout), (None, None));
@@ -63,7 +62,7 @@ fn every_option_can_be_set() {
         ("cpu", "0"),
         ("log-level", "TRACE"),
     ];
-    let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+    let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
     assert_eq!(values.map(|(name, _)| name).as_slice(), names);
     let lines = values.map(|(name, value)| format!(" {name} = {value} \r\n")).concat();
     let flags = values.map(|(name, value)| format!("--{name}={value}"));
@@ -158,7 +157,7 @@ fn each_bad_value_is_named_with_its_place() {
         assert_eq!(error(&format!("\n{line}")), format!("f:2: {name}: {problem}"));
     }
     assert_eq!(error("port 1"), r#"f:1: expected name=value, got "port 1""#);
-    let names: Vec<_> = OPTIONS.iter().map(|option| option.name).collect();
+    let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
     assert_eq!(error("prot=1"), format!(r#"f:1: prot: expected one of {}, got "prot""#, names.join(", ")));
 }
 
@@ -170,7 +169,7 @@ fn what_is_found_is_shown_on_one_short_line() {
     assert_eq!(got(&"\u{e9}".repeat(81)), format!("{:?}...", "\u{e9}".repeat(80)));
     let args = [OsString::from("--unix-socket"), OsString::from_vec(b"/tmp/\xff".into())];
     let problem = Config::from_args(args, None).expect_err("not UTF-8").to_string();
-    assert_eq!(problem, "arguments: expected UTF-8, got /tmp/\u{fffd}");
+    assert_eq!(problem, "--unix-socket: expected UTF-8, got /tmp/\u{fffd}");
 }
 
 #[test]
@@ -180,4 +179,15 @@ fn a_late_error_names_the_place_of_the_setting() {
     assert!(late("cpu").ends_with("f:1: cpu: expected a core from 0 to 1023, or any, got x"));
     assert_eq!(late("port"), "--port: expected a port from 0 to 65535, got x");
     assert_eq!(late("host"), "host: expected a name or address of this machine, got x");
+}
+
+#[test]
+fn only_the_whole_password_is_it() {
+    let password = Password::new("secret");
+    assert!(password.is(b"secret"));
+    for guess in ["", "s", "secre", "secret!", "Secret", "secretsecret", "secres"] {
+        assert!(!password.is(guess.as_bytes()), "{guess:?}");
+    }
+    assert!(!Password::new("").is(b"x"));
+    assert!(!format!("{password:?}").contains("secret"));
 }

@@ -543,7 +543,7 @@ fn time_passes_as_it_is_told() {
         (109_998, 0, "EXISTS a", ":1\n"),
         (109_999, 0, "EXISTS a", ":0\n"),
     ] {
-        driver.executor.unix_offset_millis = offset;
+        driver.executor.clock.unix_offset_millis = offset;
         driver.turn(now, &words(line));
         let answer = String::from_utf8(std::mem::take(&mut driver.answer)).expect("text");
         assert_eq!(answer, expect.replace('\n', "\r\n"), "{line} at {now}");

@@ -14,6 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longer than anything here takes, so that a test which would hang fails instead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A free port of 127.0.0.1.
+pub(crate) const FREE_PORT: [&str; 4] = ["--host", "127.0.0.1", "--port", "0"];
+
 /// A running server. Dropping it kills and reaps the process.
 pub(crate) struct Server {
     child: Child,
@@ -26,7 +29,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the server on a free port of 127.0.0.1, with `args` after (and so above) that.
     pub(crate) fn start(args: &[&str]) -> Server {
-        Server::start_by(command().args(["--host", "127.0.0.1", "--port", "0"]).args(args))
+        Server::start_by(command().args(FREE_PORT).args(args))
     }
 
     /// Starts the server by a command of the caller's own, for other environments and wrappers.
