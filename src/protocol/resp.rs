@@ -15,6 +15,7 @@ use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
     STRANGER_ARGUMENTS_MAX, STRANGER_BYTES_MAX,
 };
+use crate::number;
 use crate::output::Output;
 
 /// How many arguments a step can have, the name apart: CLIENT KILL with all its filters.
@@ -259,22 +260,18 @@ fn bulk(input: &[u8], at: usize, limits: Limits, short_max: usize, bytes_max: us
 /// The number at `at`, and what follows its line end; `error` is what it is if it is none.
 #[inline]
 fn number(input: &[u8], at: usize, error: &'static str) -> Result<(i64, usize), Stop> {
-    let digits_at = at + usize::from(input.get(at) == Some(&b'-'));
-    let mut number: i64 = 0;
-    for (digits, &byte) in input.get(digits_at..).unwrap_or_default().iter().enumerate() {
-        match byte {
-            // Saturated, it is over every limit.
-            b'0'..=b'9' if digits < LENGTH_DIGITS_MAX => {
-                number = number.saturating_mul(10).saturating_add(i64::from(byte - b'0'));
-            }
-            b'\r' if digits > 0 => {
-                let end = line_end(input, digits_at + digits, error)?;
-                return Ok((if digits_at > at { -number } else { number }, end));
-            }
-            _ => return broken(error),
+    let rest = input.get(at..).unwrap_or_default();
+    let sign = usize::from(rest.first() == Some(&b'-'));
+    let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match rest.get(sign + digits) {
+        None if digits <= LENGTH_DIGITS_MAX => Err(Stop::Incomplete(input.len() + 1)),
+        Some(b'\r') if (1..=LENGTH_DIGITS_MAX).contains(&digits) => {
+            // What does not fit is over every limit.
+            let number = number::parse(&rest[..sign + digits]).unwrap_or(i64::MAX);
+            Ok((number, line_end(input, at + sign + digits, error)?))
         }
+        _ => broken(error),
     }
-    Err(Stop::Incomplete(input.len() + 1))
 }
 
 /// The place behind the CRLF at `at`.

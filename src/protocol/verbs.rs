@@ -9,6 +9,8 @@ use crate::command::{Action, Condition, Measure};
 /// Clients choose by it what to send.
 pub const REDIS_VERSION: &str = "7.2.0";
 
+pub type Keys = (i32, i32, i32);
+
 #[derive(Debug)]
 pub struct Verb {
     /// In lower case; a subcommand's name begins with its command's.
@@ -19,7 +21,7 @@ pub struct Verb {
     pub flags: &'static str,
     /// The first and the last argument that is a key, and the step between; 0 if there is none, a last of -1 if
     /// they go on to the end.
-    pub keys: (i32, i32, i32),
+    pub keys: Keys,
     /// How it is answered, if it is about keys.
     pub form: Form,
     /// What it asks the store, or one of its parts does; nothing if it is not about keys.
@@ -54,7 +56,9 @@ impl Verb {
 
 /// The row of a command, whatever the case of `name`.
 pub fn find(name: &[u8]) -> Option<&'static Verb> {
-    VERBS[..COMMANDS].iter().find(|verb| name.eq_ignore_ascii_case(verb.name.as_bytes()))
+    // This bit makes capitals small, and nothing else a small letter.
+    let is_it = |verb: &str| name.iter().map(|byte| byte | 0x20).eq(verb.bytes());
+    VERBS[..COMMANDS].iter().find(|verb| verb.name.len() == name.len() && is_it(verb.name))
 }
 
 /// The row of a subcommand, if `verb` has any, or its own.
@@ -70,10 +74,6 @@ pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'stati
 const fn plain(name: &'static str, arity: i32, flags: &'static str) -> Verb {
     Verb { name, arity, flags, keys: (0, 0, 0), form: Plain, plan: None, index: 0 }
 }
-
-type Keys = (i32, i32, i32);
-const ONE: Keys = (1, 1, 1);
-const ALL: Keys = (1, -1, 1);
 
 const fn keyed(name: &'static str, arity: i32, flags: &'static str, keys: Keys, form: Form, plan: Plan) -> Verb {
     Verb { name, arity, flags, keys, form, plan: Some(plan), index: 0 }
@@ -99,36 +99,36 @@ pub(super) const TAKE_ONE: u8 = 3;
 
 /// Every command, those that caches are asked most first, since a look-up goes down the table; then the subcommands.
 pub static VERBS: [Verb; COMMANDS + 12] = numbered([
-    keyed("get", 2, "readonly fast", ONE, Plain, |_, _| Ok(Action::Get)),
-    keyed("set", -3, "write denyoom", ONE, Plain, request::set),
-    keyed("incr", 2, "write denyoom fast", ONE, Plain, |a, _| request::add(a, 1)),
-    keyed("decr", 2, "write denyoom fast", ONE, Plain, |a, _| request::add(a, -1)),
-    keyed("del", -2, "write", ALL, Count, |_, _| Ok(Action::Delete)),
-    keyed("mget", -2, "readonly fast", ALL, Each, |_, _| Ok(Action::Get)),
+    keyed("get", 2, "readonly fast", (1, 1, 1), Plain, |_, _| Ok(Action::Get)),
+    keyed("set", -3, "write denyoom", (1, 1, 1), Plain, request::set),
+    keyed("incr", 2, "write denyoom fast", (1, 1, 1), Plain, |a, _| request::add(a, 1)),
+    keyed("decr", 2, "write denyoom fast", (1, 1, 1), Plain, |a, _| request::add(a, -1)),
+    keyed("del", -2, "write", (1, -1, 1), Count, |_, _| Ok(Action::Delete)),
+    keyed("mget", -2, "readonly fast", (1, -1, 1), Each, |_, _| Ok(Action::Get)),
     keyed("mset", -3, "write denyoom", (1, -1, 2), All, |a, _| Ok(Action::Set(a.value(1)))),
-    keyed("exists", -2, "readonly fast", ALL, Count, |_, _| Ok(Action::Measure(Measure::Length))),
-    keyed("expire", -3, "write fast", ONE, Count, |a, clock| request::expire(a, b"ex", clock)),
-    keyed("ttl", 2, "readonly fast", ONE, Seconds, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
-    keyed("setex", 4, "write denyoom", ONE, Plain, |a, clock| request::setex(a, b"ex", clock)),
-    keyed("setnx", 3, "write denyoom fast", ONE, Count, |a, _| request::write(a, Condition::Missing, false)),
-    keyed("incrby", 3, "write denyoom fast", ONE, Plain, |a, _| request::add(a, 1)),
-    keyed("decrby", 3, "write denyoom fast", ONE, Plain, |a, _| request::add(a, -1)),
-    keyed("append", 3, "write denyoom fast", ONE, Plain, |a, _| Ok(Action::Append(a.value(1)))),
-    keyed("expireat", -3, "write fast", ONE, Count, |a, clock| request::expire(a, b"exat", clock)),
-    keyed("expiretime", 2, "readonly fast", ONE, Seconds, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
-    keyed("getdel", 2, "write fast", ONE, Plain, |_, _| Ok(Action::Take)),
-    keyed("getex", -2, "write fast", ONE, Plain, request::getex),
-    keyed("getset", 3, "write denyoom fast", ONE, Plain, |a, _| request::write(a, Condition::Always, true)),
-    keyed("persist", 2, "write fast", ONE, Count, request::persist),
-    keyed("pexpire", -3, "write fast", ONE, Count, |a, clock| request::expire(a, b"px", clock)),
-    keyed("pexpireat", -3, "write fast", ONE, Count, |a, clock| request::expire(a, b"pxat", clock)),
-    keyed("pexpiretime", 2, "readonly fast", ONE, Millis, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
-    keyed("psetex", 4, "write denyoom", ONE, Plain, |a, clock| request::setex(a, b"px", clock)),
-    keyed("pttl", 2, "readonly fast", ONE, Millis, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
-    keyed("strlen", 2, "readonly fast", ONE, Number, |_, _| Ok(Action::Measure(Measure::Length))),
-    keyed("touch", -2, "readonly fast", ALL, Count, |_, _| Ok(Action::Get)),
-    keyed("type", 2, "readonly fast", ONE, Type, |_, _| Ok(Action::Measure(Measure::Length))),
-    keyed("unlink", -2, "write fast", ALL, Count, |_, _| Ok(Action::Delete)),
+    keyed("exists", -2, "readonly fast", (1, -1, 1), Count, |_, _| Ok(Action::Measure(Measure::Length))),
+    keyed("expire", -3, "write fast", (1, 1, 1), Count, |a, clock| request::expire(a, b"ex", clock)),
+    keyed("ttl", 2, "readonly fast", (1, 1, 1), Seconds, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
+    keyed("setex", 4, "write denyoom", (1, 1, 1), Plain, |a, clock| request::setex(a, b"ex", clock)),
+    keyed("setnx", 3, "write denyoom fast", (1, 1, 1), Count, |a, _| request::write(a, Condition::Missing, false)),
+    keyed("incrby", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| request::add(a, 1)),
+    keyed("decrby", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| request::add(a, -1)),
+    keyed("append", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| Ok(Action::Append(a.value(1)))),
+    keyed("expireat", -3, "write fast", (1, 1, 1), Count, |a, clock| request::expire(a, b"exat", clock)),
+    keyed("expiretime", 2, "readonly fast", (1, 1, 1), Seconds, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
+    keyed("getdel", 2, "write fast", (1, 1, 1), Plain, |_, _| Ok(Action::Take)),
+    keyed("getex", -2, "write fast", (1, 1, 1), Plain, request::getex),
+    keyed("getset", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| request::write(a, Condition::Always, true)),
+    keyed("persist", 2, "write fast", (1, 1, 1), Count, request::persist),
+    keyed("pexpire", -3, "write fast", (1, 1, 1), Count, |a, clock| request::expire(a, b"px", clock)),
+    keyed("pexpireat", -3, "write fast", (1, 1, 1), Count, |a, clock| request::expire(a, b"pxat", clock)),
+    keyed("pexpiretime", 2, "readonly fast", (1, 1, 1), Millis, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
+    keyed("psetex", 4, "write denyoom", (1, 1, 1), Plain, |a, clock| request::setex(a, b"px", clock)),
+    keyed("pttl", 2, "readonly fast", (1, 1, 1), Millis, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
+    keyed("strlen", 2, "readonly fast", (1, 1, 1), Number, |_, _| Ok(Action::Measure(Measure::Length))),
+    keyed("touch", -2, "readonly fast", (1, -1, 1), Count, |_, _| Ok(Action::Get)),
+    keyed("type", 2, "readonly fast", (1, 1, 1), Type, |_, _| Ok(Action::Measure(Measure::Length))),
+    keyed("unlink", -2, "write fast", (1, -1, 1), Count, |_, _| Ok(Action::Delete)),
     plain("auth", -2, "noscript loading stale fast no_auth allow_busy"),
     plain("client", -2, ""),
     plain("command", -1, "loading stale"),
