@@ -84,7 +84,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         let mut arguments = Arguments::default();
         let session = &mut self.sessions[key];
         let mut done = start + session.begin(&input[start..], self.executor);
-        let (mut is_open, is_stash) = (session.is_open(), session.resp().is_none());
+        let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
         while is_open && done < end {
             // Asking the session which protocol it speaks for every frame would take a tenth of a request's instructions.
             let next = match is_stash {

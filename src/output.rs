@@ -86,9 +86,7 @@ impl Output {
 
     /// Fills `slices` with what comes first and returns how many it filled; at most `bytes_max` bytes or one slice.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
-        let mut from = self.sent;
-        let mut filled = 0;
-        let mut total = 0;
+        let (mut from, mut filled, mut total) = (self.sent, 0, 0);
         let last = (self.bytes.len(), [].as_slice());
         for (until, chunk) in self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([last]) {
             for piece in [&self.bytes[from..until], chunk] {
@@ -190,11 +188,6 @@ impl Output {
         if self.chunks.capacity() > 0 {
             self.chunks = VecDeque::new();
         }
-    }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = Output::default();
     }
 }
 

@@ -32,33 +32,25 @@ pub struct Session {
     pub output: Output,
     /// The client has closed its side: nothing follows `input`.
     pub input_ended: bool,
+    /// What was agreed with a client that speaks RESP; GoStash frames need no agreement.
+    pub resp: Option<Box<Resp>>,
     phase: Phase,
-    language: Language,
     /// Input that waits: the beginning of a short frame, or frames that may not run yet.
     input: Vec<u8>,
     /// How long `input` must be before parsing it can get anywhere; 0 if frames wait in it.
     needed: usize,
 }
 
-/// What the client speaks, as its first byte tells.
-#[derive(Debug, Default)]
-enum Language {
-    #[default]
-    Unknown,
-    Stash,
-    Resp(Box<Resp>),
-}
-
 /// What the bytes that come next are.
 #[derive(Debug, Default)]
 enum Phase {
-    /// Frames. Every session starts here.
+    /// The first of all, by which the client tells what it speaks. Every session starts here.
     #[default]
+    Silent,
+    /// Frames.
     Open,
     /// The rest of a frame that is longer than what is carried, or has a long value.
     Receiving(Box<Incoming>),
-    /// Nothing yet: EXEC has not done all of its queue.
-    Executing,
     /// Nothing yet: a command waits for an answer from whoever drives the session.
     Asking(Box<Question>),
     /// Of no interest: a frame was broken, and ERR is the last reply; or the client said QUIT.
@@ -196,7 +188,10 @@ impl Session {
             Phase::Receiving(incoming) => size_of::<Incoming>() + incoming.frame.capacity(),
             _ => 0,
         };
-        self.input.capacity() + self.output.held_bytes() + incoming + self.resp().map_or(0, Resp::held_bytes)
+        self.input.capacity()
+            + self.output.held_bytes()
+            + incoming
+            + self.resp.as_ref().map_or(0, |resp| resp.held_bytes())
     }
 
     /// What it holds or keeps others from giving back, in bytes: the measure of how much it is to blame when memory is
@@ -206,28 +201,21 @@ impl Session {
             Phase::Receiving(incoming) => incoming.longs.iter().map(Long::chunk_bytes).sum(),
             _ => 0,
         };
-        self.held_bytes() + incoming + self.resp().map_or(0, Resp::long_bytes) + self.output.chunk_bytes()
-    }
-
-    /// What was agreed with a client that speaks RESP.
-    #[inline]
-    pub fn resp(&self) -> Option<&Resp> {
-        match &self.language {
-            Language::Resp(resp) => Some(resp),
-            _ => None,
-        }
+        self.held_bytes()
+            + incoming
+            + self.resp.as_ref().map_or(0, |resp| resp.long_bytes())
+            + self.output.chunk_bytes()
     }
 
     /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
     #[inline]
     pub fn take_question(&mut self) -> Option<Box<Question>> {
-        if !matches!(self.phase, Phase::Asking(_)) {
-            return None;
-        }
-        let next = if self.resp().is_some_and(Resp::is_executing) { Phase::Executing } else { Phase::Open };
-        match mem::replace(&mut self.phase, next) {
+        match mem::replace(&mut self.phase, Phase::Open) {
             Phase::Asking(question) => Some(question),
-            _ => None,
+            phase => {
+                self.phase = phase;
+                None
+            }
         }
     }
 
@@ -244,7 +232,13 @@ impl Session {
     /// Whether a command that has been taken from the input is not done yet.
     #[inline]
     fn is_busy(&self) -> bool {
-        matches!(self.phase, Phase::Executing | Phase::Asking(_))
+        matches!(self.phase, Phase::Asking(_)) || self.is_executing()
+    }
+
+    /// Whether EXEC has not done all of its queue.
+    #[inline]
+    fn is_executing(&self) -> bool {
+        self.resp.as_ref().is_some_and(|resp| resp.is_executing())
     }
 
     // ---- For the batch ----
@@ -252,7 +246,7 @@ impl Session {
     /// Whether its input is still read as frames.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open)
+        matches!(self.phase, Phase::Open) && !self.is_executing()
     }
 
     /// Whether so much output waits that nothing more is run or read. One reply may go beyond the mark.
@@ -265,16 +259,14 @@ impl Session {
     /// took. The first byte of all tells what the client speaks.
     #[inline]
     pub(crate) fn begin(&mut self, input: &[u8], executor: &mut Executor) -> usize {
-        match (&self.phase, &mut self.language, input) {
+        match (&self.phase, &mut self.resp, input) {
             (Phase::Receiving(_), ..) => return self.receive(input, executor),
-            (Phase::Executing, Language::Resp(resp), _) => self.phase = resp.run(&mut self.output, executor),
-            (_, language @ Language::Unknown, &[first, ..]) => {
-                *language = match is_first_byte(first) {
-                    true => Language::Resp(Box::new(Resp::new(self.id, executor))),
-                    false => Language::Stash,
-                };
+            (Phase::Open, Some(resp), _) if resp.is_executing() => self.phase = resp.run(&mut self.output, executor),
+            (Phase::Silent, _, &[first, ..]) => {
+                self.phase = Phase::Open;
+                self.resp = is_first_byte(first).then(|| Box::new(Resp::new(self.id, executor)));
                 // GoStash frames cannot bring a password.
-                if executor.password.is_some() && self.resp().is_none() {
+                if executor.password.is_some() && self.resp.is_none() {
                     executor.stats.errors += 1;
                     self.break_off();
                 }
@@ -287,15 +279,15 @@ impl Session {
     /// Looks at the start of `input`.
     #[inline]
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
-        match &mut self.language {
-            Language::Resp(resp) => resp.next(input, arguments, executor),
-            _ => next_frame(input, executor),
+        match &mut self.resp {
+            Some(resp) => resp.next(input, arguments, executor),
+            None => next_frame(input, executor),
         }
     }
 
     /// A command that [`next`](Self::next) gave out is not executed in this turn, and what follows it neither.
     pub(crate) fn take_back(&mut self, ask: Ask) {
-        if let Language::Resp(resp) = &mut self.language {
+        if let Some(resp) = &mut self.resp {
             resp.take_back(ask);
         }
     }
@@ -303,9 +295,9 @@ impl Session {
     /// Encodes `reply`.
     #[inline]
     pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask) {
-        match &mut self.language {
-            Language::Resp(resp) => resp.answer(reply, ask, &mut self.output),
-            _ => stash::encode(reply, &mut self.output),
+        match &mut self.resp {
+            Some(resp) => resp.answer(reply, ask, &mut self.output),
+            None => stash::encode(reply, &mut self.output),
         }
     }
 
@@ -344,7 +336,7 @@ impl Session {
 
     /// Takes bytes of an incoming frame, and runs it when it is whole.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        let Phase::Receiving(mut incoming) = mem::take(&mut self.phase) else {
+        let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else {
             return 0;
         };
         let mut taken = 0;
@@ -371,9 +363,9 @@ impl Session {
     /// took. A broken frame has been answered when it is returned.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
         self.last_command_millis = executor.clock.now_millis;
-        let stepped = match &mut self.language {
-            Language::Resp(resp) => resp.step(input, longs, executor.value_bytes_max, &mut self.output, executor),
-            _ => {
+        let stepped = match &mut self.resp {
+            Some(resp) => resp.step(input, longs, executor.value_bytes_max, &mut self.output, executor),
+            None => {
                 let (long, is_refused) = longs.first().map_or((None, false), |long| (Some(long.value()), long.refused));
                 stash::parse(input, executor.value_bytes_max, long).map(|(command, consumed)| {
                     stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
@@ -393,9 +385,9 @@ impl Session {
                 if let Stop::Broken(reason) = &stop {
                     log::debug!("broken frame: {reason}");
                     executor.stats.broken += 1;
-                    match self.language {
-                        Language::Resp(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
-                        _ => self.output.push(stash::ERROR_REPLY),
+                    match self.resp {
+                        Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
+                        None => self.output.push(stash::ERROR_REPLY),
                     }
                     self.quit();
                 }

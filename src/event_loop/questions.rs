@@ -12,6 +12,7 @@ use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
 };
 use crate::memory::MemoryLimit;
+use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
 use crate::protocol::resp::Version;
@@ -81,7 +82,7 @@ impl EventLoop {
         ];
         settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes())));
         let session = &mut self.connections[key];
-        let version = session.resp().map_or(Version::Two, |resp| resp.version);
+        let version = session.resp.as_ref().map_or(Version::Two, |resp| resp.version);
         session.output.push_map(settings.len(), version);
         for (name, value) in settings {
             session.output.push_bulk(name.as_bytes());
@@ -146,7 +147,7 @@ impl EventLoop {
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                connection.session.output.clear();
+                connection.session.output = Output::default();
                 connection.session.quit();
                 connection.session.end_input();
                 // It finds that it is over when its turn comes.
@@ -219,12 +220,13 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
 fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let session = &connection.session;
     let none = &Resp::default();
-    let Resp { version, name, library: [library, library_version], last_verb, .. } = session.resp().unwrap_or(none);
+    let Resp { version, name, library: [library, library_version], last_verb, .. } =
+        session.resp.as_deref().unwrap_or(none);
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
     let idle = (now_millis - session.last_command_millis) / 1000;
-    let (id, held, waiting) = (session.id, session.held_bytes(), session.output.len());
-    let (command, version) = (session.resp().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name), *version as u8);
+    let (id, held, waiting, version) = (session.id, session.held_bytes(), session.output.len(), *version as u8);
+    let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name);
     *text += &format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
          ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} \

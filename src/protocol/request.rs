@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 
 use super::resp::Arguments;
 use crate::command::{Action, Clock, Condition, ExpireCondition, Expiry, Measure, Refusal};
+use crate::number;
 
 /// How the reply to a command on a key is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,10 +81,8 @@ pub fn lower<'b>(word: &[u8], letters: &'b mut [u8; 8]) -> &'b [u8] {
     letters
 }
 
-/// A number as Redis reads it.
 pub fn integer(text: &[u8]) -> Result<i64, Complaint> {
-    let text = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'));
-    text.and_then(|text| text.parse().ok()).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
+    number::parse(text).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
 }
 
 /// INCR, DECR and their like with a number.

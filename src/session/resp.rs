@@ -341,7 +341,7 @@ impl Resp {
                 return phase;
             }
         }
-        if self.is_executing() { Phase::Executing } else { Phase::Open }
+        Phase::Open
     }
 }
 
