@@ -28,15 +28,10 @@ const LOOKS: usize = 2 * TURN_CONNECTIONS;
 impl EventLoop {
     /// Answers questions that the sessions of this turn have, as many as one turn may. The others' turn comes again.
     pub(super) fn answer_questions(&mut self) {
-        let mut answers = 0;
-        for at in 0..self.visits.len() {
-            let key = self.visits[at].session;
-            if answers < ANSWERS
-                && let Some(question) = self.connections[key].take_question()
-            {
-                answers += 1;
-                self.answer(key, question);
-            }
+        let sessions = self.visits.iter().map(|visit| visit.session);
+        let asked = sessions.filter_map(|key| Some((key, self.connections[key].take_question()?)));
+        for (key, question) in asked.take(ANSWERS).collect::<Vec<_>>() {
+            self.answer(key, question);
         }
     }
 
@@ -202,12 +197,9 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
             // There is but one type of client and one user.
             (b"type", _) => value.eq_ignore_ascii_case(b"normal"),
             (b"user", true) => **value == *b"default",
-            (b"skipme", true) => {
-                spares_asker = match lower(value, &mut [0; 8]) {
-                    b"yes" => true,
-                    b"no" => false,
-                    _ => return Err(SYNTAX),
-                };
+            (b"skipme", true) if value.eq_ignore_ascii_case(b"yes") => true,
+            (b"skipme", true) if value.eq_ignore_ascii_case(b"no") => {
+                spares_asker = false;
                 true
             }
             _ => return Err(SYNTAX),

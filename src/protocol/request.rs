@@ -56,8 +56,7 @@ pub fn wrong_arity(command: &str) -> Complaint {
 pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
     let mut shown_arguments = String::new();
     for argument in arguments.all() {
-        let left = ECHO_BYTES_MAX.saturating_sub(shown_arguments.len());
-        if left > 0 {
+        if let Some(left @ 1..) = ECHO_BYTES_MAX.checked_sub(shown_arguments.len()) {
             shown_arguments += &format!("'{}' ", shown(argument, left));
         }
     }

@@ -21,15 +21,7 @@ use crate::output::Output;
 /// How many arguments a step can have, the name apart: CLIENT KILL with all its filters.
 pub const ARGUMENTS_MAX: usize = 15;
 
-/// What a client may send.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub value_bytes_max: usize,
-    /// It has said the password, or none is needed.
-    pub authenticated: bool,
-}
-
-/// Where parsing stands within a frame, or by default between two.
+/// Where parsing stands within a frame, or between two if no arguments are left.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
     /// The command that the next arguments belong to; none if they are to be skipped.
@@ -140,19 +132,20 @@ fn plain_bulk(input: &[u8], bytes_max: usize) -> Option<(&[u8], &[u8])> {
 }
 
 /// Reads the step at the start of `input`. `longs` are the values that earlier [`Stop::Long`]s of it announced: they have
-/// come in, and their bytes are not in the input.
+/// come in, and their bytes are not in the input. Who has not said the password may send little.
 ///
 /// # Errors
 /// A [`Stop`], [`Stop::Broken`] at the earliest byte that shows it.
 pub fn parse<'a>(
     input: &'a [u8],
     mut cursor: Cursor,
-    limits: Limits,
+    value_bytes_max: usize,
+    authenticated: bool,
     longs: &[Value<'a>],
     arguments: &mut Arguments<'a>,
 ) -> Result<Step, Stop> {
     let (is_first, mut at) = (cursor.left == 0, 0);
-    let any_bytes_max = limits.value_bytes_max.max(KEY_BYTES_MAX);
+    let any_bytes_max = value_bytes_max.max(KEY_BYTES_MAX);
     if is_first {
         match input.first() {
             Some(b'*') => {}
@@ -164,14 +157,14 @@ pub fn parse<'a>(
         if count <= 0 {
             return Ok(Step { consumed: at, ..Step::default() });
         }
-        if !limits.authenticated && count as usize > STRANGER_ARGUMENTS_MAX {
+        if !authenticated && count as usize > STRANGER_ARGUMENTS_MAX {
             return broken("unauthenticated multibulk length");
         }
         if count as usize > RESP_ARGUMENTS_MAX {
             return broken("invalid multibulk length");
         }
-        (arguments.name, at) = bulk(input, at, limits, KEY_BYTES_MAX, KEY_BYTES_MAX)?;
-        let bytes_left = limits.value_bytes_max + FRAME_EXTRA_BYTES;
+        (arguments.name, at) = bulk(input, at, authenticated, KEY_BYTES_MAX, KEY_BYTES_MAX)?;
+        let bytes_left = value_bytes_max + FRAME_EXTRA_BYTES;
         cursor = Cursor { verb: verbs::find(arguments.name), left: count as usize - 1, bytes_left };
     }
     let Cursor { verb, left, bytes_left } = cursor;
@@ -181,14 +174,14 @@ pub fn parse<'a>(
     // A key that is too long is an error of its own, unless there may be many. What no command on keys has can be as long
     // as anything.
     let key_max = if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max };
-    let value_max = if verb.is_some_and(|verb| verb.plan.is_some()) { limits.value_bytes_max } else { any_bytes_max };
+    let value_max = if verb.is_some_and(|verb| verb.plan.is_some()) { value_bytes_max } else { any_bytes_max };
     let (mut used, mut long_bytes) = (0, 0);
     for index in 0..arguments.count {
         let (short_max, bytes_max) = match index {
             0 => (KEY_BYTES_MAX, key_max),
             _ => (SMALL_VALUE_BYTES_MAX, value_max),
         };
-        match bulk(input, at, limits, short_max, bytes_max) {
+        match bulk(input, at, authenticated, short_max, bytes_max) {
             Ok(found) => (arguments.slots[index], at) = found,
             Err(Stop::Long(bytes, start)) if start + long_bytes + bytes <= bytes_left => {
                 let value = *longs.get(used).ok_or(Stop::Long(bytes, start))?;
@@ -201,13 +194,8 @@ pub fn parse<'a>(
             Err(stop) => return Err(stop),
         }
     }
-    let next = match left - arguments.count {
-        0 => Cursor::default(),
-        left => match bytes_left.checked_sub(at + long_bytes) {
-            Some(bytes_left) => Cursor { verb, left, bytes_left },
-            None => return broken("invalid bulk length"),
-        },
-    };
+    let Some(bytes_left) = bytes_left.checked_sub(at + long_bytes) else { return broken("invalid bulk length") };
+    let next = Cursor { verb, left: left - arguments.count, bytes_left };
     Ok(Step { verb, is_first, left, longs: used, consumed: at, next })
 }
 
@@ -230,15 +218,19 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
 
 /// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.
 #[inline]
-fn bulk(input: &[u8], at: usize, limits: Limits, short_max: usize, bytes_max: usize) -> Result<(&[u8], usize), Stop> {
+fn bulk(
+    input: &[u8],
+    at: usize,
+    authenticated: bool,
+    short_max: usize,
+    bytes_max: usize,
+) -> Result<(&[u8], usize), Stop> {
     match input.get(at) {
         Some(b'$') => {}
         Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
         None => return Err(Stop::Incomplete(at + 1)),
     }
-    if limits.authenticated
-        && let Some((bulk, rest)) = plain_bulk(&input[at + 1..], short_max.min(bytes_max))
-    {
+    if authenticated && let Some((bulk, rest)) = plain_bulk(&input[at + 1..], short_max.min(bytes_max)) {
         return Ok((bulk, input.len() - rest.len()));
     }
     let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
@@ -246,7 +238,7 @@ fn bulk(input: &[u8], at: usize, limits: Limits, short_max: usize, bytes_max: us
     if bytes > bytes_max {
         return broken("invalid bulk length");
     }
-    if !limits.authenticated && bytes > STRANGER_BYTES_MAX {
+    if !authenticated && bytes > STRANGER_BYTES_MAX {
         return broken("unauthenticated bulk length");
     }
     if bytes > short_max {

@@ -7,7 +7,7 @@ use crate::execute::Executor;
 use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::request::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX};
-use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Limits, Step, Stop, Version};
+use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Stop, Version};
 use crate::protocol::verbs::{self, VERBS, Verb};
 
 /// What was agreed with a client that speaks RESP.
@@ -112,7 +112,7 @@ impl Resp {
             let ask = Ask { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 };
             return Next::Command(command, ask, consumed);
         }
-        let step = match resp::parse(input, self.cursor, self.limits(value_bytes_max), &[], arguments) {
+        let step = match resp::parse(input, self.cursor, value_bytes_max, true, &[], arguments) {
             Ok(step) => step,
             Err(Stop::Incomplete(needed)) => return Next::Incomplete(needed),
             Err(_) => return Next::Other,
@@ -198,7 +198,7 @@ impl Resp {
     ) -> Result<(usize, Phase), Stop> {
         let mut arguments = Arguments::default();
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
-        let step = resp::parse(input, self.cursor, self.limits(value_bytes_max), &values, &mut arguments)?;
+        let step = resp::parse(input, self.cursor, value_bytes_max, self.authenticated, &values, &mut arguments)?;
         self.cursor = step.next;
         let done = match self.verb(&step, &arguments) {
             Ok(None) => Ok(Phase::Open),
@@ -214,10 +214,6 @@ impl Resp {
         let phase = done.unwrap_or_else(|complaint| self.complain(&complaint, output, executor));
         longs.drain(..step.longs.min(longs.len()));
         Ok((step.consumed, phase))
-    }
-
-    fn limits(&self, value_bytes_max: usize) -> Limits {
-        Limits { value_bytes_max, authenticated: self.authenticated }
     }
 
     /// Whose step it is; nobody's if it is to be skipped.
