@@ -12,7 +12,6 @@ use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
 };
 use crate::memory::MemoryLimit;
-use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
 use crate::protocol::resp::Version;
@@ -142,7 +141,7 @@ impl EventLoop {
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                connection.session.output = Output::default();
+                connection.session.output = Default::default();
                 connection.session.quit();
                 connection.session.end_input();
                 // It finds that it is over when its turn comes.

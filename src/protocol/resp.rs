@@ -235,11 +235,11 @@ fn bulk(
     }
     let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    if bytes > bytes_max {
-        return broken("invalid bulk length");
-    }
     if !authenticated && bytes > STRANGER_BYTES_MAX {
         return broken("unauthenticated bulk length");
+    }
+    if bytes > bytes_max {
+        return broken("invalid bulk length");
     }
     if bytes > short_max {
         return Err(Stop::Long(bytes, start));
