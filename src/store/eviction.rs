@@ -8,12 +8,15 @@
 //! and .006 off the miss ratio of zipf 0.99, byte hits being equal. The log's order is the queues' order, so a round is
 //! a copy to the head.
 //!
-//! It works in single steps, one item each, a bounded number with each command: as much as that command needs, or the
+//! It works in single steps, a few items each, a bounded number with each command: as much as that command needs, or the
 //! reserve shrinks and the next one does more. This file does not know why bytes are needed.
 
+use std::mem;
+
 use super::Store;
+use super::holes::MALLOC_BYTES;
 use super::index::{Entry, KeyHash};
-use super::log::{self, Handle, MALLOC_BYTES, Queue};
+use super::log::{Handle, Queue};
 use super::record::Record;
 use crate::command::Refusal;
 use crate::limits::{OVERDRAFT_SHARE, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN};
@@ -45,7 +48,7 @@ const DEAD_SHARE: usize = 96;
 const DEAD_SHARE_NO_EVICTION: usize = 32;
 
 /// What deciding about an item costs, in units: it is looked up, moved or removed, and remembered.
-const ITEM_UNITS: u64 = 3;
+pub(super) const ITEM_UNITS: u64 = 3;
 
 /// How many places of a walk are looked up together, so that their cache misses overlap: it halves what evicting costs.
 const LOOK_AHEAD: usize = 8;
@@ -53,21 +56,19 @@ const LOOK_AHEAD: usize = 8;
 /// Bytes that the policy may copy ahead of what it frees.
 const COPY_CREDIT_BYTES: isize = 1 << 20;
 
-/// What becomes of an item that a walk has met.
-enum Fate {
-    Keep(Queue, u64),
-    Evict,
-    Expire,
-}
-
 impl Store {
     /// Bytes that can be written before more must be freed; negative if the limit is passed.
     fn available(&self) -> isize {
         (self.limit + self.log.slack_bytes()) as isize - self.held_bytes() as isize
     }
 
+    /// Whether the reserve shrinks if `size` bytes are written.
+    pub(super) fn is_short_of(&self, size: usize) -> bool {
+        self.available() < RESERVE_BYTES + size as isize
+    }
+
     /// Whether the reserve is whole, and some of it not tied up in segments but free for chunks.
-    fn is_roomy(&self) -> bool {
+    pub(super) fn is_roomy(&self) -> bool {
         self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
     }
 
@@ -82,46 +83,17 @@ impl Store {
         self.settings.eviction == Eviction::S3Fifo
     }
 
-    /// Does work that no command waits for: room, expiry, dead values; up to about `units` of about 100 ns. To be called
-    /// once a turn.
-    pub fn housekeep(&mut self, units: usize) {
-        let end = self.work() + units as u64;
-        if self.limit > self.settings.memory_bytes && self.is_roomy() {
-            // The step before has been followed.
-            self.limit = self.settings.memory_bytes.max(self.limit - SEGMENT_BYTES / 4);
-        }
-        while self.work() < end {
-            if !self.log.is_settled() {
-                self.work += self.log.settle(8) as u64;
-            } else if self.index.follow_next() {
-                self.work += 8;
-            } else if (self.is_roomy() || !self.step()) && !self.sweep_step() {
-                break;
-            }
-        }
-    }
-
     /// Changes the memory limit. A lower one is approached in bounded steps, by housekeeping. The index keeps the
-    /// number of shards it was made with.
+    /// number of shards it was made with, until a flush.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
         self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         self.log.reserve(self.settings.memory_bytes);
-        self.limit = self.settings.memory_bytes.max(self.limit.min(self.memory_bytes()));
+        self.follow_limit();
     }
 
-    /// When [`housekeep`](Self::housekeep) has something to do: in so many milliseconds, 0 for now; nothing if it has
-    /// not until the next command.
-    pub fn wants_housekeeping(&self) -> Option<u64> {
-        let is_short = !self.is_roomy() || self.limit > self.settings.memory_bytes;
-        if !self.log.is_settled() || !self.index.is_followed() {
-            return Some(0);
-        }
-        match self.settings.eviction {
-            Eviction::S3Fifo if is_short && !self.is_empty() => Some(0),
-            // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
-            Eviction::None if is_short && self.log.dead > self.log.held / 4 => Some(1),
-            _ => self.sweep_wait(),
-        }
+    /// Has the limit follow a lowered one as fast as room is made.
+    pub(super) fn follow_limit(&mut self) {
+        self.limit = self.settings.memory_bytes.max(self.limit.min(self.memory_bytes()));
     }
 
     /// Does one command's share of making room for `size` bytes. Items may move or go.
@@ -130,33 +102,21 @@ impl Store {
     /// `OutOfMemory` if that is not enough, and nothing may be evicted later to make up for it.
     #[cold]
     pub(super) fn make_room(&mut self, size: usize) -> Result<(), Refusal> {
-        let (wanted, end) = (RESERVE_BYTES + size as isize, self.work + RECLAIM_UNITS_PER_COMMAND);
-        while self.available() < wanted && self.work < end {
-            if !self.log.is_settled() {
-                self.work += self.log.settle(8) as u64;
-            } else if !self.step() {
-                break;
-            }
-        }
-        let spare = self.available() - RESERVE_BYTES;
-        if spare < size as isize && !self.evicts() {
-            return Err(Refusal::OutOfMemory);
-        }
-        // No more than a segment, since tables grow as well.
-        self.ample = spare.clamp(0, SEGMENT_BYTES as isize) as usize;
-        Ok(())
+        let end = self.work + RECLAIM_UNITS_PER_COMMAND;
+        while self.is_short_of(size) && self.work < end && (self.settle() || self.step()) {}
+        if self.is_short_of(size) && !self.evicts() { Err(Refusal::OutOfMemory) } else { Ok(()) }
     }
 
-    /// Whether a record of `size` bytes has room in the queue's open segment, or in one that is opened for it.
-    #[inline]
+    /// Whether a record of `size` bytes has room in the queue's newest segment, or in one that is opened for it.
     pub(super) fn has_room(&mut self, queue: Queue, size: usize) -> bool {
-        self.log.fits(queue, size) || self.open_segment(queue, size)
-    }
-
-    #[cold]
-    fn open_segment(&mut self, queue: Queue, size: usize) -> bool {
-        let hole = self.holes.largest(size);
-        let bytes = hole.unwrap_or(log::segment_bytes(size));
+        if self.log.room_bytes(queue) >= size {
+            return true;
+        }
+        let hole = self.log.holes.largest(size);
+        // For a record that is longer than a segment, as large as two next to each other, so that either fits the hole
+        // that the other leaves.
+        let usual = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES };
+        let bytes = hole.unwrap_or(usual);
         // Rather than refuse what later commands will make room for, it goes over the limit for a while.
         let overdraft = if self.evicts() { self.limit / OVERDRAFT_SHARE } else { 0 };
         let is_allowed = hole.is_some() || self.memory_bytes() + bytes <= self.limit + overdraft;
@@ -167,7 +127,7 @@ impl Store {
     }
 
     /// Decides about the next few items. False if there is nothing to decide about.
-    fn step(&mut self) -> bool {
+    pub(super) fn step(&mut self) -> bool {
         if !self.log.is_walking() && !self.choose_walk() {
             return false;
         }
@@ -184,96 +144,80 @@ impl Store {
                 return false;
             }
         }
-        let passed = self.log.pass_to(end) as isize;
-        self.earn(passed);
+        self.pass(end, 0);
         true
     }
 
     /// Decides about the item that the walk has come to. False if it would have to be copied, and cannot be.
     fn decide(&mut self, mut hash: KeyHash, handle: Handle, record: &Record) -> bool {
         self.work += ITEM_UNITS;
-        let entry = self.index.find(&mut hash, |entry| entry.handle() == handle).copied();
-        let Some(entry) = entry else {
+        let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle).copied() else {
             debug_assert!(false, "an item in the log is in the index");
             return false;
         };
-        let size = record.size();
-        let mut fate = self.fate(entry, record);
-        if let Fate::Keep(queue, _) = fate
-            && !self.has_room(queue, size)
-        {
-            if !self.evicts() {
-                return false;
-            }
-            fate = Fate::Evict;
+        let (size, wanted) = (record.size(), self.next_round(entry, record));
+        let kept = wanted.filter(|(queue, _)| self.has_room(*queue, size));
+        if wanted.is_some() && kept.is_none() && !self.evicts() {
+            return false;
         }
-        let passed = self.log.pass(handle, record) as isize;
-        let copied = if let Fate::Keep(..) = fate { size as isize } else { 0 };
-        self.earn(passed - 2 * copied);
-        match fate {
-            Fate::Keep(queue, uses) => {
-                let new = self.log.relocate(handle, record, queue);
-                self.index.replace(hash, Entry::new(hash, new, entry.expires(), uses));
-                self.work += size as u64 / 1024;
-                self.stats.copied_bytes += size as u64;
-            }
-            Fate::Expire => {
-                self.remove(hash, entry, record);
-                self.stats.expired += 1;
-            }
-            Fate::Evict => {
-                self.remove(hash, entry, record);
-                self.stats.evictions += 1;
-                // All ghosts are made when a store is first full: at once they would take more than there is.
-                let is_room = self.available() > RESERVE_BYTES / 2;
-                self.index.remember(hash, is_room);
-            }
+        self.pass(handle.offset() + size, if kept.is_some() { size } else { 0 });
+        if let Some((queue, uses)) = kept {
+            let new = self.log.relocate(handle, record, queue);
+            self.index.replace(hash, Entry::new(hash, new, uses));
+            self.work += size as u64 / 1024;
+            self.stats.copied_bytes += size as u64;
+            return true;
+        }
+        self.remove(hash, entry, record);
+        if record.deadline <= self.now {
+            self.stats.expired += 1;
+        } else {
+            self.stats.evictions += 1;
+            // All ghosts are made when a store is first full: at once they would take more than there is.
+            let is_room = self.available() > RESERVE_BYTES / 2;
+            self.index.remember(hash, is_room);
         }
         true
     }
 
-    /// Counts bytes freed less bytes copied.
-    fn earn(&mut self, bytes: isize) {
-        self.copy_credit = (self.copy_credit + bytes).min(COPY_CREDIT_BYTES);
+    /// Takes the walk, unless it is over, to where there is nothing alive behind it but what is about to leave. Counts
+    /// bytes freed less bytes copied.
+    fn pass(&mut self, end: usize, copied: usize) {
+        let passed = if self.log.is_walking() { end - mem::replace(&mut self.log.walk.offset, end) } else { 0 };
+        self.copy_credit = (self.copy_credit + passed as isize - 2 * copied as isize).min(COPY_CREDIT_BYTES);
     }
 
     /// Begins a walk over the next segment: to clean it, where that frees more than it copies; else over the oldest of
     /// whichever queue has more than its share. False if there is none.
     fn choose_walk(&mut self) -> bool {
-        if !self.evicts() {
-            return self.log.walk_deadest(DEAD_SHARE_NO_EVICTION);
+        let dead_share = if self.evicts() { DEAD_SHARE } else { DEAD_SHARE_NO_EVICTION };
+        if self.log.walk_deadest(dead_share) || !self.evicts() {
+            return self.log.is_walking();
         }
-        if self.log.walk_deadest(DEAD_SHARE) {
-            return true;
-        }
-        let (small, main) = (self.log.live_bytes(Queue::Small), self.log.live_bytes(Queue::Main));
+        let [small, main] = self.log.live_bytes;
         let is_small = small * 256 > (small + main) * SMALL_SHARE || main == 0;
-        let is_any = small + main > 0;
-        if is_any {
+        if small + main > 0 {
             self.log.walk_oldest(if is_small { Queue::Small } else { Queue::Main });
         }
-        is_any
+        self.log.is_walking()
     }
 
-    fn fate(&self, entry: Entry, record: &Record) -> Fate {
+    /// The queue in which an item gets another round, and the uses it starts that with; none if it is to leave.
+    fn next_round(&self, entry: Entry, record: &Record) -> Option<(Queue, u64)> {
         let (queue, uses) = (self.log.queue(entry.handle()), entry.uses());
-        if record.deadline <= self.now {
-            return Fate::Expire;
-        }
         match queue {
-            _ if self.log.is_cleaning() => Fate::Keep(queue, uses),
-            _ if self.copy_credit < 0 => Fate::Evict,
-            Queue::Small if uses >= self.uses_wanted(record) => Fate::Keep(Queue::Main, 0),
-            Queue::Main if uses > 0 => Fate::Keep(Queue::Main, uses - 1),
-            _ => Fate::Evict,
+            _ if record.deadline <= self.now => None,
+            _ if self.log.walk.is_cleaning => Some((queue, uses)),
+            _ if self.copy_credit < 0 => None,
+            Queue::Small => (uses >= self.uses_wanted(record)).then_some((Queue::Main, 0)),
+            Queue::Main => uses.checked_sub(1).map(|uses| (Queue::Main, uses)),
         }
     }
 
     /// How many uses promote an item: its weight as a multiple of the mean, rounded, up to three. One below half the
     /// mean is promoted in any case: it costs little, and its kind by definition holds little of the memory.
     fn uses_wanted(&self, record: &Record) -> u64 {
-        let live_bytes = self.log.live_bytes(Queue::Small) + self.log.live_bytes(Queue::Main);
-        let mean = (live_bytes / self.index.len.max(1)).max(1);
+        let mean = (self.log.live_bytes.iter().sum::<usize>() / self.index.len.max(1)).max(1);
         ((self.log.weight(record) + mean / 2) / mean).min(3) as u64
     }
 }

@@ -4,7 +4,7 @@
 //! Sets of eight 16-bit fingerprints, first in first out within a set. It may mistake one key for another, which costs a
 //! little hit ratio and nothing else. It knows hashes only.
 
-use super::log::MALLOC_BYTES;
+use super::holes::MALLOC_BYTES;
 
 const WAYS: usize = 8;
 
@@ -21,13 +21,12 @@ impl Ghost {
         self.0.is_empty()
     }
 
-    /// Bytes held.
     pub(super) fn held_bytes(&self) -> usize {
         if self.is_empty() { 0 } else { size_of_val(&*self.0) + MALLOC_BYTES }
     }
 
-    /// Fits the number of sets to a table of so many buckets, once it is in use or about to be. Growing doubles every
-    /// set, so that all stay where their keys will be looked for.
+    /// Fits the number of sets to a table of so many buckets. Growing doubles every set, so that all stay where their
+    /// keys will be looked for.
     pub(super) fn resize(&mut self, buckets: usize) {
         let sets = (buckets / BUCKETS_PER_SET).next_power_of_two();
         let old = if self.is_empty() { &[[0; WAYS]][..] } else { &self.0 };

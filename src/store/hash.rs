@@ -8,25 +8,30 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-/// The secret that all hashes of a store depend on.
+/// The secret that all hashes of a store depend on, as the state that each begins with.
 #[derive(Clone, Debug)]
-pub struct Secret(pub u64, pub u64);
+pub struct Secret([u64; 4]);
 
 impl Secret {
+    /// The secret of a hash key's two halves.
+    pub fn new(low: u64, high: u64) -> Secret {
+        Secret([
+            low ^ 0x736f_6d65_7073_6575,
+            high ^ 0x646f_7261_6e64_6f6d,
+            low ^ 0x6c79_6765_6e65_7261,
+            high ^ 0x7465_6462_7974_6573,
+        ])
+    }
+
     /// A new one, from the system's randomness by way of the standard library.
     pub fn random() -> Secret {
-        Secret(RandomState::new().hash_one(0), RandomState::new().hash_one(1))
+        Secret::new(RandomState::new().hash_one(0), RandomState::new().hash_one(1))
     }
 
     /// The hash of a key under this secret.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        let mut state = [
-            self.0 ^ 0x736f_6d65_7073_6575,
-            self.1 ^ 0x646f_7261_6e64_6f6d,
-            self.0 ^ 0x6c79_6765_6e65_7261,
-            self.1 ^ 0x7465_6462_7974_6573,
-        ];
+        let mut state = self.0;
         let (words, tail) = key.as_chunks::<8>();
         for word in words {
             absorb(&mut state, u64::from_le_bytes(*word));

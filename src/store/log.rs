@@ -4,38 +4,36 @@
 //!
 //! It counts every byte it holds. It does not know the index, nor why an item is moved or removed.
 
-use std::mem;
 use std::sync::Arc;
+use std::{iter, mem};
 
 use bytes::Bytes;
+use slab::Slab;
 
-use super::holes::Holes;
-use super::record::{self, Place, Record};
+use super::holes::{Holes, MALLOC_BYTES};
+use super::record::{NEVER, Record};
 use crate::limits::{CHUNK_BYTES, SEGMENT_BYTES};
-
-/// What the C library adds to a block, in bytes.
-pub(super) const MALLOC_BYTES: usize = 16;
-
-/// What giving back a flushed segment costs, in units of about 100 ns: its pages go back to the system.
-const DOOMED_SEGMENT_UNITS: usize = 64;
 
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
 
-/// How far behind an item's start its second cache line is touched.
+/// How many vacant places of a flushed log's directory are passed at once.
+const VACANT_PASSED: usize = 64;
+
+/// How far behind an item's start its second cache line is touched: a small item mostly lies in two.
 const TOUCH_BYTES: usize = 48;
 
-/// In place of a segment's number: there is none.
-const NONE: u32 = u32::MAX;
+/// What a reference to a chunk takes, in bytes, with its part of the list that it is in.
+const REFERENCE_BYTES: usize = size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>();
 
 /// Where an item lies: segment and offset, in 37 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Handle(pub(super) u64);
 
 impl Handle {
-    fn new(segment: u32, offset: usize) -> Handle {
+    fn new(segment: usize, offset: usize) -> Handle {
         debug_assert!(offset < 1 << 16);
-        Handle(u64::from(segment) << 15 | (offset as u64) >> 1)
+        Handle((segment as u64) << 15 | (offset as u64) >> 1)
     }
 
     #[inline]
@@ -44,101 +42,83 @@ impl Handle {
     }
 
     #[inline]
-    fn offset(self) -> usize {
+    pub(super) fn offset(self) -> usize {
         (self.0 as usize & 0x7FFF) << 1
     }
 }
 
-/// Which queue a segment belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Queue {
     /// New items, on probation.
-    Small = 0,
+    #[default]
+    Small,
     /// Items that were used again.
-    Main = 1,
+    Main,
 }
 
 /// A segment. One that is vacant has no memory. One that is linked has something alive in it, unless it is its queue's
 /// newest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Segment {
     bytes: Vec<u8>,
     dead: usize,
+    /// No item expires before this time, in milliseconds.
+    due: u64,
+    older: usize,
+    newer: usize,
     queue: Queue,
-    older: u32,
-    newer: u32,
+    /// A walk has begun: nothing more is appended.
+    is_closed: bool,
 }
 
 impl Segment {
     /// What it can still take, in bytes. Behind the end of a usual segment, where no handle leads, that is nothing.
     fn room_bytes(&self) -> usize {
-        if self.bytes.len() <= SEGMENT_BYTES { self.bytes.capacity() - self.bytes.len() } else { 0 }
+        if self.is_closed || self.bytes.len() > SEGMENT_BYTES { 0 } else { self.bytes.capacity() - self.bytes.len() }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Fifo {
-    oldest: u32,
-    newest: u32,
-    live_bytes: usize,
-}
-
 /// A walk over the places of a segment, that is to leave none of them alive.
-#[derive(Clone, Copy, Debug)]
-struct Walk {
-    segment: u32,
-    offset: usize,
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    /// Segment 0, which has no places, while there is no walk.
+    segment: usize,
+    /// There is nothing alive before it.
+    pub(super) offset: usize,
     /// Whether it is to save what is alive from among what is dead.
-    is_cleaning: bool,
+    pub(super) is_cleaning: bool,
 }
-
-const NO_FIFO: Fifo = Fifo { oldest: NONE, newest: NONE, live_bytes: 0 };
-const NO_WALK: Walk = Walk { segment: NONE, offset: 0, is_cleaning: false };
 
 /// All segments, and the chunk lists of large values.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Log {
+    /// The first two have no memory, and close the rings of the queues: what is newer than such a one is its queue's
+    /// oldest, and what is older the newest.
     segments: Vec<Segment>,
-    vacant: Vec<u32>,
-    /// Segments that were flushed.
-    doomed: Vec<Segment>,
-    queues: [Fifo; 2],
-    walk: Walk,
+    vacant: Vec<usize>,
+    pub(super) walk: Walk,
     probe: usize,
+    /// Bytes of live records and chunks in each queue.
+    pub(super) live_bytes: [usize; 2],
     /// Bytes of dead records in segments that are still held.
     pub(super) dead: usize,
-    lists: Vec<Vec<Bytes>>,
-    vacant_lists: Vec<u32>,
-    /// Lists of items that are dead, and how many references to chunks they have.
-    dropped: Vec<Vec<Bytes>>,
-    dropped_chunks: usize,
-    /// References to chunks in `lists` and `dropped`.
+    /// Number of items that carry an expiry.
+    pub(super) expiring: usize,
+    lists: Slab<Vec<Bytes>>,
+    /// References to chunks of values that are dead.
+    pub(super) dropped: Vec<Bytes>,
+    /// Number of references to chunks, dead or alive.
     pub(super) chunks: usize,
-    holes: Arc<Holes>,
-    /// Bytes held: segments, and lists without their chunks.
-    pub(super) held: usize,
+    pub(super) holes: Arc<Holes>,
+    /// Bytes of segments.
+    held: usize,
 }
 
 impl Log {
-    /// An empty log.
     pub(super) fn new(memory_bytes: usize, holes: Arc<Holes>) -> Log {
-        let mut log = Log {
-            segments: Vec::new(),
-            vacant: Vec::new(),
-            doomed: Vec::new(),
-            queues: [NO_FIFO; 2],
-            walk: NO_WALK,
-            probe: 0,
-            dead: 0,
-            lists: Vec::new(),
-            vacant_lists: Vec::new(),
-            dropped: Vec::new(),
-            dropped_chunks: 0,
-            chunks: 0,
-            holes,
-            held: 0,
-        };
+        let mut log = Log { holes, ..Log::default() };
         log.reserve(memory_bytes);
+        log.segments.extend([0, 1].map(|ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() }));
         log
     }
 
@@ -150,12 +130,11 @@ impl Log {
         self.segments.reserve(segments.saturating_sub(self.segments.len()));
         self.vacant.reserve(segments.saturating_sub(self.vacant.len()));
         self.lists.reserve(lists.saturating_sub(self.lists.len()));
-        self.vacant_lists.reserve(lists.saturating_sub(self.vacant_lists.len()));
     }
 
-    /// Bytes of live records and chunks in a queue.
-    pub(super) fn live_bytes(&self, queue: Queue) -> usize {
-        self.queues[queue as usize].live_bytes
+    /// Bytes held: segments, and references to chunks without these.
+    pub(super) fn held(&self) -> usize {
+        self.held + self.chunks * REFERENCE_BYTES
     }
 
     /// The bytes that start at an item.
@@ -164,13 +143,12 @@ impl Log {
         &self.segments[handle.segment()].bytes[handle.offset()..]
     }
 
-    /// The same, to write on.
     #[inline]
     pub(super) fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
         &mut self.segments[handle.segment()].bytes[handle.offset()..]
     }
 
-    /// Loads two cache lines at a place that may be gone by now: a small item mostly lies in them.
+    /// Loads two cache lines at a place that may be gone by now.
     #[inline]
     pub(super) fn touch(&self, handle: Handle) -> u8 {
         let bytes = self.segments.get(handle.segment()).map_or(&[][..], |segment| &segment.bytes);
@@ -178,12 +156,10 @@ impl Log {
         byte(handle.offset()) ^ byte(handle.offset() + TOUCH_BYTES)
     }
 
-    /// The chunks of an item's value.
     pub(super) fn chunks_of(&self, record: &Record) -> &[Bytes] {
         record.list.map_or(&[], |list| &self.lists[list as usize])
     }
 
-    /// The queue an item is in.
     pub(super) fn queue(&self, handle: Handle) -> Queue {
         self.segments[handle.segment()].queue
     }
@@ -198,77 +174,128 @@ impl Log {
         if chunks.is_empty() {
             return None;
         }
-        let list = chunks.to_vec();
-        self.held += list_bytes(&list);
-        self.chunks += list.len();
-        let number = self.vacant_lists.pop().unwrap_or(self.lists.len() as u32);
-        match self.lists.get_mut(number as usize) {
-            Some(place) => *place = list,
-            None => self.lists.push(list),
+        self.chunks += chunks.len();
+        Some(self.lists.insert(chunks.to_vec()) as u32)
+    }
+
+    fn drop_list(&mut self, record: &Record) {
+        if let Some(number) = record.list {
+            let list = self.lists.remove(number as usize);
+            self.chunks -= list.len();
+            self.discard(list);
         }
-        Some(number)
     }
 
-    fn drop_list(&mut self, number: u32) {
-        let list = mem::take(&mut self.lists[number as usize]);
-        self.vacant_lists.push(number);
-        self.dropped_chunks += list.len();
-        self.dropped.push(list);
+    /// Drops references to chunks, as those of an item that is dead; [`settle`](Self::settle) gives them back.
+    pub(super) fn discard(&mut self, mut list: Vec<Bytes>) {
+        self.chunks += list.len();
+        if self.dropped.is_empty() {
+            self.dropped = list;
+        } else {
+            self.dropped.append(&mut list);
+        }
     }
 
-    /// The segment that a queue appends to: its newest, but not while that is walked over.
-    fn open_segment(&self, queue: Queue) -> Option<&Segment> {
-        let newest = self.queues[queue as usize].newest;
-        self.segments.get(newest as usize).filter(|_| newest != self.walk.segment)
+    /// Gives back some references to chunks: a share of all where these are so many that they would pile up, since each
+    /// APPEND to a large value drops all of its list. Returns how many.
+    pub(super) fn settle(&mut self, count: usize) -> usize {
+        let left = self.dropped.len();
+        let count = count.max(left / 8).min(left);
+        self.dropped.truncate(left - count);
+        self.chunks -= count;
+        if count == left {
+            self.dropped = Vec::new();
+        }
+        count
     }
 
-    /// Bytes of held memory that can take new records at once or after the walk under way: the rest of open segments, and
-    /// what the walk has left behind.
+    /// An empty log to go on with instead of this one, which is left to be [dismantled](Self::dismantle).
+    pub(super) fn flushed(&mut self, memory_bytes: usize) -> Log {
+        let mut log = Log::new(memory_bytes, Arc::clone(&self.holes));
+        self.chunks -= self.dropped.len();
+        log.discard(mem::take(&mut self.dropped));
+        log
+    }
+
+    /// Gives back a segment of a log that nobody asks any more; the references to chunks that it led to. None at the end.
+    pub(super) fn dismantle(&mut self) -> Option<Vec<Bytes>> {
+        for _ in 0..VACANT_PASSED {
+            let segment = self.segments.pop()?;
+            records(&segment.bytes, 0).for_each(|(_, record)| self.drop_list(&record));
+            if segment.bytes.capacity() > 0 {
+                self.free(segment.bytes);
+                break;
+            }
+        }
+        self.chunks -= self.dropped.len();
+        Some(mem::take(&mut self.dropped))
+    }
+
+    fn free(&mut self, bytes: Vec<u8>) {
+        self.held -= bytes.capacity() + MALLOC_BYTES;
+        self.holes.dig(bytes.capacity());
+    }
+
+    fn newest(&self, queue: Queue) -> usize {
+        self.segments[queue as usize].older
+    }
+
+    /// What fits the segment that a queue appends to, in bytes.
+    pub(super) fn room_bytes(&self, queue: Queue) -> usize {
+        self.segments[self.newest(queue)].room_bytes()
+    }
+
+    /// Bytes of held memory that can take new records at once or after the walk under way: what is left of the segments
+    /// that are appended to, and what the walk has left behind.
     pub(super) fn slack_bytes(&self) -> usize {
-        let rooms = [Queue::Small, Queue::Main].map(|queue| self.open_segment(queue).map_or(0, Segment::room_bytes));
-        rooms.iter().sum::<usize>() + self.walk.offset
-    }
-
-    /// Whether a record of this size fits the queue's open segment.
-    pub(super) fn fits(&self, queue: Queue, size: usize) -> bool {
-        self.open_segment(queue).is_some_and(|segment| segment.room_bytes() >= size)
+        self.room_bytes(Queue::Small) + self.room_bytes(Queue::Main) + self.walk.offset
     }
 
     /// Opens a new segment of `bytes` bytes for the queue.
     pub(super) fn open(&mut self, queue: Queue, bytes: usize) {
-        let newest = self.queues[queue as usize].newest;
-        if self.open_segment(queue).is_some_and(|segment| segment.bytes.is_empty()) {
+        let newest = self.newest(queue);
+        if newest != queue as usize && self.segments[newest].dead == self.segments[newest].bytes.len() {
             self.release(newest);
         }
         self.holes.fill(bytes);
         self.held += bytes + MALLOC_BYTES;
-        let fifo = &mut self.queues[queue as usize];
-        let number = self.vacant.pop().unwrap_or(self.segments.len() as u32);
-        let segment = Segment { bytes: Vec::with_capacity(bytes), dead: 0, queue, older: fifo.newest, newer: NONE };
-        match self.segments.get_mut(number as usize) {
+        let (older, newer) = (self.newest(queue), queue as usize);
+        let bytes = Vec::with_capacity(bytes);
+        let segment = Segment { bytes, queue, older, newer, due: NEVER, ..Segment::default() };
+        let number = self.vacant.pop().unwrap_or(self.segments.len());
+        match self.segments.get_mut(number) {
             Some(vacant) => *vacant = segment,
             None => self.segments.push(segment),
         }
-        match self.segments.get_mut(fifo.newest as usize) {
-            Some(newest) => newest.newer = number,
-            None => fifo.oldest = number,
+        self.segments[older].newer = number;
+        self.segments[newer].older = number;
+    }
+
+    fn release(&mut self, number: usize) {
+        let Segment { bytes, dead, older, newer, .. } = mem::take(&mut self.segments[number]);
+        self.segments[older].newer = newer;
+        self.segments[newer].older = older;
+        self.vacant.push(number);
+        self.dead -= dead;
+        self.free(bytes);
+        if self.walk.segment == number {
+            self.walk = Walk::default();
         }
-        fifo.newest = number;
     }
 
-    /// Appends a record that fits the queue's open segment.
+    /// Appends a record that fits.
     pub(super) fn append(&mut self, queue: Queue, record: &Record, key: &[u8], rest: &[u8]) -> Handle {
-        let weight = self.weight(record);
-        let fifo = &mut self.queues[queue as usize];
-        fifo.live_bytes += weight;
-        let segment = &mut self.segments[fifo.newest as usize];
-        let handle = Handle::new(fifo.newest, segment.bytes.len());
-        debug_assert!(segment.room_bytes() >= record.size() && self.walk.segment != fifo.newest);
-        record.append(&mut segment.bytes, key, rest);
-        handle
+        debug_assert!(self.room_bytes(queue) >= record.size());
+        let number = self.newest(queue);
+        let bytes = &mut self.segments[number].bytes;
+        let start = bytes.len();
+        bytes.resize(start + record.size(), 0);
+        record.write(&mut bytes[start..], key, rest);
+        self.count_in(number, record);
+        Handle::new(number, start)
     }
 
-    /// Moves an item of another segment to the queue's open segment, where it must fit.
+    /// Moves an item of another segment to the queue's newest, where it must fit.
     pub(super) fn relocate(&mut self, from: Handle, record: &Record, queue: Queue) -> Handle {
         let source = mem::take(&mut self.segments[from.segment()].bytes);
         let bytes = &source[from.offset()..];
@@ -280,240 +307,150 @@ impl Log {
 
     /// Puts a record that is no longer than the old one in its place.
     pub(super) fn overwrite(&mut self, at: Handle, old: &Record, new: &Record, key: &[u8], rest: &[u8]) {
-        let (before, after) = (self.weight(old), self.weight(new));
-        let segment = &mut self.segments[at.segment()];
-        let live_bytes = &mut self.queues[segment.queue as usize].live_bytes;
-        *live_bytes = *live_bytes + after - before;
-        let bytes = &mut segment.bytes[at.offset()..];
-        new.write(bytes, key, rest);
-        let gap = old.size() - new.size();
-        if gap > 0 {
-            record::write_gap(&mut bytes[new.size()..], gap);
-            segment.dead += gap;
-            self.dead += gap;
+        self.count_in(at.segment(), new);
+        self.count_out(at.segment(), old);
+        new.write(self.bytes_mut(at), key, rest);
+        if old.size() > new.size() {
+            self.write_gap(at.segment(), at.offset() + new.size(), old.size() - new.size());
         }
-        if let Some(list) = old.list {
-            self.drop_list(list);
-        }
+        self.drop_list(old);
     }
 
-    /// Declares an item dead. Its chunks are given back by [`settle`](Self::settle).
-    #[inline]
     pub(super) fn kill(&mut self, handle: Handle, record: &Record) {
         self.bury(handle, record);
-        if let Some(list) = record.list {
-            self.drop_list(list);
-        }
+        self.drop_list(record);
     }
 
     /// Makes a gap of a record, and gives its segment back if nothing in it is alive any more.
-    #[inline]
     fn bury(&mut self, handle: Handle, record: &Record) {
-        let (weight, number) = (self.weight(record), handle.segment() as u32);
-        let segment = &mut self.segments[handle.segment()];
-        record::write_gap(&mut segment.bytes[handle.offset()..], record.size());
-        segment.dead += record.size();
-        self.dead += record.size();
-        let fifo = &mut self.queues[segment.queue as usize];
-        fifo.live_bytes -= weight;
-        if segment.dead < segment.bytes.len() {
-            return;
-        }
-        if fifo.newest == number && self.walk.segment != number {
-            // The open one is begun afresh.
-            self.dead -= mem::take(&mut segment.dead);
-            segment.bytes.clear();
-        } else {
+        let number = handle.segment();
+        self.count_out(number, record);
+        self.write_gap(number, handle.offset(), record.size());
+        let segment = &self.segments[number];
+        if segment.dead == segment.bytes.len() && (segment.is_closed || self.newest(segment.queue) != number) {
             self.release(number);
         }
     }
 
-    fn release(&mut self, number: u32) {
-        let segment = &mut self.segments[number as usize];
-        let Segment { queue, older, newer, .. } = *segment;
-        self.dead -= mem::take(&mut segment.dead);
-        let bytes = mem::take(&mut segment.bytes);
-        self.free(bytes);
-        self.vacant.push(number);
-        let fifo = &mut self.queues[queue as usize];
-        *self.segments.get_mut(older as usize).map_or(&mut fifo.oldest, |older| &mut older.newer) = newer;
-        *self.segments.get_mut(newer as usize).map_or(&mut fifo.newest, |newer| &mut newer.older) = older;
-        if self.walk.segment == number {
-            self.walk = NO_WALK;
-        }
+    fn write_gap(&mut self, number: usize, offset: usize, size: usize) {
+        let segment = &mut self.segments[number];
+        Record::gap(size).write_header(&mut segment.bytes[offset..]);
+        segment.dead += size;
+        self.dead += size;
     }
 
-    fn free(&mut self, bytes: Vec<u8>) {
-        self.held -= bytes.capacity() + MALLOC_BYTES;
-        self.holes.dig(bytes.capacity());
+    fn count_in(&mut self, number: usize, record: &Record) {
+        let weight = self.weight(record);
+        let segment = &mut self.segments[number];
+        segment.due = segment.due.min(record.deadline);
+        self.live_bytes[segment.queue as usize] += weight;
+        self.expiring += usize::from(record.deadline != NEVER);
     }
 
-    /// Declares everything dead, in one step; [`settle`](Self::settle) gives it back.
-    pub(super) fn flush(&mut self, memory_bytes: usize) {
-        // What is swapped is not moved.
-        mem::swap(&mut self.segments, &mut self.doomed);
-        self.doomed.append(&mut self.segments);
-        mem::swap(&mut self.lists, &mut self.dropped);
-        self.dropped.append(&mut self.lists);
-        self.dropped_chunks = self.chunks;
-        self.vacant.clear();
-        self.vacant_lists.clear();
-        (self.queues, self.walk, self.dead) = ([NO_FIFO; 2], NO_WALK, 0);
-        self.reserve(memory_bytes);
+    fn count_out(&mut self, number: usize, record: &Record) {
+        self.live_bytes[self.segments[number].queue as usize] -= self.weight(record);
+        self.expiring -= usize::from(record.deadline != NEVER);
     }
 
-    /// Drops references to chunks, as those of an item that is dead.
-    pub(super) fn discard(&mut self, list: Vec<Bytes>) {
-        self.held += list_bytes(&list);
-        self.chunks += list.len();
-        self.dropped_chunks += list.len();
-        self.dropped.push(list);
-    }
-
-    /// Whether a call of [`settle`](Self::settle) would give nothing back.
-    #[inline]
-    pub(super) fn is_settled(&self) -> bool {
-        self.dropped.is_empty() && self.doomed.is_empty()
-    }
-
-    /// Gives back up to `units` of 100 ns of what is dead, or a share of all chunks where these are so many that they
-    /// would pile up: each APPEND to a large value drops all of its list. Returns how many units it took.
-    pub(super) fn settle(&mut self, units: usize) -> usize {
-        let units = units.max(self.dropped_chunks / 8);
-        let mut done = 0;
-        while done < units {
-            if let Some(list) = self.dropped.last_mut() {
-                let count = list.len().min(units - done);
-                list.truncate(list.len() - count);
-                self.chunks -= count;
-                self.dropped_chunks -= count;
-                done += count.max(1);
-                if list.is_empty() {
-                    self.held -= list_bytes(list);
-                    self.dropped.pop();
-                }
-            } else if let Some(segment) = self.doomed.pop() {
-                done += 1;
-                if segment.bytes.capacity() > 0 {
-                    self.free(segment.bytes);
-                    done += DOOMED_SEGMENT_UNITS;
-                }
-            } else {
-                break;
-            }
-        }
-        done
-    }
-
-    /// Whether a walk is in the middle of a segment.
-    pub(super) fn is_walking(&self) -> bool {
-        self.walk.segment != NONE
-    }
-
-    /// Whether that walk is to save what is alive.
-    pub(super) fn is_cleaning(&self) -> bool {
-        self.walk.is_cleaning
-    }
-
-    /// Starts a walk over the oldest segment of a queue that has live items. Nothing more is appended to it.
+    /// Starts a walk over the oldest segment of a queue that has live items.
     pub(super) fn walk_oldest(&mut self, queue: Queue) {
-        self.walk = Walk { segment: self.queues[queue as usize].oldest, ..NO_WALK };
+        self.walk_over(self.segments[queue as usize].newer, false);
+    }
+
+    fn walk_over(&mut self, segment: usize, is_cleaning: bool) {
+        self.segments[segment].is_closed = true;
+        self.walk = Walk { segment, offset: 0, is_cleaning };
     }
 
     /// Starts a walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead; whether it did.
     pub(super) fn walk_deadest(&mut self, dead_share: usize) -> bool {
-        let mut best = (NONE, 0);
+        let mut best = 0;
         for _ in 0..DEADEST_SAMPLE.min(self.segments.len()) {
             self.probe = (self.probe + 1) % self.segments.len();
-            let (number, segment) = (self.probe as u32, &self.segments[self.probe]);
-            if segment.dead > best.1 && self.queues[segment.queue as usize].newest != number {
-                best = (number, segment.dead);
+            let segment = &self.segments[self.probe];
+            if segment.dead > self.segments[best].dead && self.newest(segment.queue) != self.probe {
+                best = self.probe;
             }
         }
-        let (segment, dead) = best;
-        let is_worth_it = dead > 0 && dead * 256 >= self.segments[segment as usize].bytes.len() * dead_share;
+        let Segment { dead, bytes, .. } = &self.segments[best];
+        let is_worth_it = *dead > 0 && dead * 256 >= bytes.len() * dead_share;
         if is_worth_it {
-            self.walk = Walk { segment, offset: 0, is_cleaning: true };
+            self.walk_over(best, true);
         }
         is_worth_it
     }
 
+    pub(super) fn is_walking(&self) -> bool {
+        self.walk.segment > 0
+    }
+
     /// The items among the next `count` places of the walk, and where these end in the segment.
     pub(super) fn ahead(&self, count: usize) -> (Vec<(Handle, Record)>, usize) {
-        let Walk { segment: number, offset: mut end, .. } = self.walk;
-        let bytes = self.segments.get(number as usize).map_or(&[][..], |segment| &segment.bytes);
+        let Walk { segment, offset: mut end, .. } = self.walk;
         let mut items = Vec::with_capacity(count);
-        for _ in 0..count {
-            let Some(rest) = bytes.get(end..).filter(|rest| !rest.is_empty()) else {
-                break;
-            };
-            let place = Place::read(rest);
-            if let Place::Item(record) = place {
-                items.push((Handle::new(number, end), record));
+        for (offset, record) in records(&self.segments[segment].bytes, end).take(count) {
+            if !record.is_gap() {
+                items.push((Handle::new(segment, offset), record));
             }
-            end += place.size();
+            end = offset + record.size();
         }
         (items, end)
     }
 
-    /// Takes the walk past an item that is about to leave, and returns how many bytes that is with the gaps before it.
-    pub(super) fn pass(&mut self, handle: Handle, record: &Record) -> usize {
-        self.pass_to(handle.offset() + record.size())
-    }
-
-    /// Takes the walk, unless it is over, to where there is nothing alive behind it. Returns how many bytes that is.
-    pub(super) fn pass_to(&mut self, end: usize) -> usize {
-        if self.is_walking() { end - mem::replace(&mut self.walk.offset, end) } else { 0 }
+    /// Up to `count` items of a segment that have expired by now, and among how many bytes they were looked for; nothing
+    /// if it has no segment of so high a number.
+    pub(super) fn expired(&mut self, number: usize, now: u64, count: usize) -> Option<(Vec<(Handle, Record)>, usize)> {
+        let (mut expired, mut due) = (Vec::new(), NEVER);
+        if self.segments.get(number)?.due > now {
+            return Some((expired, 0));
+        }
+        for (offset, record) in records(&self.segments[number].bytes, 0) {
+            if record.deadline > now || expired.len() == count {
+                due = due.min(record.deadline);
+            } else {
+                expired.push((Handle::new(number, offset), record));
+            }
+        }
+        self.segments[number].due = due;
+        Some((expired, self.segments[number].bytes.len()))
     }
 
     /// All items. Panics unless what it counts is what it holds.
     pub(super) fn check(&self) -> Vec<(Handle, Record)> {
-        let (mut items, mut linked) = (Vec::new(), 0);
-        for fifo in &self.queues {
-            let (mut number, mut older, mut live_bytes) = (fifo.oldest, NONE, 0);
-            while let Some(segment) = self.segments.get(number as usize) {
-                let (mut offset, mut dead) = (0, 0);
-                while offset < segment.bytes.len() {
-                    let place = Place::read(&segment.bytes[offset..]);
-                    match place {
-                        Place::Gap(size) => dead += size,
-                        Place::Item(record) => {
-                            live_bytes += self.weight(&record);
-                            items.push((Handle::new(number, offset), record));
-                        }
-                    }
-                    offset += place.size();
-                }
-                assert_eq!((segment.older, segment.dead), (older, dead));
-                assert!(dead < segment.bytes.len() || segment.newer == NONE && dead == 0);
-                (older, number, linked) = (number, segment.newer, linked + 1);
+        let (mut items, mut linked, mut dead_bytes) = (Vec::new(), 2, 0);
+        for ring in [0, 1] {
+            let (mut number, mut live_bytes) = (self.segments[ring].newer, 0);
+            while number != ring {
+                let segment = &self.segments[number];
+                let (gaps, live): (Vec<_>, Vec<_>) =
+                    records(&self.segments[number].bytes, 0).partition(|(_, record)| record.is_gap());
+                let dead: usize = gaps.iter().map(|(_, gap)| gap.size()).sum();
+                assert!(dead == segment.dead && (dead < segment.bytes.len() || segment.newer == ring));
+                assert!(live.iter().all(|(_, record)| record.deadline >= segment.due));
+                assert_eq!(self.segments[segment.newer].older, number);
+                live_bytes += live.iter().map(|(_, record)| self.weight(record)).sum::<usize>();
+                items.extend(live.into_iter().map(|(offset, record)| (Handle::new(number, offset), record)));
+                (number, linked, dead_bytes) = (segment.newer, linked + 1, dead_bytes + dead);
             }
-            assert_eq!((fifo.newest, fifo.live_bytes), (older, live_bytes));
+            assert_eq!(live_bytes, self.live_bytes[ring]);
         }
-        assert_eq!(linked + self.vacant.len(), self.segments.len(), "every segment is linked or vacant");
-        assert_eq!(self.segments.iter().map(|segment| segment.dead).sum::<usize>(), self.dead);
-        assert_eq!(self.dropped.iter().map(Vec::len).sum::<usize>(), self.dropped_chunks);
-        let lists = || self.lists.iter().chain(&self.dropped);
-        assert_eq!(lists().map(Vec::len).sum::<usize>(), self.chunks);
-        let blocks = self.segments.iter().chain(&self.doomed).map(|segment| segment.bytes.capacity());
-        let blocks = blocks.filter(|bytes| *bytes > 0).map(|bytes| bytes + MALLOC_BYTES);
-        assert_eq!(blocks.sum::<usize>() + lists().map(list_bytes).sum::<usize>(), self.held);
-        let listed = items.iter().filter(|(_, record)| record.list.is_some()).count();
-        assert_eq!(listed + self.vacant_lists.len(), self.lists.len(), "every chunk list has its item");
+        assert_eq!((linked + self.vacant.len(), dead_bytes), (self.segments.len(), self.dead));
+        let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
+        assert_eq!(chunks + self.dropped.len(), self.chunks);
+        let blocks = self.segments.iter().map(|segment| segment.bytes.capacity()).filter(|bytes| *bytes > 0);
+        assert_eq!(blocks.map(|bytes| bytes + MALLOC_BYTES).sum::<usize>(), self.held);
+        let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
+        assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");
+        assert_eq!(count(|record| record.deadline != NEVER), self.expiring);
         items
     }
 }
 
-/// How large a segment is for a record of `size` bytes: for one that is longer than a segment, as large as two next to
-/// each other, so that either fits the hole that the other leaves.
-pub(super) fn segment_bytes(size: usize) -> usize {
-    if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES }
-}
-
-/// What a chunk list takes, in bytes, with its place in the directory; a vacant place has no list.
-fn list_bytes(list: &Vec<Bytes>) -> usize {
-    match list.capacity() {
-        0 => 0,
-        chunks => chunks * size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>(),
-    }
+/// The records of a segment from an offset on, with their offsets; gaps are among them.
+fn records(bytes: &[u8], mut offset: usize) -> impl Iterator<Item = (usize, Record)> {
+    iter::from_fn(move || {
+        let record = Record::read(bytes.get(offset..).filter(|rest| !rest.is_empty())?);
+        offset += record.size();
+        Some((offset - record.size(), record))
+    })
 }

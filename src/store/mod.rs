@@ -1,43 +1,42 @@
 //! The store: owned bytes under keys, in the memory it was given, for as long as they are worth it.
 //!
 //! An index of eight bytes an item leads to records in a log of segments; the log's order is the order in
-//! which items leave (`eviction`); what expired is swept up in between (`expiry`). No step of any of them takes
+//! which items leave (`eviction`); what expired is swept up in between (`housekeeping`). No step of any of them takes
 //! longer than about 100 us: what is large is done in pieces, some with each command, the rest by
 //! [`Store::housekeep`].
 //!
 //! It knows no wire, socket or client, and no clock: time is handed in.
 
 mod eviction;
-mod expiry;
 mod ghost;
 mod hash;
 mod holes;
+mod housekeeping;
 mod index;
 mod log;
 mod record;
-#[cfg(test)]
-mod tests;
 
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use self::eviction::Eviction;
 pub use self::hash::Secret;
+#[doc(hidden)]
+pub use self::holes::{Holes, MALLOC_BYTES};
 pub use self::index::KeyHash;
+#[doc(hidden)]
+pub use self::index::shard_of;
+#[doc(hidden)]
+pub use self::record::{NEVER, Record};
 
-use self::expiry::Sweep;
-use self::holes::Holes;
-use self::index::{Entry, Index, TAGS};
+use self::index::{Entry, Index};
 use self::log::{Handle, Log, Queue};
-use self::record::{NEVER, Record};
 use crate::chunk::ChunkMeter;
 use crate::command::{Condition, Expiry, Refusal, Value};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN};
 use crate::number;
-
-/// How many empty shards one step of a scan passes.
-const SCAN_SHARDS_MAX: usize = 1024;
 
 /// What a store is made with.
 #[derive(Clone, Debug)]
@@ -86,19 +85,20 @@ pub struct Store {
     secret: Secret,
     index: Index,
     log: Log,
-    holes: Arc<Holes>,
+    /// What was flushed and is not given back yet.
+    flushed: Vec<(Index, Log)>,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
     outside_bytes: usize,
-    /// Bytes that can be written before room has to be looked for, however much there may be.
-    ample: usize,
     now: u64,
     work: u64,
     stats: Stats,
     /// Bytes that the policy may still copy before it has to drop what it would rather keep.
     copy_credit: isize,
-    sweep: Sweep,
+    /// How many segments the sweep for expired items has passed, and when the next begins, in milliseconds.
+    swept: usize,
+    next_sweep: u64,
 }
 
 impl Store {
@@ -114,22 +114,21 @@ impl Store {
 
     fn with_secret(mut settings: Settings, secret: Secret) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        let limit = settings.memory_bytes;
-        let holes = Arc::new(Holes::default());
+        let (limit, holes) = (settings.memory_bytes, Arc::new(Holes::default()));
         Store {
             secret,
             index: Index::new(limit, Arc::clone(&holes)),
-            log: Log::new(limit, Arc::clone(&holes)),
-            holes,
+            log: Log::new(limit, holes),
+            flushed: Vec::new(),
             settings,
             limit,
             outside_bytes: 0,
-            ample: 0,
             now: 0,
             work: 0,
             stats: Stats::default(),
             copy_credit: 0,
-            sweep: Sweep::default(),
+            swept: 0,
+            next_sweep: 0,
         }
     }
 
@@ -142,7 +141,7 @@ impl Store {
     /// Looks where a key may lie, to have it in the processor's cache when it is asked for, and keeps in `hash` what it
     /// saw, so that the next call need not search. Counts for nothing.
     #[inline]
-    pub fn touch_index(&mut self, hash: &mut KeyHash) -> Touched {
+    pub fn touch_index(&self, hash: &mut KeyHash) -> Touched {
         Touched(self.index.touch(hash).map(Entry::handle))
     }
 
@@ -158,25 +157,30 @@ impl Store {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
-        self.ample = 0;
     }
 
     /// The value of a key; a use of it.
     #[inline]
-    pub fn get(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        let entry = self.find(&mut hash, key, true)?;
-        // Most records are plain, and this is the path that all is built for.
-        if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle())) {
+    pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
+        // Most items were looked at ahead, and most records are plain: this is the path that all is built for.
+        if let Some(entry) = self.index.seen(hash)
+            && let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key)
+        {
+            entry.count_use();
             return Some(Value::small(&self.log.bytes(entry.handle())[rest]));
         }
-        let record = self.live(hash, entry)?;
+        self.get_any(hash, key)
+    }
+
+    #[inline(never)]
+    fn get_any(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
+        let (entry, record) = self.find(&mut hash, key, true)?;
         Some(self.value(entry, &record))
     }
 
     /// What there is under a key, without counting as a use.
     pub fn peek(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Item<'_>> {
-        let entry = self.find(&mut hash, key, false)?;
-        let record = self.live(hash, entry)?;
+        let (entry, record) = self.find(&mut hash, key, false)?;
         let deadline = (record.deadline != NEVER).then_some(record.deadline);
         let bytes = self.log.weight(&record) + self.index.held / self.index.len;
         Some(Item { value: self.value(entry, &record), deadline, bytes })
@@ -187,17 +191,18 @@ impl Store {
     /// # Errors
     /// `OutOfMemory` if there is no room, and the policy may not make any or could not within one command's bounds.
     #[inline]
-    pub fn set(&mut self, mut hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
-        let entry = self.find(&mut hash, key, true);
-        if let Some(entry) = entry
-            && value.chunks.is_empty()
+    pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
+        // The commonest write leaves all as it is but for the value.
+        if value.chunks.is_empty()
             && self.settings.default_ttl_millis == 0
-            && self.rewrite(entry, value.rest)
+            && let Some((entry, old)) = self.plain_value(hash, key)
+            && old.len() == value.rest.len()
         {
+            entry.count_use();
+            old.copy_from_slice(value.rest);
             return Ok(());
         }
-        let found = entry.and_then(|entry| Some((entry, self.live(hash, entry)?)));
-        self.put(hash, key, value, found, Expiry::Default)
+        self.write(hash, key, value, Condition::Always, Expiry::Default).map(|_| ())
     }
 
     /// Stores a value if the condition holds; whether it did.
@@ -212,7 +217,7 @@ impl Store {
         condition: Condition,
         expiry: Expiry,
     ) -> Result<bool, Refusal> {
-        let found = self.find_live(&mut hash, key);
+        let found = self.find(&mut hash, key, true);
         let is_met = condition.allows(found.is_some());
         if is_met {
             self.put(hash, key, value, found, expiry)?;
@@ -226,28 +231,34 @@ impl Store {
     /// # Errors
     /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
     #[inline]
-    pub fn add(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
-        let found = self.find_live(&mut hash, key);
-        let number = match found {
-            None => 0,
-            Some((_, record)) if record.list.is_some() => return Err(Refusal::NotANumber),
-            Some((entry, record)) => {
-                number::parse(&self.log.bytes(entry.handle())[record.rest()]).ok_or(Refusal::NotANumber)?
-            }
-        };
-        let sum = number.checked_add(delta).ok_or(Refusal::Overflow)?;
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(sum).as_bytes();
-        if !found.is_some_and(|(entry, _)| self.rewrite(entry, digits)) {
-            self.put(hash, key, Value::small(digits), found, Expiry::Keep)?;
+    pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
+        if let Some((entry, text)) = self.plain_value(hash, key)
+            && let Some(number) = number::parse(text)
+            && let Some(sum) = number.checked_add(delta)
+            && rewrite(text, number, sum)
+        {
+            entry.count_use();
+            return Ok(sum);
         }
+        self.add_any(hash, key, delta)
+    }
+
+    #[inline(never)]
+    fn add_any(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
+        let found = self.find(&mut hash, key, true);
+        let number = found.map_or(Some(0), |(entry, record)| {
+            let value = self.value(entry, &record);
+            if value.chunks.is_empty() { number::parse(value.rest) } else { None }
+        });
+        let sum = number.ok_or(Refusal::NotANumber)?.checked_add(delta).ok_or(Refusal::Overflow)?;
+        let mut digits = itoa::Buffer::new();
+        self.put(hash, key, Value::small(digits.format(sum).as_bytes()), found, Expiry::Keep)?;
         Ok(sum)
     }
 
     /// Removes a key; whether it was there.
-    #[inline]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let found = self.find_live(&mut hash, key);
+        let found = self.find(&mut hash, key, true);
         if let Some((entry, record)) = found {
             self.remove(hash, entry, &record);
         }
@@ -261,33 +272,29 @@ impl Store {
 
     /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
     pub fn flush(&mut self) {
-        self.log.flush(self.settings.memory_bytes);
-        self.index.flush();
-        self.sweep.expiring = 0;
+        if !self.is_empty() {
+            let memory_bytes = self.settings.memory_bytes;
+            let mut index = Index::new(memory_bytes, Arc::clone(&self.log.holes));
+            index.moved = self.index.moved;
+            let log = self.log.flushed(memory_bytes);
+            self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, log)));
+        }
     }
 
     /// Shows some keys, from `cursor` on, and returns the cursor to go on with; 0 begins, and 0 is the end. A step shows
     /// about 32 keys, sometimes none. Whoever goes from 0 to 0 has been shown each key that was there throughout.
     pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8])) -> u64 {
-        // A cursor is a place in the hash space.
-        let (mut place, end) = (cursor, self.index.shard_count() as u64 * TAGS);
-        for _ in 0..SCAN_SHARDS_MAX {
-            if place < end && self.index.shard((place / TAGS) as usize).len() == 0 {
-                place = (place / TAGS + 1) * TAGS;
+        let (entries, behind, count) = self.index.slice(cursor);
+        self.work += 1 + count as u64 / 64;
+        for entry in entries {
+            self.work += 1;
+            let bytes = self.log.bytes(entry.handle());
+            let record = Record::read(bytes);
+            if record.deadline > self.now {
+                visit(&bytes[record.key()]);
             }
         }
-        if place < end {
-            let (entries, behind) = self.slice(place);
-            place = behind;
-            for (_, entry) in entries {
-                let bytes = self.log.bytes(entry.handle());
-                let record = Record::read(bytes);
-                if record.deadline > self.now {
-                    visit(&bytes[record.key()]);
-                }
-            }
-        }
-        if place < end { place } else { 0 }
+        behind
     }
 
     /// Number of items, those included that have expired and were not met yet.
@@ -304,18 +311,21 @@ impl Store {
     pub fn memory_bytes(&self) -> usize {
         // When the index has shrunk, most of its holes lie next to each other, and the C library has made of them what
         // fits other blocks as well: so they count for no more than the index that is left.
-        self.held_bytes() + self.holes.bytes().min(self.index.held)
+        let flushed: usize = self.flushed.iter().map(|(index, _)| index.held).sum();
+        self.held_bytes() + self.log.holes.bytes().min(self.index.held + flushed)
     }
 
     /// The same without the holes between the blocks that are held.
     fn held_bytes(&self) -> usize {
-        self.index.held + self.log.held + self.settings.chunks.bytes() + self.outside_bytes
+        let flushed: usize = self.flushed.iter().map(|(index, log)| index.held + log.held()).sum();
+        self.index.held + self.log.held() + flushed + self.settings.chunks.bytes() + self.outside_bytes
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
     /// out.
     pub fn stray_chunk_bytes(&self) -> usize {
-        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks))
+        let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunks).sum();
+        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks + flushed))
     }
 
     /// The counters.
@@ -330,67 +340,57 @@ impl Store {
         self.work + self.index.moved / 16
     }
 
+    /// Bytes that the index holds, that the log holds, and that are live in the log.
+    #[doc(hidden)]
+    pub fn shares(&self) -> [usize; 3] {
+        [self.index.held, self.log.held(), self.log.live_bytes.iter().sum()]
+    }
+
     /// Panics unless bytes counted are bytes held, and index, log and counters agree. It reads everything.
     #[doc(hidden)]
     pub fn check(&mut self) {
         self.index.check();
         let items = self.log.check();
         assert_eq!(items.len(), self.len());
-        let mut expiring = 0;
         for (handle, record) in items {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            let entry = self.index.find(&mut hash, |entry| entry.handle() == handle).copied();
-            let entry = entry.expect("an item in the log is in the index");
-            assert_eq!(entry.expires(), record.deadline != NEVER);
-            let is_swept =
-                self.sweep.place.is_some_and(|place| place / TAGS == u64::from(hash.shard) && place % TAGS > 0);
-            assert!(is_swept || self.index.shard_of(hash).due <= record.deadline);
-            expiring += usize::from(entry.expires());
+            let entry = self.index.find(&mut hash, |entry| entry.handle() == handle);
+            assert!(entry.is_some(), "an item in the log is in the index");
         }
-        assert_eq!(expiring, self.sweep.expiring);
     }
 
-    /// The entry of a key, expired or not. A use of it, if that is said.
-    #[inline]
-    fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<Entry> {
-        let log = &self.log;
-        let entry = self.index.find(hash, |entry| Record::is_of(log.bytes(entry.handle()), key))?;
+    /// The entry that was seen for a key, and its value, if that is a plain one.
+    #[inline(always)]
+    fn plain_value(&mut self, hash: KeyHash, key: &[u8]) -> Option<(&mut Entry, &mut [u8])> {
+        let entry = self.index.seen(hash)?;
+        let bytes = self.log.bytes_mut(entry.handle());
+        let rest = Record::plain_rest(bytes, key)?;
+        Some((entry, &mut bytes[rest]))
+    }
+
+    /// The item of a key, unless it has expired: then it is removed. A use of it, if that is said.
+    fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<(Entry, Record)> {
+        let (log, mut record) = (&self.log, None);
+        let entry = self.index.find(hash, |entry| {
+            let bytes = log.bytes(entry.handle());
+            let found = Record::read(bytes);
+            record = Some(found);
+            bytes[found.key()] == *key
+        })?;
         if is_use {
             entry.count_use();
         }
-        Some(*entry)
-    }
-
-    /// The record of an entry that was just found, unless it has expired: then it is removed.
-    #[inline]
-    fn live(&mut self, hash: KeyHash, entry: Entry) -> Option<Record> {
-        let record = Record::read(self.log.bytes(entry.handle()));
+        let (entry, record) = (*entry, record?);
         if record.deadline <= self.now {
-            self.remove(hash, entry, &record);
+            self.remove(*hash, entry, &record);
             self.stats.expired += 1;
             return None;
         }
-        Some(record)
-    }
-
-    /// The item of a key, unless it has expired: then it is removed. A use of it.
-    #[inline]
-    fn find_live(&mut self, hash: &mut KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
-        let entry = self.find(hash, key, true)?;
-        Some((entry, self.live(*hash, entry)?))
+        Some((entry, record))
     }
 
     fn value(&self, entry: Entry, record: &Record) -> Value<'_> {
         Value { chunks: self.log.chunks_of(record), rest: &self.log.bytes(entry.handle())[record.rest()] }
-    }
-
-    /// Puts a value in the place of another of the same length, if the record there is a plain one: the commonest write
-    /// changes nothing else.
-    #[inline]
-    fn rewrite(&mut self, entry: Entry, value: &[u8]) -> bool {
-        let bytes = self.log.bytes_mut(entry.handle());
-        let rest = Record::plain_rest(bytes).filter(|rest| rest.len() == value.len());
-        rest.map(|rest| bytes[rest].copy_from_slice(value)).is_some()
     }
 
     /// Writes an item over `found`, or as a new one: in its place if it fits there, else to the head of a queue.
@@ -408,9 +408,8 @@ impl Store {
             _ if self.settings.default_ttl_millis == 0 => NEVER,
             _ => self.now.saturating_add(self.settings.default_ttl_millis),
         };
-        if !self.log.is_settled() {
-            self.work += self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize) as u64;
-        }
+        let end = self.work + RECLAIM_UNITS_PER_COMMAND;
+        while self.work < end && self.settle() {}
         let has_list = !value.chunks.is_empty();
         let mut record = Record::plan(key.len(), value.rest.len(), deadline, has_list.then_some(0));
         let size = record.size();
@@ -419,60 +418,54 @@ impl Store {
         {
             record.list = self.log.keep_list(value.chunks);
             self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
-            let new = Entry::new(hash, entry.handle(), deadline != NEVER, entry.uses());
-            self.enter(hash, Some(entry), new, deadline);
             return Ok(());
         }
-        let remembered = found.is_none() && self.index.shard_of(hash).ghost.take(hash.bits);
-        if self.ample < size {
+        let is_remembered = found.is_none() && self.index.recall(hash);
+        if self.is_short_of(size) {
             self.make_room(size)?;
             // It may have been moved or evicted itself.
-            found = found.and_then(|_| self.find_live(&mut hash, key));
+            found = found.and_then(|_| self.find(&mut hash, key, true));
         }
         let (queue, uses) = match found {
             Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
             Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
             Some(_) => (Queue::Small, 1),
-            None if remembered => (Queue::Main, 0),
+            None if is_remembered => (Queue::Main, 0),
             None => (Queue::Small, 0),
         };
         if !self.has_room(queue, size) {
             return Err(Refusal::OutOfMemory);
         }
-        self.ample = self.ample.saturating_sub(size);
         record.list = self.log.keep_list(value.chunks);
-        let handle = self.log.append(queue, &record, key, value.rest);
+        let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
         if let Some((entry, old)) = found {
             self.log.kill(entry.handle(), &old);
+            self.index.replace(hash, new);
+        } else {
+            self.index.insert(hash, new);
         }
-        let new = Entry::new(hash, handle, deadline != NEVER, uses);
-        self.enter(hash, found.map(|(entry, _)| entry), new, deadline);
         Ok(())
-    }
-
-    /// Has an entry stand for what was written, in the place of the old one if there is one.
-    fn enter(&mut self, hash: KeyHash, old: Option<Entry>, new: Entry, deadline: u64) {
-        match old {
-            Some(_) => self.index.replace(hash, new),
-            None => self.index.insert(hash, new),
-        }
-        self.sweep.expiring += usize::from(new.expires());
-        self.sweep.expiring -= usize::from(old.is_some_and(Entry::expires));
-        let due = &mut self.index.shard_of(hash).due;
-        *due = deadline.min(*due);
     }
 
     /// Removes an item that was just found.
     fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record) {
         self.index.remove(hash);
         self.log.kill(entry.handle(), record);
-        self.sweep.expiring -= usize::from(entry.expires());
     }
+}
 
-    /// Some entries from a place in the hash space on, and the place behind them.
-    fn slice(&mut self, place: u64) -> (Vec<(KeyHash, Entry)>, u64) {
-        let (entries, behind) = self.index.slice(place);
-        self.work += 1 + entries.len() as u64 + self.index.shard((place / TAGS) as usize).len() as u64 / 64;
-        (entries, behind)
+/// Writes a number over the text of another, if its own is as long; whether it is. Nine steps in ten change one digit.
+#[inline]
+fn rewrite(text: &mut [u8], old: i64, new: i64) -> bool {
+    if text[0] > b'0' && new >= 0 && old / 10 == new / 10 {
+        text[text.len() - 1] = b'0' + (new % 10) as u8;
+        return true;
     }
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(new).as_bytes();
+    let is_as_long = digits.len() == text.len();
+    if is_as_long {
+        text.copy_from_slice(digits);
+    }
+    is_as_long
 }

@@ -20,6 +20,7 @@
 //! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
+//! - `store`: the store without a wire: a model, and every bound, counted.
 //! - `bad_input`: bytes that are no frames; what happens around them.
 //! - `bad_clients`: correct frames from clients that are slow, greedy or gone.
 //! - `full_machine`: descriptors, places for clients or memory run out.
@@ -55,6 +56,7 @@ mod rows;
 mod server;
 mod session;
 mod signals;
+mod store;
 #[cfg(feature = "variants")]
 mod variants;
 mod wire;

@@ -1,0 +1,94 @@
+//! Housekeeping: what no command waits for, in pieces. What is dead is given back, room is made, and what has expired is
+//! swept up, segment by segment; an item is checked when it is met as well.
+//!
+//! Deadlines are times of the clock that is handed in. That one must be monotonic, so a wall clock that jumps neither
+//! expires an item early nor keeps it longer. This file does not know which items leave a full store.
+
+use super::Store;
+use super::eviction::{Eviction, ITEM_UNITS};
+use crate::limits::{RECLAIM_UNITS_PER_COMMAND, SWEEP_PAUSE_MILLIS};
+
+/// What giving back a flushed segment or a group of shards costs, in units of about 100 ns: a segment is read for what
+/// chunks it leads to, and its pages go back to the system.
+const FLUSHED_UNITS: u64 = 128;
+
+/// How many items one step of the sweep removes.
+const SWEEP_ITEMS: usize = 64;
+
+impl Store {
+    /// Does work that no command waits for: room, expiry, dead values; up to about `units` of about 100 ns. To be called
+    /// once a turn.
+    pub fn housekeep(&mut self, units: usize) {
+        let end = self.work() + units as u64;
+        self.follow_limit();
+        while self.work() < end {
+            if !self.settle() && (self.is_roomy() || !self.step()) && !self.sweep() {
+                break;
+            }
+        }
+    }
+
+    /// When [`housekeep`](Self::housekeep) has something to do: in so many milliseconds, 0 for now; nothing if it has
+    /// not until the next command.
+    pub fn wants_housekeeping(&self) -> Option<u64> {
+        let is_settled = self.log.dropped.is_empty() && self.flushed.is_empty();
+        match self.settings.eviction {
+            _ if !is_settled => Some(0),
+            Eviction::S3Fifo if !self.is_roomy() && !self.is_empty() => Some(0),
+            // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
+            Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
+            _ => self.sweep_wait(),
+        }
+    }
+
+    /// Number of items that carry an expiry.
+    pub fn expiring(&self) -> usize {
+        self.log.expiring
+    }
+
+    /// Gives back a piece of what is dead; false if there is nothing.
+    pub(super) fn settle(&mut self) -> bool {
+        let chunks = self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize);
+        if chunks > 0 {
+            self.work += chunks as u64;
+        } else if let Some((index, log)) = self.flushed.last_mut() {
+            self.work += FLUSHED_UNITS;
+            if let Some(chunks) = log.dismantle() {
+                self.log.discard(chunks);
+            } else if !index.dismantle() {
+                self.flushed.pop();
+            }
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Milliseconds until the sweep has something to do, 0 if it is under way; nothing if no item expires.
+    fn sweep_wait(&self) -> Option<u64> {
+        let wait = if self.swept > 0 { 0 } else { self.next_sweep.saturating_sub(self.now) };
+        (self.expiring() > 0).then_some(wait)
+    }
+
+    /// Sweeps some items out of a segment, or passes one in which nothing is due. False if the sweep is over.
+    fn sweep(&mut self) -> bool {
+        if self.sweep_wait() != Some(0) {
+            return false;
+        }
+        self.work += 1;
+        let Some((expired, bytes)) = self.log.expired(self.swept, self.now, SWEEP_ITEMS) else {
+            (self.swept, self.next_sweep) = (0, self.now + SWEEP_PAUSE_MILLIS);
+            return false;
+        };
+        self.work += (bytes / 1024) as u64 + expired.len() as u64 * ITEM_UNITS;
+        self.swept += usize::from(expired.len() < SWEEP_ITEMS);
+        for (handle, record) in expired {
+            let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
+            if let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle).copied() {
+                self.remove(hash, entry, &record);
+                self.stats.expired += 1;
+            }
+        }
+        true
+    }
+}
