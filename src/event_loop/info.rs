@@ -4,7 +4,7 @@
 use std::env::consts::{ARCH, OS};
 
 use super::EventLoop;
-use super::turn::thread_cpu_time;
+use super::turn::thread_cpu_nanos;
 use crate::memory;
 use crate::protocol::verbs::{REDIS_VERSION, VERBS};
 use crate::stats::Stats;
@@ -15,7 +15,7 @@ const BITS: u32 = usize::BITS;
 impl EventLoop {
     /// Answers with these sections; with all if none is named.
     pub(super) fn info(&mut self, key: usize, names: &[Box<[u8]>]) {
-        let (now, pid, cpu_usec) = (self.now_millis / 1000, std::process::id(), thread_cpu_time().as_micros());
+        let (now, pid, cpu_usec) = (self.now_millis / 1000, std::process::id(), thread_cpu_nanos() / 1000);
         let [commands_rate, in_rate, out_rate] = self.clock.history.rates(now);
         let [in_kbps, out_kbps] = [in_rate, out_rate].map(|rate| rate as f64 / 1024.0);
         let [last_second, last_minute, last_hour] = self.clock.history.longest(now);

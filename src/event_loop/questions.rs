@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
-use super::{EventLoop, TURN_CONNECTIONS, token};
+use super::{EventLoop, TURN_CONNECTIONS};
 use crate::config;
 use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
@@ -141,12 +141,9 @@ impl EventLoop {
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                connection.session.output = Default::default();
-                connection.session.quit();
-                connection.session.end_input();
+                connection.session.abandon();
                 // It finds that it is over when its turn comes.
-                connection.queued = true;
-                self.ready.push_back(token(other, connection.serial));
+                connection.enqueue(other, &mut self.ready);
             }
         }
         question.at = end;
