@@ -80,7 +80,7 @@ expect 'NOAUTH Authentication required.' redis-cli -p "$locked" get key
 expect PONG redis-cli -p "$locked" --no-auth-warning -a 'open sesame' ping
 redis-cli -p "$locked" --no-auth-warning -a wrong ping 2>&1 | grep -q WRONGPASS
 seq 20000 | awk '{ key = "key" $1; printf "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$1\r\nv\r\n", length(key), key }' |
-    redis-cli -p "$open" --pipe | tail -1
+    redis-cli -p "$open" --pipe | grep 'errors: 0, replies: 20000' || { echo 'redis-cli --pipe fails'; exit 1; }
 expect 20003 cli dbsize
 [ "$(cli --scan --pattern 'key1999*' | wc -l)" = 11 ] || { echo 'redis-cli --scan fails'; exit 1; }
 

@@ -149,6 +149,11 @@ pub fn parse<'a>(
     if is_first {
         match input.first() {
             Some(b'*') => {}
+            // An empty line means nothing: `redis-cli --pipe` ends with one.
+            Some(b'\r') => {
+                let consumed = line_end(input, 0, "expected '*', got '\\r'")?;
+                return Ok(Step { consumed, ..Step::default() });
+            }
             Some(_) => return inline_ping(input, arguments),
             None => return Err(Stop::Incomplete(1)),
         }

@@ -172,6 +172,8 @@ const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
     (b"*1\r\n$4\r\nPING\r\nGET", b"+PONG\r\n-ERR Protocol error: expected '*', got 'G'\r\n", Ending::Closed),
     (b"PING\r\nping\r\n", b"+PONG\r\n+PONG\r\n", Ending::Open),
     (b"*0\r\n*-1\r\n*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", Ending::Open),
+    (b"*1\r\n$4\r\nPING\r\n\r\n*1\r\n$4\r\nPING\r\n", b"+PONG\r\n+PONG\r\n", Ending::Open),
+    (b"*1\r\n$4\r\nPING\r\n\rX", b"+PONG\r\n-ERR Protocol error: expected '*', got '\\r'\r\n", Ending::Closed),
     (
         b"*3\r\n$3\r\nSET\r\n$5\r\na\0\r\nb\r\n$3\r\n\r\n\0\r\n*2\r\n$3\r\nGET\r\n$5\r\na\0\r\nb\r\n",
         b"+OK\r\n$3\r\n\r\n\0\r\n",
