@@ -81,7 +81,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
     fn parse(&mut self, at: usize) {
         let Visit { session: key, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
-        let mut arguments = Arguments::default();
+        let mut arguments = None;
         let session = &mut self.sessions[key];
         let mut done = start + session.begin(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
@@ -89,7 +89,11 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
             // Asking the session which protocol it speaks for every frame would take a tenth of a request's instructions.
             let next = match is_stash {
                 true => session::next_frame(&input[done..], self.executor),
-                false => self.sessions[key].next(&input[done..], &mut arguments, self.executor),
+                false => self.sessions[key].next(
+                    &input[done..],
+                    arguments.get_or_insert_with(Arguments::default),
+                    self.executor,
+                ),
             };
             match next {
                 Next::Command(command, ask, consumed) => {

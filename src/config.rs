@@ -16,7 +16,9 @@ use std::time::Duration;
 use lexopt::prelude::*;
 use log::LevelFilter;
 
-use crate::limits::{CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, PASSWORD_BYTES_MAX, SECONDS_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::{
+    CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, PASSWORD_BYTES_MAX, SECONDS_MAX, SPIN_MICROS_MAX, VALUE_BYTES_MAX_MAX,
+};
 use crate::memory::{self, MemoryLimit};
 use crate::password::Password;
 use crate::store::Eviction;
@@ -85,6 +87,8 @@ options! {
         |text| (text.len() <= PASSWORD_BYTES_MAX).then(|| unless_empty(text).map(Password::new));
     cpu: Option<usize> = "cpu", "a core from 0 to 1023, or any",
         |text| if text == "any" { Some(None) } else { whole(text, 0..=CPU_MAX).map(Some) };
+    spin: Duration = "spin", "microseconds from 0 to 100000",
+        |text| whole(text, 0..=SPIN_MICROS_MAX).map(Duration::from_micros);
     log_level: LevelFilter = "log-level", "off, error, warn, info, debug or trace", |text| text.parse().ok();
 }
 
@@ -92,7 +96,7 @@ options! {
 #[derive(Debug)]
 pub enum Invocation {
     /// To serve.
-    Serve(Config),
+    Serve(Box<Config>),
     /// To print this and no more.
     Print(&'static str),
 }
@@ -142,7 +146,7 @@ impl Config {
         for (place, name, value) in flags {
             config.set(place, name, &value)?;
         }
-        Ok(Invocation::Serve(config))
+        Ok(Invocation::Serve(Box::new(config)))
     }
 
     fn read_file(&mut self, path: &str) -> Result<(), String> {

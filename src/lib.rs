@@ -39,7 +39,7 @@
 //! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns a reply that borrows
 //!    the value.
 //! 5. [`session::Session`] encodes the reply into its [`output`]: a small value is copied, a large one referred to.
-//! 6. `EventLoop::flush` writes the output to the socket, and takes the empty buffer back for the next client.
+//! 6. `EventLoop::settle` writes the output to the socket, and takes the empty buffer back for the next client.
 //!
 //! # Deliberately absent
 //!

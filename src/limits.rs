@@ -25,6 +25,7 @@ pub const CLIENTS_MAX: usize = 1_000_000; // descriptors, and the loop's tokens,
 pub const MEMORY_BYTES_MIN: usize = 8 << 20; // room for an empty process and as much again for its items
 pub const MACHINE_SHARE_BYTES_MAX: usize = 1 << 30; // what a machine without a container's limit gives by default
 pub const UNKNOWN_MACHINE_BYTES: usize = 256 << 20; // the default where no limit can be learnt
+pub const SPIN_MICROS_MAX: u64 = TICK_MILLIS * 1000; // the loop looks around that often anyway
 pub const SECONDS_MAX: u64 = 315_360_000; // ten years: no sum with a time overflows
 pub const PASSWORD_BYTES_MAX: usize = 512; // a client must be able to say it
 pub const CPU_MAX: usize = 1023; // what the kernel's fixed-size set of cores holds
@@ -35,7 +36,6 @@ pub const LOG_LINE_BYTES_MAX: usize = 4096; // what surely fits a pipe that has 
 pub const LISTEN_BACKLOG: i32 = 1024; // connections that the kernel holds ready, for each listening socket
 pub const FREE_PORT_ATTEMPTS: usize = 32; // for one free on all addresses, when the system picks it on the first
 pub const KEEPALIVE: Duration = Duration::from_secs(60); // of silence until the kernel asks whether the client is there
-pub const ACCEPT_RETRY_MILLIS: u64 = 100; // out of descriptors: no event tells that other processes gave some back
 // The standard streams, the poll, signals, listening sockets, and those that are being refused.
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
@@ -65,9 +65,9 @@ pub const PRESSURE_AGAIN_MILLIS: u64 = 100; // from then on until the next one i
 
 // ---- The event loop's time ----
 
-pub const SWEEP_MILLIS: u64 = 100; // between two looks at a part of the connections for their timeouts
+// Between looks at what only time makes due: a part of the connections for timeouts; whether there are descriptors again.
+pub const TICK_MILLIS: u64 = 100;
 pub const SWEEP_PARTS: usize = 10; // of them, so that each is looked at about once a second
-pub const UNIX_TIME_MILLIS: u64 = 1000; // age of the Unix time that deadlines are told in: as far as a set clock is off
 pub const STOP_MILLIS: u64 = 5000; // for a stop to answer what has arrived
 pub const STOP_TWICE_MILLIS: u64 = 100; // in which a second signal to stop is taken for the same one
 pub const START_BYTES: usize = 256 * 1024; // still to be touched by a process that has started: code, stack, C library

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let result = match Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD")) {
         // That standard output is closed, or that nobody reads it, is no error here or below.
         Ok(Invocation::Print(text)) => io::stdout().write_all(text.as_bytes()).or(Ok(())),
-        Ok(Invocation::Serve(config)) => serve(config).map_err(|problem| (problem.to_string(), FAILURE)),
+        Ok(Invocation::Serve(config)) => serve(*config).map_err(|problem| (problem.to_string(), FAILURE)),
         Err(problem) => Err((problem, USAGE)),
     };
     let Err((problem, status)) = result else { return ExitCode::SUCCESS };

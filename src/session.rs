@@ -175,6 +175,13 @@ impl Session {
         self.input = Vec::new();
     }
 
+    /// Its client is gone, or is to go: it has nothing more to say or to hear.
+    pub fn abandon(&mut self) {
+        self.quit();
+        self.input_ended = true;
+        self.output = Output::default();
+    }
+
     /// Answers ERR and takes no more input: for a broken frame, or a client that is one too many.
     pub fn break_off(&mut self) {
         self.quit();

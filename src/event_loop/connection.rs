@@ -1,13 +1,19 @@
 //! A socket and its session, and what the one asks of the other: whether to read, write, wait or close. The decisions
 //! are here and the loop carries them out, so that they can be read without thinking of system calls.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
+use std::mem;
+use std::ops::{Index, IndexMut};
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustix::buffer::spare_capacity;
+use slab::Slab;
 use socket2::{SockAddr, Socket};
 
+use crate::execute::Executor;
 use crate::session::Session;
 
 /// A client.
@@ -15,103 +21,144 @@ use crate::session::Session;
 pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) session: Session,
-    /// Tells it from others that had or will have its place.
-    pub(super) serial: u32,
     /// The kernel may have input for us. Set by events, and cleared when a read finds none.
     pub(super) readable: bool,
     /// The kernel may take output. Set by events, and cleared when a write finds no room.
     pub(super) writable: bool,
     /// Events tell when it is writable again.
-    watches_output: bool,
+    pub(super) watches_output: bool,
     /// The client has closed its side, so that a short read does not mean that the next would find nothing: it would
     /// find the end, and no further event tells of it.
     pub(super) read_closed: bool,
     /// It is in the ready queue.
     pub(super) queued: bool,
-    /// It waits for its client, and time may run out for it.
-    pub(super) timed: bool,
     /// Since when it is there, in milliseconds.
     pub(super) accepted_millis: u64,
-    /// When its output last moved, or began to wait, in milliseconds.
-    pub(super) output_moved_millis: u64,
-    /// It has been told ERR, and until when, and for how many bytes more, its input is thrown away.
-    pub(super) draining: Option<(u64, usize)>,
+    /// Since when it waits for its client to take output, or to end after an ERR, in milliseconds.
+    pub(super) waits_since_millis: u64,
+    /// It has been told ERR, and for so many bytes more its input is thrown away.
+    pub(super) draining: Option<usize>,
     /// What it was last counted with, in bytes.
     pub(super) held_bytes: usize,
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, serial: u32, now_millis: u64) -> Self {
+    pub(super) fn new(socket: Socket, id: u64, now_millis: u64) -> Self {
         Connection {
             socket,
-            session: Session::new(u64::from(serial) + 1, now_millis),
-            serial,
+            session: Session::new(id, now_millis),
             // Clients that speak at once are the rule, and a socket that is new takes output.
             readable: true,
             writable: true,
             watches_output: false,
             read_closed: false,
             queued: false,
-            timed: false,
             accepted_millis: now_millis,
-            output_moved_millis: now_millis,
+            waits_since_millis: now_millis,
             draining: None,
             held_bytes: 0,
         }
     }
 
-    pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.socket.as_raw_fd()), token, Interest::READABLE)
-    }
-
-    /// Whether to read from it now.
-    pub(super) fn wants_read(&self) -> bool {
-        self.readable && (self.draining.is_some() || self.session.wants_input())
+    /// Whether to read from it now, where who holds more than `fair_bytes` is not read from.
+    #[inline]
+    pub(super) fn wants_read(&self, fair_bytes: usize) -> bool {
+        let wants = self.readable && (self.draining.is_some() || self.session.wants_input());
+        wants && (fair_bytes == usize::MAX || self.session.burden_bytes() <= fair_bytes)
     }
 
     /// Whether there is anything to do for it before its next event.
-    pub(super) fn wants_turn(&self) -> bool {
-        self.wants_read() || self.session.can_run() || self.writable && !self.session.output.is_empty()
+    #[inline]
+    pub(super) fn wants_turn(&self, fair_bytes: usize) -> bool {
+        self.wants_read(fair_bytes) || self.session.can_run() || self.writable && !self.session.output.is_empty()
     }
 
-    /// Reads once into `buffer`. Returns how many bytes it brought, or nothing if the connection is over.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let result = loop {
-            match self.socket.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result,
+    /// Goes on the ready queue, unless it is there.
+    #[inline]
+    pub(super) fn enqueue(&mut self, key: usize, ready: &mut VecDeque<Token>) {
+        if !mem::replace(&mut self.queued, true) {
+            ready.push_back(self.token(key));
+        }
+    }
+
+    /// What finds it, and nobody else that had or will have its place.
+    #[inline]
+    pub(super) fn token(&self, key: usize) -> Token {
+        Token((self.session.id as usize) << 32 | key)
+    }
+
+    /// Reads once into `buffer`, and returns how many bytes that brought.
+    #[inline]
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
+        if buffer.is_empty() {
+            // What came of it would look like the end.
+            return 0;
+        }
+        let result = self.socket.read(buffer);
+        self.note_read(result, buffer.len())
+    }
+
+    /// Reads a large value that is coming in to where it will stay, until about `bytes_max` bytes have come, and returns
+    /// how many these were.
+    pub(super) fn read_large(&mut self, executor: &Executor, bytes_max: usize) -> usize {
+        let mut total = 0;
+        while self.readable
+            && total < bytes_max
+            && let Some(place) = self.session.place(executor)
+        {
+            let room = place.capacity() - place.len();
+            let result = rustix::io::read(&self.socket, spare_capacity(place));
+            let count = self.note_read(result.map_err(io::Error::from), room);
+            self.session.received(count);
+            total += count;
+        }
+        total
+    }
+
+    /// Takes note of what came of a read that could have brought `asked` bytes, and returns how many it brought.
+    #[inline]
+    fn note_read(&mut self, result: io::Result<usize>, asked: usize) -> usize {
+        match result {
+            Ok(count) => {
+                if count == 0 {
+                    self.session.end_input();
+                }
+                self.readable = count == asked || count > 0 && self.read_closed;
+                return count;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => self.session.abandon(),
+        }
+        0
+    }
+
+    /// Writes what comes first in its output, about `bytes_max` bytes at most, and returns how many bytes that were.
+    #[inline]
+    pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> usize {
+        let (tried, result) = self.session.output.write_to(&mut self.socket, bytes_max);
+        let count = match result {
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.session.abandon();
+                return 0;
             }
         };
-        let count = settled(result)?;
-        if count == Some(0) {
-            self.session.end_input();
-        }
-        self.readable = count.is_some_and(|count| count > 0 && (count == buffer.len() || self.read_closed));
-        Some(count.unwrap_or(0))
-    }
-
-    /// Writes what comes first in its output, about `bytes_max` bytes at most. Returns how many bytes that were, or
-    /// nothing if the connection is over.
-    pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> Option<usize> {
-        let (tried, result) = self.session.output.write_to(&mut self.socket, bytes_max);
-        let count = settled(result)?;
-        if count.is_some() {
-            self.output_moved_millis = now_millis;
-        }
-        self.writable = count == Some(tried);
-        Some(count.unwrap_or(0))
+        self.writable = count == tried;
+        self.waits_since_millis = now_millis;
+        count
     }
 
     /// Asks for events about room for output while output waits, and only then: a Unix socket tells of room whenever
     /// its client has read anything.
-    pub(super) fn watch_output(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        if self.watches_output == self.writable {
-            self.watches_output = !self.writable;
-            let both = Interest::READABLE | Interest::WRITABLE;
-            let interest = if self.watches_output { both } else { Interest::READABLE };
-            registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest)?;
+    pub(super) fn watch_output(&mut self, key: usize, registry: &Registry) {
+        self.watches_output = !self.writable;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let interest = if self.writable { Interest::READABLE } else { both };
+        if registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), self.token(key), interest).is_err() {
+            self.session.abandon();
         }
-        Ok(())
     }
 
     /// The client's address and ours, as text; a Unix socket's clients have none.
@@ -125,11 +172,28 @@ impl Connection {
     }
 }
 
-/// What a system call came to: a number of bytes, or that it has to be tried later, or that the connection is over.
-fn settled(result: io::Result<usize>) -> Option<Option<usize>> {
-    match result {
-        Ok(count) => Some(Some(count)),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Some(None),
-        Err(_) => None,
+/// The connections by their places, which are their sessions' as well.
+pub(super) struct Connections(pub(super) Slab<Connection>);
+
+impl Connections {
+    /// The connection that a token was made for, and its place, if it is still there.
+    #[inline]
+    pub(super) fn find(&mut self, token: Token) -> Option<(usize, &mut Connection)> {
+        let key = token.0 as u32 as usize;
+        let connection = self.0.get_mut(key)?;
+        (connection.token(key) == token).then_some((key, connection))
+    }
+}
+
+impl Index<usize> for Connections {
+    type Output = Session;
+    fn index(&self, key: usize) -> &Session {
+        &self.0[key].session
+    }
+}
+
+impl IndexMut<usize> for Connections {
+    fn index_mut(&mut self, key: usize) -> &mut Session {
+        &mut self.0[key].session
     }
 }

@@ -2,8 +2,11 @@
 //! accepting it.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -15,19 +18,12 @@ use crate::config::Config;
 use crate::limits::{FREE_PORT_ATTEMPTS, KEEPALIVE, LISTEN_BACKLOG};
 
 /// Everything that the server listens on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Listeners {
-    /// One for each TCP address, at least one, and then the Unix socket if one was asked for. None of them blocks.
-    pub sockets: Vec<Socket>,
-    addresses: Vec<SocketAddr>,
-    path: Option<OwnPath>,
-}
-
-/// A path that is removed in the end, unless it leads to something that is not ours by then.
-#[derive(Debug)]
-struct OwnPath {
-    path: PathBuf,
-    identity: (u64, u64),
+    /// One for each TCP address, and then the Unix socket if one was asked for. None of them blocks.
+    pub(super) sockets: Vec<Socket>,
+    /// The Unix socket's path, and what tells its file from another that may take its place.
+    path: Option<(PathBuf, (u64, u64))>,
 }
 
 impl Listeners {
@@ -39,55 +35,68 @@ impl Listeners {
     pub fn bind(config: &Config) -> Result<Listeners, String> {
         let found = (config.host.as_str(), config.port).to_socket_addrs();
         let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
-        let (mut sockets, addresses): (Vec<_>, Vec<_>) = bind_all(&found.collect::<Vec<_>>())
-            .map_err(|(address, problem)| config.error("port", format!("{address}: {problem}")))?
-            .into_iter()
-            .unzip();
+        let sockets = bind_all(&found.collect::<Vec<_>>())
+            .map_err(|(address, problem)| config.error("port", format!("{address}: {problem}")))?;
         if sockets.is_empty() {
             return Err(config.error("host", format!("{:?}, none of whose addresses it has", config.host)));
         }
-        let mut path = None;
-        if let Some(wanted) = &config.unix_socket {
-            let (socket, own) = bind_unix(wanted)
-                .map_err(|problem| config.error("unix-socket", format!("{}: {problem}", wanted.display())))?;
-            sockets.push(socket);
-            path = Some(own);
+        let mut listeners = Listeners { sockets, path: None };
+        if let Some(path) = &config.unix_socket {
+            listeners
+                .bind_unix(path)
+                .map_err(|problem| config.error("unix-socket", format!("{}: {problem}", path.display())))?;
         }
-        Ok(Listeners { sockets, addresses, path })
+        Ok(listeners)
     }
 
-    /// Accepts from whichever socket has a client waiting, as one that does not block.
-    ///
-    /// # Errors
-    /// `WouldBlock` if none has, or what the system says.
-    pub fn accept(&self) -> io::Result<Socket> {
-        for socket in &self.sockets {
-            match socket.accept() {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                accepted => {
-                    let (client, _) = accepted?;
-                    client.set_nonblocking(true)?;
-                    return Ok(client);
-                }
-            }
-        }
-        Err(ErrorKind::WouldBlock.into())
+    /// Listens on `path`, which must lead to nothing or to a socket that nobody listens on any more.
+    fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
+        make_way(path)?;
+        // The mask applies as the path is made: a chmod afterwards would leave a moment for others to connect.
+        let mask = umask(Mode::RWXG | Mode::RWXO);
+        let bound = UnixListener::bind(path);
+        umask(mask);
+        let socket = Socket::from(OwnedFd::from(bound?));
+        socket.set_nonblocking(true)?;
+        self.path = Some((path.to_owned(), identity(path)?));
+        self.sockets.push(socket);
+        Ok(())
+    }
+
+    /// Accepts from whichever socket has a client waiting, as one that does not block; `WouldBlock` if none has.
+    pub(super) fn accept(&self) -> io::Result<Socket> {
+        let mut tried = self.sockets.iter().map(Socket::accept);
+        let accepted = tried.find(|result| !matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock));
+        let (client, _) = accepted.unwrap_or_else(|| Err(Errno::WOULDBLOCK.into()))?;
+        client.set_nonblocking(true)?;
+        Ok(client)
     }
 
     /// The TCP port.
-    pub fn port(&self) -> u16 {
-        self.addresses[0].port()
+    pub(super) fn port(&self) -> u16 {
+        tcp_addresses(&self.sockets).next().map_or(0, |address| address.port())
     }
 
     /// Whether any of them can be reached from other machines.
     pub fn are_exposed(&self) -> bool {
-        self.addresses.iter().any(|address| !address.ip().is_loopback())
+        tcp_addresses(&self.sockets).any(|address| !address.ip().is_loopback())
     }
 
     /// Every address, separated by spaces; a Unix socket's is `unix:` and its path, and comes last.
     pub fn addresses(&self) -> String {
-        let unix = self.path.iter().map(|own| format!("unix:{}", own.path.display()));
-        self.addresses.iter().map(ToString::to_string).chain(unix).collect::<Vec<_>>().join(" ")
+        let unix = self.path.iter().map(|(path, _)| format!("unix:{}", path.display()));
+        tcp_addresses(&self.sockets).map(|address| address.to_string()).chain(unix).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        // Somebody may have removed it and started another server there, whose path is not ours to remove.
+        if let Some((path, own)) = &self.path
+            && identity(path).is_ok_and(|found| found == *own)
+        {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -95,43 +104,33 @@ impl Listeners {
 ///
 /// For port 0 the system picks a port that is free on the first address only. Where it is taken on another, all
 /// are tried again with another port.
-pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<(Socket, SocketAddr)>, (SocketAddr, io::Error)> {
+pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
     // What a failed attempt bound is held until the end, since the system likes to offer the same port again.
-    let mut held = Vec::new();
-    'attempt: loop {
-        let mut bound: Vec<(Socket, SocketAddr)> = Vec::new();
-        for &(mut address) in wanted {
-            let is_any_port = address.port() == 0;
-            if is_any_port {
-                address.set_port(bound.first().map_or(0, |(_, first)| first.port()));
-            }
-            // Some systems name one twice for `localhost`.
-            if bound.iter().any(|(_, other)| *other == address) {
-                continue;
-            }
-            match bind_one(address) {
-                Ok(one) => bound.push(one),
-                Err(problem) if is_absent(&problem) => {}
-                Err(problem)
-                    if is_any_port && problem.kind() == ErrorKind::AddrInUse && held.len() < FREE_PORT_ATTEMPTS =>
-                {
-                    held.push(bound);
-                    continue 'attempt;
-                }
-                Err(problem) => return Err((address, problem)),
-            }
+    let (mut held, mut bound) = (Vec::new(), Vec::new());
+    let mut left = wanted.iter();
+    while let Some(mut address) = left.next().copied() {
+        if let Some(first) = tcp_addresses(&bound).next() {
+            address.set_port(first.port());
         }
-        return Ok(bound);
+        // Some systems name one twice for `localhost`.
+        if tcp_addresses(&bound).any(|other| other == address) {
+            continue;
+        }
+        match bind_one(address).map_err(|problem| (Errno::from_io_error(&problem), problem)) {
+            Ok(socket) => bound.push(socket),
+            // This machine has no such address, or not even such a kind of address.
+            Err((Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT), _)) => {}
+            Err((Some(Errno::ADDRINUSE), _)) if wanted[0].port() == 0 && held.len() < FREE_PORT_ATTEMPTS => {
+                held.push(mem::take(&mut bound));
+                left = wanted.iter();
+            }
+            Err((_, problem)) => return Err((address, problem)),
+        }
     }
+    Ok(bound)
 }
 
-/// Whether this machine has no such address, or not even such a kind of address.
-fn is_absent(problem: &io::Error) -> bool {
-    let no_such_kind = Errno::from_io_error(problem) == Some(Errno::AFNOSUPPORT);
-    problem.kind() == ErrorKind::AddrNotAvailable || no_such_kind
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         // `::` would take the port of `0.0.0.0` as well, which may be on the list itself.
@@ -146,24 +145,11 @@ fn bind_one(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
-    let bound = socket.local_addr()?.as_socket();
-    Ok((socket, bound.unwrap_or(address)))
+    Ok(socket)
 }
 
-/// Listens on `path`, which must lead to nothing or to a socket that nobody listens on any more.
-fn bind_unix(path: &Path) -> io::Result<(Socket, OwnPath)> {
-    make_way(path)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    let address = SockAddr::unix(path)?;
-    // The mask applies as the path is made: a chmod afterwards would leave a moment for others to connect.
-    let mask = umask(Mode::RWXG | Mode::RWXO);
-    let bound = socket.bind(&address);
-    umask(mask);
-    bound?;
-    let own = OwnPath { path: path.to_owned(), identity: identity(path)? };
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok((socket, own))
+fn tcp_addresses(sockets: &[Socket]) -> impl Iterator<Item = SocketAddr> {
+    sockets.iter().filter_map(|socket| socket.local_addr().ok()?.as_socket())
 }
 
 /// Clears the path for a new socket: what a dead server left is removed, anything else refused.
@@ -183,15 +169,6 @@ fn make_way(path: &Path) -> io::Result<()> {
         Err(problem) if problem.kind() == ErrorKind::WouldBlock => in_use("a server is listening there, and busy"),
         Err(problem) => Err(problem),
         Ok(()) => in_use("a server is listening there"),
-    }
-}
-
-impl Drop for OwnPath {
-    fn drop(&mut self) {
-        // Somebody may have removed it and started another server there, whose path is not ours to remove.
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            let _ = std::fs::remove_file(&self.path);
-        }
     }
 }
 

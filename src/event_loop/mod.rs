@@ -15,18 +15,18 @@ pub mod listener;
 mod questions;
 pub mod turn;
 
-use std::collections::VecDeque;
-use std::io;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
 use std::mem;
-use std::ops::{Index, IndexMut, Range};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info, warn};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
@@ -36,107 +36,63 @@ use crate::batch::{self, Visit};
 use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
-use crate::session::Session;
-use connection::Connection;
+use connection::{Connection, Connections};
 use listener::Listeners;
-use turn::{Turn, TurnClock};
+use turn::{Counts, TurnClock};
 
-/// Tokens of connections are made of a serial number of 31 bits and a place in the slab; these cannot be.
+/// Tokens of connections have a place in the slab in their lower half, which is less than these have there.
 const LISTENERS: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
-const SERIAL_BITS: u32 = 31;
-const _: () = assert!(usize::BITS == 64, "tokens need 64 bits");
+const _: () = assert!(usize::BITS == 64 && CLIENTS_MAX < u32::MAX as usize / 2, "tokens need 64 bits");
+
+/// A connection carries over what is left of a frame, or a read of frames that it may not run yet.
+const _: () = assert!(TURN_FRAME_BYTES + CARRY_BYTES_MAX + 2 * READ_BYTES <= TURN_READ_BYTES);
 
 /// The server's one thread.
 pub struct EventLoop {
     config: Config,
     poll: Poll,
     signals: Signals,
-    listeners: Option<Listeners>,
-    /// When to accept again, in milliseconds; with nothing, not before an event says so. Where there are no descriptors
-    /// left, that is some time off, or when a connection has closed.
-    accept_at: Option<u64>,
+    listeners: Listeners,
+    /// Somebody may wait to be accepted.
+    accepts: bool,
+    /// The last try found no descriptor for him. No event tells when there is one, so each turn tries, and each tick.
+    starved: bool,
     connections: Connections,
-    next_serial: u32,
+    /// How many there have been, which numbers them.
+    accepted: u64,
     /// Connections that have something to do without another event, each once.
     ready: VecDeque<Token>,
-    /// Connections that are over, whose sockets are still to be closed.
-    closing: VecDeque<Connection>,
-    /// Connections that are not read from because buffers are over their bound.
-    paused: Vec<Token>,
+    /// Sockets of connections that are over.
+    closing: VecDeque<Socket>,
     executor: Executor,
     /// What this turn has read, for all its connections.
     input: Vec<u8>,
     visits: Vec<Visit>,
+    visited: u64,
     /// Output buffers that no connection needs now.
     spare: Vec<Vec<u8>>,
     clock: TurnClock,
     now_millis: u64,
-    turn: Turn,
-    /// Connections for which time may run out.
-    timed: usize,
+    /// Connections whose clients have to read before anything more can be written to them.
+    stalled: usize,
     /// Connections that were told ERR, and are no clients any more.
     draining: usize,
     /// What all connections hold, in bytes.
     held_bytes: usize,
     /// Since when buffers are over their bound, in milliseconds.
     pressure_since: Option<u64>,
-    /// When to look at the system's clock again, in milliseconds.
-    unix_time_millis: u64,
-    swept_millis: u64,
-    sweep_at: usize,
+    /// How many parts of the connections have been swept, and how many are to be at once, one in each turn.
+    swept: usize,
+    sweeps_due: usize,
     /// When to give up on clients that keep a stop waiting, in milliseconds.
     stop_by: Option<u64>,
-    complaints: [(u64, u64); 4],
-}
-
-/// What is logged at most once a second for each kind: until when it is left out, in milliseconds, and how many were.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Refused = 0,
-    NoDescriptors = 1,
-    AcceptFailed = 2,
-    Closed = 3,
-}
-
-/// The slab, indexed by the places of sessions.
-struct Connections(Slab<Connection>);
-
-impl Index<usize> for Connections {
-    type Output = Session;
-    fn index(&self, key: usize) -> &Session {
-        &self.0[key].session
-    }
-}
-
-impl IndexMut<usize> for Connections {
-    fn index_mut(&mut self, key: usize) -> &mut Session {
-        &mut self.0[key].session
-    }
-}
-
-impl Connections {
-    /// The connection that a token was made for, if it is still there.
-    fn find(&mut self, token: Token) -> Option<&mut Connection> {
-        let connection = self.0.get_mut(slab_key(token))?;
-        (connection.serial as usize == token.0 >> 32).then_some(connection)
-    }
-}
-
-fn token(key: usize, serial: u32) -> Token {
-    Token((serial as usize) << 32 | key)
-}
-
-/// The place in the slab that a token leads to, whoever has it by now.
-fn slab_key(token: Token) -> usize {
-    token.0 as u32 as usize
+    /// In which second there last was a complaint of a kind.
+    complaints: BTreeMap<&'static str, u64>,
 }
 
 impl EventLoop {
-    /// A loop that serves `executor`'s store on `listeners`.
-    ///
-    /// # Errors
-    /// What the system says when there can be no poll, or no signal handlers.
+    /// A loop that serves `executor`'s store on `listeners`, unless there can be no poll, or no signal handlers.
     pub fn new(mut config: Config, listeners: Listeners, executor: Executor) -> io::Result<Self> {
         config.port = listeners.port();
         let poll = Poll::new()?;
@@ -149,41 +105,37 @@ impl EventLoop {
             config,
             poll,
             signals,
-            listeners: Some(listeners),
-            accept_at: Some(0),
+            listeners,
+            accepts: true,
+            starved: false,
             connections: Connections(Slab::new()),
-            next_serial: 0,
+            accepted: 0,
             ready: VecDeque::new(),
             closing: VecDeque::new(),
-            paused: Vec::new(),
             executor,
             input: vec![0; TURN_READ_BYTES],
             visits: Vec::with_capacity(TURN_CONNECTIONS),
+            visited: 0,
             spare: Vec::with_capacity(TURN_CONNECTIONS),
             clock: TurnClock::new(),
             now_millis: 0,
-            turn: Turn::default(),
-            timed: 0,
+            stalled: 0,
             draining: 0,
             held_bytes: 0,
             pressure_since: None,
-            unix_time_millis: 0,
-            swept_millis: 0,
-            sweep_at: 0,
+            swept: 0,
+            sweeps_due: 0,
             stop_by: None,
-            complaints: [(0, 0); 4],
+            complaints: BTreeMap::new(),
         })
     }
 
-    /// Serves until a signal says to stop, and then until what has arrived is answered.
-    ///
-    /// # Errors
-    /// What the system says when polling fails, which it does not.
+    /// Serves until a signal says to stop, and then until what has arrived is answered. Polling does not fail.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.has_stopped() {
-            match self.poll.poll(&mut events, self.poll_timeout()) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            match self.wait(&mut events) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => self.turn(&events),
             }
         }
@@ -191,147 +143,152 @@ impl EventLoop {
         Ok(())
     }
 
-    fn turn(&mut self, events: &Events) {
-        self.now_millis = self.clock.begin();
-        self.tell_unix_time();
-        let before = self.executor.stats.clone();
-        let work = self.executor.store.work();
-        // Chunks that are not the store's count twice: each may keep a hole of its size beside it from being of use.
-        self.executor.begin_turn(self.now_millis, self.own_bytes() + self.buffer_bytes());
-        for event in events {
-            self.note(event);
+    /// Polls: after a turn that served somebody, as long as the option `spin` says without sleeping.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.poll_timeout();
+        if !self.config.spin.is_zero() && !self.visits.is_empty() && timeout != Some(Duration::ZERO) {
+            let since = Instant::now();
+            while since.elapsed() < self.config.spin {
+                self.poll.poll(events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
+                    return Ok(());
+                }
+            }
         }
-        self.accept();
-        self.fill();
-        batch::process(&mut self.visits, &self.input, &mut self.connections, &mut self.executor);
-        self.answer_questions();
-        self.flush();
-        self.sweep();
-        self.relieve();
-        self.bury();
-        self.executor.housekeep();
-        let stats = &self.executor.stats;
-        self.clock.end(Turn {
-            commands: stats.commands() - before.commands(),
-            bytes_in: stats.bytes_in - before.bytes_in,
-            bytes_out: stats.bytes_out - before.bytes_out,
-            work: self.executor.store.work() - work,
-            ..mem::take(&mut self.turn)
-        });
+        self.poll.poll(events, timeout)
     }
 
-    /// Looks at the system's clock, which may be set at any time, now and then.
-    fn tell_unix_time(&mut self) {
-        if self.now_millis >= self.unix_time_millis {
-            self.unix_time_millis = self.now_millis + UNIX_TIME_MILLIS;
+    fn turn(&mut self, events: &Events) {
+        let last_millis = mem::replace(&mut self.now_millis, self.clock.begin());
+        let is_tick = self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
+        if is_tick || self.clock.turns == 0 {
+            // It may be set at any time.
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.executor.clock.unix_offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
         }
+        // Chunks that are not the store's count twice: each may keep a hole of its size beside it from being of use.
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        let places = self.connections.0.capacity() * size_of::<Connection>();
+        let own_bytes = self.input.len() + spare + self.executor.long_frame.capacity() + places;
+        self.executor.begin_turn(self.now_millis, own_bytes + self.buffer_bytes());
+        for event in events {
+            self.note(event);
+        }
+        if self.accepts {
+            self.accept();
+        }
+        self.fill();
+        batch::process(&mut self.visits, &self.input, &mut self.connections, &mut self.executor);
+        self.answer_questions();
+        let mut budget = TURN_WRITE_BYTES;
+        for at in 0..self.visits.len() {
+            self.settle(self.visits[at].session, &mut budget);
+        }
+        self.visited += self.visits.len() as u64;
+        self.relieve();
+        self.sweep(is_tick);
+        self.closing.drain(..self.closing.len().min(TURN_CLOSES));
+        self.executor.housekeep();
+        self.clock.end(self.totals());
+    }
+
+    fn totals(&self) -> Counts {
+        let Executor { stats, store, .. } = &self.executor;
+        let closed = self.accepted - (self.connections.0.len() + self.closing.len()) as u64;
+        [self.accepted, closed, self.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
     }
 
     /// How long the poll may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || !self.closing.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let times = [
-            self.accept_at,
-            self.stop_by,
-            self.needs_sweep().then_some(self.swept_millis + SWEEP_MILLIS),
-            self.executor.store.wants_housekeeping().map(|wait| self.now_millis + wait),
-        ];
-        match times.into_iter().flatten().min()?.saturating_sub(self.now_millis) {
-            0 => Some(Duration::ZERO),
-            // One more, since the poll may wake up to a millisecond early, only to find that nothing is due.
-            wait => Some(Duration::from_millis(wait + 1)),
-        }
+        let accepts = self.accepts && !self.starved;
+        let is_busy = accepts || self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
+        let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
+        let housekeeping = self.executor.store.wants_housekeeping();
+        let waits = [is_busy.then_some(0), tick, housekeeping];
+        waits.into_iter().flatten().min().map(Duration::from_millis)
+    }
+
+    /// Whether there is anything to do when only time has passed.
+    fn needs_ticks(&self) -> bool {
+        self.starved
+            || self.stalled + self.draining > 0
+            || self.pressure_since.is_some()
+            || self.stop_by.is_some()
+            || self.config.idle_timeout.is_some() && self.clients() > 0
     }
 
     // ---- Events ----
 
     fn note(&mut self, event: &Event) {
         match event.token() {
-            LISTENERS => self.accept_at = Some(self.now_millis),
-            SIGNALS => self.heed_signals(),
+            LISTENERS => self.accepts = true,
+            SIGNALS => {
+                for signal in self.signals.pending().collect::<Vec<_>>() {
+                    match signal {
+                        SIGTERM | SIGINT => self.stop(),
+                        SIGUSR1 => info!("{}", self.report()),
+                        // SIGHUP only says that a terminal has gone, which is no reason to end.
+                        _ => {}
+                    }
+                }
+            }
             token => {
-                let Some(connection) = self.connections.find(token) else { return };
+                let Some((key, connection)) = self.connections.find(token) else { return };
                 // After an error, reading or writing tells what it was.
                 connection.read_closed |= event.is_read_closed() || event.is_error();
                 connection.readable |= event.is_readable() || connection.read_closed;
                 connection.writable |= event.is_writable() || event.is_error();
-                self.enqueue(slab_key(token));
-            }
-        }
-    }
-
-    fn heed_signals(&mut self) {
-        for signal in self.signals.pending().collect::<Vec<_>>() {
-            match signal {
-                SIGTERM | SIGINT => self.heed_stop(),
-                SIGUSR1 => info!("{}", self.report()),
-                // SIGHUP only says that a terminal has gone, which is no reason to end.
-                _ => {}
+                connection.enqueue(key, &mut self.ready);
             }
         }
     }
 
     /// Puts a connection on the ready queue if it has something to do.
+    #[inline(always)]
     fn enqueue(&mut self, key: usize) {
+        let fair_bytes = self.fair_bytes();
         let connection = &mut self.connections.0[key];
-        if !connection.queued && connection.wants_turn() {
-            connection.queued = true;
-            self.ready.push_back(token(key, connection.serial));
+        if connection.wants_turn(fair_bytes) {
+            connection.enqueue(key, &mut self.ready);
         }
     }
 
     // ---- Accept ----
 
     fn accept(&mut self) {
-        if self.accept_at.is_none_or(|millis| self.now_millis < millis) {
-            return;
-        }
         for _ in 0..TURN_ACCEPTS {
-            let accepted = self.listeners.as_ref().map_or(Err(io::ErrorKind::WouldBlock.into()), Listeners::accept);
+            let accepted = self.listeners.accept();
+            self.starved = accepted.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
             match accepted {
                 Ok(socket) => self.admit(socket),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.accept_at = None;
+                Err(error) if self.starved => return self.complain("accepting pauses", error),
+                Err(_) => {
+                    self.accepts = false;
                     return;
                 }
-                Err(error) if is_out_of_descriptors(&error) => {
-                    self.complain(Kind::NoDescriptors, || format!("accepting pauses: {error}"));
-                    self.accept_at = Some(self.now_millis + ACCEPT_RETRY_MILLIS);
-                    return;
-                }
-                // One client's trouble, such as a reset before it was accepted.
-                Err(error) => self.complain(Kind::AcceptFailed, || format!("accepting: {error}")),
             }
         }
     }
 
     fn admit(&mut self, socket: Socket) {
-        self.turn.accepted += 1;
-        let is_refused = self.clients() >= self.config.max_clients;
-        let serial = self.next_serial;
-        self.next_serial = (serial + 1) % (1 << SERIAL_BITS);
-        let mut connection = Connection::new(socket, serial, self.now_millis);
-        let place = self.connections.0.vacant_entry();
-        let key = place.key();
-        if let Err(error) = connection.register(self.poll.registry(), token(key, serial)) {
-            return self.complain(Kind::AcceptFailed, || format!("registering: {error}"));
+        let mut connection = Connection::new(socket, self.accepted + 1, self.now_millis);
+        let key = self.connections.0.vacant_key();
+        let source = &mut SourceFd(&connection.socket.as_raw_fd());
+        if let Err(error) = self.poll.registry().register(source, connection.token(key), Interest::READABLE) {
+            return self.complain("accepting", error);
         }
-        if is_refused {
+        self.accepted += 1;
+        debug!("connection {} accepted", self.accepted);
+        let max_clients = self.config.max_clients;
+        if self.clients() < max_clients {
+            self.executor.stats.connections += 1;
+        } else {
+            self.executor.stats.refused += 1;
+            self.complain("a client was refused", format_args!("there are max-clients, {max_clients}"));
             connection.session.break_off();
         }
-        place.insert(connection);
-        debug!("connection {serial} accepted");
-        self.executor.stats.connections += u64::from(!is_refused);
-        if is_refused {
-            self.executor.stats.refused += 1;
-            let max_clients = self.config.max_clients;
-            self.complain(Kind::Refused, || format!("a client was refused: there are max-clients, {max_clients}"));
-        }
-        self.enqueue(key);
+        connection.enqueue(key, &mut self.ready);
+        self.connections.0.insert(connection);
     }
 
     /// How many of the connections are clients.
@@ -341,198 +298,141 @@ impl EventLoop {
 
     // ---- Fill ----
 
-    /// Reads from the connections at the head of the ready queue, each once, as far as this turn's bounds go.
+    /// Reads from the connections at the head of the ready queue, each once and behind what it carries over, as far as
+    /// this turn's bounds go.
     fn fill(&mut self) {
         self.visits.clear();
-        let mut end = 0;
-        // What a connection may hold and still be read from.
-        let fair_bytes = if self.is_over_bound() { self.fair_bytes() } else { usize::MAX };
-        let room_bytes = self.executor.room_bytes();
+        let (fair_bytes, room_bytes) = (self.fair_bytes(), self.executor.room_bytes());
         let most = if room_bytes == 0 { TURN_CONNECTIONS_SCARCE } else { TURN_CONNECTIONS };
-        for _ in 0..self.ready.len().min(most) {
-            let Some(next) = self.ready.pop_front() else { break };
-            let Some(connection) = self.connections.find(next) else { continue };
-            let is_full = end + connection.session.carried_bytes() + READ_BYTES > self.input.len();
-            if is_full || end > TURN_FRAME_BYTES {
-                self.ready.push_front(next);
-                break;
-            }
+        let (mut end, mut large_bytes) = (0, 0);
+        while self.visits.len() < most
+            && end + large_bytes <= TURN_FRAME_BYTES
+            && let Some(next) = self.ready.pop_front()
+        {
+            let Some((key, connection)) = self.connections.find(next) else { continue };
             connection.queued = false;
-            match self.read(next, end, fair_bytes, room_bytes) {
-                Some(input) => {
-                    end = input.end;
-                    self.visits.push(Visit::new(slab_key(next), input));
+            let wants_read = connection.wants_read(fair_bytes);
+            connection.session.output.lend(&mut self.spare);
+            let start = end;
+            end += connection.session.carry(&mut self.input[end..]);
+            if wants_read {
+                // When there is no room left, a large value waits for the store to make some, which it does between
+                // turns, and others are read in small portions: whatever they are, they take memory before they are
+                // known.
+                let least = if connection.session.is_receiving() { 0 } else { READ_SCARCE_BYTES };
+                let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes.max(least));
+                // A large value is read to where it will stay. What follows it is then read like any other input.
+                let large = connection.read_large(&self.executor, asked);
+                large_bytes += large;
+                let asked = if large == 0 { asked } else { asked.min(connection.session.read_bytes()) };
+                let is_next = connection.readable && (large == 0 || !connection.session.is_receiving());
+                let count = if is_next { connection.read(&mut self.input[end..end + asked]) } else { 0 };
+                self.executor.stats.bytes_in += (large + count) as u64;
+                match &mut connection.draining {
+                    // What a client sends after it was told ERR is thrown away.
+                    Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
+                    None => end += count,
                 }
-                None => self.close(slab_key(next)),
+                if self.stop_by.is_some() && !connection.readable {
+                    connection.session.end_input();
+                }
             }
+            self.visits.push(Visit::new(key, start..end));
         }
-    }
-
-    /// Reads once from a connection to `at` in the input, behind what it carries over, and returns where its bytes
-    /// stand. Nothing if it is over.
-    fn read(&mut self, token: Token, at: usize, fair_bytes: usize, room_bytes: usize) -> Option<Range<usize>> {
-        let connection = &mut self.connections.0[slab_key(token)];
-        let wants_read = connection.wants_read();
-        // Asked before it is lent a buffer, which is none of its own.
-        let is_to_blame = fair_bytes < usize::MAX && connection.session.burden_bytes() > fair_bytes;
-        connection.session.output.lend(&mut self.spare);
-        let end = at + connection.session.carry(&mut self.input[at..]);
-        if !wants_read {
-            return Some(at..end);
-        }
-        // When there is no room left, a large value waits for the store to make some, which it does between turns, and
-        // others are read in small portions: whatever they are, they take memory before they are known.
-        let least = if connection.session.is_receiving() { 0 } else { READ_SCARCE_BYTES };
-        let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes.max(least));
-        if is_to_blame || asked == 0 {
-            connection.readable = false;
-            self.paused.push(token);
-            return Some(at..end);
-        }
-        let count = connection.read(&mut self.input[end..end + asked])?;
-        if self.stop_by.is_some() && !connection.readable {
-            connection.session.end_input();
-        }
-        self.executor.stats.bytes_in += count as u64;
-        if let Some((_, bytes_left)) = &mut connection.draining {
-            // What a client sends after it was told ERR is thrown away.
-            *bytes_left = bytes_left.saturating_sub(count);
-            return (*bytes_left > 0 && !connection.session.input_ended).then_some(at..at);
-        }
-        Some(at..end + count)
     }
 
     // ---- Flush ----
 
-    fn flush(&mut self) {
-        let mut budget = TURN_WRITE_BYTES;
-        let visits = mem::take(&mut self.visits);
-        self.turn.visited = visits.len() as u64;
-        for Visit { session: key, .. } in &visits {
-            if self.write(*key, &mut budget).and_then(|()| self.settle(*key)).is_none() {
-                self.close(*key);
-            }
-        }
-        self.visits = visits;
-    }
-
-    /// Writes to a connection what it will take. Nothing if it is over.
-    fn write(&mut self, key: usize, budget: &mut usize) -> Option<()> {
+    /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
+    fn settle(&mut self, key: usize, budget: &mut usize) {
+        let fair_bytes = self.fair_bytes();
         let connection = &mut self.connections.0[key];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
-            let count = connection.write(*budget, self.now_millis)?;
+            let count = connection.write(*budget, self.now_millis);
             self.executor.stats.bytes_out += count as u64;
             *budget = budget.saturating_sub(count);
         }
-        connection.watch_output(self.poll.registry(), token(key, connection.serial)).ok()
-    }
-
-    /// Decides how a connection goes on, and takes it into account as it is now. Nothing if it is over.
-    fn settle(&mut self, key: usize) -> Option<()> {
-        let connection = &mut self.connections.0[key];
+        if connection.watches_output == connection.writable {
+            connection.watch_output(key, self.poll.registry());
+            self.stalled += usize::from(connection.watches_output);
+            self.stalled -= usize::from(!connection.watches_output);
+        }
         let session = &mut connection.session;
-        if session.is_finished() && connection.draining.is_none() {
-            if !session.is_broken() || session.input_ended || self.draining >= DRAINING_MAX {
-                return None;
+        if session.is_finished() {
+            let is_there = session.is_broken() && !session.input_ended;
+            match connection.draining {
+                Some(1..) if is_there => {}
+                None if is_there && self.draining < DRAINING_MAX => {
+                    // A client that is gone already needs no telling.
+                    let _ = connection.socket.shutdown(Shutdown::Write);
+                    connection.draining = Some(self.executor.value_bytes_max + DRAIN_EXTRA_BYTES);
+                    connection.waits_since_millis = self.now_millis;
+                    self.draining += 1;
+                }
+                _ => return self.close(key),
             }
-            // A client that is gone already needs no telling.
-            let _ = connection.socket.shutdown(std::net::Shutdown::Write);
-            let bytes = self.executor.value_bytes_max + DRAIN_EXTRA_BYTES;
-            connection.draining = Some((self.now_millis + DRAIN_MILLIS, bytes));
-            self.draining += 1;
         }
         session.output.reclaim(&mut self.spare, SPARE_BYTES_MAX);
         let held_bytes = session.held_bytes();
+        let takes_more = session.is_receiving() || held_bytes > fair_bytes;
         self.held_bytes += held_bytes;
         self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
-        let timed = connection.draining.is_some() || !session.output.is_empty();
-        if timed && !connection.timed {
-            connection.output_moved_millis = self.now_millis;
+        if takes_more && self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5 {
+            // Not to read from some was not enough: each of many new ones took a little more.
+            return self.cut_off(key, "buffers were far over their bound");
         }
-        self.timed += usize::from(timed);
-        self.timed -= usize::from(mem::replace(&mut connection.timed, timed));
-        let is_receiving = session.is_receiving();
-        let is_far_over = self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
-        if is_far_over && (is_receiving || held_bytes > self.fair_bytes()) {
-            // Pausing was not enough: each of many new ones took a little more.
-            self.cut_off(key, "buffers were far over their bound");
-        } else {
-            self.enqueue(key);
-        }
-        Some(())
+        self.enqueue(key);
     }
 
     /// Ends a connection. Its socket is closed in this turn or one soon after.
     fn close(&mut self, key: usize) {
         let connection = self.connections.0.remove(key);
-        debug!("connection {} closed", connection.serial);
-        self.timed -= usize::from(connection.timed);
+        debug!("connection {} closed", connection.session.id);
+        self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.draining.is_some());
         self.held_bytes -= connection.held_bytes;
-        self.closing.push_back(connection);
+        self.closing.push_back(connection.socket);
     }
 
     /// The same, for a reason of ours.
-    fn cut_off(&mut self, key: usize, reason: &str) {
+    fn cut_off(&mut self, key: usize, reason: impl Display) {
         self.executor.stats.closed += 1;
-        self.complain(Kind::Closed, || format!("a client was closed: {reason}"));
+        self.complain("a client was closed", reason);
         self.close(key);
-    }
-
-    /// Closes sockets whose connections are over.
-    fn bury(&mut self) {
-        let count = self.closing.len().min(TURN_CLOSES);
-        self.turn.closed = count as u64;
-        self.closing.drain(..count);
-        if count > 0 && self.accept_at.is_some() {
-            self.accept_at = Some(self.now_millis);
-        }
     }
 
     // ---- Time and memory ----
 
-    fn needs_sweep(&self) -> bool {
-        self.timed > 0
-            || self.pressure_since.is_some()
-            || !self.paused.is_empty()
-            || self.config.idle_timeout.is_some() && self.clients() > 0
-    }
-
-    /// Looks through a part of the connections for those whose time has run out.
-    fn sweep(&mut self) {
-        if !self.needs_sweep() || self.now_millis < self.swept_millis + SWEEP_MILLIS {
+    /// Looks through a part of the connections for those whose time has run out, or that may be read from again.
+    fn sweep(&mut self, is_tick: bool) {
+        if self.sweeps_due == 0 && !(is_tick && self.needs_ticks()) {
             return;
         }
-        self.swept_millis = self.now_millis;
-        let places = self.connections.0.capacity();
-        for _ in 0..places.div_ceil(SWEEP_PARTS) {
-            self.sweep_at = (self.sweep_at + 1) % places;
-            if let Some(reason) = self.connections.0.get(self.sweep_at).and_then(|connection| self.overdue(connection))
-            {
-                self.cut_off(self.sweep_at, reason);
+        self.sweeps_due = self.sweeps_due.saturating_sub(1);
+        self.swept += 1;
+        for key in (self.swept % SWEEP_PARTS..self.connections.0.capacity()).step_by(SWEEP_PARTS) {
+            let Some(connection) = self.connections.0.get(key) else { continue };
+            match self.overdue(connection) {
+                Some(reason) => self.cut_off(key, reason),
+                None => self.enqueue(key),
             }
         }
     }
 
     /// Why time has run out for a connection, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
-        let session = &connection.session;
-        let (since, limit, reason) = if let Some((until_millis, _)) = connection.draining {
-            (until_millis, Some(Duration::ZERO), "it went on after an ERR")
-        } else if !session.output.is_empty() {
-            let reason = "it did not read its replies for stall-timeout";
-            (connection.output_moved_millis, self.config.stall_timeout, reason)
+        let waits_since = connection.waits_since_millis;
+        let (since, limit, reason) = if connection.draining.is_some() {
+            (waits_since, Some(Duration::from_millis(DRAIN_MILLIS)), "it went on after an ERR")
+        } else if connection.watches_output {
+            (waits_since, self.config.stall_timeout, "it did not read its replies for stall-timeout")
+        } else if connection.session.output.is_empty() {
+            let since = connection.session.last_command_millis;
+            (since, self.config.idle_timeout, "it sent no command for idle-timeout")
         } else {
-            (session.last_command_millis, self.config.idle_timeout, "it sent no command for idle-timeout")
+            return None;
         };
         (self.now_millis >= since + limit?.as_millis() as u64).then_some(reason)
-    }
-
-    /// What the loop itself holds, in bytes.
-    fn own_bytes(&self) -> usize {
-        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        let connections = self.connections.0.capacity() * size_of::<Connection>();
-        self.input.len() + spare + self.executor.long_frame.capacity() + connections
     }
 
     /// What all connections hold now, in bytes.
@@ -546,66 +446,56 @@ impl EventLoop {
         share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
     }
 
-    fn is_over_bound(&self) -> bool {
-        self.buffer_bytes() > self.buffer_bytes_max()
-    }
-
-    /// An equal share of that.
+    /// What one may hold and still be read from, in bytes: an equal share of that while buffers are over their bound.
+    #[inline]
     fn fair_bytes(&self) -> usize {
-        self.buffer_bytes_max() / self.connections.0.len().max(1)
+        match self.pressure_since {
+            None => usize::MAX,
+            Some(_) => self.buffer_bytes_max() / self.connections.0.len().max(1),
+        }
     }
 
-    /// Closes the largest holder when buffers have been over their bound for too long, and lets paused connections go
-    /// on when they no longer are.
+    /// Keeps buffers within their bound: beyond it, who holds more than a fair share is not read from, and after a while
+    /// the largest holder is closed.
     fn relieve(&mut self) {
-        if !self.is_over_bound() {
-            self.pressure_since = None;
-            for _ in 0..self.paused.len().min(TURN_CONNECTIONS) {
-                if let Some(next) = self.paused.pop()
-                    && let Some(connection) = self.connections.find(next)
-                {
-                    connection.readable = true;
-                    self.enqueue(slab_key(next));
-                }
+        if self.buffer_bytes() <= self.buffer_bytes_max() {
+            if self.pressure_since.take().is_some() {
+                self.sweeps_due = SWEEP_PARTS;
             }
             return;
         }
+        self.sweeps_due = 0;
         let since = *self.pressure_since.get_or_insert(self.now_millis);
+        let burdens = self.connections.0.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
         if self.now_millis >= since + PRESSURE_MILLIS
-            && let Some((key, connection)) =
-                self.connections.0.iter().max_by_key(|(_, connection)| connection.session.burden_bytes())
+            && let Some((bytes, key)) = burdens.max()
         {
-            let bytes = connection.session.burden_bytes();
             self.pressure_since = Some(since + PRESSURE_AGAIN_MILLIS);
-            self.cut_off(key, &format!("buffers were over their bound, {bytes} bytes for it alone"));
+            self.cut_off(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }
 
     // ---- Stop and say ----
 
-    fn heed_stop(&mut self) {
-        match self.stop_by {
-            None => self.stop(),
-            // Some senders signal a process and then its whole group, and mean one stop by that.
-            Some(by) if self.now_millis + STOP_MILLIS < by + STOP_TWICE_MILLIS => {}
-            Some(_) => self.stop_by = Some(self.now_millis),
-        }
-    }
-
-    /// Stops accepting, and reads from every connection until it has nothing more.
+    /// Stops accepting, and reads from every connection until it has nothing more. A second time, ends that at once.
     fn stop(&mut self) {
+        if let Some(by) = self.stop_by {
+            // Some senders signal a process and then its whole group, and mean one stop by that.
+            if self.now_millis + STOP_MILLIS >= by + STOP_TWICE_MILLIS {
+                self.stop_by = Some(self.now_millis);
+            }
+            return;
+        }
         info!("stopping");
         // Who has connected by now may have sent something by now.
-        if let Some(listeners) = self.listeners.take() {
-            for socket in (0..LISTEN_BACKLOG).map_while(|_| listeners.accept().ok()) {
-                self.admit(socket);
-            }
+        let listeners = mem::take(&mut self.listeners);
+        for socket in (0..LISTEN_BACKLOG).map_while(|_| listeners.accept().ok()) {
+            self.admit(socket);
         }
-        self.accept_at = None;
         self.stop_by = Some(self.now_millis + STOP_MILLIS);
-        for key in self.connections.0.iter().map(|(key, _)| key).collect::<Vec<_>>() {
-            self.connections.0[key].readable = true;
-            self.enqueue(key);
+        for (key, connection) in &mut self.connections.0 {
+            connection.readable = true;
+            connection.enqueue(key, &mut self.ready);
         }
     }
 
@@ -614,35 +504,20 @@ impl EventLoop {
     }
 
     fn report(&self) -> String {
-        let (stats, store, clock) = (&self.executor.stats, &self.executor.store, &self.clock);
+        let (Executor { stats, store, .. }, TurnClock { turns, long, longest, .. }) = (&self.executor, &self.clock);
+        let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes());
+        let (evictions, expired) = (store.stats().evictions, store.stats().expired);
         format!(
-            "clients={} items={} memory={} evictions={} expired={} {stats} turns={} over_200us={} longest_turn={}",
-            self.clients(),
-            store.len(),
-            store.memory_bytes(),
-            store.stats().evictions,
-            store.stats().expired,
-            clock.turns,
-            clock.long,
-            clock.longest
+            "clients={clients} items={items} memory={memory} evictions={evictions} expired={expired} {stats} \
+             turns={turns} over_200us={long} longest_turn={longest}"
         )
     }
 
     /// Logs a warning, at most one of its kind in a second.
-    fn complain(&mut self, kind: Kind, message: impl FnOnce() -> String) {
-        let (not_before_millis, left_out) = &mut self.complaints[kind as usize];
-        if self.now_millis < *not_before_millis {
-            *left_out += 1;
-            return;
-        }
-        *not_before_millis = self.now_millis + 1000;
-        match mem::take(left_out) {
-            0 => warn!("{}", message()),
-            left_out => warn!("{} (and {left_out} more of the kind before)", message()),
+    fn complain(&mut self, kind: &'static str, what: impl Display) {
+        let second = self.now_millis / 1000;
+        if self.complaints.insert(kind, second) != Some(second) {
+            warn!("{kind}: {what}");
         }
     }
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }

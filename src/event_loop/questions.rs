@@ -1,19 +1,17 @@
 //! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
 //! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
-use super::{EventLoop, TURN_CONNECTIONS, token};
+use super::{EventLoop, TURN_CONNECTIONS};
 use crate::config;
 use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
 };
 use crate::memory::MemoryLimit;
-use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
 use crate::protocol::resp::Version;
@@ -29,23 +27,17 @@ const LOOKS: usize = 2 * TURN_CONNECTIONS;
 impl EventLoop {
     /// Answers questions that the sessions of this turn have, as many as one turn may. The others' turn comes again.
     pub(super) fn answer_questions(&mut self) {
-        let mut answers = 0;
-        for at in 0..self.visits.len() {
-            let key = self.visits[at].session;
-            if answers < ANSWERS
-                && let Some(question) = self.connections[key].take_question()
-            {
-                answers += 1;
-                self.answer(key, question);
-            }
+        let sessions = self.visits.iter().map(|visit| visit.session);
+        let asked = sessions.filter_map(|key| Some((key, self.connections[key].take_question()?)));
+        for (key, question) in asked.take(ANSWERS).collect::<Vec<_>>() {
+            self.answer(key, question);
         }
     }
 
     fn answer(&mut self, key: usize, mut question: Box<Question>) {
         let answered = match question.verb {
             "info" => {
-                let text = self.info(&question.words);
-                self.connections[key].output.push_bulk(text.as_bytes());
+                self.info(key, &question.words);
                 Ok(())
             }
             "config|get" => self.config_get(key, &question.words[1..]),
@@ -68,8 +60,7 @@ impl EventLoop {
         }
         let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         let config = &self.config;
-        let unix_socket = config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string());
-        let settings = [
+        let mut settings = vec![
             ("appendonly", "no".to_owned()),
             ("bind", config.host.clone()),
             ("databases", "1".to_owned()),
@@ -81,16 +72,15 @@ impl EventLoop {
             ("save", String::new()),
             ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
             ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),
-            ("unixsocket", unix_socket),
+            ("unixsocket", config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ];
-        let is_meant = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
-        let meant: Vec<_> = settings.iter().filter(|(name, _)| is_meant(name)).collect();
-        let version = self.connections[key].resp.as_ref().map_or(Version::Two, |resp| resp.version);
-        let output = &mut self.connections[key].output;
-        output.push_map(meant.len(), version);
-        for (name, value) in meant {
-            output.push_bulk(name.as_bytes());
-            output.push_bulk(value.as_bytes());
+        settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes())));
+        let session = &mut self.connections[key];
+        let version = session.resp.as_ref().map_or(Version::Two, |resp| resp.version);
+        session.output.push_map(settings.len(), version);
+        for (name, value) in settings {
+            session.output.push_bulk(name.as_bytes());
+            session.output.push_bulk(value.as_bytes());
         }
         Ok(())
     }
@@ -103,47 +93,33 @@ impl EventLoop {
     /// Sets all that is asked for, or nothing.
     fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
         let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
-        let clients_max = granted.saturating_sub(DESCRIPTORS_RESERVED).min(CLIENTS_MAX) as u64;
-        let config = &mut self.config;
-        let (mut memory, mut clients, mut seconds) = (None, None, None);
+        let clients_max = granted.saturating_sub(DESCRIPTORS_RESERVED).min(CLIENTS_MAX);
+        let (mut config, least, mb) = (self.config.clone(), MEMORY_BYTES_MIN, MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
-            let [name, value] = pair else {
-                return Err(wrong_arity("config|set"));
-            };
+            let [name, value] = pair else { return Err(wrong_arity("config|set")) };
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
             let text = std::str::from_utf8(value).unwrap_or_default();
             let number = |least, most| text.parse().ok().filter(|number| (least..=most).contains(number));
-            let (setting, expected) = match &*name {
-                "maxmemory" => {
-                    memory = config::size(text, MEMORY_BYTES_MIN..=usize::MAX);
-                    (memory.is_some(), format!("a memory value of at least {} mb", MEMORY_BYTES_MIN >> 20))
-                }
-                "maxclients" => {
-                    clients = number(1, clients_max);
-                    (clients.is_some(), format!("between 1 and {clients_max}"))
-                }
-                "timeout" => {
-                    seconds = number(0, SECONDS_MAX);
-                    (seconds.is_some(), format!("between 0 and {SECONDS_MAX}"))
-                }
+            let (number, expected) = match &*name {
+                "maxmemory" => (config::size(text, least..=usize::MAX), format!("a memory value of at least {mb} mb")),
+                "maxclients" => (number(1, clients_max), format!("between 1 and {clients_max}")),
+                "timeout" => (number(0, SECONDS_MAX as usize), format!("between 0 and {SECONDS_MAX}")),
                 _ => return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'").into()),
             };
-            if !setting {
-                let place = format!("possibly related to argument '{name}'");
-                return Err(format!("ERR CONFIG SET failed ({place}) - argument must be {expected}").into());
+            let place = format!("possibly related to argument '{name}'");
+            let number =
+                number.ok_or_else(|| format!("ERR CONFIG SET failed ({place}) - argument must be {expected}"))?;
+            match &*name {
+                "maxmemory" => config.max_memory = MemoryLimit::chosen(number),
+                "maxclients" => config.max_clients = number,
+                _ => config.idle_timeout = Some(Duration::from_secs(number as u64)).filter(|time| !time.is_zero()),
             }
         }
-        if let Some(clients) = clients {
-            config.max_clients = clients as usize;
-        }
-        if let Some(seconds) = seconds {
-            config.idle_timeout = Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero());
-        }
-        if let Some(memory) = memory {
-            config.max_memory = MemoryLimit::chosen(memory);
-            self.executor.set_memory_limit(memory, config.max_value_size.min(memory / VALUE_SHARE));
-        }
-        log::info!("CONFIG SET: maxmemory {memory:?}, maxclients {clients:?}, timeout {seconds:?}");
+        let max_memory = config.max_memory.bytes;
+        self.executor.set_memory_limit(max_memory, config.max_value_size.min(max_memory / VALUE_SHARE));
+        let (clients, time) = (config.max_clients, config.idle_timeout);
+        log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {clients}, timeout {time:?}");
+        self.config = config;
         self.connections[key].output.push(b"+OK\r\n");
         Ok(())
     }
@@ -157,23 +133,17 @@ impl EventLoop {
         let places = self.connections.0.capacity();
         let end = places.min(question.at + LOOKS);
         for other in question.at..end {
-            let Some(connection) = self.connections.0.get(other).filter(|connection| !connection.session.is_broken())
-            else {
-                continue;
-            };
-            if !is_meant(words, kills, connection, other == key)? {
+            let Some(connection) = self.connections.0.get_mut(other) else { continue };
+            if connection.session.is_broken() || !is_meant(words, kills, connection, other == key)? {
                 continue;
             }
             question.found += 1;
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
-                self.connections[other].output = Output::default();
-                self.connections[other].quit();
-                self.connections[other].end_input();
+                connection.session.abandon();
                 // It finds that it is over when its turn comes.
-                self.connections.0[other].queued = true;
-                self.ready.push_back(token(other, self.connections.0[other].serial));
+                connection.enqueue(other, &mut self.ready);
             }
         }
         question.at = end;
@@ -186,7 +156,7 @@ impl EventLoop {
             (false, ..) => session.output.push_bulk(question.text.as_bytes()),
             (true, 0, 1) => return Err("ERR No such client".into()),
             (true, _, 1) => session.output.push(b"+OK\r\n"),
-            (true, found, _) => session.output.push_integer(found),
+            (true, found, _) => session.output.push_header(b':', found),
         }
         if is_last {
             session.quit();
@@ -201,9 +171,7 @@ impl EventLoop {
 /// What is no filter, whichever the client.
 fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
     let [address, local_address] = connection.addresses();
-    if let [wanted] = words
-        && kills
-    {
+    if kills && let [wanted] = words {
         return Ok(**wanted == *address.as_bytes());
     }
     let (mut spares_asker, mut all_fit) = (kills, true);
@@ -212,37 +180,28 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
         let value = words.next().ok_or(SYNTAX)?;
         all_fit &= match (lower(name, &mut [0; 8]), kills) {
             (b"id", _) => {
-                let mut fits = is_id(value, connection)?;
                 // CLIENT LIST takes several.
-                for value in words.by_ref().take_while(|_| !kills) {
-                    fits |= is_id(value, connection)?;
-                }
-                fits
+                let more = words.by_ref().take(if kills { 0 } else { usize::MAX });
+                let ids = std::iter::once(value).chain(more).map(|id| match request::integer(id) {
+                    Ok(id @ 1..) => Ok(id == connection.session.id as i64),
+                    _ => Err("ERR client-id should be greater than 0"),
+                });
+                ids.collect::<Result<Vec<_>, _>>()?.contains(&true)
             }
             (b"addr", true) => **value == *address.as_bytes(),
             (b"laddr", true) => **value == *local_address.as_bytes(),
             // There is but one type of client and one user.
             (b"type", _) => value.eq_ignore_ascii_case(b"normal"),
             (b"user", true) => **value == *b"default",
-            (b"skipme", true) => {
-                spares_asker = match lower(value, &mut [0; 8]) {
-                    b"yes" => true,
-                    b"no" => false,
-                    _ => return Err(SYNTAX),
-                };
+            (b"skipme", true) if value.eq_ignore_ascii_case(b"yes") => true,
+            (b"skipme", true) if value.eq_ignore_ascii_case(b"no") => {
+                spares_asker = false;
                 true
             }
             _ => return Err(SYNTAX),
         };
     }
     Ok(all_fit && !(spares_asker && is_asker))
-}
-
-fn is_id(word: &[u8], connection: &Connection) -> Result<bool, Complaint> {
-    match request::integer(word) {
-        Ok(id @ 1..) => Ok(id == connection.session.id as i64),
-        _ => Err("ERR client-id should be greater than 0".into()),
-    }
 }
 
 /// Appends a client's line of CLIENT LIST.
@@ -254,15 +213,11 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
     let idle = (now_millis - session.last_command_millis) / 1000;
+    let (id, held, waiting, version) = (session.id, session.held_bytes(), session.output.len(), *version as u8);
     let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name);
-    // Writing to a string does not fail.
-    let _ = writeln!(
-        text,
-        "id={} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 ssub=0 \
-         omem={} tot-mem={} cmd={command} user=default lib-name={library} lib-ver={library_version} resp={}",
-        session.id,
-        session.output.len(),
-        session.held_bytes(),
-        *version as u8,
+    *text += &format!(
+        "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
+         ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} \
+         lib-ver={library_version} resp={version}\n"
     );
 }

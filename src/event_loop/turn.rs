@@ -1,197 +1,149 @@
 //! The loop's account of itself: how long each turn took, what it was busy with, and what the last hour was like. Every
 //! promise about stalls is checked against it. It decides nothing.
 
-use std::fmt;
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A turn up to this long needs no second look: it cannot have taken more CPU time.
-const SHORT: Duration = Duration::from_micros(100);
+/// What no turn should take, in nanoseconds. On a machine that is shared some do, since the time that others steal counts
+/// as ours.
+const LONG_NANOS: u64 = 200_000;
 
-/// What no turn should take. On a machine that is shared some do, since the time that others steal counts as ours.
-const LONG: Duration = Duration::from_micros(200);
+/// Turns between two readings of the thread's CPU time. One takes half a microsecond, too much for each turn.
+const READING_TURNS: u64 = 8;
 
-/// How old a reading of the thread's CPU time may be. It takes half a microsecond, too much for each turn.
-const READING_AGE_MAX: Duration = Duration::from_micros(250);
+/// How long turns are remembered, in seconds.
+const HOUR: u64 = 3600;
 
-/// What one turn did: its CPU time in nanoseconds, connections accepted, closed, and read from or written to, commands,
-/// bytes read and written, and the store's work in its units.
+/// What is counted: connections accepted, closed, and read from or written to, commands, bytes read and written, and the
+/// store's work in its units.
+pub type Counts = [u64; NAMES.len()];
+const NAMES: [&str; 7] = ["accepted", "closed", "visited", "commands", "bytes_in", "bytes_out", "work"];
+
+/// What one turn did.
 #[derive(Clone, Copy, Debug, Default)]
-#[allow(missing_docs)]
 pub struct Turn {
+    /// Its CPU time in nanoseconds.
     pub nanos: u64,
-    pub accepted: u64,
-    pub closed: u64,
-    pub visited: u64,
-    pub commands: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    pub work: u64,
+    /// What there was of each.
+    pub counts: Counts,
 }
 
 impl fmt::Display for Turn {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Turn { nanos, accepted, closed, visited, commands, bytes_in, bytes_out, work } = self;
-        write!(
-            formatter,
-            "{}us (accepted={accepted} closed={closed} visited={visited} commands={commands} bytes_in={bytes_in} \
-             bytes_out={bytes_out} work={work})",
-            nanos / 1000
-        )
+        let counts: Vec<_> = NAMES.iter().zip(self.counts).map(|(name, count)| format!("{name}={count}")).collect();
+        write!(formatter, "{}us ({})", self.nanos / 1000, counts.join(" "))
     }
 }
 
 /// Measures turns and keeps the longest.
 #[derive(Debug)]
 pub(super) struct TurnClock {
-    started: Instant,
-    turn_started: Instant,
-    /// The thread's CPU time when it was last read, and when that was.
-    cpu_read: (Duration, Instant),
-    /// What turns have taken since.
-    since_reading: Duration,
-    /// How many turns there have been.
+    started: u64,
+    turn_started: u64,
+    /// The thread's CPU time, but for what polls have taken since it was read.
+    cpu_nanos: u64,
+    /// What had been counted when the last turn ended.
+    totals: Counts,
     pub(super) turns: u64,
-    /// How many of them took longer than [`LONG`].
+    /// How many of them took longer than [`LONG_NANOS`].
     pub(super) long: u64,
-    /// The longest of them.
     pub(super) longest: Turn,
-    /// The turns of the last hour.
     pub(super) history: History,
 }
 
 impl TurnClock {
-    /// A clock that starts now.
     pub(super) fn new() -> Self {
-        let now = Instant::now();
-        TurnClock {
-            started: now,
-            turn_started: now,
-            cpu_read: (thread_cpu_time(), now),
-            since_reading: Duration::ZERO,
-            turns: 0,
-            long: 0,
-            longest: Turn::default(),
-            history: History::default(),
-        }
+        let (started, cpu_nanos) = (nanos(ClockId::Monotonic), thread_cpu_nanos());
+        let (totals, longest, history) = Default::default();
+        TurnClock { started, turn_started: started, cpu_nanos, totals, turns: 0, long: 0, longest, history }
     }
 
     /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.
     pub(super) fn begin(&mut self) -> u64 {
-        self.turn_started = Instant::now();
-        if self.turn_started - self.cpu_read.1 > READING_AGE_MAX {
-            self.read_cpu_time(self.turn_started);
+        self.turn_started = nanos(ClockId::Monotonic);
+        if self.turns.is_multiple_of(READING_TURNS) {
+            self.cpu_nanos = thread_cpu_nanos();
         }
-        (self.turn_started - self.started).as_millis() as u64
+        (self.turn_started - self.started) / 1_000_000
     }
 
-    /// Ends a turn that did what `turn` says.
-    pub(super) fn end(&mut self, turn: Turn) {
-        let now = Instant::now();
-        let mut taken = now - self.turn_started;
-        self.turns += 1;
-        if taken > SHORT {
-            // Others may have had the core for a part of it. What the thread itself has used since the last reading,
-            // less what short turns took, is this turn's; polling in between makes it a little too much.
-            let before = self.cpu_read.0 + self.since_reading;
-            self.read_cpu_time(now);
-            taken = taken.min(self.cpu_read.0.saturating_sub(before));
+    /// Ends a turn, after which so much has been counted.
+    pub(super) fn end(&mut self, totals: Counts) {
+        let now = nanos(ClockId::Monotonic);
+        let mut nanos = now - self.turn_started;
+        if nanos > LONG_NANOS {
+            // Others may have had the core for a part of it.
+            let before = mem::replace(&mut self.cpu_nanos, thread_cpu_nanos());
+            nanos = nanos.min(self.cpu_nanos.saturating_sub(before));
         } else {
-            self.since_reading += taken;
+            self.cpu_nanos += nanos;
         }
-        self.long += u64::from(taken > LONG);
-        let turn = Turn { nanos: taken.as_nanos() as u64, ..turn };
-        self.history.note((now - self.started).as_secs(), &turn);
-        keep_longer(&mut self.longest, &turn);
-    }
-
-    fn read_cpu_time(&mut self, now: Instant) {
-        self.cpu_read = (thread_cpu_time(), now);
-        self.since_reading = Duration::ZERO;
+        let before = mem::replace(&mut self.totals, totals);
+        let turn = Turn { nanos, counts: array::from_fn(|at| totals[at] - before[at]) };
+        self.turns += 1;
+        self.long += u64::from(nanos > LONG_NANOS);
+        self.history.note((now - self.started) / 1_000_000_000, &turn);
+        if nanos > self.longest.nanos {
+            self.longest = turn;
+        }
     }
 }
 
-/// The CPU time that this thread has used so far.
-pub(super) fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+/// The CPU time that this thread has used so far, in nanoseconds.
+pub(super) fn thread_cpu_nanos() -> u64 {
+    nanos(ClockId::ThreadCPUTime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// The turns of up to an hour.
 #[derive(Debug, Default)]
 pub struct History {
-    /// The longest of each second and each minute.
-    seconds: Ring,
-    minutes: Ring,
-    /// The sums of each second.
-    sums: Ring,
+    /// Those that no longer one has followed, each with the second that it ended in: the first of them that is within a
+    /// span of time is the longest there.
+    longest: VecDeque<(u64, Turn)>,
+    /// The sums of this second and of the last.
+    sums: [(u64, Counts); 2],
 }
 
 impl History {
     /// Adds a turn that ended in the second `now`.
     pub fn note(&mut self, now: u64, turn: &Turn) {
-        let sum = self.sums.at(now);
-        sum.commands += turn.commands;
-        sum.bytes_in += turn.bytes_in;
-        sum.bytes_out += turn.bytes_out;
-        keep_longer(self.seconds.at(now), turn);
-        keep_longer(self.minutes.at(now / SLOTS), turn);
+        let sums = self.sums(now);
+        *sums = array::from_fn(|at| sums[at] + turn.counts[at]);
+        while self.longest.back().is_some_and(|(_, last)| last.nanos <= turn.nanos) {
+            self.longest.pop_back();
+        }
+        if self.longest.back().is_none_or(|(second, _)| *second != now) {
+            self.longest.push_back((now, *turn));
+        }
+        while self.longest.front().is_some_and(|(second, _)| second + HOUR <= now) {
+            self.longest.pop_front();
+        }
     }
 
     /// Commands, bytes read and bytes written in the last whole second before `now`.
     pub fn rates(&mut self, now: u64) -> [u64; 3] {
-        self.sums.at(now);
-        let Turn { commands, bytes_in, bytes_out, .. } = self.sums.slots[((now + SLOTS - 1) % SLOTS) as usize];
+        let [.., commands, bytes_in, bytes_out, _] = *self.sums(now.saturating_sub(1));
         [commands, bytes_in, bytes_out]
     }
 
     /// The longest turns of about the last second, minute and hour.
-    pub fn longest(&mut self, now: u64) -> [Turn; 3] {
-        [self.seconds.longest(now, 2), self.seconds.longest(now, SLOTS), self.minutes.longest(now / SLOTS, SLOTS)]
+    pub fn longest(&self, now: u64) -> [Turn; 3] {
+        let longest = |seconds| self.longest.iter().find(|(second, _)| second + seconds > now);
+        [2, 60, HOUR].map(|seconds| longest(seconds).map_or(Turn::default(), |(_, turn)| *turn))
     }
-}
 
-/// How many spans of time are remembered.
-const SLOTS: u64 = 60;
-
-/// What was in each of the last spans of time, by the number of the span.
-#[derive(Debug)]
-struct Ring {
-    slots: [Turn; SLOTS as usize],
-    now: u64,
-}
-
-impl Default for Ring {
-    fn default() -> Self {
-        Ring { slots: [Turn::default(); SLOTS as usize], now: 0 }
-    }
-}
-
-impl Ring {
-    /// Lets time go on until the span `now`, and returns its slot.
-    fn at(&mut self, now: u64) -> &mut Turn {
-        for span in (self.now + 1).max(now.saturating_sub(SLOTS - 1))..=now {
-            self.slots[(span % SLOTS) as usize] = Turn::default();
+    fn sums(&mut self, now: u64) -> &mut Counts {
+        let (second, sums) = &mut self.sums[(now % 2) as usize];
+        if mem::replace(second, now) != now {
+            *sums = Counts::default();
         }
-        self.now = now;
-        &mut self.slots[(now % SLOTS) as usize]
-    }
-
-    /// The longest of the last `spans`.
-    fn longest(&mut self, now: u64, spans: u64) -> Turn {
-        self.at(now);
-        let mut longest = Turn::default();
-        for ago in 0..spans {
-            keep_longer(&mut longest, &self.slots[((now + SLOTS - ago) % SLOTS) as usize]);
-        }
-        longest
-    }
-}
-
-#[inline]
-fn keep_longer(longest: &mut Turn, turn: &Turn) {
-    if turn.nanos > longest.nanos {
-        *longest = *turn;
+        sums
     }
 }

@@ -2,7 +2,10 @@
 //! session or the store.
 
 pub mod glob;
+#[doc(hidden)]
 pub mod request;
+#[doc(hidden)]
 pub mod resp;
 pub mod stash;
+#[doc(hidden)]
 pub mod verbs;

@@ -1,11 +1,12 @@
-//! What a Redis command on one key asks for, options and all, and in which form it is answered. Pure: the time comes
-//! in, a [`Command`] goes out, and Redis's words for what is wrong.
+//! What a Redis command asks to be done with a key, options and all, and in which form it is answered. Pure: the time
+//! comes in, an [`Action`] goes out, and Redis's words for what is wrong.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::resp::Arguments;
-use crate::command::{Action, Clock, Command, Condition, ExpireCondition, Expiry, Measure, Refusal};
+use crate::command::{Action, Clock, Condition, ExpireCondition, Expiry, Measure, Refusal};
+use crate::number;
 
 /// How the reply to a command on a key is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,24 +14,17 @@ pub enum Form {
     /// As it is: a value, a number, OK, or null.
     #[default]
     Plain,
-    /// As a number, 0 for a missing key.
-    Number,
-    /// As a number of seconds, -2 for a missing key.
-    Seconds,
-    /// As a number of milliseconds, likewise.
-    Millis,
-    /// As the type of what is there.
-    Type,
-    /// As how many of the command's keys there were; nothing before the last of them.
-    Count,
-    /// As OK once all of the command's keys are done.
-    All,
-    /// As an array with one for each of the command's keys.
-    Each,
+    Number,  // 0 for a missing key
+    Seconds, // -2 for a missing key
+    Millis,  // likewise
+    Type,    // "string" or "none"
+    Count,   // how many of the command's keys there were; nothing before the last of them
+    All,     // OK once all of the command's keys are done
+    Each,    // an array with one for each of the command's keys
 }
 
-/// What a command, or one part of it, asks the store, and how that is answered.
-pub type Planned<'a> = Result<(Command<'a>, Form), Complaint>;
+/// What a command, or one part of it, asks to be done with its key.
+pub type Planned<'a> = Result<Action<'a>, Complaint>;
 
 /// Makes that of arguments whose number is right.
 pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
@@ -39,9 +33,7 @@ pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
 /// worse for it.
 pub type Complaint = Cow<'static, str>;
 
-/// Not what the command's options are.
 pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
-/// No room, and none can be made.
 pub const OUT_OF_MEMORY: Complaint = Cow::Borrowed(refusal(Refusal::OutOfMemory));
 
 /// How much of an unknown command is given back, in bytes.
@@ -57,26 +49,21 @@ pub const fn refusal(refusal: Refusal) -> &'static str {
     }
 }
 
-/// Too few or too many arguments for `command`.
 pub fn wrong_arity(command: &str) -> Complaint {
     format!("ERR wrong number of arguments for '{command}' command").into()
 }
 
-/// About a command that is not known.
 pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
-    let mut text =
-        format!("ERR unknown command '{}', with args beginning with: ", shown(arguments.name, ECHO_BYTES_MAX));
-    let mut left = ECHO_BYTES_MAX;
+    let mut shown_arguments = String::new();
     for argument in arguments.all() {
-        if left > 0 {
-            text += &format!("'{}' ", shown(argument, left));
-            left = left.saturating_sub(argument.len());
+        if let Some(left @ 1..) = ECHO_BYTES_MAX.checked_sub(shown_arguments.len()) {
+            shown_arguments += &format!("'{}' ", shown(argument, left));
         }
     }
-    text.into()
+    let name = shown(arguments.name, ECHO_BYTES_MAX);
+    format!("ERR unknown command '{name}', with args beginning with: {shown_arguments}").into()
 }
 
-/// About a subcommand of `command` that is not known.
 pub fn unknown_subcommand(name: &[u8], command: &str) -> Complaint {
     let name = shown(name, ECHO_BYTES_MAX);
     format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase()).into()
@@ -93,55 +80,36 @@ pub fn lower<'b>(word: &[u8], letters: &'b mut [u8; 8]) -> &'b [u8] {
     letters
 }
 
-/// A number as Redis reads it.
 pub fn integer(text: &[u8]) -> Result<i64, Complaint> {
-    let text = std::str::from_utf8(text).ok().filter(|text| !text.starts_with('+'));
-    text.and_then(|text| text.parse().ok()).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
+    number::parse(text).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
 }
 
-/// The same with its sign turned.
-pub fn negated(text: &[u8]) -> Result<i64, Complaint> {
-    integer(text)?.checked_neg().ok_or(Cow::Borrowed("ERR decrement would overflow"))
-}
-
-/// INCR and its like.
-pub fn add<'a>(a: &Arguments<'a>, delta: Result<i64, Complaint>) -> Planned<'a> {
-    Ok((a.command(Action::Add(delta?)), Form::Plain))
-}
-
-/// What only looks.
-pub fn measure<'a>(a: &Arguments<'a>, measure: Measure, form: Form) -> Planned<'a> {
-    Ok((a.command(Action::Measure(measure)), form))
+/// INCR, DECR and their like with a number.
+pub fn add<'a>(a: &Arguments<'a>, sign: i64) -> Planned<'a> {
+    let number = a.all().get(1).map_or(Ok(1), |number| integer(number))?;
+    Ok(Action::Add(number.checked_mul(sign).ok_or("ERR decrement would overflow")?))
 }
 
 /// MEMORY USAGE. How many nested values to look at makes no difference: there are none here.
 pub fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
-    match *a.all() {
-        [_, key] => Ok((Command { key, action: Action::Measure(Measure::Memory) }, Form::Plain)),
-        [_, key, option, samples] if option.eq_ignore_ascii_case(b"samples") => {
-            integer(samples).map(|_| (Command { key, action: Action::Measure(Measure::Memory) }, Form::Plain))
-        }
-        _ => Err(SYNTAX),
+    match a.all()[2..] {
+        [] => {}
+        [option, samples] if option.eq_ignore_ascii_case(b"samples") => drop(integer(samples)?),
+        _ => return Err(SYNTAX),
     }
+    Ok(Action::Measure(Measure::Memory))
 }
 
-/// SETNX.
-pub fn setnx<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
-    Ok((write(a, 1, Condition::Missing, Expiry::Default, false), Form::Count))
+pub fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
+    let expiry = Expiry::At(deadline(a, unit, a.all()[1], 1, clock)?);
+    Ok(Action::Write { value: a.value(2), condition: Condition::Always, expiry, returns_old: false })
 }
 
-/// GETSET.
-pub fn getset<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
-    Ok((write(a, 1, Condition::Always, Expiry::Default, true), Form::Plain))
+/// SETNX, which is this `condition`, and GETSET.
+pub fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> Planned<'a> {
+    Ok(Action::Write { value: a.value(1), condition, expiry: Expiry::Default, returns_old })
 }
 
-/// SETEX and PSETEX.
-pub fn setex<'a>(a: &Arguments<'a>, unit: Unit, clock: Clock) -> Planned<'a> {
-    let expiry = Expiry::At(unit.future(a, a.all()[1], clock)?);
-    Ok((write(a, 2, Condition::Always, expiry, false), Form::Plain))
-}
-
-/// SET.
 pub fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     let (mut condition, mut keeps, mut time, mut returns_old) = (Condition::Always, false, None, false);
     let mut words = a.all()[2..].iter();
@@ -151,117 +119,67 @@ pub fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
             b"xx" if condition != Condition::Missing => condition = Condition::Present,
             b"get" => returns_old = true,
             b"keepttl" if time.is_none() => keeps = true,
-            unit if time.is_none() && !keeps => {
-                time = Some((Unit::named(unit).ok_or(SYNTAX)?, words.next().ok_or(SYNTAX)?));
-            }
+            _ if time.is_none() && !keeps => time = Some((word, words.next().ok_or(SYNTAX)?)),
             _ => return Err(SYNTAX),
         }
     }
     let expiry = match time {
-        Some((unit, number)) => Expiry::At(unit.future(a, number, clock)?),
+        Some((unit, number)) => Expiry::At(deadline(a, unit, number, 1, clock)?),
         None if keeps => Expiry::Keep,
         None => Expiry::Default,
     };
-    Ok((write(a, 1, condition, expiry, returns_old), Form::Plain))
+    Ok(Action::Write { value: a.value(1), condition, expiry, returns_old })
 }
 
-fn write<'a>(a: &Arguments<'a>, at: usize, condition: Condition, expiry: Expiry, returns_old: bool) -> Command<'a> {
-    a.command(Action::Write { value: a.value(at), condition, expiry, returns_old })
-}
-
-/// GETEX.
 pub fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
-    let deadline = match *a.all() {
-        [key] => return Ok((Command { key, action: Action::Get }, Form::Plain)),
-        [_, word] if word.eq_ignore_ascii_case(b"persist") => None,
-        [_, word, number] => Some(Unit::named(lower(word, &mut [0; 8])).ok_or(SYNTAX)?.future(a, number, clock)?),
+    let deadline = match a.all()[1..] {
+        [] => return Ok(Action::Get),
+        [word] if word.eq_ignore_ascii_case(b"persist") => None,
+        [unit, number] => Some(deadline(a, unit, number, 1, clock)?),
         _ => return Err(SYNTAX),
     };
-    let condition = ExpireCondition::default();
-    Ok((a.command(Action::Expire { deadline, condition, returns_value: true }), Form::Plain))
+    Ok(Action::Expire { deadline, condition: ExpireCondition::default(), returns_value: true })
 }
 
-/// PERSIST.
-pub fn persist<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
+pub fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Planned<'a> {
     let condition = ExpireCondition { has_expiry: Some(true), moves: None };
-    Ok((a.command(Action::Expire { deadline: None, condition, returns_value: false }), Form::Count))
+    Ok(Action::Expire { deadline: None, condition, returns_value: false })
 }
 
-/// EXPIRE and its like.
-pub fn expire<'a>(a: &Arguments<'a>, unit: Unit, clock: Clock) -> Planned<'a> {
-    let (mut nx, mut condition) = (false, ExpireCondition::default());
-    for word in &a.all()[2..] {
-        let side = match lower(word, &mut [0; 8]) {
-            b"nx" => {
-                nx = true;
-                continue;
-            }
-            b"xx" => {
-                condition.has_expiry = Some(true);
-                continue;
-            }
-            b"gt" => Ordering::Greater,
-            b"lt" => Ordering::Less,
-            _ => return Err(format!("ERR Unsupported option {}", String::from_utf8_lossy(word)).into()),
-        };
-        if condition.moves.replace(side).is_some_and(|other| other != side) {
-            return Err("ERR GT and LT options at the same time are not compatible".into());
-        }
+pub fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
+    let (number, options) = (a.all()[1], &a.all()[2..]);
+    let known: [&[u8]; 4] = [b"nx", b"xx", b"gt", b"lt"];
+    if let Some(other) = options.iter().find(|word| !known.iter().any(|name| word.eq_ignore_ascii_case(name))) {
+        return Err(format!("ERR Unsupported option {}", String::from_utf8_lossy(other)).into());
     }
-    if nx {
-        if condition != ExpireCondition::default() {
-            return Err("ERR NX and XX, GT or LT options at the same time are not compatible".into());
-        }
-        condition.has_expiry = Some(false);
+    let [nx, xx, gt, lt] = known.map(|name| options.iter().any(|word| word.eq_ignore_ascii_case(name)));
+    if nx && (xx || gt || lt) {
+        return Err("ERR NX and XX, GT or LT options at the same time are not compatible".into());
     }
-    let deadline = Some(unit.deadline(a, integer(a.all()[1])?, clock)?);
-    Ok((a.command(Action::Expire { deadline, condition, returns_value: false }), Form::Count))
+    if gt && lt {
+        return Err("ERR GT and LT options at the same time are not compatible".into());
+    }
+    let moves = if gt { Some(Ordering::Greater) } else { lt.then_some(Ordering::Less) };
+    let condition = ExpireCondition { has_expiry: (nx || xx).then_some(xx), moves };
+    let deadline = Some(deadline(a, unit, number, i64::MIN, clock)?);
+    Ok(Action::Expire { deadline, condition, returns_value: false })
 }
 
-/// How a time is counted.
-#[derive(Clone, Copy, Debug)]
-pub struct Unit {
-    millis: i64,
-    is_unix: bool,
-}
-
-/// Seconds from now.
-pub const EX: Unit = Unit { millis: 1000, is_unix: false };
-/// Milliseconds from now.
-pub const PX: Unit = Unit { millis: 1, is_unix: false };
-/// Seconds since 1970.
-pub const EXAT: Unit = Unit { millis: 1000, is_unix: true };
-/// Milliseconds since 1970.
-pub const PXAT: Unit = Unit { millis: 1, is_unix: true };
-
-impl Unit {
-    fn named(word: &[u8]) -> Option<Unit> {
-        match word {
-            b"ex" => Some(EX),
-            b"px" => Some(PX),
-            b"exat" => Some(EXAT),
-            b"pxat" => Some(PXAT),
-            _ => None,
-        }
-    }
-
-    /// A time on the server's clock; 0 if it is past. It can be told as Unix time too.
-    fn deadline(self, a: &Arguments<'_>, number: i64, clock: Clock) -> Result<u64, Complaint> {
-        let now = if self.is_unix { 0 } else { clock.unix_millis() };
-        let unix = number.checked_mul(self.millis).and_then(|millis| millis.checked_add(now));
-        let unix = unix.ok_or_else(|| invalid_expire_time(a))?;
-        Ok(unix.saturating_sub(clock.unix_offset_millis).max(0) as u64)
-    }
-
-    /// The same for what does not take zero and less.
-    fn future(self, a: &Arguments<'_>, number: &[u8], clock: Clock) -> Result<u64, Complaint> {
-        match integer(number)? {
-            number @ 1.. => self.deadline(a, number, clock),
-            _ => Err(invalid_expire_time(a)),
-        }
-    }
-}
-
-fn invalid_expire_time(a: &Arguments<'_>) -> Complaint {
-    format!("ERR invalid expire time in '{}' command", shown(&a.name.to_ascii_lowercase(), ECHO_BYTES_MAX)).into()
+/// The time on the server's clock, 0 if it is past, that a number of at least `least` means: EX and PX count from now,
+/// EXAT and PXAT since 1970, in seconds and milliseconds.
+fn deadline(a: &Arguments<'_>, unit: &[u8], number: &[u8], least: i64, clock: Clock) -> Result<u64, Complaint> {
+    let (unit_millis, start_millis) = match lower(unit, &mut [0; 8]) {
+        b"ex" => (1000, clock.unix_millis()),
+        b"px" => (1, clock.unix_millis()),
+        b"exat" => (1000, 0),
+        b"pxat" => (1, 0),
+        _ => return Err(SYNTAX),
+    };
+    let number = Some(integer(number)?).filter(|number| *number >= least);
+    let unix = number.and_then(|number| number.checked_mul(unit_millis)?.checked_add(start_millis));
+    let Some(unix) = unix else {
+        let name = a.name.to_ascii_lowercase();
+        return Err(format!("ERR invalid expire time in '{}' command", shown(&name, ECHO_BYTES_MAX)).into());
+    };
+    Ok(unix.saturating_sub(clock.unix_offset_millis).max(0) as u64)
 }

@@ -15,35 +15,24 @@ use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
     STRANGER_ARGUMENTS_MAX, STRANGER_BYTES_MAX,
 };
+use crate::number;
 use crate::output::Output;
 
 /// How many arguments a step can have, the name apart: CLIENT KILL with all its filters.
 pub const ARGUMENTS_MAX: usize = 15;
 
-/// What a client may send.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The longest value, in bytes.
-    pub value_bytes_max: usize,
-    /// It has said the password, or none is needed.
-    pub authenticated: bool,
-}
-
-/// Where parsing stands within a frame, or by default between two.
+/// Where parsing stands within a frame, or between two if no arguments are left.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
     /// The command that the next arguments belong to; none if they are to be skipped.
     pub verb: Option<&'static Verb>,
-    /// Arguments still to come.
     pub left: usize,
-    /// How many bytes they may have.
     pub bytes_left: usize,
 }
 
 /// The arguments of a step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Arguments<'a> {
-    /// The command's name; not its own in later steps of a frame.
     pub name: &'a [u8],
     slots: [&'a [u8]; ARGUMENTS_MAX],
     count: usize,
@@ -51,19 +40,15 @@ pub struct Arguments<'a> {
 }
 
 /// What stands at the start of the input: a frame, or a part of one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
     /// Its command, if that is known and it is not to be skipped.
     pub verb: Option<&'static Verb>,
-    /// It begins a frame.
     pub is_first: bool,
     /// Arguments of the frame from here on, the name apart.
     pub left: usize,
-    /// How many of its arguments are long.
     pub longs: usize,
-    /// How many bytes of the input it took.
     pub consumed: usize,
-    /// Where parsing stands behind it.
     pub next: Cursor,
 }
 
@@ -80,30 +65,15 @@ pub enum Stop {
 
 impl<'a> Arguments<'a> {
     /// All of them; a long one is an empty slice here.
-    #[inline]
     pub fn all(&self) -> &[&'a [u8]] {
         &self.slots[..self.count]
     }
 
-    /// The first.
-    #[inline]
-    pub fn key(&self) -> &'a [u8] {
-        self.slots[0]
-    }
-
-    /// What is to be done with the key.
-    pub fn command(&self, action: Action<'a>) -> Command<'a> {
-        Command { key: self.key(), action }
-    }
-
     /// Which of them is long: if there are several, the last.
-    #[inline]
     pub fn long_at(&self) -> Option<usize> {
         self.long.map(|(at, _)| at)
     }
 
-    /// One of them as a value.
-    #[inline]
     pub fn value(&self, at: usize) -> Value<'a> {
         match self.long {
             Some((place, value)) if place == at => value,
@@ -113,73 +83,69 @@ impl<'a> Arguments<'a> {
 }
 
 /// Whether a client that sends this byte first speaks RESP: no GoStash command begins with any of these.
-#[inline]
 pub fn is_first_byte(byte: u8) -> bool {
     matches!(byte, b'*' | b'P' | b'p')
 }
 
 /// Reads a whole frame of one of the commands that a cache is asked most, as clients write them, with nothing
-/// unusual about it: what it asks for, the number of the command's row, and the frame's length. `None` tells nothing: [`parse`] does.
+/// unusual about it: what it asks for, the number of the command's row, and the frame's length. `None` tells nothing:
+/// [`parse`] does.
 #[inline]
 pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, u8, usize)> {
-    // `*2`, CRLF, `$4`, CRLF and up to eight letters, of which those that are not the name's are blanked.
-    let (head, word) = input.first_chunk::<16>()?.split_at(8);
-    let [b'*', count, b'\r', b'\n', b'$', length @ b'3'..=b'4', b'\r', b'\n'] = *head else {
-        return None;
-    };
-    let end = 8 + usize::from(length - b'0');
-    let word = u64::from_le_bytes(word.try_into().ok()?) | 0x2020_2020_2020_2020;
-    let word = if length == b'3' { word & 0xFF_FFFF } else { word & 0xFFFF_FFFF };
-    if !input[end..].starts_with(b"\r\n$") {
-        return None;
-    }
-    let (key, end) = plain_bulk(input, end + 3, KEY_BYTES_MAX)?;
-    let is = |name: &[u8]| name.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)) == word;
-    let (command, verb) = match count {
-        b'3' if is(b"set") && input.get(end) == Some(&b'$') => {
-            let (value, end) = plain_bulk(input, end + 1, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
-            let value = Value::small(value);
-            return Some((Command { key, action: Action::Set(value) }, SET, end));
+    let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else { return None };
+    let (verb, mut action, rest) = match (count, length, name) {
+        (b'2', b'3', [b'g' | b'G', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => {
+            (GET, Action::Get, rest)
         }
-        b'2' if is(b"get") => (Command { key, action: Action::Get }, GET),
-        b'2' if is(b"incr") => (Command { key, action: Action::Add(1) }, ADD_ONE),
-        b'2' if is(b"decr") => (Command { key, action: Action::Add(-1) }, TAKE_ONE),
+        (b'3', b'3', [b's' | b'S', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => {
+            (SET, Action::Set(Value::default()), rest)
+        }
+        (b'2', b'4', [b'i' | b'I', b'n' | b'N', b'c' | b'C', b'r' | b'R', b'\r', b'\n', b'$', rest @ ..]) => {
+            (ADD_ONE, Action::Add(1), rest)
+        }
+        (b'2', b'4', [b'd' | b'D', b'e' | b'E', b'c' | b'C', b'r' | b'R', b'\r', b'\n', b'$', rest @ ..]) => {
+            (TAKE_ONE, Action::Add(-1), rest)
+        }
         _ => return None,
     };
-    Some((command, verb, end))
+    let (key, mut rest) = plain_bulk(rest, KEY_BYTES_MAX)?;
+    if let Action::Set(value) = &mut action {
+        (value.rest, rest) = plain_bulk(rest.strip_prefix(b"$")?, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
+    }
+    Some((Command { key, action }, verb, input.len() - rest.len()))
 }
 
-/// A bulk string whose length begins at `at`, and what follows its line end.
+/// A bulk string without its `$`, and what follows it, if it is whole and has nothing unusual about it.
 #[inline]
-fn plain_bulk(input: &[u8], at: usize, max: usize) -> Option<(&[u8], usize)> {
-    let rest = input.get(at..)?;
-    let mut length = 0;
-    for (digits, &byte) in rest.iter().enumerate().take(6) {
+fn plain_bulk(input: &[u8], bytes_max: usize) -> Option<(&[u8], &[u8])> {
+    let mut bytes = 0;
+    for (digits, byte) in input.iter().enumerate().take(6) {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            let content = rest.get(digits..)?.strip_prefix(b"\r\n")?;
-            let (bulk, end) = content.split_at_checked(length)?;
-            let plain = digits > 0 && length <= max && end.starts_with(b"\r\n");
-            return plain.then_some((bulk, at + digits + 2 + length + 2));
+            let (bulk, rest) = input[digits..].strip_prefix(b"\r\n")?.split_at_checked(bytes)?;
+            let is_plain = digits > 0 && bytes <= bytes_max;
+            return rest.strip_prefix(b"\r\n").filter(|_| is_plain).map(|rest| (bulk, rest));
         }
-        length = length * 10 + usize::from(digit);
+        bytes = bytes * 10 + usize::from(digit);
     }
     None
 }
 
 /// Reads the step at the start of `input`. `longs` are the values that earlier [`Stop::Long`]s of it announced: they have
-/// come in, and their bytes are not in the input.
+/// come in, and their bytes are not in the input. Who has not said the password may send little.
 ///
 /// # Errors
 /// A [`Stop`], [`Stop::Broken`] at the earliest byte that shows it.
 pub fn parse<'a>(
     input: &'a [u8],
     mut cursor: Cursor,
-    limits: Limits,
+    value_bytes_max: usize,
+    authenticated: bool,
     longs: &[Value<'a>],
     arguments: &mut Arguments<'a>,
 ) -> Result<Step, Stop> {
     let (is_first, mut at) = (cursor.left == 0, 0);
+    let any_bytes_max = value_bytes_max.max(KEY_BYTES_MAX);
     if is_first {
         match input.first() {
             Some(b'*') => {}
@@ -189,56 +155,47 @@ pub fn parse<'a>(
         let count;
         (count, at) = number(input, 1, "invalid multibulk length")?;
         if count <= 0 {
-            return Ok(Step { verb: None, is_first: false, left: 0, longs: 0, consumed: at, next: cursor });
+            return Ok(Step { consumed: at, ..Step::default() });
         }
-        let left = count as usize - 1;
-        if !limits.authenticated && left >= STRANGER_ARGUMENTS_MAX {
+        if !authenticated && count as usize > STRANGER_ARGUMENTS_MAX {
             return broken("unauthenticated multibulk length");
         }
-        if left >= RESP_ARGUMENTS_MAX {
+        if count as usize > RESP_ARGUMENTS_MAX {
             return broken("invalid multibulk length");
         }
-        (arguments.name, at) = match bulk(input, at, limits, KEY_BYTES_MAX) {
-            Err(Stop::Long(..)) => return broken("invalid bulk length"),
-            name => name?,
-        };
-        let bytes_left = limits.value_bytes_max + FRAME_EXTRA_BYTES;
-        cursor = Cursor { verb: verbs::find(arguments.name), left, bytes_left };
+        (arguments.name, at) = bulk(input, at, authenticated, KEY_BYTES_MAX, KEY_BYTES_MAX)?;
+        let bytes_left = value_bytes_max + FRAME_EXTRA_BYTES;
+        cursor = Cursor { verb: verbs::find(arguments.name), left: count as usize - 1, bytes_left };
     }
     let Cursor { verb, left, bytes_left } = cursor;
     let parts = verb.filter(|verb| verb.comes_in_parts() && verb.takes(left + 1));
     arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part);
     arguments.long = None;
+    // A key that is too long is an error of its own, unless there may be many. What no command on keys has can be as long
+    // as anything.
+    let key_max = if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max };
+    let value_max = if verb.is_some_and(|verb| verb.plan.is_some()) { value_bytes_max } else { any_bytes_max };
     let (mut used, mut long_bytes) = (0, 0);
-    // What no command on keys has can be as long as it likes.
-    let value_max = if verb.is_some_and(|verb| verb.plan.is_some()) { limits.value_bytes_max } else { usize::MAX };
     for index in 0..arguments.count {
-        let short_max = if index == 0 { KEY_BYTES_MAX } else { SMALL_VALUE_BYTES_MAX.min(value_max) };
-        let (bytes, start) = match bulk(input, at, limits, short_max) {
-            Ok((argument, end)) => {
-                (arguments.slots[index], at) = (argument, end);
-                continue;
-            }
-            Err(Stop::Long(bytes, start)) => (bytes, start),
-            Err(stop) => return Err(stop),
+        let (short_max, bytes_max) = match index {
+            0 => (KEY_BYTES_MAX, key_max),
+            _ => (SMALL_VALUE_BYTES_MAX, value_max),
         };
-        let is_key_of_many = parts.is_some() && index == 0;
-        if index > 0 && bytes > value_max || is_key_of_many || start + long_bytes + bytes > bytes_left {
-            return broken("invalid bulk length");
+        match bulk(input, at, authenticated, short_max, bytes_max) {
+            Ok(found) => (arguments.slots[index], at) = found,
+            Err(Stop::Long(bytes, start)) if start + long_bytes + bytes <= bytes_left => {
+                let value = *longs.get(used).ok_or(Stop::Long(bytes, start))?;
+                (arguments.slots[index], arguments.long) = (&[], Some((index, value)));
+                used += 1;
+                long_bytes += bytes;
+                at = line_end(input, start, "expected CRLF after an argument")?;
+            }
+            Err(Stop::Long(..)) => return broken("invalid bulk length"),
+            Err(stop) => return Err(stop),
         }
-        let value = *longs.get(used).ok_or(Stop::Long(bytes, start))?;
-        (arguments.slots[index], arguments.long) = (&[], Some((index, value)));
-        used += 1;
-        long_bytes += bytes;
-        at = line_end(input, start, "expected CRLF after an argument")?;
     }
-    let next = match left - arguments.count {
-        0 => Cursor::default(),
-        left => match bytes_left.checked_sub(at + long_bytes) {
-            Some(bytes_left) => Cursor { verb, left, bytes_left },
-            None => return broken("invalid bulk length"),
-        },
-    };
+    let Some(bytes_left) = bytes_left.checked_sub(at + long_bytes) else { return broken("invalid bulk length") };
+    let next = Cursor { verb, left: left - arguments.count, bytes_left };
     Ok(Step { verb, is_first, left, longs: used, consumed: at, next })
 }
 
@@ -249,83 +206,64 @@ fn broken<T>(reason: &'static str) -> Result<T, Stop> {
 /// Redis's inline form is only spoken as far as load tools and health checks go: PING.
 fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Step, Stop> {
     const PING: &[u8] = b"PING\r\n";
-    let seen = &input[..input.len().min(PING.len())];
-    if !PING[..seen.len()].eq_ignore_ascii_case(seen) {
-        return Err(Stop::Broken(format!("expected '*', got '{}'", input[0].escape_ascii()).into()));
+    match input.split_at_checked(PING.len()) {
+        Some((line, _)) if line.eq_ignore_ascii_case(PING) => {
+            *arguments = Arguments { name: &line[..4], ..Arguments::default() };
+            Ok(Step { verb: verbs::find(arguments.name), is_first: true, consumed: PING.len(), ..Step::default() })
+        }
+        None if input.eq_ignore_ascii_case(&PING[..input.len()]) => Err(Stop::Incomplete(PING.len())),
+        _ => Err(Stop::Broken(format!("expected '*', got '{}'", input[0].escape_ascii()).into())),
     }
-    if seen.len() < PING.len() {
-        return Err(Stop::Incomplete(PING.len()));
-    }
-    *arguments = Arguments { name: &input[..4], ..Arguments::default() };
-    let verb = verbs::find(arguments.name);
-    Ok(Step { verb, is_first: true, left: 0, longs: 0, consumed: PING.len(), next: Cursor::default() })
 }
 
 /// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.
 #[inline]
-fn bulk(input: &[u8], at: usize, limits: Limits, short_max: usize) -> Result<(&[u8], usize), Stop> {
-    if input.get(at) == Some(&b'$')
-        && limits.authenticated
-        && let Some(found) = plain_bulk(input, at + 1, short_max)
-    {
-        return Ok(found);
-    }
+fn bulk(
+    input: &[u8],
+    at: usize,
+    authenticated: bool,
+    short_max: usize,
+    bytes_max: usize,
+) -> Result<(&[u8], usize), Stop> {
     match input.get(at) {
         Some(b'$') => {}
         Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
         None => return Err(Stop::Incomplete(at + 1)),
     }
+    if authenticated && let Some((bulk, rest)) = plain_bulk(&input[at + 1..], short_max.min(bytes_max)) {
+        return Ok((bulk, input.len() - rest.len()));
+    }
     let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
-    let Some(bytes) = usize::try_from(bytes).ok().filter(|bytes| *bytes <= limits.value_bytes_max.max(KEY_BYTES_MAX))
-    else {
-        return broken("invalid bulk length");
-    };
-    if !limits.authenticated && bytes > STRANGER_BYTES_MAX {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if !authenticated && bytes > STRANGER_BYTES_MAX {
         return broken("unauthenticated bulk length");
+    }
+    if bytes > bytes_max {
+        return broken("invalid bulk length");
     }
     if bytes > short_max {
         return Err(Stop::Long(bytes, start));
     }
     let end = start + bytes;
-    let argument = input.get(start..end).ok_or(Stop::Incomplete(end + 2))?;
-    Ok((argument, line_end(input, end, "expected CRLF after an argument")?))
+    let bulk = input.get(start..end).ok_or(Stop::Incomplete(end + 2))?;
+    Ok((bulk, line_end(input, end, "expected CRLF after an argument")?))
 }
 
-/// A number and the line end behind it; `error` is what it is if it is none.
+/// The number at `at`, and what follows its line end; `error` is what it is if it is none.
 #[inline]
 fn number(input: &[u8], at: usize, error: &'static str) -> Result<(i64, usize), Stop> {
-    let digit = |byte: u8| i64::from(byte.wrapping_sub(b'0'));
-    match input.get(at..) {
-        // Nearly all of them are as short as this.
-        Some(&[a, b'\r', b'\n', ..]) if a.is_ascii_digit() => Ok((digit(a), at + 3)),
-        Some(&[a, b, b'\r', b'\n', ..]) if a.is_ascii_digit() && b.is_ascii_digit() => {
-            Ok((digit(a) * 10 + digit(b), at + 4))
+    let rest = input.get(at..).unwrap_or_default();
+    let sign = usize::from(rest.first() == Some(&b'-'));
+    let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match rest.get(sign + digits) {
+        None if digits <= LENGTH_DIGITS_MAX => Err(Stop::Incomplete(input.len() + 1)),
+        Some(b'\r') if (1..=LENGTH_DIGITS_MAX).contains(&digits) => {
+            // What does not fit is over every limit.
+            let number = number::parse(&rest[..sign + digits]).unwrap_or(i64::MAX);
+            Ok((number, line_end(input, at + sign + digits, error)?))
         }
-        _ => long_number(input, at, error),
+        _ => broken(error),
     }
-}
-
-#[inline(never)]
-fn long_number(input: &[u8], at: usize, error: &'static str) -> Result<(i64, usize), Stop> {
-    let mut number: i64 = 0;
-    let negative = input.get(at) == Some(&b'-');
-    let digits_at = at + usize::from(negative);
-    let rest = input.get(digits_at..).unwrap_or_default();
-    for (digits, &byte) in rest.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' if digits < LENGTH_DIGITS_MAX => {
-                // Saturated, it is over every limit.
-                let digit = i64::from(byte - b'0');
-                number = number.saturating_mul(10).saturating_add(digit);
-            }
-            b'\r' if digits > 0 => {
-                let end = line_end(input, digits_at + digits, error)?;
-                return Ok((if negative { -number } else { number }, end));
-            }
-            _ => return broken(error),
-        }
-    }
-    Err(Stop::Incomplete(input.len() + 1))
 }
 
 /// The place behind the CRLF at `at`.
@@ -347,32 +285,33 @@ impl Output {
         self.push(b"\r\n");
     }
 
-    /// A number.
+    /// A number (`:`), or the beginning of a string (`$`), an array (`*`) or a map (`%`) and how long it is.
     #[inline]
-    pub(crate) fn push_integer(&mut self, number: i64) {
-        self.push_header(b':', number);
-    }
-
-    /// The beginning of an array of `count` replies.
-    #[inline]
-    pub(crate) fn push_array(&mut self, count: usize) {
-        self.push_header(b'*', count as i64);
+    pub(crate) fn push_header(&mut self, kind: u8, number: i64) {
+        // Most are as short as this, and take one look at whether there is room.
+        match number {
+            0..10 => self.push(&[kind, b'0' + number as u8, b'\r', b'\n']),
+            10..100 => self.push(&[kind, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8, b'\r', b'\n']),
+            _ => {
+                self.push(&[kind]);
+                self.push_number(number, b"\r\n");
+            }
+        }
     }
 
     /// The beginning of a map of `count` pairs: in version 2, an array of twice as many.
     pub(crate) fn push_map(&mut self, count: usize, version: Version) {
         match version {
-            Version::Two => self.push_array(2 * count),
+            Version::Two => self.push_header(b'*', 2 * count as i64),
             Version::Three => self.push_header(b'%', count as i64),
         }
     }
 
-    /// A string.
     pub(crate) fn push_bulk(&mut self, bytes: &[u8]) {
         self.push_bulk_value(Value::small(bytes));
     }
 
-    /// A value, its chunks by reference.
+    /// A bulk string, its chunks by reference.
     #[inline]
     pub(crate) fn push_bulk_value(&mut self, value: Value<'_>) {
         self.push_header(b'$', value.len() as i64);
@@ -380,25 +319,11 @@ impl Output {
     }
 
     /// Nothing, where there could be a string (`$`) or an array (`*`).
-    #[inline]
     pub(crate) fn push_null(&mut self, kind: u8, version: Version) {
         match version {
             Version::Two => self.push(&[kind, b'-', b'1', b'\r', b'\n']),
             Version::Three => self.push(b"_\r\n"),
         }
-    }
-
-    #[inline]
-    fn push_header(&mut self, kind: u8, number: i64) {
-        if let 0..100 = number {
-            let (tens, ones) = (b'0' + (number / 10) as u8, b'0' + (number % 10) as u8);
-            return match tens {
-                b'0' => self.push(&[kind, ones, b'\r', b'\n']),
-                _ => self.push(&[kind, tens, ones, b'\r', b'\n']),
-            };
-        }
-        self.push(&[kind]);
-        self.push_number(number, b"\r\n");
     }
 }
 

@@ -12,6 +12,12 @@ use crate::protocol::request::{self, Complaint, SYNTAX, lower};
 use crate::protocol::resp::{Arguments, Version};
 use crate::protocol::verbs::{self, COMMANDS, REDIS_VERSION, VERBS, Verb};
 
+const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+    HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+    the same time";
+const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure \
+    your configuration is correct?";
+
 impl Resp {
     /// Does what `verb`, which is not about a key, asks for, and returns what the session does next.
     pub(super) fn command(
@@ -21,9 +27,56 @@ impl Resp {
         output: &mut Output,
         executor: &mut Executor,
     ) -> Result<Phase, Complaint> {
-        let words = arguments.all();
-        match (verb.name, words) {
-            // What is answered with OK.
+        match (verb.name, arguments.all()) {
+            ("ping", []) => output.push(b"+PONG\r\n"),
+            ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
+            ("ping", _) => return Err(request::wrong_arity(verb.name)),
+            ("hello", words) => self.hello(words, executor, output)?,
+            ("exec", _) => return self.exec(output, executor),
+            // An error that does no harm to the transaction.
+            ("multi", _) if self.queue.is_some() => {
+                executor.stats.errors += 1;
+                output.push_line(b'-', "ERR MULTI calls can not be nested");
+            }
+            ("client|id", _) => output.push_header(b':', self.id as i64),
+            ("client|getname", _) if self.name.is_empty() => output.push_null(b'$', self.version),
+            ("client|getname", _) => output.push_bulk(self.name.as_bytes()),
+            ("command|count", _) => output.push_header(b':', COMMANDS as i64),
+            ("command|docs", _) => output.push_map(0, self.version),
+            ("command", _) | ("command|info", [_]) => {
+                output.push_header(b'*', COMMANDS as i64);
+                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(Some(verb), self.version, output));
+            }
+            ("command|info", [_, names @ ..]) => {
+                output.push_header(b'*', names.len() as i64);
+                names.iter().for_each(|name| push_verb(verbs::find(name), self.version, output));
+            }
+            ("time", _) => {
+                let millis = executor.clock.unix_millis();
+                output.push_header(b'*', 2);
+                output.push_bulk((millis / 1000).to_string().as_bytes());
+                output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
+            }
+            ("dbsize", _) => output.push_header(b':', executor.store.len() as i64),
+            ("scan", [cursor, options @ ..]) => scan(cursor, options, executor, output)?,
+            ("keys", _) => {
+                return Err("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN".into());
+            }
+            (name, words) if self.agree(name, words, executor)? => {
+                output.push(b"+OK\r\n");
+                return Ok(if name == "quit" { Phase::Broken } else { Phase::Open });
+            }
+            (verb, words) => {
+                let words = words.iter().map(|&word| word.into()).collect();
+                return Ok(Phase::Asking(Box::new(Question { verb, words, at: 0, found: 0, text: String::new() })));
+            }
+        }
+        Ok(Phase::Open)
+    }
+
+    /// Does what is answered with OK. Whether it is that.
+    fn agree(&mut self, name: &str, words: &[&[u8]], executor: &mut Executor) -> Result<bool, Complaint> {
+        match (name, words) {
             ("auth", _) => self.authenticate(words, executor)?,
             ("select", [index]) if request::integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
             ("select" | "quit", _) => {}
@@ -39,85 +92,23 @@ impl Resp {
                 executor.store.flush();
             }
             ("flushall" | "flushdb", _) => return Err(SYNTAX),
-            ("multi", _) if self.queue.is_none() => self.queue = Some(Box::default()),
+            ("multi", _) => self.queue = Some(Box::default()),
             ("discard", _) => drop(self.queue.take().ok_or("ERR DISCARD without MULTI")?),
-            // What has an answer of its own.
-            (name, words) => return self.ask(name, words, arguments, output, executor),
+            _ => return Ok(false),
         }
-        output.push(b"+OK\r\n");
-        Ok(if verb.name == "quit" { Phase::Broken } else { Phase::Open })
-    }
-
-    fn ask(
-        &mut self,
-        name: &'static str,
-        words: &[&[u8]],
-        arguments: &Arguments<'_>,
-        output: &mut Output,
-        executor: &mut Executor,
-    ) -> Result<Phase, Complaint> {
-        match (name, words) {
-            ("ping", []) => output.push(b"+PONG\r\n"),
-            ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
-            ("ping", _) => return Err(request::wrong_arity(name)),
-            ("hello", _) => self.hello(words, executor, output)?,
-            ("exec", _) => return self.exec(output, executor),
-            // An error that does no harm to the transaction.
-            ("multi", _) => {
-                executor.stats.errors += 1;
-                output.push_line(b'-', "ERR MULTI calls can not be nested");
-            }
-            ("client|id", _) => output.push_integer(self.id as i64),
-            ("client|getname", _) if self.name.is_empty() => output.push_null(b'$', self.version),
-            ("client|getname", _) => output.push_bulk(self.name.as_bytes()),
-            ("command|count", _) => output.push_integer(COMMANDS as i64),
-            ("command|docs", _) => output.push_map(0, self.version),
-            ("command", _) | ("command|info", [_]) => {
-                output.push_array(COMMANDS);
-                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(verb, output));
-            }
-            ("command|info", [_, names @ ..]) => {
-                output.push_array(names.len());
-                for name in names {
-                    match verbs::find(name) {
-                        Some(verb) => push_verb(verb, output),
-                        None => output.push_null(b'*', self.version),
-                    }
-                }
-            }
-            ("time", _) => {
-                let millis = executor.clock.unix_millis();
-                output.push_array(2);
-                output.push_bulk((millis / 1000).to_string().as_bytes());
-                output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
-            }
-            ("dbsize", _) => output.push_integer(executor.store.len() as i64),
-            ("scan", [cursor, options @ ..]) => scan(cursor, options, executor, output)?,
-            ("keys", _) => {
-                return Err("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN".into());
-            }
-            _ => {
-                let words = words.iter().map(|&word| word.into()).collect();
-                let question = Question { verb: name, words, at: 0, found: 0, text: String::new() };
-                return Ok(Phase::Asking(Box::new(question)));
-            }
-        }
-        Ok(Phase::Open)
+        Ok(true)
     }
 
     /// HELLO: which version to speak, with a password and a name if the client likes.
     fn hello(&mut self, words: &[&[u8]], executor: &Executor, output: &mut Output) -> Result<(), Complaint> {
-        let (mut version, mut name) = (self.version, None);
-        let mut options = words;
-        if let [number, rest @ ..] = words {
-            version = match request::integer(number) {
-                Ok(2) => Version::Two,
-                Ok(3) => Version::Three,
-                Ok(_) => return Err("NOPROTO unsupported protocol version".into()),
-                Err(_) => return Err("ERR Protocol version is not an integer or out of range".into()),
-            };
-            options = rest;
-        }
+        let version = match words.first().map(|number| request::integer(number)) {
+            None => self.version,
+            Some(Ok(2)) => Version::Two,
+            Some(Ok(3)) => Version::Three,
+            Some(Ok(_)) => return Err("NOPROTO unsupported protocol version".into()),
+            Some(Err(_)) => return Err("ERR Protocol version is not an integer or out of range".into()),
+        };
+        let (mut name, mut options) = (None, words.get(1..).unwrap_or_default());
         while let [option, rest @ ..] = options {
             options = match (lower(option, &mut [0; 8]), rest) {
                 (b"auth", [user, password, rest @ ..]) => {
@@ -132,26 +123,19 @@ impl Resp {
             };
         }
         if !self.authenticated {
-            return Err(
-                "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
-                        AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
-                        version at the same time"
-                    .into(),
-            );
+            return Err(HELLO_UNAUTHENTICATED.into());
         }
         self.version = version;
         self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
         output.push_map(7, version);
-        let words = [("server", "redis"), ("version", REDIS_VERSION), ("mode", "standalone"), ("role", "master")];
-        for word in words.iter().flat_map(|(name, text)| [name, text]) {
+        for word in ["server", "redis", "version", REDIS_VERSION, "mode", "standalone", "role", "master", "proto"] {
             output.push_bulk(word.as_bytes());
         }
-        for (name, number) in [("proto", version as i64), ("id", self.id as i64)] {
-            output.push_bulk(name.as_bytes());
-            output.push_integer(number);
-        }
+        output.push_header(b':', version as i64);
+        output.push_bulk(b"id");
+        output.push_header(b':', self.id as i64);
         output.push_bulk(b"modules");
-        output.push_array(0);
+        output.push_header(b'*', 0);
         Ok(())
     }
 
@@ -163,13 +147,7 @@ impl Resp {
             _ => return Err(SYNTAX),
         };
         let is_right = match &executor.password {
-            None if words.len() == 1 => {
-                return Err(
-                    "ERR AUTH <password> called without any password configured for the default user. Are you \
-                            sure your configuration is correct?"
-                        .into(),
-                );
-            }
+            None if words.len() == 1 => return Err(NO_PASSWORD.into()),
             // Redis's default user takes any password then.
             None => true,
             Some(password) => password.is(guess),
@@ -183,16 +161,17 @@ impl Resp {
 }
 
 /// A row of COMMAND's answer.
-fn push_verb(verb: &Verb, output: &mut Output) {
+fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
+    let Some(verb) = verb else { return output.push_null(b'*', version) };
     let (first, last, step) = verb.keys;
-    output.push_array(10);
+    output.push_header(b'*', 10);
     output.push_bulk(verb.name.as_bytes());
-    output.push_integer(verb.arity.into());
-    output.push_array(verb.flags.split_whitespace().count());
+    output.push_header(b':', verb.arity.into());
+    output.push_header(b'*', verb.flags.split_whitespace().count() as i64);
     verb.flags.split_whitespace().for_each(|flag| output.push_line(b'+', flag));
-    [first, last, step].iter().for_each(|&number| output.push_integer(number.into()));
+    [first, last, step].iter().for_each(|&number| output.push_header(b':', number.into()));
     // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
-    (0..4).for_each(|_| output.push_array(0));
+    (0..4).for_each(|_| output.push_header(b'*', 0));
 }
 
 /// A name that can stand in a line of CLIENT LIST.
@@ -205,13 +184,11 @@ fn printable(word: &[u8]) -> Result<Box<str>, Complaint> {
 
 /// One step of a scan: looks at about as many keys as are asked for, or fewer if that would take long or make much output.
 fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Result<(), Complaint> {
-    let cursor = std::str::from_utf8(cursor).ok().and_then(|cursor| cursor.parse().ok());
-    let mut cursor: u64 = cursor.ok_or("ERR invalid cursor")?;
+    let text = std::str::from_utf8(cursor).unwrap_or_default();
+    let mut cursor: u64 = text.parse().map_err(|_| "ERR invalid cursor")?;
     let (mut count, mut pattern, mut has_type) = (10, None, true);
     for option in options.chunks(2) {
-        let [name, value] = *option else {
-            return Err(SYNTAX);
-        };
+        let [name, value] = *option else { return Err(SYNTAX) };
         match lower(name, &mut [0; 8]) {
             b"count" => count = Some(request::integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
             b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => return Err("ERR pattern is too long".into()),
@@ -239,9 +216,9 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
         }
     }
     executor.charged += matching + found as u64;
-    output.push_array(2);
+    output.push_header(b'*', 2);
     output.push_bulk(cursor.to_string().as_bytes());
-    output.push_array(found);
+    output.push_header(b'*', found);
     output.push(keys.contiguous().unwrap_or_default());
     Ok(())
 }

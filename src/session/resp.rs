@@ -2,12 +2,12 @@
 //! What is about keys goes to the executor, what is about the client or the server to [`connection`](super::connection).
 
 use super::{Long, Next, Phase};
-use crate::command::{Refusal, Reply, Value};
+use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
 use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::request::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX};
-use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Limits, Step, Stop, Version};
+use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Stop, Version};
 use crate::protocol::verbs::{self, VERBS, Verb};
 
 /// What was agreed with a client that speaks RESP.
@@ -59,9 +59,9 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    fn new(verb: &Verb, form: Form, step: &Step) -> Self {
+    fn new(verb: &Verb, step: &Step) -> Self {
         let (is_first, is_last) = (step.is_first, step.next.left == 0);
-        Ask { verb: verb.index, form, is_first, is_last, left: step.left as u32 }
+        Ask { verb: verb.index, form: verb.form, is_first, is_last, left: step.left as u32 }
     }
 }
 
@@ -112,21 +112,21 @@ impl Resp {
             let ask = Ask { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 };
             return Next::Command(command, ask, consumed);
         }
-        let step = match resp::parse(input, self.cursor, self.limits(value_bytes_max), &[], arguments) {
+        let step = match resp::parse(input, self.cursor, value_bytes_max, true, &[], arguments) {
             Ok(step) => step,
             Err(Stop::Incomplete(needed)) => return Next::Incomplete(needed),
             Err(_) => return Next::Other,
         };
-        match step.verb.filter(|verb| !step.is_first || fits(verb, step.left)).map(|verb| (verb, verb.plan)) {
-            Some((verb, Some(plan))) => match plan(arguments, executor.clock) {
-                Ok((command, form)) => {
-                    self.cursor = step.next;
-                    Next::Command(command, Ask::new(verb, form, &step), step.consumed)
-                }
-                Err(_) => Next::Other,
-            },
-            _ => Next::Other,
+        if let Some(verb) = step.verb
+            && (!step.is_first || fits(verb, step.left))
+            && let Some(plan) = verb.plan
+            && let Ok(action) = plan(arguments, executor.clock)
+        {
+            self.cursor = step.next;
+            let command = Command { key: verb.key(arguments), action };
+            return Next::Command(command, Ask::new(verb, &step), step.consumed);
         }
+        Next::Other
     }
 
     /// Sets parsing back to before a command that is not executed after all.
@@ -150,19 +150,19 @@ impl Resp {
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (Form::Each, reply) => {
                 if ask.is_first {
-                    output.push_array(ask.left as usize);
+                    output.push_header(b'*', ask.left.into());
                 }
                 self.answer(reply, Ask { form: Form::Plain, ..ask }, output);
             }
             (_, Reply::Refused(refusal)) => output.push_line(b'-', request::refusal(refusal)),
             (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
-                output.push_integer(millis / 1000 + (millis % 1000) / 500);
+                output.push_header(b':', millis / 1000 + (millis % 1000) / 500);
             }
-            (Form::Seconds | Form::Millis, Reply::Missing) => output.push_integer(-2),
-            (Form::Number, Reply::Missing) => output.push_integer(0),
+            (Form::Seconds | Form::Millis, Reply::Missing) => output.push_header(b':', -2),
+            (Form::Number, Reply::Missing) => output.push_header(b':', 0),
             (Form::Type, Reply::Missing) => output.push(b"+none\r\n"),
             (Form::Type, _) => output.push(b"+string\r\n"),
-            (_, Reply::Number(number)) => output.push_integer(number),
+            (_, Reply::Number(number)) => output.push_header(b':', number),
             (_, Reply::Value(_) | Reply::Done) => output.push_null(b'$', self.version),
         }
     }
@@ -178,7 +178,7 @@ impl Resp {
             let counted = std::mem::take(&mut self.counted);
             match (self.refusal.take(), ask.form) {
                 (Some(refusal), _) => output.push_line(b'-', request::refusal(refusal)),
-                (None, Form::Count) => output.push_integer(counted),
+                (None, Form::Count) => output.push_header(b':', counted),
                 (None, _) => output.push(b"+OK\r\n"),
             }
         }
@@ -198,7 +198,7 @@ impl Resp {
     ) -> Result<(usize, Phase), Stop> {
         let mut arguments = Arguments::default();
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
-        let step = resp::parse(input, self.cursor, self.limits(value_bytes_max), &values, &mut arguments)?;
+        let step = resp::parse(input, self.cursor, value_bytes_max, self.authenticated, &values, &mut arguments)?;
         self.cursor = step.next;
         let done = match self.verb(&step, &arguments) {
             Ok(None) => Ok(Phase::Open),
@@ -216,22 +216,13 @@ impl Resp {
         Ok((step.consumed, phase))
     }
 
-    fn limits(&self, value_bytes_max: usize) -> Limits {
-        Limits { value_bytes_max, authenticated: self.authenticated }
-    }
-
     /// Whose step it is; nobody's if it is to be skipped.
     fn verb(&self, step: &Step, arguments: &Arguments<'_>) -> Result<Option<&'static Verb>, Complaint> {
         if !step.is_first {
             return Ok(step.verb);
         }
-        let mut verb = step.verb.ok_or_else(|| request::unknown_command(arguments))?;
-        if verbs::has_subcommands(verb)
-            && let Some(name) = arguments.all().first()
-        {
-            let found = verbs::find_subcommand(verb, name);
-            verb = found.ok_or_else(|| request::unknown_subcommand(name, verb.name))?;
-        }
+        let verb = step.verb.ok_or_else(|| request::unknown_command(arguments))?;
+        let verb = verbs::resolve(verb, arguments)?;
         if !verb.takes(step.left + 1) {
             return Err(request::wrong_arity(verb.name));
         }
@@ -259,8 +250,8 @@ impl Resp {
     ) -> Result<Phase, Complaint> {
         executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
-            let (command, form) = plan(arguments, executor.clock)?;
-            self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, form, step), output);
+            let command = Command { key: verb.key(arguments), action: plan(arguments, executor.clock)? };
+            self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, step), output);
             return Ok(Phase::Open);
         }
         if is_refused {
@@ -322,7 +313,7 @@ impl Resp {
         if queue.broken {
             return Err("EXECABORT Transaction discarded because of previous errors.".into());
         }
-        output.push_array(queue.commands);
+        output.push_header(b'*', queue.commands as i64);
         self.running = Some(queue).filter(|queue| queue.commands > 0);
         Ok(self.run(output, executor))
     }

@@ -227,6 +227,21 @@ fn a_client_that_does_not_read_is_closed_and_a_slow_reader_is_not() {
     slow.check(&inc(b"number"), b"1\r\n");
 }
 
+/// A pipeline that does not end has its client on the ready queue when the other one comes to disconnect it.
+#[test]
+fn clients_with_work_waiting_are_disconnected_once() {
+    let server = Server::start(&[]);
+    let mut other = Client::tcp(&server);
+    for _ in 0..20 {
+        let mut busy: Vec<_> = (0..4).map(|_| Client::tcp(&server)).collect();
+        for client in &mut busy {
+            client.send(&inc(b"key").repeat(50_000));
+        }
+        other.send(b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$4\r\nTYPE\r\n$6\r\nnormal\r\n");
+        assert_eq!(other.read_line(), b":4\r\n");
+    }
+}
+
 /// Round trips for at least `time`; none may take long.
 #[track_caller]
 fn unnoticed(client: &mut Client, time: Duration) {

@@ -8,12 +8,15 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use gostash::config::{EXAMPLE, OPTIONS};
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
+use crate::process::cpu_share;
 use crate::server::{FREE_PORT, Server, command, run, wait_until};
 
 #[test]
@@ -254,6 +257,22 @@ fn the_process_is_one_thread_pinned_to_the_core_asked_for() {
         assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1));
         assert_eq!(refused.stdout, "", "it never listened");
     }
+}
+
+/// It polls without sleeping for 20 ms after the last request, and no longer.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_spins_answers_and_goes_to_sleep() {
+    let server = Server::start(&["--spin", "20000"]);
+    let mut client = server.connect();
+    for number in 1..=100 {
+        ask(&mut client, b"INC\x003\0key\r\n", format!("{number}\r\n").as_bytes());
+    }
+    // Ten times as long.
+    sleep(Duration::from_millis(200));
+    let share = cpu_share(&server);
+    assert!(share < 0.02, "{share} of a core for nobody");
+    ask(&mut client, b"GET\x003\0key\r\n", b"100\r\n");
 }
 
 #[cfg(target_os = "linux")]

@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["chunk", "command", "limits", "number"]),
     ("password", &[]),
     ("config", &["limits", "memory", "password", "store"]),
-    ("protocol", &["command", "limits", "output"]),
+    ("protocol", &["command", "limits", "number", "output"]),
     ("execute", &["chunk", "command", "limits", "password", "stats", "store"]),
     ("session", &["chunk", "command", "execute", "limits", "output", "protocol"]),
     ("batch", &["command", "execute", "limits", "protocol", "session", "store"]),

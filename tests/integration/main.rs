@@ -26,6 +26,7 @@
 //! - `full_machine`: descriptors, places for clients or memory run out.
 //! - `signals`: what ends the server, and that an end loses no reply.
 //! - `resp`: the Redis protocol.
+//! - `glob`: the patterns that SCAN and CONFIG GET take.
 //! - `variants`: the multithreaded variants, with the rows of the wire (needs the feature `variants`).
 //! - `house`: the rules that the code itself must keep.
 
@@ -38,6 +39,7 @@ mod cli;
 mod client;
 mod frames;
 mod full_machine;
+mod glob;
 mod history;
 mod house;
 mod listener;

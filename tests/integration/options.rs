@@ -18,7 +18,7 @@ fn read(text: &str, flags: &[&str], password: Option<&str>) -> Result<Config, St
     fs::write(&path, text).unwrap();
     let args = flags.iter().map(OsString::from).chain(["--config".into(), path.clone().into_os_string()]);
     match Config::from_args(args, password.map(OsString::from)) {
-        Ok(Invocation::Serve(config)) => Ok(config),
+        Ok(Invocation::Serve(config)) => Ok(*config),
         Ok(Invocation::Print(text)) => panic!("{text}"),
         Err(problem) => Err(problem.to_string().replace(path.to_str().unwrap(), "f")),
     }
@@ -40,6 +40,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.max_memory, MemoryLimit::auto(memory::read));
     assert_eq!(config.eviction, Eviction::S3Fifo);
     assert_eq!((config.unix_socket, config.cpu, config.password), (None, None, None));
+    assert_eq!(config.spin, Duration::ZERO);
     assert_eq!((config.default_ttl, config.idle_timeout), (None, None));
     assert_eq!(config.stall_timeout, Some(Duration::from_secs(60)));
     assert_eq!(config.log_level, LevelFilter::Info);
@@ -60,6 +61,7 @@ fn every_option_can_be_set() {
         ("stall-timeout", "0"),
         ("password", "a=b c"),
         ("cpu", "0"),
+        ("spin", "50"),
         ("log-level", "TRACE"),
     ];
     let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
@@ -77,6 +79,7 @@ fn every_option_can_be_set() {
         assert_eq!([config.default_ttl, config.idle_timeout, config.stall_timeout], [seconds(1), seconds(2), None]);
         assert_eq!(config.password, Some(Password::new("a=b c")));
         assert_eq!((config.cpu, config.log_level), (Some(0), LevelFilter::Trace));
+        assert_eq!(config.spin, Duration::from_micros(50));
     }
 }
 
@@ -151,6 +154,7 @@ fn each_bad_value_is_named_with_its_place() {
         ("idle-timeout=1s", &format!(r#"{seconds}, got "1s""#)),
         ("stall-timeout=315360001", &format!(r#"{seconds}, got "315360001""#)),
         ("cpu=1024", r#"expected a core from 0 to 1023, or any, got "1024""#),
+        ("spin=100001", r#"expected microseconds from 0 to 100000, got "100001""#),
         ("log-level=loud", r#"expected off, error, warn, info, debug or trace, got "loud""#),
     ] {
         let name = line.split('=').next().unwrap_or_default();

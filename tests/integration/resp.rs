@@ -285,6 +285,17 @@ fn large_rows() -> Vec<Row> {
             ],
             &[b"-ERR syntax error\r\n-ERR syntax error\r\n+PONG\r\n"],
         ),
+        row(
+            "an unknown command, of whose arguments not all is given back",
+            &[ask(&[b"NOSUCH".as_slice(), &[b'x'; 100], &[b'y'; 100], b"z"])],
+            &[
+                b"-ERR unknown command 'NOSUCH', with args beginning with: '",
+                &[b'x'; 100],
+                b"' '",
+                &[b'y'; 25],
+                b"' \r\n",
+            ],
+        ),
         row("many keys", &[mget], &[b"*5000\r\n", &b"$-1\r\n".repeat(5000)]),
         row(
             "many keys of an unknown command",
@@ -635,6 +646,7 @@ fn clients_are_listed_and_killed() {
     others[8].expect_end();
     client.check(&words("CLIENT KILL 1.2.3.4:5"), b"-ERR No such client\r\n");
     client.check(&words("CLIENT KILL ID 0"), b"-ERR client-id should be greater than 0\r\n");
+    client.check(&words("CLIENT KILL ID 1000000 SKIPME no"), b":0\r\n");
     client.check(&words("CLIENT KILL TYPE normal"), b":198\r\n");
     others[9].expect_end();
     client.check(&words("CLIENT KILL TYPE normal SKIPME no"), b":1\r\n");

@@ -60,6 +60,8 @@ fn a_second_signal_ends_at_once() {
     let mut server = Server::start(&[]);
     let _stuck = stuck_client(&server);
     server.signal(Signal::TERM);
+    // A signal that follows closely is taken for the same, so the first must have been seen.
+    server.wait_for_stderr("stopping");
     wait_until_quiet(&server);
     let since = Instant::now();
     server.signal(Signal::TERM);
