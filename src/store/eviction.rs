@@ -62,11 +62,6 @@ impl Store {
         (self.limit + self.log.slack_bytes()) as isize - self.held_bytes() as isize
     }
 
-    /// Whether the reserve shrinks if `size` bytes are written.
-    pub(super) fn is_short_of(&self, size: usize) -> bool {
-        self.available() < RESERVE_BYTES + size as isize
-    }
-
     /// Whether the reserve is whole, and some of it not tied up in segments but free for chunks.
     pub(super) fn is_roomy(&self) -> bool {
         self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
@@ -102,9 +97,15 @@ impl Store {
     /// `OutOfMemory` if that is not enough, and nothing may be evicted later to make up for it.
     #[cold]
     pub(super) fn make_room(&mut self, size: usize) -> Result<(), Refusal> {
-        let end = self.work + RECLAIM_UNITS_PER_COMMAND;
-        while self.is_short_of(size) && self.work < end && (self.settle() || self.step()) {}
-        if self.is_short_of(size) && !self.evicts() { Err(Refusal::OutOfMemory) } else { Ok(()) }
+        let (wanted, end) = (RESERVE_BYTES + size as isize, self.work + RECLAIM_UNITS_PER_COMMAND);
+        while self.available() < wanted && self.work < end && (self.settle() || self.step()) {}
+        let spare = self.available() - RESERVE_BYTES;
+        if spare < size as isize && !self.evicts() {
+            return Err(Refusal::OutOfMemory);
+        }
+        // No more than a segment, since tables grow as well.
+        self.ample = spare.clamp(0, SEGMENT_BYTES as isize) as usize;
+        Ok(())
     }
 
     /// Whether a record of `size` bytes has room in the queue's newest segment, or in one that is opened for it.

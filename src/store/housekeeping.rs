@@ -31,9 +31,8 @@ impl Store {
     /// When [`housekeep`](Self::housekeep) has something to do: in so many milliseconds, 0 for now; nothing if it has
     /// not until the next command.
     pub fn wants_housekeeping(&self) -> Option<u64> {
-        let is_settled = self.log.dropped.is_empty() && self.flushed.is_empty();
         match self.settings.eviction {
-            _ if !is_settled => Some(0),
+            _ if !self.is_settled() => Some(0),
             Eviction::S3Fifo if !self.is_roomy() && !self.is_empty() => Some(0),
             // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
             Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
@@ -46,8 +45,16 @@ impl Store {
         self.log.expiring
     }
 
+    /// Whether all that is dead has been given back, but for gaps in the log.
+    pub(super) fn is_settled(&self) -> bool {
+        self.log.dropped.is_empty() && self.flushed.is_empty()
+    }
+
     /// Gives back a piece of what is dead; false if there is nothing.
     pub(super) fn settle(&mut self) -> bool {
+        if self.is_settled() {
+            return false;
+        }
         let chunks = self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize);
         if chunks > 0 {
             self.work += chunks as u64;
@@ -58,8 +65,6 @@ impl Store {
             } else if !index.dismantle() {
                 self.flushed.pop();
             }
-        } else {
-            return false;
         }
         true
     }

@@ -185,7 +185,7 @@ impl Index {
     }
 
     /// The entry of a hash that `is_it` accepts, and only that one: where it was last seen, or else where it is.
-    pub(super) fn find(&mut self, hash: &mut KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<&mut Entry> {
+    pub(super) fn find(&mut self, hash: &mut KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<&mut Entry> {
         let tag = hash.tag();
         let table = &mut self.shard_mut(*hash)?.table;
         if !table.get_bucket(hash.bucket as usize).is_some_and(|entry| is_it(*entry)) {

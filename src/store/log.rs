@@ -169,13 +169,10 @@ impl Log {
         record.size() + self.chunks_of(record).len() * CHUNK_BYTES
     }
 
-    /// Keeps a chunk list, if there are any chunks; its number goes into a record.
-    pub(super) fn keep_list(&mut self, chunks: &[Bytes]) -> Option<u32> {
-        if chunks.is_empty() {
-            return None;
-        }
+    /// Keeps a list of chunks; its number goes into a record.
+    pub(super) fn keep_list(&mut self, chunks: &[Bytes]) -> u32 {
         self.chunks += chunks.len();
-        Some(self.lists.insert(chunks.to_vec()) as u32)
+        self.lists.insert(chunks.to_vec()) as u32
     }
 
     fn drop_list(&mut self, record: &Record) {

@@ -91,6 +91,8 @@ pub struct Store {
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
     outside_bytes: usize,
+    /// Bytes that can be written before room has to be looked for, however much there may be.
+    ample: usize,
     now: u64,
     work: u64,
     stats: Stats,
@@ -123,6 +125,7 @@ impl Store {
             settings,
             limit,
             outside_bytes: 0,
+            ample: 0,
             now: 0,
             work: 0,
             stats: Stats::default(),
@@ -157,6 +160,7 @@ impl Store {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
+        self.ample = 0;
     }
 
     /// The value of a key; a use of it.
@@ -370,17 +374,16 @@ impl Store {
 
     /// The item of a key, unless it has expired: then it is removed. A use of it, if that is said.
     fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<(Entry, Record)> {
-        let (log, mut record) = (&self.log, None);
+        let log = &self.log;
         let entry = self.index.find(hash, |entry| {
             let bytes = log.bytes(entry.handle());
-            let found = Record::read(bytes);
-            record = Some(found);
-            bytes[found.key()] == *key
+            bytes[Record::read(bytes).key()] == *key
         })?;
         if is_use {
             entry.count_use();
         }
-        let (entry, record) = (*entry, record?);
+        let entry = *entry;
+        let record = Record::read(self.log.bytes(entry.handle()));
         if record.deadline <= self.now {
             self.remove(*hash, entry, &record);
             self.stats.expired += 1;
@@ -409,19 +412,23 @@ impl Store {
             _ => self.now.saturating_add(self.settings.default_ttl_millis),
         };
         let end = self.work + RECLAIM_UNITS_PER_COMMAND;
-        while self.work < end && self.settle() {}
+        while !self.is_settled() && self.work < end {
+            self.settle();
+        }
         let has_list = !value.chunks.is_empty();
         let mut record = Record::plan(key.len(), value.rest.len(), deadline, has_list.then_some(0));
         let size = record.size();
         if let Some((entry, old)) = found
             && size <= old.size()
         {
-            record.list = self.log.keep_list(value.chunks);
+            if has_list {
+                record.list = Some(self.log.keep_list(value.chunks));
+            }
             self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
             return Ok(());
         }
         let is_remembered = found.is_none() && self.index.recall(hash);
-        if self.is_short_of(size) {
+        if self.ample < size {
             self.make_room(size)?;
             // It may have been moved or evicted itself.
             found = found.and_then(|_| self.find(&mut hash, key, true));
@@ -436,7 +443,10 @@ impl Store {
         if !self.has_room(queue, size) {
             return Err(Refusal::OutOfMemory);
         }
-        record.list = self.log.keep_list(value.chunks);
+        self.ample = self.ample.saturating_sub(size);
+        if has_list {
+            record.list = Some(self.log.keep_list(value.chunks));
+        }
         let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
         if let Some((entry, old)) = found {
             self.log.kill(entry.handle(), &old);

@@ -47,6 +47,7 @@ pub struct Record {
 }
 
 impl Record {
+    #[inline]
     fn new(flags: u8, key: usize, rest: usize, deadline: u64, list: Option<u32>) -> Record {
         let header = 1 + widths(flags).iter().sum::<usize>() as u8;
         Record { flags, header, key: key as u16, rest: rest as u32, list, deadline }
@@ -70,10 +71,13 @@ impl Record {
     }
 
     /// What starts these bytes of the log.
+    #[inline]
     pub fn read(bytes: &[u8]) -> Record {
         let (flags, mut end) = (bytes[0], 1);
-        if flags < EXTENDED {
-            return Record { flags, header: 2, key: flags.into(), rest: bytes[1].into(), list: None, deadline: NEVER };
+        // The commonest forms, in a tenth of the time.
+        if let ..EXTENDED | GAP = flags {
+            let key = if flags == GAP { 0 } else { flags.into() };
+            return Record { flags, header: 2, key, rest: bytes[1].into(), list: None, deadline: NEVER };
         }
         let widths = widths(flags);
         let [key, rest, deadline, list] = widths.map(|width| {
@@ -101,25 +105,33 @@ impl Record {
     }
 
     /// Its size in the log, in bytes; even.
+    #[inline]
     pub fn size(&self) -> usize {
         self.rest().end.next_multiple_of(2)
     }
 
     /// Where its key lies, from its start.
+    #[inline]
     pub fn key(&self) -> Range<usize> {
         let start = usize::from(self.header);
         start..start + usize::from(self.key)
     }
 
     /// Where its value's rest lies, from its start.
+    #[inline]
     pub fn rest(&self) -> Range<usize> {
         let start = self.key().end;
         start..start + self.rest as usize
     }
 
     /// Writes its header over the start of `bytes`.
+    #[inline]
     pub fn write_header(&self, bytes: &mut [u8]) {
         bytes[0] = self.flags;
+        if self.header == 2 {
+            bytes[1] = self.rest as u8;
+            return;
+        }
         let fields = [self.key.into(), self.rest.into(), self.deadline, self.list.unwrap_or(0).into()];
         let mut end = 1;
         for (field, width) in zip(fields, widths(self.flags)) {
