@@ -13,7 +13,7 @@ use crate::execute::Executor;
 use crate::limits::BATCH_COMMANDS;
 use crate::protocol::resp::Arguments;
 use crate::session::{self, Ask, Next, Session};
-use crate::store::{KeyHash, Touched};
+use crate::store::KeyHash;
 
 /// One session's part in a turn.
 #[derive(Clone, Debug)]
@@ -140,14 +140,11 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
     #[inline(never)]
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
-        if batch.len() > 1 {
-            let mut touched = [Touched::default(); BATCH_COMMANDS];
-            for (touched, pending) in touched.iter_mut().zip(&mut *batch) {
-                *touched = executor.store.touch_index(&mut pending.hash);
-            }
-            for touched in &touched[..batch.len()] {
-                black_box(executor.store.touch_item(*touched));
-            }
+        for pending in &mut *batch {
+            executor.store.touch_index(&mut pending.hash);
+        }
+        for pending in &*batch {
+            black_box(executor.store.touch_item(&pending.hash));
         }
         for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[batch[0].visit];

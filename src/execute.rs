@@ -141,7 +141,11 @@ impl Executor {
     pub fn execute_whole(&mut self, command: &Command<'_>, is_refused: bool) -> Reply<'_> {
         match is_refused {
             true => self.refuse(Refusal::OutOfMemory),
-            false => self.execute(self.store.hash(command.key), command),
+            false => {
+                let mut hash = self.store.hash(command.key);
+                self.store.touch_index(&mut hash);
+                self.execute(hash, command)
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use gostash::chunk::{Chunk, ChunkMeter};
 use gostash::command::{Action, Command, Reply};
 use gostash::execute::Executor;
 use gostash::limits::VALUE_SHARE;
-use gostash::store::{Eviction, KeyHash, Settings, Store, Touched};
+use gostash::store::{Eviction, KeyHash, Settings, Store};
 use parking_lot::{Mutex, MutexGuard};
 
 /// How many stores there are; the original had as many.
@@ -81,15 +81,12 @@ impl Shards {
         for (place, (hash, _)) in commands.iter().enumerate() {
             wanted[number(*hash)] |= 1 << place;
         }
-        let mut touched = [Touched::default(); BATCH_COMMANDS];
         for (number, wanted) in wanted.into_iter().enumerate().filter(|(_, wanted)| *wanted != 0) {
             let mut guard = self.lock(number);
             let locked = &mut *guard;
             let store = &mut locked.executor.store;
-            if wanted.count_ones() > 1 {
-                places(wanted).for_each(|place| touched[place] = store.touch_index(&mut commands[place].0));
-                places(wanted).for_each(|place| _ = black_box(store.touch_item(touched[place])));
-            }
+            places(wanted).for_each(|place| store.touch_index(&mut commands[place].0));
+            places(wanted).for_each(|place| _ = black_box(store.touch_item(&commands[place].0)));
             for place in places(wanted) {
                 let (hash, command) = &commands[place];
                 answer(place, locked.executor.execute(*hash, command));

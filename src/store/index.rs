@@ -33,6 +33,8 @@ pub struct KeyHash {
     shard: u32,
     /// Where in the shard's table the entry was when it was last looked for.
     bucket: u32,
+    /// What that entry led to.
+    pub(super) item: Handle,
 }
 
 impl KeyHash {
@@ -146,7 +148,7 @@ impl Index {
 
     #[inline]
     pub(super) fn place(&self, bits: u64) -> KeyHash {
-        KeyHash { bits, shard: shard_of(bits, self.scale), bucket: u32::MAX }
+        KeyHash { bits, shard: shard_of(bits, self.scale), bucket: u32::MAX, item: Handle(USE - 1) }
     }
 
     #[inline]
@@ -160,16 +162,19 @@ impl Index {
         self.groups.get_mut(number / GROUP)?.as_mut().map(|group| &mut group[number % GROUP])
     }
 
-    /// Looks where the entry of a hash may be, keeps that for the next look, and returns what is there.
+    /// Looks where the entry of a hash may be, and keeps that and what is there for the next look.
     #[inline]
-    pub(super) fn touch(&self, hash: &mut KeyHash) -> Option<Entry> {
-        let (tag, mut found) = (hash.tag(), None);
+    pub(super) fn touch(&self, hash: &mut KeyHash) {
+        let tag = hash.tag();
         let is_it = |entry: &Entry| {
-            found = Some(*entry);
+            hash.item = entry.handle();
             entry.tag() == tag
         };
-        hash.bucket = self.shard(hash.shard as usize)?.table.find_bucket_index(spread(tag), is_it)? as u32;
-        found
+        if let Some(shard) = self.shard(hash.shard as usize)
+            && let Some(bucket) = shard.table.find_bucket_index(spread(tag), is_it)
+        {
+            hash.bucket = bucket as u32;
+        }
     }
 
     /// What is where the entry of a hash was last seen.

@@ -32,7 +32,7 @@ pub use self::index::shard_of;
 pub use self::record::{NEVER, Record};
 
 use self::index::{Entry, Index};
-use self::log::{Handle, Log, Queue};
+use self::log::{Log, Queue};
 use crate::chunk::ChunkMeter;
 use crate::command::{Condition, Expiry, Refusal, Value};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN};
@@ -74,10 +74,6 @@ pub struct Item<'a> {
     /// What it takes, in bytes: record, chunks, and its share of the index.
     pub bytes: usize,
 }
-
-/// What a look ahead found; good for another look and nothing else.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Touched(Option<Handle>);
 
 /// The store. See the module.
 #[derive(Debug)]
@@ -144,15 +140,15 @@ impl Store {
     /// Looks where a key may lie, to have it in the processor's cache when it is asked for, and keeps in `hash` what it
     /// saw, so that the next call need not search. Counts for nothing.
     #[inline]
-    pub fn touch_index(&self, hash: &mut KeyHash) -> Touched {
-        Touched(self.index.touch(hash).map(Entry::handle))
+    pub fn touch_index(&self, hash: &mut KeyHash) {
+        self.index.touch(hash);
     }
 
     /// Loads the start of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
     /// the load be optimised away.
     #[inline]
-    pub fn touch_item(&self, touched: Touched) -> u8 {
-        touched.0.map_or(0, |handle| self.log.touch(handle))
+    pub fn touch_item(&self, hash: &KeyHash) -> u8 {
+        self.log.touch(hash.item)
     }
 
     /// Tells the time, in milliseconds of a clock that never runs backwards, and how many bytes the process holds

@@ -42,7 +42,8 @@ impl Subject {
     /// As a batch does it: look ahead, then execute.
     fn seen(&self, key: &[u8]) -> KeyHash {
         let mut hash = self.hash(key);
-        self.touch_item(self.touch_index(&mut hash));
+        self.touch_index(&mut hash);
+        self.touch_item(&hash);
         hash
     }
 
