@@ -62,6 +62,9 @@ fn the_servers_process_is_found_and_its_time_and_memory_are_read() {
     assert!((50.0..1e6).contains(&row.number("server_cpu_ns_per_request")), "{}", row.0);
     let (resident, peak) = (row.number("server_resident_bytes"), row.number("server_peak_bytes"));
     assert!((1e6..1e9).contains(&resident) && peak >= resident, "{}", row.0);
+    let everywhere = Server::start(&["--host", "0.0.0.0"]);
+    let row = &rows(everywhere.addr(), &BRIEFLY)[0];
+    assert_eq!(row.number("server_pid"), f64::from(everywhere.pid().as_raw_nonzero().get()));
     let ourselves = std::process::id().to_string();
     let row = &rows(server.addr(), &[&["--pid", &ourselves][..], &BRIEFLY].concat())[0];
     assert_eq!(row.text("server_pid"), ourselves);
@@ -200,6 +203,12 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--duration", "-1"], "--duration: expected seconds"),
         (&["--rate", "0"], "--rate: expected requests a second"),
         (&["--value-size", "9-8"], "--value-size: expected bytes"),
+        (&["--value-size", ""], "--value-size: expected bytes"),
+        (&["--value-size", "-"], "--value-size: expected bytes"),
+        (&["--value-size", "5-"], "--value-size: expected bytes"),
+        (&["--value-size", "1tb"], "--value-size: expected bytes"),
+        (&["--value-size", "kb"], "--value-size: expected bytes"),
+        (&["--value-size", "-3"], "--value-size: expected bytes"),
         (&["--key-size", "70000"], "--key-size: expected bytes from 1 to 65535"),
         (&["--keys", "100000", "--key-size", "4"], "--key-size: expected at least 5 to tell 100000 keys apart, got 4"),
         (&["--key-size", "300", "--protocol", "memcached"], "--key-size: expected at most 250"),
