@@ -421,7 +421,7 @@ impl<'a> Load<'a> {
             let completed = (before - connection.replies.under_way()) as u64;
             tally.replies += completed;
             self.under_way -= completed;
-            if !is_open {
+            if !is_open && completed > 0 {
                 tally.latency.saturating_record_n(now - connection.sent_nanos, completed);
             }
             // A short read means that no more was there, unless the end of it came in the same event.

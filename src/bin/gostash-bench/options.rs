@@ -196,10 +196,15 @@ impl Options {
                 "--keys: expected at least one for each of {clients} clients, which delete their own, got {keys}"
             ));
         }
-        if self.verify && !self.preload && matches!(self.command, Some(Operation::Inc | Operation::Dec)) {
+        if self.verify && !self.preload && self.counts() {
             return Err("--verify: expected --preload with it, to know what the numbers were".into());
         }
         Ok(())
+    }
+
+    /// Whether values are numbers.
+    pub fn counts(&self) -> bool {
+        matches!(self.command, Some(Operation::Inc | Operation::Dec))
     }
 
     /// Bytes sent for bytes expected, when an echo stands in for another server.

@@ -59,9 +59,9 @@ impl Report<'_> {
             Some(Operation::Del) => "SET, then DEL".to_owned(),
             Some(command) => command.name().to_owned(),
         };
-        let values = match options.command {
-            Some(Operation::Inc | Operation::Dec) => String::new(),
-            _ => format!(", values of {}", sizes(options.value_size)),
+        let values = match options.counts() {
+            true => String::new(),
+            false => format!(", values of {}", sizes(options.value_size)),
         };
         let key_size = match options.key_size {
             Sizes { low: 16, high: 16 } => String::new(),
@@ -170,8 +170,6 @@ impl Report<'_> {
         let (server_cost, server_busy) = row.cost(row.server).unzip();
         let command = options.command.map_or("mix".into(), |command| command.name().to_lowercase());
         let mut fields = vec![
-            ("server", text(&options.target())),
-            ("protocol", text(options.protocol.name)),
             ("clients", options.clients.to_string()),
             ("idle_clients", options.idle_clients.to_string()),
             ("pipeline", row.depth.to_string()),
@@ -209,48 +207,46 @@ impl Report<'_> {
         let (options, usage) = (self.options, self.server.and_then(process::usage));
         let Source::Trace(trace) = &phase.source else { return String::new() };
         let (refused, rate) = (phase.tally.refused, trace.requests as f64 / seconds);
-        let hits = ratio(trace.hits, trace.requests);
-        let misses = ratio(trace.requests - trace.hits, trace.requests);
-        let cold = ratio(trace.first_sights, trace.requests);
-        let hit_bytes = ratio(trace.hit_bytes, trace.asked_bytes);
+        let share = |part| ratio(part, trace.requests);
+        let (hits, misses) = (share(trace.hits), share(trace.requests - trace.hits));
+        let (cold, hit_bytes) = (share(trace.first_sights), ratio(trace.hit_bytes, trace.asked_bytes));
+        let (first_sights, asked) = (count(trace.first_sights), bytes(trace.asked_bytes));
+        // For machines, and for people.
+        let figures = [
+            ("requests", trace.requests.to_string(), format!("{}, {}/s", count(trace.requests), count(rate as u64))),
+            ("hit_ratio", number(hits), format!("{hits:.4}")),
+            ("miss_ratio", number(misses), format!("{misses:.4}")),
+            ("cold_floor", number(cold), format!("{cold:.4}  ({first_sights} keys seen for the first time)")),
+            ("byte_hit_ratio", number(hit_bytes), format!("{hit_bytes:.4}  (of {asked})")),
+            ("refused", refused.to_string(), format!("{} requests", count(refused))),
+        ];
         if options.json {
-            let fields = vec![
-                ("server", text(&options.target())),
-                ("protocol", text(options.protocol.name)),
+            let mut fields = vec![
                 ("pipeline", options.depths[0].to_string()),
                 ("seconds", number(seconds)),
-                ("requests", trace.requests.to_string()),
                 ("requests_per_second", number(rate)),
                 ("hits", trace.hits.to_string()),
                 ("first_sights", trace.first_sights.to_string()),
-                ("refused", refused.to_string()),
-                ("hit_ratio", number(hits)),
-                ("miss_ratio", number(misses)),
-                ("cold_floor", number(cold)),
-                ("byte_hit_ratio", number(hit_bytes)),
             ];
+            fields.extend(figures.map(|(name, value, _)| (name, value)));
             return self.object(fields, usage, interrupted);
         }
-        let mut lines = vec![
-            ("requests", format!("{}, {}/s", count(trace.requests), count(rate as u64))),
-            ("hit ratio", format!("{hits:.4}")),
-            ("miss ratio", format!("{misses:.4}")),
-            ("cold floor", format!("{cold:.4}  ({} keys seen for the first time)", count(trace.first_sights))),
-            ("byte hit ratio", format!("{hit_bytes:.4}  (of {})", bytes(trace.asked_bytes))),
-        ];
-        if refused > 0 {
-            lines.push(("refused", format!("{} requests", count(refused))));
-        }
+        let mut text = format!("{} in {}\n\n", options.target(), options.protocol.name);
+        let mut line = |name: &str, value| text += &format!("  {:<16}{value}\n", name.replace('_', " "));
+        let worth_telling = figures.into_iter().filter(|(name, ..)| *name != "refused" || refused > 0);
+        worth_telling.for_each(|(name, _, value)| line(name, value));
         if interrupted {
-            lines.push(("interrupted", format!("after {seconds:.1} s")));
+            line("interrupted", format!("after {seconds:.1} s"));
         }
-        lines.push(("server", self.memory(usage)));
-        let lines: String = lines.iter().map(|(name, value)| format!("  {name:<16}{value}\n")).collect();
-        format!("{} in {}\n\n{lines}", options.target(), options.protocol.name)
+        line("server", self.memory(usage));
+        text
     }
 
     /// A line of JSON.
-    fn object(&self, mut fields: Vec<(&str, String)>, usage: Option<Usage>, interrupted: bool) -> String {
+    fn object(&self, figures: Vec<(&str, String)>, usage: Option<Usage>, interrupted: bool) -> String {
+        let (target, protocol) = (self.options.target(), self.options.protocol.name);
+        let mut fields = vec![("server", text(&target)), ("protocol", text(protocol))];
+        fields.extend(figures);
         fields.extend([
             ("server_pid", optional(self.server.map(f64::from))),
             ("server_resident_bytes", optional(usage.map(|usage| usage.resident_bytes as f64))),

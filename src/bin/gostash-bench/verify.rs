@@ -17,8 +17,7 @@ pub struct Model {
 impl Model {
     pub fn new(options: &Options) -> Self {
         let keys = options.keys as usize;
-        let numbers = if matches!(options.command, Some(Operation::Inc | Operation::Dec)) { keys } else { 0 };
-        Model { present: vec![false; keys], sent: vec![0; numbers], answered: vec![0; numbers], wrong: None }
+        Model { present: vec![false; keys], sent: vec![0; keys], answered: vec![0; keys], wrong: None }
     }
 
     /// What is known when a request is sent.

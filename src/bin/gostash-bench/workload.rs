@@ -6,7 +6,7 @@ use std::io::Write;
 
 use crate::options::Options;
 use crate::output::Output;
-use crate::protocol::{Operation, Outcome, Protocol};
+use crate::protocol::{Operation, Outcome};
 
 /// Values begin with so many bytes of their own; the rest they share, at an offset of their own.
 const STAMP_BYTES: usize = 8;
@@ -72,16 +72,7 @@ impl fmt::Display for Sizes {
 
 /// Turns random numbers into requests, requests into bytes, and bytes into outcomes.
 pub struct Workload {
-    protocol: &'static Protocol,
-    command: Option<Operation>,
-    keys: u32,
-    clients: u32,
-    key_size: Sizes,
-    value_size: Sizes,
-    /// All values are numbers.
-    counts: bool,
-    /// Replies have a length and mean nothing.
-    is_shape: bool,
+    options: Options,
     /// What all values are cut from.
     pub shared: Vec<u8>,
     zipf: Option<Zipf>,
@@ -144,52 +135,33 @@ pub enum Start {
 
 impl Workload {
     pub fn new(options: &Options) -> Self {
-        let counts = matches!(options.command, Some(Operation::Inc | Operation::Dec));
-        let value_size = match options.shape() {
-            Some((_, reply_bytes)) => Sizes::exactly(reply_bytes),
-            None if counts => Sizes::exactly(FIRST_DIGITS.len()),
-            None => options.value_size,
-        };
+        let mut options = options.clone();
+        if let Some((_, reply_bytes)) = options.shape() {
+            options.value_size = Sizes::exactly(reply_bytes);
+        }
         let mut random = Random(0);
-        let words = (OFFSETS + value_size.high).div_ceil(8);
+        let words = (OFFSETS + options.value_size.high).div_ceil(8);
+        let mut shared = (0..words).flat_map(|_| random.next().to_le_bytes()).collect();
+        if options.counts() {
+            shared = FIRST_DIGITS.to_vec();
+            options.value_size = Sizes::exactly(FIRST_DIGITS.len());
+        }
         let mut workload = Workload {
-            protocol: options.protocol,
-            command: options.command,
-            keys: options.keys,
-            clients: options.clients as u32,
-            key_size: options.key_size,
-            value_size,
-            counts,
-            is_shape: options.shape().is_some(),
-            shared: match counts {
-                true => FIRST_DIGITS.to_vec(),
-                false => (0..words).flat_map(|_| random.next().to_le_bytes()).collect(),
-            },
+            shared,
             zipf: options.zipf.map(|exponent| Zipf::new(options.keys, exponent)),
             get_below: (u64::from(options.get_percent) << 32) / 100,
             random: Random(options.seed),
             phrases: Vec::new(),
+            options,
         };
-        let sent = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
-        let phrases = options.protocol.phrases.iter().map(|&(request, reply, miss)| {
-            let mut phrase = Phrase {
-                request: workload.message(sent.as_deref().unwrap_or(request)),
-                reply: workload.message(if sent.is_some() { "{v}" } else { reply }),
-                miss: miss.as_bytes(),
-                reply_bytes: None,
-            };
-            let is_fixed = phrase.reply.template.is_some() && (phrase.reply.gap != Gap::Value || value_size.is_fixed());
-            phrase.reply_bytes = if is_fixed { workload.reply_bytes(&phrase, 0, value_size.low) } else { None };
-            phrase
-        });
-        workload.phrases = phrases.collect();
+        workload.phrases = workload.options.protocol.phrases.iter().map(|texts| workload.phrase(texts)).collect();
         workload
     }
 
     /// The next operation of a client that has just sent `previous`, and its key.
     #[inline]
     pub fn next(&mut self, client: usize, previous: Option<(Operation, u32)>) -> (Operation, u32) {
-        if self.command == Some(Operation::Del) {
+        if self.options.command == Some(Operation::Del) {
             return match previous {
                 Some((Operation::Set, id)) => (Operation::Del, id),
                 _ => (Operation::Set, self.own_key(client)),
@@ -198,15 +170,15 @@ impl Workload {
         // One draw serves both: its low half picks the command, its high half the key.
         let bits = self.random.next();
         let is_get = bits & 0xffff_ffff < self.get_below;
-        let operation = self.command.unwrap_or(if is_get { Operation::Get } else { Operation::Set });
+        let operation = self.options.command.unwrap_or(if is_get { Operation::Get } else { Operation::Set });
         (operation, self.key((bits >> 32) as u32))
     }
 
     #[inline]
     fn key(&mut self, bits: u32) -> u32 {
         match &self.zipf {
-            None => ((u64::from(bits) * u64::from(self.keys)) >> 32) as u32,
-            Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.keys)) as u32,
+            None => ((u64::from(bits) * u64::from(self.options.keys)) >> 32) as u32,
+            Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.options.keys)) as u32,
         }
     }
 
@@ -214,8 +186,9 @@ impl Workload {
     fn own_key(&mut self, client: usize) -> u32 {
         let bits = (self.random.next() >> 32) as u32;
         let any = self.key(bits);
-        let own = any - any % self.clients + client as u32;
-        if own < self.keys { own } else { own - self.clients }
+        let clients = self.options.clients as u32;
+        let own = any - any % clients + client as u32;
+        if own < self.options.keys { own } else { own - clients }
     }
 
     /// Appends a request's bytes, and returns how long the reply is if all goes well; `None` where a miss is as long.
@@ -229,13 +202,17 @@ impl Workload {
             // So it is in every protocol; a copy of a length that the compiler knows is a few stores.
             out.bytes.extend_from_slice(b"\r\n");
         }
-        phrase.reply_bytes.or_else(|| self.reply_bytes(phrase, id, value_bytes))
+        phrase.reply_bytes.or_else(|| self.reply_bytes(phrase, id, value_bytes, &mut out.bytes))
     }
 
+    /// How long that is, seen by writing the reply's head for a moment where there is room.
     #[inline(never)]
-    fn reply_bytes(&self, Phrase { reply, miss, .. }: &Phrase, id: u32, value_bytes: usize) -> Option<usize> {
-        let bytes = self.head_bytes(reply, id, value_bytes) + reply.gap.bytes(value_bytes) + reply.end.len();
-        (bytes != miss.len()).then_some(bytes)
+    fn reply_bytes(&self, phrase: &Phrase, id: u32, value_bytes: usize, room: &mut Vec<u8>) -> Option<usize> {
+        let (reply, before) = (&phrase.reply, room.len());
+        self.write_head(reply, id, value_bytes, room);
+        let bytes = room.len() - before + reply.gap.bytes(value_bytes) + reply.end.len();
+        room.truncate(before);
+        (bytes != phrase.miss.len()).then_some(bytes)
     }
 
     /// How `input`, which is not empty, begins to answer a request. `scratch` is room to write in.
@@ -277,7 +254,7 @@ impl Workload {
             Outcome::Number(number)
         } else if line == miss {
             Outcome::Miss
-        } else if self.protocol.refusals.iter().any(|refusal| line.starts_with(refusal.as_bytes())) {
+        } else if self.options.protocol.refusals.iter().any(|refusal| line.starts_with(refusal.as_bytes())) {
             Outcome::Refused
         } else {
             return Start::Wrong;
@@ -307,6 +284,21 @@ impl Workload {
         }
     }
 
+    fn phrase(&self, &(request, reply, miss): &(&str, &str, &'static str)) -> Phrase {
+        let sent = self.options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
+        let mut phrase = Phrase {
+            request: self.message(sent.as_deref().unwrap_or(request)),
+            reply: self.message(if sent.is_some() { "{v}" } else { reply }),
+            miss: miss.as_bytes(),
+            reply_bytes: None,
+        };
+        let Sizes { low, high } = self.options.value_size;
+        if phrase.reply.template.is_some() && (phrase.reply.gap != Gap::Value || low == high) {
+            phrase.reply_bytes = self.reply_bytes(&phrase, 0, low, &mut Vec::new());
+        }
+        phrase
+    }
+
     fn message(&self, phrase: &str) -> Message {
         let mut message = Message { head: Vec::new(), template: None, gap: Gap::Nothing, end: Vec::new() };
         // Every other part stands between braces.
@@ -329,12 +321,14 @@ impl Workload {
         let (mut bytes, mut digits_at) = (Vec::new(), None);
         for piece in head {
             match piece {
-                Piece::Key | Piece::KeyBytes if !self.key_size.is_fixed() || self.key_size.low < 8 => return None,
-                Piece::ValueBytes if !self.value_size.is_fixed() => return None,
-                Piece::Key => digits_at = Some(bytes.len() + self.key_size.low - 8),
+                Piece::Key | Piece::KeyBytes if !self.options.key_size.is_fixed() || self.options.key_size.low < 8 => {
+                    return None;
+                }
+                Piece::ValueBytes if !self.options.value_size.is_fixed() => return None,
+                Piece::Key => digits_at = Some(bytes.len() + self.options.key_size.low - 8),
                 _ => {}
             }
-            self.write_piece(piece, 0, self.value_size.low, &mut bytes);
+            self.write_piece(piece, 0, self.options.value_size.low, &mut bytes);
         }
         let length = bytes.len();
         bytes.resize(length.next_multiple_of(64), 0);
@@ -360,20 +354,6 @@ impl Workload {
         }
     }
 
-    #[inline]
-    fn head_bytes(&self, message: &Message, id: u32, value_bytes: usize) -> usize {
-        let piece_bytes = |piece: &Piece| match piece {
-            Piece::Text(text) => text.len(),
-            Piece::Key => self.key_bytes(id),
-            Piece::KeyBytes => digit_count(self.key_bytes(id)),
-            Piece::ValueBytes => digit_count(value_bytes),
-        };
-        match &message.template {
-            Some(template) => template.length,
-            None => message.head.iter().map(piece_bytes).sum(),
-        }
-    }
-
     /// `key:` and the number in hexadecimal digits, filled up with zeros; a short key is digits alone.
     fn write_key(&self, id: u32, out: &mut Vec<u8>) {
         let length = self.key_bytes(id);
@@ -384,13 +364,17 @@ impl Workload {
     }
 
     fn key_bytes(&self, id: u32) -> usize {
-        self.key_size.pick(mix(id) as u32)
+        self.options.key_size.pick(mix(id) as u32)
     }
 
     /// The length of a key's value, in bytes.
     #[inline]
     pub fn value_bytes(&self, id: u32) -> usize {
-        if self.value_size.is_fixed() { self.value_size.low } else { self.value_size.pick((mix(id) >> 32) as u32) }
+        if self.options.value_size.is_fixed() {
+            self.options.value_size.low
+        } else {
+            self.options.value_size.pick((mix(id) >> 32) as u32)
+        }
     }
 
     #[inline]
@@ -410,7 +394,7 @@ impl Workload {
     /// letter, or a digit, so that no value can be taken for `ERR`.
     #[inline]
     fn value(&self, id: u32) -> ([u8; STAMP_BYTES], usize) {
-        if self.counts {
+        if self.options.counts() {
             return (*b"10000000", 0);
         }
         let mut stamp = mix(!id).to_le_bytes();
@@ -420,7 +404,7 @@ impl Workload {
 
     /// Where `piece`, which begins `at` bytes into the value of `id`, first differs from it.
     pub fn difference(&self, id: u32, at: usize, piece: &[u8]) -> Option<usize> {
-        if self.is_shape {
+        if self.options.shape().is_some() {
             return None;
         }
         let (stamp, from) = self.value(id);
@@ -462,11 +446,6 @@ impl Template {
             out[start + at..start + at + 8].copy_from_slice(&digits(id));
         }
     }
-}
-
-/// How many digits a number has.
-fn digit_count(number: usize) -> usize {
-    number.max(1).ilog10() as usize + 1
 }
 
 /// Eight hexadecimal digits.
