@@ -167,7 +167,7 @@ fn a_wrong_reply_is_caught() {
     }
     let port = fake::start(Fault::AddsTwo).port().to_string();
     let args = ["--host", "127.0.0.1", "--port", &port, "--command", "inc", "--requests", "200", "--verify"];
-    fails(&args, 1, &["wrong reply to INC key:", "expected 1000000000001 to 1000000000001, got 1000000000002"]);
+    fails(&args, 1, &["wrong reply to INC key:", "expected 5000000000001 to 5000000000001, got 5000000000002"]);
 }
 
 #[test]

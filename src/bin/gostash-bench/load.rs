@@ -15,6 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use socket2::Socket;
 
+use crate::draws::Draws;
 use crate::options::Options;
 use crate::output::Output;
 use crate::process::{self, Usage};
@@ -51,6 +52,7 @@ const NEVER: u64 = u64::MAX;
 pub struct Load<'a> {
     options: &'a Options,
     workload: Workload,
+    draws: Draws,
     model: Option<Model>,
     poll: Poll,
     connections: Vec<Connection>,
@@ -61,7 +63,6 @@ pub struct Load<'a> {
     buffer: Vec<u8>,
     origin: Instant,
     interrupted: &'a AtomicBool,
-    progress: Progress,
 }
 
 struct Connection {
@@ -123,10 +124,10 @@ pub struct Row {
     pub depth: usize,
     pub tally: Tally,
     pub seconds: f64,
-    /// The server's figures before and after.
-    pub server: Option<(Usage, Usage)>,
-    /// Our own.
-    pub client: Option<(Usage, Usage)>,
+    /// What the server used.
+    pub server: Option<Usage>,
+    /// What we used.
+    pub client: Option<Usage>,
     /// Requests that were due and have no reply.
     pub unanswered: u64,
     pub interrupted: bool,
@@ -171,6 +172,7 @@ impl<'a> Load<'a> {
         Ok(Load {
             options,
             workload: Workload::new(options),
+            draws: Draws::new(options),
             model: options.verify.then(|| Model::new(options)),
             poll,
             connections,
@@ -179,7 +181,6 @@ impl<'a> Load<'a> {
             buffer: vec![0; READ_BYTES],
             origin: Instant::now(),
             interrupted,
-            progress: Progress::new(),
         })
     }
 
@@ -228,18 +229,19 @@ impl<'a> Load<'a> {
             (None, Some(_)) => now + 2 * nanos(options.duration) + 10 * SECOND,
             (None, None) => now + nanos(options.duration),
         };
-        let used = || (process::usage(std::process::id()), server.and_then(process::usage));
-        let before = used();
+        let usage = || [server, Some(std::process::id())].map(|process| process.and_then(process::usage));
+        let before = usage();
         self.drive(options.clients, &mut phase)?;
-        let (end, after) = (self.now(), used());
+        let (end, after) = (self.now(), usage());
+        let [server, client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
         let late = phase.pace.as_ref().map_or(0, |pace| self.under_way + pace.backlog(end).min(phase.left));
         self.drain()?;
         Ok(Row {
             depth,
             tally: phase.tally,
             seconds: (end - now).max(1) as f64 / SECOND as f64,
-            server: before.1.zip(after.1),
-            client: before.0.zip(after.0),
+            server,
+            client,
             unanswered: late,
             interrupted: self.is_interrupted(),
         })
@@ -264,6 +266,7 @@ impl<'a> Load<'a> {
             // What it set in an earlier phase is not its own to delete.
             connection.last = None;
         }
+        let mut progress = Progress::new();
         let mut events = Events::with_capacity(1024);
         let mut now = self.now();
         let (start, mut last_reply) = (now, now);
@@ -294,9 +297,8 @@ impl<'a> Load<'a> {
                 let (more, seconds) = (self.under_way, SILENCE_NANOS / SECOND);
                 return Err(format!("expected {more} more replies, got none for {seconds} s"));
             }
-            self.progress.show(phase.name, now - start, phase.tally.replies);
+            progress.show(phase.name, now - start, phase.tally.replies);
         }
-        self.progress.clear();
         Ok(())
     }
 
@@ -327,13 +329,13 @@ impl<'a> Load<'a> {
     fn send(&mut self, slot: usize, count: u64, phase: &mut Phase) {
         let now = self.now();
         let connection = &mut self.connections[slot];
-        let workload = &mut self.workload;
+        let workload = &self.workload;
         connection.sent_nanos = now;
         let before = connection.replies.under_way();
         for _ in 0..count {
             let (operation, id, value_bytes) = match &mut phase.source {
                 Source::Draws => {
-                    let (operation, id) = workload.next(slot, connection.last);
+                    let (operation, id) = self.draws.next(slot, connection.last);
                     (operation, id, workload.value_bytes(id))
                 }
                 Source::Keys(next) => {

@@ -1,14 +1,16 @@
 //! gostash-bench: loads a cache server and says what that cost whom. It speaks `GoStash` frames, the Redis protocol,
 //! memcached's and plain echo, so that one client does the same work against different servers.
 //!
-//! The life of a request: [`workload`] picks a command and a key, or a [`replay`] takes both from a trace, and writes
+//! The life of a request: [`draws`] picks a command and a key, or a [`replay`] takes both from a trace; [`workload`] writes
 //! them in the words of [`protocol`] to an [`output`]; [`mod@load`] decides when, and on which connection; [`replies`]
 //! pairs what comes back with what was asked, and [`verify`] knows what that had to be. [`process`] reads what the
-//! server used, [`report`] prints. It shares nothing with the server but one limit, lest both be wrong in the same way.
+//! server used, [`report`] prints. It shares nothing with the server but a limit and how sizes are written, lest both be wrong
+//! in the same way.
 
 // What one module offers the others is `pub` here; a binary has nobody else to offer it to.
 #![allow(unreachable_pub)]
 
+mod draws;
 mod load;
 mod options;
 mod output;
@@ -72,7 +74,7 @@ fn load(options: &Options) -> Result<bool, String> {
         }
         let row = load.run(depth, report.server)?;
         print(&report.row(&row));
-        foot = report.foot(row.server.map(|(_, usage)| usage));
+        foot = report.foot(row.server);
     }
     print(&foot);
     Ok(!load.is_interrupted())

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use gostash::config::size;
+use gostash::limits::KEY_BYTES_MAX;
+
 use crate::protocol::{Operation, PROTOCOLS, Protocol};
 use crate::workload::Sizes;
 
@@ -88,7 +91,7 @@ options! {
     // Keys are numbered in 32 bits, and shuffled by a multiplication that must not overflow.
     keys: u32 = "keys", "100000", |text| number(text, 1..=1_000_000_000);
         "a number from 1 to 1000000000"; "number of keys";
-    key_size: Sizes = "key-size", "16", |text| sizes(text, 1..=gostash::limits::KEY_BYTES_MAX);
+    key_size: Sizes = "key-size", "16", |text| sizes(text, 1..=KEY_BYTES_MAX);
         "bytes from 1 to 65535, or a range such as 32-512"; "bytes, or a range such as 16-64";
     value_size: Sizes = "value-size", "32", |text| sizes(text, 0..=1 << 30);
         "bytes from 0 to 1073741824, or a range such as 32-512"; "bytes, or a range such as 32-512 or 1kb-1mb";
@@ -259,21 +262,9 @@ fn seconds(text: &str) -> Option<Duration> {
     number(text, 0.0..=1e6).map(Duration::from_secs_f64)
 }
 
-/// A length or two, each with perhaps b, kb, mb or gb behind it.
+/// A length or two, each written as the server's own sizes are.
 fn sizes(text: &str, range: RangeInclusive<usize>) -> Option<Sizes> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
-    let sizes = Sizes { low: bytes(low)?, high: bytes(high)? };
-    (sizes.low <= sizes.high && range.contains(&sizes.low) && range.contains(&sizes.high)).then_some(sizes)
-}
-
-fn bytes(text: &str) -> Option<usize> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: usize = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1 << 10,
-        "mb" => 1 << 20,
-        "gb" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<usize>().ok()?.checked_mul(unit)
+    let sizes = Sizes { low: size(low, range.clone())?, high: size(high, range)? };
+    (sizes.low <= sizes.high).then_some(sizes)
 }

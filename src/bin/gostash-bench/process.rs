@@ -17,6 +17,13 @@ pub struct Usage {
     pub peak_bytes: u64,
 }
 
+impl Usage {
+    /// The same but for CPU time, which is what was used in between.
+    pub fn since(self, before: Usage) -> Usage {
+        Usage { cpu_nanos: self.cpu_nanos.saturating_sub(before.cpu_nanos), ..self }
+    }
+}
+
 /// The process that was named, or else the one that listens where we are about to connect.
 pub fn find(options: &Options) -> Option<u32> {
     match (options.pid, &options.unix_socket) {

@@ -199,7 +199,7 @@ impl Report<'_> {
             ("limited_by", text(self.limit(row).0)),
         ];
         fields.extend(LATENCIES.map(|(name, part)| (name, tally.latency.value_at_quantile(part).to_string())));
-        self.object(fields, row.server.map(|(_, usage)| usage), row.interrupted)
+        self.object(fields, row.server, row.interrupted)
     }
 
     /// What became of a trace.
@@ -266,9 +266,8 @@ impl Row {
     }
 
     /// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
-    fn cost(&self, usage: Option<(Usage, Usage)>) -> Option<(f64, f64)> {
-        let (before, after) = usage?;
-        let nanos = after.cpu_nanos.saturating_sub(before.cpu_nanos) as f64;
+    fn cost(&self, used: Option<Usage>) -> Option<(f64, f64)> {
+        let nanos = used?.cpu_nanos as f64;
         Some((nanos / self.tally.replies.max(1) as f64, nanos / self.seconds / 1e9))
     }
 }

@@ -1,9 +1,10 @@
-//! The work: which keys are asked for, what they and their values look like, and requests ready to be sent. Everything
-//! follows from a key's number, so any reply can be checked without remembering it. It knows no socket and no clock.
+//! The work: what keys and values look like, requests ready to be sent, and how a reply begins. Everything follows from a
+//! key's number, so any reply can be checked without remembering it. It knows no socket and no clock.
 
 use std::fmt;
 use std::io::Write;
 
+use crate::draws::{Random, mix};
 use crate::options::Options;
 use crate::output::Output;
 use crate::protocol::{Operation, Outcome};
@@ -17,12 +18,9 @@ const OFFSETS: usize = 1 << 16;
 /// A value from this length on, in bytes, is sent from where it lies.
 const BORROW_BYTES: usize = 16 * 1024;
 
-/// What numbers start from: far from 0, below which memcached does not count.
-pub const FIRST_NUMBER: i64 = 1_000_000_000_000;
-const FIRST_DIGITS: &[u8] = b"1000000000000";
-
-/// Spreads neighbouring ranks over the keys: a prime above any number of keys, so that no two ranks share a key.
-const SHUFFLE: u64 = 2_654_435_761;
+/// What numbers start from: far from changing their length, and from the 0 below which memcached does not count.
+pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
+const FIRST_DIGITS: &[u8] = b"5000000000000";
 
 /// A line longer than this is not a reply to anything we send, in bytes.
 const LINE_BYTES_MAX: usize = 512;
@@ -70,15 +68,11 @@ impl fmt::Display for Sizes {
     }
 }
 
-/// Turns random numbers into requests, requests into bytes, and bytes into outcomes.
+/// Turns requests into bytes, and bytes into outcomes.
 pub struct Workload {
     options: Options,
     /// What all values are cut from.
     pub shared: Vec<u8>,
-    zipf: Option<Zipf>,
-    /// In a mix, a draw of 32 bits below this is a GET.
-    get_below: u64,
-    random: Random,
     /// By operation.
     phrases: Vec<Phrase>,
 }
@@ -136,59 +130,20 @@ pub enum Start {
 impl Workload {
     pub fn new(options: &Options) -> Self {
         let mut options = options.clone();
-        if let Some((_, reply_bytes)) = options.shape() {
-            options.value_size = Sizes::exactly(reply_bytes);
+        match options.shape() {
+            Some((_, reply_bytes)) => options.value_size = Sizes::exactly(reply_bytes),
+            None if options.counts() => options.value_size = Sizes::exactly(FIRST_DIGITS.len()),
+            None => {}
         }
-        let mut random = Random(0);
         let words = (OFFSETS + options.value_size.high).div_ceil(8);
-        let mut shared = (0..words).flat_map(|_| random.next().to_le_bytes()).collect();
-        if options.counts() {
-            shared = FIRST_DIGITS.to_vec();
-            options.value_size = Sizes::exactly(FIRST_DIGITS.len());
-        }
-        let mut workload = Workload {
-            shared,
-            zipf: options.zipf.map(|exponent| Zipf::new(options.keys, exponent)),
-            get_below: (u64::from(options.get_percent) << 32) / 100,
-            random: Random(options.seed),
-            phrases: Vec::new(),
-            options,
+        let mut random = Random(0);
+        let shared = match options.counts() {
+            true => FIRST_DIGITS.to_vec(),
+            false => (0..words).flat_map(|_| random.next().to_le_bytes()).collect(),
         };
+        let mut workload = Workload { options, shared, phrases: Vec::new() };
         workload.phrases = workload.options.protocol.phrases.iter().map(|texts| workload.phrase(texts)).collect();
         workload
-    }
-
-    /// The next operation of a client that has just sent `previous`, and its key.
-    #[inline]
-    pub fn next(&mut self, client: usize, previous: Option<(Operation, u32)>) -> (Operation, u32) {
-        if self.options.command == Some(Operation::Del) {
-            return match previous {
-                Some((Operation::Set, id)) => (Operation::Del, id),
-                _ => (Operation::Set, self.own_key(client)),
-            };
-        }
-        // One draw serves both: its low half picks the command, its high half the key.
-        let bits = self.random.next();
-        let is_get = bits & 0xffff_ffff < self.get_below;
-        let operation = self.options.command.unwrap_or(if is_get { Operation::Get } else { Operation::Set });
-        (operation, self.key((bits >> 32) as u32))
-    }
-
-    #[inline]
-    fn key(&mut self, bits: u32) -> u32 {
-        match &self.zipf {
-            None => ((u64::from(bits) * u64::from(self.options.keys)) >> 32) as u32,
-            Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.options.keys)) as u32,
-        }
-    }
-
-    /// A key that no other client deletes.
-    fn own_key(&mut self, client: usize) -> u32 {
-        let bits = (self.random.next() >> 32) as u32;
-        let any = self.key(bits);
-        let clients = self.options.clients as u32;
-        let own = any - any % clients + client as u32;
-        if own < self.options.keys { own } else { own - clients }
     }
 
     /// Appends a request's bytes, and returns how long the reply is if all goes well; `None` where a miss is as long.
@@ -395,7 +350,7 @@ impl Workload {
     #[inline]
     fn value(&self, id: u32) -> ([u8; STAMP_BYTES], usize) {
         if self.options.counts() {
-            return (*b"10000000", 0);
+            return (*b"50000000", 0);
         }
         let mut stamp = mix(!id).to_le_bytes();
         stamp[0] = b'a' + stamp[0] % 16;
@@ -458,75 +413,4 @@ fn digits(id: u32) -> [u8; 8] {
     nibbles = (nibbles | nibbles << 4) & 0x0f0f_0f0f_0f0f_0f0f;
     let letters = ((nibbles + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
     (nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
-}
-
-/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): one word of state, a
-/// nanosecond a number, and good enough to pick keys.
-struct Random(u64);
-
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-impl Random {
-    #[inline]
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(GOLDEN);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    /// From 0 up to but not including 1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// Random bits of a key's own.
-#[inline]
-fn mix(id: u32) -> u64 {
-    Random(u64::from(id).wrapping_mul(GOLDEN)).next()
-}
-
-/// Zipf's distribution for any exponent without a table: rejection-inversion (Hoermann and Derflinger,
-/// "Rejection-inversion to generate variates from monotone discrete distributions", 1996).
-struct Zipf {
-    count: f64,
-    exponent: f64,
-    /// The integral of the density up to 1.5, less the probability of 1, and up to `count` + 0.5.
-    area: (f64, f64),
-    /// A draw this close below its integer is accepted without looking further.
-    sure: f64,
-}
-
-impl Zipf {
-    fn new(count: u32, exponent: f64) -> Self {
-        let mut zipf = Zipf { count: f64::from(count), exponent, area: (0.0, 0.0), sure: 0.0 };
-        zipf.area = (zipf.integral(1.5) - 1.0, zipf.integral(zipf.count + 0.5));
-        zipf.sure = 2.0 - zipf.inverse(zipf.integral(2.5) - 2_f64.powf(-exponent));
-        zipf
-    }
-
-    /// From 0, the most popular.
-    #[inline(never)]
-    fn rank(&self, random: &mut Random) -> u64 {
-        loop {
-            let area = self.area.1 + random.fraction() * (self.area.0 - self.area.1);
-            let place = self.inverse(area);
-            let rank = place.round().clamp(1.0, self.count);
-            if rank - place <= self.sure || area >= self.integral(rank + 0.5) - rank.powf(-self.exponent) {
-                return rank as u64 - 1;
-            }
-        }
-    }
-
-    fn integral(&self, x: f64) -> f64 {
-        let power = 1.0 - self.exponent;
-        if power == 0.0 { x.ln() } else { (x.powf(power) - 1.0) / power }
-    }
-
-    fn inverse(&self, area: f64) -> f64 {
-        let power = 1.0 - self.exponent;
-        if power == 0.0 { area.exp() } else { (1.0 + area * power).max(0.0).powf(1.0 / power) }
-    }
 }
