@@ -90,8 +90,8 @@ impl Results {
     /// All of it for machines.
     pub(crate) fn to_json(&self, options: &Options, machine: &Machine, contenders: &[Contender]) -> String {
         let contenders = contenders.iter().zip(&machine.versions).map(|(contender, version)| {
-            let Contender { name, protocol, command, budget, .. } = contender;
-            json!({ "name": name, "protocol": protocol, "command": command, "cores": budget.cores, "version": version })
+            let Contender { name, protocol, command, cores, .. } = contender;
+            json!({ "name": name, "protocol": protocol, "command": command, "cores": cores, "version": version })
         });
         let rows = self.rows.iter().map(|row| {
             let (measurement, depth) = match row.measurement {
