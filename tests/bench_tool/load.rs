@@ -128,7 +128,7 @@ fn a_stall_shows_in_every_request_that_was_due_in_it() {
 
 #[test]
 fn a_stall_at_the_end_is_waited_for() {
-    let stall = Fault::Stall { after: Duration::from_millis(150), length: Duration::from_millis(300) };
+    let stall = Fault::Stall { after: Duration::from_millis(100), length: Duration::from_millis(300) };
     let args = ["--clients", "1", "--no-preload", "--command", "set", "--warmup", "0"];
     let row = &rows(fake::start(stall), &[&args[..], &["--rate", "1000", "--duration", "0.2"]].concat())[0];
     assert_eq!(row.number("requests"), 200.0);
