@@ -73,8 +73,7 @@ options! {
         "requests each connection sends at a time; several, as 1,16,64, give a row each";
     rate: Option<f64> = "rate", "", |text| optional(text, |text| number(text, 1.0..=1e9));
         "requests a second, from 1 to 1e9";
-        "open loop: so many requests a second, timed from the moment each was due, at most --pipeline of them under way \
-         on a connection";
+        "open loop: so many requests a second, timed from when each was due; --pipeline is how many may be under way";
     duration: Duration = "duration", "5", seconds;
         "seconds, such as 0.5"; "measure for so many seconds";
     requests: Option<u64> = "requests", "", |text| optional(text, |text| number(text, 1..=u64::MAX));
@@ -92,9 +91,9 @@ options! {
     keys: u32 = "keys", "100000", |text| number(text, 1..=1_000_000_000);
         "a number from 1 to 1000000000"; "number of keys";
     key_size: Sizes = "key-size", "16", |text| sizes(text, 1..=KEY_BYTES_MAX);
-        "bytes from 1 to 65535, or a range such as 32-512"; "bytes, or a range such as 16-64";
+        "bytes from 1 to 65535, or a range such as 32-512"; "length of keys in bytes, or a range such as 16-64";
     value_size: Sizes = "value-size", "32", |text| sizes(text, 0..=1 << 30);
-        "bytes from 0 to 1073741824, or a range such as 32-512"; "bytes, or a range such as 32-512 or 1kb-1mb";
+        "bytes from 0 to 1073741824, or a range such as 32-512"; "length of values in bytes, or a range such as 32-512 or 1kb-1mb";
     zipf: Option<f64> = "distribution", "uniform", |text| match text {
             "uniform" => Some(None),
             "zipf" => Some(Some(0.99)),
@@ -104,7 +103,7 @@ options! {
     preload: bool = "preload", "yes", |text| Some(text == "yes");
         ""; "set every key first, or, with --no-preload, do not";
     seed: u64 = "seed", "1", |text| number(text, 0..=u64::MAX);
-        "a number"; "of the random numbers";
+        "a number"; "seed of the random numbers";
     request_bytes: Option<usize> = "request-bytes", "", |text| optional(text, |text| number(text, 1..=1 << 30));
         "a number from 1"; "with --protocol echo: send so many bytes ...";
     reply_bytes: Option<usize> = "reply-bytes", "", |text| optional(text, |text| number(text, 1..=1 << 30));
@@ -243,7 +242,8 @@ fn help() -> String {
     for Row { name, default, expected, meaning, .. } in OPTIONS {
         let mark = if REPLAY_OPTIONS.contains(name) { 'r' } else { ' ' };
         let default = if default.is_empty() || expected.is_empty() { "" } else { &format!(" ({default})") };
-        text += &format!("  --{name:<15} {mark} {meaning}{default}\n");
+        let value = if expected.is_empty() { "" } else { "VALUE" };
+        text += &format!("  --{:<21} {mark} {meaning}{default}\n", format!("{name} {value}"));
     }
     text + "  --help\n  --version\n"
 }
