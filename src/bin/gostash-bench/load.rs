@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::Socket;
 
 use crate::draws::Draws;
@@ -159,7 +160,9 @@ impl<'a> Load<'a> {
     /// Connects all clients.
     pub fn new(options: &'a Options, interrupted: &'a AtomicBool) -> Result<Self, String> {
         let count = options.clients + options.idle_clients;
-        raise_descriptor_limit(count);
+        // Each client needs a descriptor; where there are too few all the same, connecting will say so.
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
         let poll = Poll::new().map_err(|error| format!("poll: {error}"))?;
         let mut connections = Vec::with_capacity(count);
         for slot in 0..count {
@@ -495,15 +498,4 @@ impl Connection {
 
 fn nanos(duration: Duration) -> u64 {
     duration.as_nanos() as u64
-}
-
-/// Each client needs a descriptor; where the limit cannot be raised that far, connecting will say so.
-fn raise_descriptor_limit(count: usize) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = count as u64 + 64;
-    if limit.current.is_some_and(|current| current < wanted) {
-        let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
-    }
 }
