@@ -80,7 +80,7 @@ impl Report<'_> {
         };
         let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate as u64)));
         let (target, protocol, clients) = (options.target(), options.protocol.name, count(options.clients as u64));
-        let columns = line(COLUMNS.map(|(name, _)| name.to_owned()));
+        let columns = line(COLUMNS.map(|(name, _)| name.to_owned()).into());
         format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{columns}")
     }
 
@@ -93,21 +93,15 @@ impl Report<'_> {
         let tally = &row.tally;
         let (cost, busy) = row.cost(row.server).unzip();
         let mark = if explanation.is_some() { "*" } else { "" };
-        let [p50, p90, p99, p99_9, p99_99, max] =
-            LATENCIES.map(|(_, quantile)| time(tally.latency.value_at_quantile(quantile)));
-        let mut text = line([
+        let mut cells = vec![
             count(row.depth as u64),
             format!("{mark}{:>11}", count(row.rate() as u64)),
             cost.map_or("-".into(), |nanos| count(nanos.round() as u64)),
             busy.map_or("-".into(), percent),
-            p50,
-            p90,
-            p99,
-            p99_9,
-            p99_99,
-            max,
-            format!("{:.1}", (tally.sent_bytes + tally.received_bytes) as f64 / row.seconds / 1e6),
-        ]);
+        ];
+        cells.extend(LATENCIES.map(|(_, part)| time(tally.latency.value_at_quantile(part))));
+        cells.push(format!("{:.1}", (tally.sent_bytes + tally.received_bytes) as f64 / row.seconds / 1e6));
+        let mut text = line(cells);
         let mut note = |note: String| text += &format!("        {note}\n");
         let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
         if let Some(explanation) = explanation {
@@ -273,7 +267,7 @@ impl Row {
 }
 
 /// A line of the table.
-fn line(cells: [String; 11]) -> String {
+fn line(cells: Vec<String>) -> String {
     let cells = COLUMNS.iter().zip(cells).map(|((_, width), cell)| format!("{cell:>width$}"));
     cells.collect::<Vec<_>>().join(" ") + "\n"
 }
