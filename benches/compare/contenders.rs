@@ -16,7 +16,8 @@ pub(crate) struct Contender {
     /// For the shell, with `{port}` and perhaps `{threads}` in it.
     pub(crate) command: String,
     pub(crate) role: Role,
-    pub(crate) budget: Budget,
+    /// Those that it may use; any if there are none.
+    pub(crate) cores: Vec<usize>,
 }
 
 /// Why it is in the comparison.
@@ -32,25 +33,17 @@ pub(crate) enum Role {
     Peer,
 }
 
-/// The cores that a server may use.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Budget {
-    pub(crate) cores: Vec<usize>,
-}
-
-/// One core for the server, and, where there are more than two, all but the client's.
-pub(crate) fn budgets(cores: &[usize]) -> Vec<Budget> {
-    let budget = |cores: &[usize]| Budget { cores: cores.to_vec() };
+/// The cores that a server may use: one, and, where there are more than two, all but the client's.
+pub(crate) fn budgets(cores: &[usize]) -> Vec<&[usize]> {
     match cores {
-        [] => vec![Budget::default()],
-        [only] => vec![budget(&[*only])],
-        [first, .., _] if cores.len() == 2 => vec![budget(&[*first])],
-        [first, ..] => vec![budget(&[*first]), budget(&cores[..cores.len() - 1])],
+        [] | [_] => vec![cores],
+        [first, _] => vec![std::slice::from_ref(first)],
+        [all @ .., _] => vec![&all[..1], all],
     }
 }
 
 /// All that there are, in the order in which they are shown.
-pub(crate) fn all(options: &Options, budgets: &[Budget]) -> Result<Vec<Contender>, Box<dyn Error>> {
+pub(crate) fn all(options: &Options, budgets: &[&[usize]]) -> Result<Vec<Contender>, Box<dyn Error>> {
     let folder = std::env::current_exe()?;
     let folder = folder.parent().unwrap_or(Path::new("."));
     let own = |binary: &str, arguments: &str| -> Result<String, Box<dyn Error>> {
@@ -65,7 +58,7 @@ pub(crate) fn all(options: &Options, budgets: &[Budget]) -> Result<Vec<Contender
         protocol: protocol.into(),
         command,
         role,
-        budget: Budget::default(),
+        cores: Vec::new(),
     };
     let mut found = vec![
         row("bare echo", "echo", Role::Floor, own("gostash-echo", "")?),
@@ -93,17 +86,17 @@ pub(crate) fn all(options: &Options, budgets: &[Budget]) -> Result<Vec<Contender
     found.extend(options.servers.iter().cloned());
 
     let mut all = Vec::new();
-    for (place, budget) in budgets.iter().enumerate() {
+    for (place, cores) in budgets.iter().enumerate() {
         for contender in &found {
             let uses_threads = contender.command.contains("{threads}") || contender.name.contains("thread per client");
             if place == 0 || uses_threads {
-                let threads = budget.cores.len().max(1);
+                let threads = cores.len().max(1);
                 let name = match place {
                     0 => contender.name.clone(),
                     _ => format!("{}, {threads} cores", contender.name),
                 };
                 let command = contender.command.replace("{threads}", &threads.to_string());
-                all.push(Contender { name, command, budget: budget.clone(), ..contender.clone() });
+                all.push(Contender { name, command, cores: cores.to_vec(), ..contender.clone() });
             }
         }
     }
@@ -122,7 +115,7 @@ impl FromStr for Contender {
             return Err(wrong());
         }
         let (name, protocol, command) = (name.into(), protocol.into(), command.into());
-        Ok(Contender { name, protocol, command, role: Role::Peer, budget: Budget::default() })
+        Ok(Contender { name, protocol, command, role: Role::Peer, cores: Vec::new() })
     }
 }
 
@@ -138,10 +131,9 @@ mod tests {
 
     #[test]
     fn budgets_leave_the_client_a_core() {
-        let cores = |cores: &[usize]| budgets(cores).into_iter().map(|budget| budget.cores).collect::<Vec<_>>();
-        assert_eq!(cores(&[3]), [[3]]);
-        assert_eq!(cores(&[0, 1]), [[0]]);
-        assert_eq!(cores(&[0, 1, 2, 7]), [vec![0], vec![0, 1, 2]]);
+        assert_eq!(budgets(&[3]), [[3]]);
+        assert_eq!(budgets(&[0, 1]), [[0]]);
+        assert_eq!(budgets(&[0, 1, 2, 7]), [&[0][..], &[0, 1, 2]]);
     }
 
     #[test]

@@ -237,8 +237,8 @@ fn circumstances(body: &mut String, options: &Options, machine: &Machine, summar
     }
     *body += "</dl>\n<h3>Commands</h3>\n<pre>";
     for Summary { contender, version, .. } in summaries {
-        let Contender { name, protocol, command, budget, .. } = contender;
-        let cores = budget.cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let Contender { name, protocol, command, cores, .. } = contender;
+        let cores = cores.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let place = if cores.is_empty() { String::new() } else { format!(" on core {cores}") };
         let _ = writeln!(body, "{}", text(&format!("# {name} {version}, protocol {protocol}{place}\n{command}")));
     }

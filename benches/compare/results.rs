@@ -90,8 +90,8 @@ impl Results {
     /// All of it for machines.
     pub(crate) fn to_json(&self, options: &Options, machine: &Machine, contenders: &[Contender]) -> String {
         let contenders = contenders.iter().zip(&machine.versions).map(|(contender, version)| {
-            let Contender { name, protocol, command, budget, .. } = contender;
-            json!({ "name": name, "protocol": protocol, "command": command, "cores": budget.cores, "version": version })
+            let Contender { name, protocol, command, cores, .. } = contender;
+            json!({ "name": name, "protocol": protocol, "command": command, "cores": cores, "version": version })
         });
         let rows = self.rows.iter().map(|row| {
             let (measurement, depth) = match row.measurement {
@@ -188,15 +188,11 @@ impl Summary<'_> {
 
 /// A number with its thousands apart.
 pub(crate) fn count(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) && !text.ends_with('-') {
-            text.push(',');
-        }
-        text.push(digit);
+    let whole = number.round();
+    match whole.abs() < 1000.0 {
+        true => whole.to_string(),
+        false => format!("{},{:03}", count((whole / 1000.0).trunc()), whole.abs() % 1000.0),
     }
-    text
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl Server {
         let command = format!("exec {}", contender.command.replace("{port}", &port.to_string()));
         let mut command_line = Command::new("sh");
         command_line.args(["-c", &command]).current_dir(folder).stdout(log.try_clone()?).stderr(log);
-        let mut group = Group::start(&mut command_line, &contender.budget.cores)?;
+        let mut group = Group::start(&mut command_line, &contender.cores)?;
         let since = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             stop.check()?;

@@ -1,6 +1,7 @@
 //! One client of the locked shards without its socket, in GoStash frames: what it sent and was not answered yet, and what
-//! it is still to be sent. The server's own `Session` runs long frames against the one store that there is; here each goes
-//! to the shard of its key. Parsing, replies, chunks and output are the server's.
+//! it is still to be sent. Parsing, execution, store, chunks and output are the server's; its `Session` and `batch` are not,
+//! since they execute and take chunks on the one executor that they are lent, and to lend them sixteen behind locks the
+//! server would need a trait for the sake of this comparison alone.
 
 use std::io::{self, Write};
 

@@ -8,25 +8,27 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
+use socket2::Socket;
 
 /// What one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What gathering holds at most before it writes: one read for each of the events of a poll.
+/// What gathering reads at most before it writes.
 const GATHER_BYTES: usize = 4 * 1024 * 1024;
 
 const EVENTS_PER_POLL: usize = 1024;
 
-const TCP: Token = Token(usize::MAX);
-const UNIX: Token = Token(usize::MAX - 1);
+/// The tokens of listeners begin here.
+const LISTENERS: usize = usize::MAX - 8;
 
 const USAGE: &str = "\
 gostash-echo: a bare echo server, the floor that servers are compared with
@@ -103,26 +105,31 @@ enum Answer {
 
 struct Echo {
     poll: Poll,
-    tcp: TcpListener,
-    unix: Option<UnixListener>,
+    /// TCP, and perhaps a Unix socket.
+    listeners: Vec<Socket>,
     connections: Slab<Connection>,
+    /// Connections that may be read, and whether they may be written to.
+    ready: VecDeque<(usize, bool)>,
     answer: Answer,
-    gather: bool,
+    /// What is read before anything is written.
+    input: Vec<u8>,
 }
 
 impl Echo {
     fn new(options: &Options) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let mut tcp = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], options.port)))?;
-        poll.registry().register(&mut tcp, TCP, Interest::READABLE)?;
+        let tcp = TcpListener::bind(("127.0.0.1", options.port))?;
         let mut addresses = tcp.local_addr()?.to_string();
-        let mut unix = None;
+        let mut listeners = vec![Socket::from(tcp)];
         if let Some(path) = &options.unix_socket {
             let _ = std::fs::remove_file(path);
-            let mut listener = UnixListener::bind(path)?;
-            poll.registry().register(&mut listener, UNIX, Interest::READABLE)?;
+            listeners.push(OwnedFd::from(UnixListener::bind(path)?).into());
             addresses = format!("{addresses} unix:{}", path.display());
-            unix = Some(listener);
+        }
+        let poll = Poll::new()?;
+        for (place, listener) in listeners.iter().enumerate() {
+            listener.set_nonblocking(true)?;
+            let token = Token(LISTENERS + place);
+            poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), token, Interest::READABLE)?;
         }
         let answer = match (options.request_bytes, options.reply_bytes) {
             (Some(request_bytes), Some(reply_bytes)) => {
@@ -131,85 +138,55 @@ impl Echo {
             _ => Answer::Same,
         };
         let _ = writeln!(io::stdout(), "listening on {addresses}");
-        Ok(Echo { poll, tcp, unix, connections: Slab::new(), answer, gather: options.gather })
+        let input = vec![0; if options.gather { GATHER_BYTES } else { READ_BYTES }];
+        Ok(Echo { poll, listeners, connections: Slab::new(), ready: VecDeque::new(), answer, input })
     }
 
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
-        let mut input = vec![0; if self.gather { GATHER_BYTES } else { READ_BYTES }];
-        let mut ready = Vec::with_capacity(EVENTS_PER_POLL);
+        let mut read = Vec::with_capacity(EVENTS_PER_POLL);
         loop {
             match self.poll.poll(&mut events, None) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            ready.clear();
             for event in &events {
-                match event.token() {
-                    TCP => self.accept_tcp()?,
-                    UNIX => self.accept_unix()?,
-                    token => ready.push((token.0, event.is_writable())),
+                match event.token().0.checked_sub(LISTENERS) {
+                    Some(place) => self.accept(place)?,
+                    None => self.ready.push_back((event.token().0, event.is_writable())),
                 }
             }
-            if self.gather {
-                self.turn_gathered(&mut ready, &mut input);
-            } else {
-                self.turn(&ready, &mut input);
+            while !self.ready.is_empty() {
+                self.turn(&mut read);
             }
         }
     }
 
-    /// One socket at a time.
-    fn turn(&mut self, ready: &[(usize, bool)], input: &mut [u8]) {
-        for &(slot, writable) in ready {
+    /// Reads from those that are ready what there is room for, which is a single one unless this gathers, and then
+    /// answers. A socket that filled its share of the room goes round again, behind the others.
+    fn turn(&mut self, read: &mut Vec<(usize, usize, usize)>) {
+        let mut used = 0;
+        while used + READ_BYTES <= self.input.len()
+            && let Some((slot, writable)) = self.ready.pop_front()
+        {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            let served = connection.flush_waiting(writable, &self.answer).and_then(|()| {
-                while let Some(count) = connection.read(input)? {
-                    connection.answer(&input[..count], &self.answer)?;
-                    if count < input.len() {
-                        break;
-                    }
+            let room = &mut self.input[used..used + READ_BYTES];
+            match connection.flush_waiting(writable, &self.answer).and_then(|()| connection.read(room)) {
+                Ok(Some(count)) => {
+                    read.push((slot, used, count));
+                    used += count;
                 }
-                Ok(())
-            });
-            self.settle(slot, served);
+                other => self.settle(slot, other.map(|_| ())),
+            }
         }
-    }
-
-    /// All that is ready is read before anything is written. A socket that filled its share of the buffer goes
-    /// round again, behind the others.
-    fn turn_gathered(&mut self, ready: &mut Vec<(usize, bool)>, input: &mut [u8]) {
-        let mut queue: VecDeque<_> = ready.drain(..).collect();
-        let mut read = Vec::with_capacity(queue.len());
-        while !queue.is_empty() {
-            let mut used = 0;
-            while used + READ_BYTES <= input.len() {
-                let Some((slot, writable)) = queue.pop_front() else {
-                    break;
-                };
-                let Some(connection) = self.connections.get_mut(slot) else {
-                    continue;
-                };
-                let room = &mut input[used..used + READ_BYTES];
-                match connection.flush_waiting(writable, &self.answer).and_then(|()| connection.read(room)) {
-                    Ok(Some(count)) => {
-                        read.push((slot, used, count));
-                        used += count;
-                    }
-                    Ok(None) => {}
-                    Err(error) => self.settle(slot, Err(error)),
-                }
+        for (slot, start, count) in read.drain(..) {
+            let served = self.connections[slot].answer(&self.input[start..start + count], &self.answer);
+            if served.is_ok() && count == READ_BYTES {
+                self.ready.push_back((slot, false));
             }
-            for (slot, start, count) in read.drain(..) {
-                let connection = &mut self.connections[slot];
-                let served = connection.answer(&input[start..start + count], &self.answer);
-                if served.is_ok() && count == READ_BYTES {
-                    queue.push_back((slot, false));
-                }
-                self.settle(slot, served);
-            }
+            self.settle(slot, served);
         }
     }
 
@@ -221,27 +198,22 @@ impl Echo {
         }
     }
 
-    fn accept_tcp(&mut self) -> io::Result<()> {
-        while let Some((socket, _)) = unless_blocked(self.tcp.accept())? {
-            socket.set_nodelay(true)?;
-            self.admit(Socket::Tcp(socket))?;
+    fn accept(&mut self, place: usize) -> io::Result<()> {
+        while let Some((socket, _)) = unless_blocked(self.listeners[place].accept())? {
+            socket.set_nonblocking(true)?;
+            // A Unix socket has no such option.
+            let _ = socket.set_tcp_nodelay(true);
+            let entry = self.connections.vacant_entry();
+            let source = &mut SourceFd(&socket.as_raw_fd());
+            self.poll.registry().register(source, Token(entry.key()), Interest::READABLE)?;
+            entry.insert(Connection {
+                socket,
+                waiting: Vec::new(),
+                owed_bytes: 0,
+                spare_bytes: 0,
+                watches_output: false,
+            });
         }
-        Ok(())
-    }
-
-    fn accept_unix(&mut self) -> io::Result<()> {
-        while let Some(listener) = &self.unix
-            && let Some((socket, _)) = unless_blocked(listener.accept())?
-        {
-            self.admit(Socket::Unix(socket))?;
-        }
-        Ok(())
-    }
-
-    fn admit(&mut self, mut socket: Socket) -> io::Result<()> {
-        let entry = self.connections.vacant_entry();
-        self.poll.registry().register(socket.source(), Token(entry.key()), Interest::READABLE)?;
-        entry.insert(Connection { socket, waiting: Vec::new(), owed_bytes: 0, spare_bytes: 0, watches_output: false });
         Ok(())
     }
 }
@@ -263,7 +235,7 @@ impl Connection {
         if self.is_blocked() {
             return Ok(None);
         }
-        match self.socket.read(buffer)? {
+        match unless_blocked(self.socket.read(buffer))? {
             Some(0) => Err(ErrorKind::UnexpectedEof.into()),
             other => Ok(other),
         }
@@ -272,7 +244,7 @@ impl Connection {
     fn answer(&mut self, request: &[u8], answer: &Answer) -> io::Result<()> {
         match answer {
             Answer::Same => {
-                let written = self.socket.write(request)?;
+                let written = self.write(request)?;
                 self.waiting.extend_from_slice(&request[written..]);
                 Ok(())
             }
@@ -292,14 +264,14 @@ impl Connection {
         if let Answer::Shaped { reply, .. } = answer {
             while self.owed_bytes > 0 {
                 // Where in a reply we stand does not matter: all its bytes are alike.
-                let written = self.socket.write(&reply[..reply.len().min(self.owed_bytes)])?;
+                let written = self.write(&reply[..reply.len().min(self.owed_bytes)])?;
                 if written == 0 {
                     break;
                 }
                 self.owed_bytes -= written;
             }
         } else if !self.waiting.is_empty() {
-            let written = self.socket.write(&self.waiting)?;
+            let written = unless_blocked(self.socket.write(&self.waiting))?.unwrap_or(0);
             self.waiting.drain(..written);
         }
         Ok(())
@@ -311,43 +283,18 @@ impl Connection {
             self.watches_output = self.is_blocked();
             let both = Interest::READABLE | Interest::WRITABLE;
             let interest = if self.watches_output { both } else { Interest::READABLE };
-            registry.reregister(self.socket.source(), Token(slot), interest)?;
+            registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), Token(slot), interest)?;
         }
         Ok(())
     }
 
-    fn is_blocked(&self) -> bool {
-        self.owed_bytes > 0 || !self.waiting.is_empty()
-    }
-}
-
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Socket::Tcp(stream) => stream,
-            Socket::Unix(stream) => stream,
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        unless_blocked(match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        })
-    }
-
     /// How many bytes the peer took, 0 if it has no room.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = unless_blocked(match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        })?;
-        Ok(written.unwrap_or(0))
+        Ok(unless_blocked(self.socket.write(bytes))?.unwrap_or(0))
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.owed_bytes > 0 || !self.waiting.is_empty()
     }
 }
 

@@ -1,7 +1,8 @@
-//! A server that speaks enough of the GoStash frames to be measured, and that stalls or lies to order.
+//! A server that speaks enough of the GoStash frames to be measured, and that stalls or lies to order; and one that
+//! speaks enough of memcached's protocol, and is honest.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -156,4 +157,64 @@ fn counted(input: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
     let length: usize = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
     let bytes = rest.get(digits + 1..digits + 1 + length)?;
     Some((bytes.to_vec(), at + digits + 1 + length))
+}
+
+/// Starts a server of memcached's protocol; its threads end with the test's process.
+pub(crate) fn memcached() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let store = Arc::new(Mutex::new(HashMap::new()));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let store = Arc::clone(&store);
+            thread::spawn(move || serve_memcached(stream.expect("a client"), &store));
+        }
+    });
+    address
+}
+
+fn serve_memcached(mut stream: TcpStream, store: &Mutex<HashMap<String, Vec<u8>>>) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+    let mut line = String::new();
+    let mut output = Vec::new();
+    while let Ok(1..) = reader.read_line(&mut line) {
+        let words: Vec<&str> = line.strip_suffix("\r\n").expect("a line's end").split(' ').collect();
+        let mut store = store.lock().expect("no client panics");
+        match words[..] {
+            ["get", key] => {
+                if let Some(value) = store.get(key) {
+                    output.extend_from_slice(format!("VALUE {key} 0 {}\r\n", value.len()).as_bytes());
+                    output.extend_from_slice(&[value, &b"\r\n"[..]].concat());
+                }
+                output.extend_from_slice(b"END\r\n");
+            }
+            ["set", key, "0", "0", length] => {
+                let mut value = vec![0; length.parse::<usize>().expect("a length") + 2];
+                reader.read_exact(&mut value).expect("a value");
+                assert_eq!(value.split_off(value.len() - 2), b"\r\n");
+                store.insert(key.to_owned(), value);
+                output.extend_from_slice(b"STORED\r\n");
+            }
+            ["incr", key, "1"] => match store.get_mut(key) {
+                Some(value) => {
+                    let number: u64 = std::str::from_utf8(value).expect("digits").parse().expect("a number");
+                    *value = (number + 1).to_string().into_bytes();
+                    output.extend_from_slice(&[value, &b"\r\n"[..]].concat());
+                }
+                None => output.extend_from_slice(b"NOT_FOUND\r\n"),
+            },
+            ["delete", key] => {
+                let there = store.remove(key).is_some();
+                output.extend_from_slice(if there { b"DELETED\r\n" } else { b"NOT_FOUND\r\n" });
+            }
+            _ => panic!("unexpected {line:?}"),
+        }
+        line.clear();
+        if reader.buffer().is_empty() {
+            if stream.write_all(&output).is_err() {
+                return;
+            }
+            output.clear();
+        }
+    }
 }

@@ -62,6 +62,9 @@ fn the_servers_process_is_found_and_its_time_and_memory_are_read() {
     assert!((50.0..1e6).contains(&row.number("server_cpu_ns_per_request")), "{}", row.0);
     let (resident, peak) = (row.number("server_resident_bytes"), row.number("server_peak_bytes"));
     assert!((1e6..1e9).contains(&resident) && peak >= resident, "{}", row.0);
+    let everywhere = Server::start(&["--host", "0.0.0.0"]);
+    let row = &rows(everywhere.addr(), &BRIEFLY)[0];
+    assert_eq!(row.number("server_pid"), f64::from(everywhere.pid().as_raw_nonzero().get()));
     let ourselves = std::process::id().to_string();
     let row = &rows(server.addr(), &[&["--pid", &ourselves][..], &BRIEFLY].concat())[0];
     assert_eq!(row.text("server_pid"), ourselves);
@@ -125,7 +128,7 @@ fn a_stall_shows_in_every_request_that_was_due_in_it() {
 
 #[test]
 fn a_stall_at_the_end_is_waited_for() {
-    let stall = Fault::Stall { after: Duration::from_millis(150), length: Duration::from_millis(300) };
+    let stall = Fault::Stall { after: Duration::from_millis(100), length: Duration::from_millis(300) };
     let args = ["--clients", "1", "--no-preload", "--command", "set", "--warmup", "0"];
     let row = &rows(fake::start(stall), &[&args[..], &["--rate", "1000", "--duration", "0.2"]].concat())[0];
     assert_eq!(row.number("requests"), 200.0);
@@ -164,7 +167,7 @@ fn a_wrong_reply_is_caught() {
     }
     let port = fake::start(Fault::AddsTwo).port().to_string();
     let args = ["--host", "127.0.0.1", "--port", &port, "--command", "inc", "--requests", "200", "--verify"];
-    fails(&args, 1, &["wrong reply to INC key:", "expected 1000000000001 to 1000000000001, got 1000000000002"]);
+    fails(&args, 1, &["wrong reply to INC key:", "expected 5000000000001 to 5000000000001, got 5000000000002"]);
 }
 
 #[test]
@@ -200,6 +203,12 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--duration", "-1"], "--duration: expected seconds"),
         (&["--rate", "0"], "--rate: expected requests a second"),
         (&["--value-size", "9-8"], "--value-size: expected bytes"),
+        (&["--value-size", ""], "--value-size: expected bytes"),
+        (&["--value-size", "-"], "--value-size: expected bytes"),
+        (&["--value-size", "5-"], "--value-size: expected bytes"),
+        (&["--value-size", "1tb"], "--value-size: expected bytes"),
+        (&["--value-size", "kb"], "--value-size: expected bytes"),
+        (&["--value-size", "-3"], "--value-size: expected bytes"),
         (&["--key-size", "70000"], "--key-size: expected bytes from 1 to 65535"),
         (&["--keys", "100000", "--key-size", "4"], "--key-size: expected at least 5 to tell 100000 keys apart, got 4"),
         (&["--key-size", "300", "--protocol", "memcached"], "--key-size: expected at most 250"),

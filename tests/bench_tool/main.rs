@@ -1,8 +1,9 @@
 //! gostash-bench from outside: every mode against the real server at tiny size, and what it says of servers that are
-//! slow or wrong. What a module of the tool does by itself is tested there.
+//! slow or wrong.
 //!
 //! - `fake`: a server that stalls or lies to order
 //! - `load`: modes, figures and errors of the load generator
+//! - `wire`: what is sent, and how replies are taken that are cut or changed
 //! - `replay`: the replay of a trace
 //! - `echo`: the bare echo (needs the feature `variants`)
 //! - `compare`: the comparison (needs the feature `compare`)
@@ -19,6 +20,7 @@ mod replay;
 #[allow(dead_code)]
 #[path = "../integration/server.rs"]
 mod server;
+mod wire;
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};

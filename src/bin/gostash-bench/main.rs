@@ -1,14 +1,16 @@
 //! gostash-bench: loads a cache server and says what that cost whom. It speaks `GoStash` frames, the Redis protocol,
 //! memcached's and plain echo, so that one client does the same work against different servers.
 //!
-//! The life of a request: [`workload`] picks a command and a key and writes it in the words of [`protocol`] to an
-//! [`output`]; [`mod@load`] decides when, and on which [`socket`]; [`replies`] pairs what comes back with what was
-//! asked. [`process`] reads what the server used, [`report`] prints. [`mod@replay`] sends a recorded trace instead.
-//! It shares nothing with the server but one limit, lest both be wrong in the same way.
+//! The life of a request: [`draws`] picks a command and a key, or a [`replay`] takes both from a trace; [`workload`] writes
+//! them in the words of [`protocol`] to an [`output`]; [`mod@load`] decides when, and on which connection; [`replies`]
+//! pairs what comes back with what was asked, and [`verify`] knows what that had to be. [`process`] reads what the
+//! server used, [`report`] prints. It shares nothing with the server but a limit and how sizes are written, lest both be wrong
+//! in the same way.
 
 // What one module offers the others is `pub` here; a binary has nobody else to offer it to.
 #![allow(unreachable_pub)]
 
+mod draws;
 mod load;
 mod options;
 mod output;
@@ -18,7 +20,7 @@ mod protocol;
 mod replay;
 mod replies;
 mod report;
-mod socket;
+mod verify;
 mod workload;
 
 use std::io::Write;
@@ -27,9 +29,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use load::{Failure, Load};
-use options::{Options, Request};
-use process::Process;
+use load::Load;
+use options::{Invocation, Options};
+use replay::Trace;
 use report::Report;
 use signal_hook::consts::SIGINT;
 
@@ -37,64 +39,56 @@ use signal_hook::consts::SIGINT;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let request = match Request::parse(std::env::args_os().skip(1)) {
-        Ok(request) => request,
-        Err(error) => {
-            eprintln!("gostash-bench: {error}");
-            return ExitCode::from(2);
+    let (done, status) = match Invocation::parse(std::env::args_os().skip(1)) {
+        Err(problem) => (Err(problem), 2),
+        Ok(Invocation::Print(text)) => {
+            print(&text);
+            (Ok(true), 0)
         }
-    };
-    let done = match &request {
-        Request::Print(text) => {
-            print(text);
-            return ExitCode::SUCCESS;
-        }
-        Request::Load(options) => load(options),
-        Request::Replay(trace, options) => replay(trace, options),
+        Ok(Invocation::Load(options)) => (load(&options), 1),
+        Ok(Invocation::Replay(trace, options)) => (replay(&trace, options), 1),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(INTERRUPTED),
-        Err(failure) => {
-            eprintln!("gostash-bench: {failure}");
-            ExitCode::FAILURE
+        Err(problem) => {
+            eprintln!("gostash-bench: {problem}");
+            ExitCode::from(status)
         }
     }
 }
 
 /// Runs each depth and prints a row for it. Whether it came to its end.
-fn load(options: &Options) -> Result<bool, Failure> {
+fn load(options: &Options) -> Result<bool, String> {
     let interrupted = interruption();
     let mut load = Load::new(options, &interrupted)?;
-    let server = Process::find(options);
-    let report = Report::new(options, server);
+    let report = Report { options, server: process::find(options) };
     if options.preload {
         load.preload()?;
     }
-    if !options.json {
-        print(&report.head());
-    }
-    for (place, &depth) in options.depths.iter().enumerate() {
+    print(&report.head());
+    let mut foot = String::new();
+    for &depth in &options.depths {
         if load.is_interrupted() {
-            return Ok(false);
+            break;
         }
-        let row = load.run(depth, server)?;
-        print(&if options.json { report.json(&row) } else { report.row(&row) });
-        if row.interrupted || place + 1 == options.depths.len() {
-            if !options.json {
-                print(&report.foot(&row));
-            }
-            return Ok(!row.interrupted);
-        }
+        let row = load.run(depth, report.server)?;
+        print(&report.row(&row));
+        foot = report.foot(row.server);
     }
-    Ok(true)
+    print(&foot);
+    Ok(!load.is_interrupted())
 }
 
 /// Replays a trace and prints what became of it. Whether it came to its end.
-fn replay(trace: &Path, options: &Options) -> Result<bool, Failure> {
-    let summary = replay::replay(trace, options, &interruption())?;
-    print(&if options.json { report::replay_json(&summary, options) } else { report::replay(&summary, options) });
-    Ok(!summary.interrupted)
+fn replay(trace: &Path, mut options: Options) -> Result<bool, String> {
+    let trace = Trace::read(trace, &mut options)?;
+    let interrupted = interruption();
+    let mut load = Load::new(&options, &interrupted)?;
+    let (phase, seconds) = load.replay(trace)?;
+    let report = Report { options: &options, server: process::find(&options) };
+    print(&report.replay(&phase, seconds, load.is_interrupted()));
+    Ok(!load.is_interrupted())
 }
 
 /// Becomes true with the first Ctrl-C; the second ends the program. So would the first if the handlers could not be set.

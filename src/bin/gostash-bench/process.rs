@@ -1,5 +1,5 @@
-//! What the server's process and our own thread have used, as Linux tells. Elsewhere, and for a process that we may not
-//! look into, there is no answer, and the report leaves it out.
+//! What the server's process and our own have used, as Linux tells. Elsewhere, and for a process that we may not look
+//! into, there is no answer, and the report leaves it out.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -7,100 +7,86 @@ use std::path::Path;
 
 use crate::options::Options;
 
-/// A process that we read about.
-#[derive(Clone, Copy, Debug)]
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-}
-
 /// What a process has used so far and holds now.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy)]
 pub struct Usage {
-    /// CPU time of all its threads, in nanoseconds.
+    /// CPU time of all its threads.
     pub cpu_nanos: u64,
-    /// Resident memory, in bytes.
     pub resident_bytes: u64,
-    /// The most it ever was, in bytes.
+    /// The most it ever was.
     pub peak_bytes: u64,
 }
 
-impl Process {
-    /// The one that was named, or else the one that listens where we are about to connect.
-    pub fn find(options: &Options) -> Option<Process> {
-        let pid = match (options.pid, &options.unix_socket) {
-            (Some(pid), _) => Some(pid),
-            (None, Some(path)) => unix_inode(path).and_then(owner),
-            (None, None) => tcp_inode(&options.addresses().ok()?).and_then(owner),
-        };
-        pid.map(|pid| Process { pid })
-    }
-
-    /// This program itself, which has one thread.
-    pub fn own() -> Process {
-        Process { pid: std::process::id() }
-    }
-
-    /// What it has used so far.
-    pub fn usage(self) -> Option<Usage> {
-        let mut usage = Usage::default();
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.flatten() {
-            // A thread may end between the two calls; then its time is lost, as it is to the kernel's own sum.
-            let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            usage.cpu_nanos += text.split(' ').next()?.parse().unwrap_or(0);
-        }
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        usage.resident_bytes = status_bytes(&status, "VmRSS:")?;
-        usage.peak_bytes = status_bytes(&status, "VmHWM:")?;
-        Some(usage)
+impl Usage {
+    /// The same but for CPU time, which is what was used in between.
+    pub fn since(self, before: Usage) -> Usage {
+        Usage { cpu_nanos: self.cpu_nanos.saturating_sub(before.cpu_nanos), ..self }
     }
 }
 
-fn status_bytes(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+/// The process that was named, or else the one that listens where we are about to connect.
+pub fn find(options: &Options) -> Option<u32> {
+    match (options.pid, &options.unix_socket) {
+        (Some(pid), _) => Some(pid),
+        (None, Some(path)) => owner(unix_inode(path)?),
+        (None, None) => owner(options.addresses().ok()?.iter().find_map(tcp_inode)?),
+    }
 }
 
-/// The socket that listens on one of these addresses, or on its port at any address.
-fn tcp_inode(addresses: &[SocketAddr]) -> Option<u64> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-    addresses.iter().find_map(|address| {
-        let lines = tables.iter().flat_map(|table| table.lines());
-        lines.filter_map(listening).find(|(local, _)| answers(local, address)).map(|(_, inode)| inode)
-    })
-}
-
-/// The address and the socket of a line that is a listening socket.
-fn listening(line: &str) -> Option<(&str, u64)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    (*fields.get(3)? == "0A").then_some((fields[1], fields.get(9)?.parse().ok()?))
-}
-
-fn answers(local: &str, address: &SocketAddr) -> bool {
-    let Some((ip, port)) = local.split_once(':') else {
-        return false;
+/// What a process has used so far.
+pub fn usage(pid: u32) -> Option<Usage> {
+    let mut cpu_nanos = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        // A thread may end between the two calls; then its time is lost, as it is to the kernel's own sum.
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        cpu_nanos += text.split(' ').next()?.parse().unwrap_or(0);
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let bytes = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     };
-    let words: Vec<u8> = match address.ip() {
+    Some(Usage { cpu_nanos, resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
+}
+
+/// The socket that listens on this address, or on its port at any address.
+fn tcp_inode(address: &SocketAddr) -> Option<u64> {
+    let octets = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
     // The kernel prints each word of an address as the number that its bytes make on this machine.
-    let expected: String = words
-        .chunks_exact(4)
-        .map(|word| format!("{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]])))
-        .collect();
-    u16::from_str_radix(port, 16) == Ok(address.port()) && (ip == expected || ip.bytes().all(|digit| digit == b'0'))
+    let words = octets.as_chunks().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
+    let (expected, port) = (words.collect::<String>(), format!("{:04X}", address.port()));
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        listening(table, 3, "0A", 9, |fields| {
+            let Some((ip, bound)) = fields[1].split_once(':') else { return false };
+            bound == port && (ip == expected || ip.bytes().all(|digit| digit == b'0'))
+        })
+    })
 }
 
 fn unix_inode(path: &Path) -> Option<u64> {
     let path = fs::canonicalize(path).ok()?;
-    let table = fs::read_to_string("/proc/net/unix").ok()?;
-    table.lines().find_map(|line| {
+    // The flag says that it accepts connections; those that it has accepted bear the same path.
+    listening("/proc/net/unix", 3, "00010000", 6, |fields| {
+        fields.get(7).is_some_and(|bound| fs::canonicalize(bound).is_ok_and(|bound| bound == path))
+    })
+}
+
+/// The socket, by the number in one field, of the first line of a table that has this state in another.
+fn listening(
+    table: &str,
+    state_at: usize,
+    state: &str,
+    inode_at: usize,
+    is_it: impl Fn(&[&str]) -> bool,
+) -> Option<u64> {
+    let text = fs::read_to_string(table).ok()?;
+    text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        // The flag says that it accepts connections; those that it has accepted bear the same path.
-        let listens = *fields.get(3)? == "00010000";
-        let is_it = listens && fs::canonicalize(fields.get(7)?).is_ok_and(|bound| bound == path);
-        is_it.then(|| fields[6].parse().ok()).flatten()
+        let listens = *fields.get(state_at)? == state && is_it(&fields);
+        if listens { fields.get(inode_at)?.parse().ok() } else { None }
     })
 }
 
@@ -117,33 +103,4 @@ fn owner(inode: u64) -> Option<u32> {
         });
     let first = owners.next()?;
     if first == 1 { owners.next().or(Some(1)) } else { Some(first) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listener_of_ours_is_found() {
-        for host in ["127.0.0.1:0", "0.0.0.0:0"] {
-            let listener = std::net::TcpListener::bind(host).expect("a free port");
-            let port = listener.local_addr().expect("an address").port();
-            let options = Options { host: "127.0.0.1".into(), port, ..Options::default() };
-            let process = Process::find(&options).expect("ourselves");
-            assert_eq!(process.pid, std::process::id());
-            let usage = process.usage().expect("our own figures");
-            assert!(usage.cpu_nanos > 0 && usage.peak_bytes >= usage.resident_bytes && usage.resident_bytes > 0);
-        }
-    }
-
-    #[test]
-    fn a_unix_listener_of_ours_is_found() {
-        let path = std::env::temp_dir().join(format!("gostash-bench-{}", std::process::id()));
-        let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
-        let options = Options { unix_socket: Some(path.clone()), ..Options::default() };
-        let found = Process::find(&options).map(|process| process.pid);
-        drop(listener);
-        let _ = fs::remove_file(path);
-        assert_eq!(found, Some(std::process::id()));
-    }
 }

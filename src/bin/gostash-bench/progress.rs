@@ -6,7 +6,6 @@ use crate::report::count;
 
 const NANOS_PER_UPDATE: u64 = 250_000_000;
 
-/// Shows how far a run has come.
 pub struct Progress {
     is_terminal: bool,
     /// When it was shown last, in nanoseconds since the run began.
@@ -14,7 +13,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// On standard error, if that is a terminal.
     pub fn new() -> Self {
         Progress { is_terminal: stderr().is_terminal(), shown_nanos: 0 }
     }
@@ -29,12 +27,13 @@ impl Progress {
         let rate = count((replies as f64 / seconds) as u64);
         let _ = write!(stderr(), "\r\x1b[K  {what}: {seconds:.1} s, {} replies, {rate}/s", count(replies));
     }
+}
 
+impl Drop for Progress {
     /// Takes it away.
-    pub fn clear(&mut self) {
+    fn drop(&mut self) {
         if self.shown_nanos > 0 {
             let _ = write!(stderr(), "\r\x1b[K");
         }
-        self.shown_nanos = 0;
     }
 }
