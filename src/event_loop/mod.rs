@@ -164,7 +164,12 @@ impl EventLoop {
         if is_tick || self.clock.turns == 0 {
             // It may be set at any time.
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.executor.clock.unix_offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
+            let offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
+            let clock = &mut self.executor.clock;
+            // That both clocks are cut to milliseconds makes it seem to move by one, and what was set must be told back.
+            if offset_millis.abs_diff(clock.unix_offset_millis) > 1 {
+                clock.unix_offset_millis = offset_millis;
+            }
         }
         // Chunks that are not the store's count twice: each may keep a hole of its size beside it from being of use.
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
