@@ -60,10 +60,13 @@ impl Store {
             self.work += chunks as u64;
         } else if let Some((index, log)) = self.flushed.last_mut() {
             self.work += FLUSHED_UNITS;
-            if let Some(chunks) = log.dismantle() {
-                self.log.discard(chunks);
-            } else if !index.dismantle() {
-                self.flushed.pop();
+            // Tables first. They lie between the segments, and the C library gives back to the system what is free at the
+            // end of its heap, however much: with the segments gone before them, 500 MB in one step of 22 ms.
+            if !index.dismantle() {
+                match log.dismantle() {
+                    Some(chunks) => self.log.discard(chunks),
+                    None => drop(self.flushed.pop()),
+                }
             }
         }
         true
