@@ -333,11 +333,11 @@ impl Store {
         Stats { entries_moved: self.index.moved, ..self.stats }
     }
 
-    /// Work done beyond plain look-ups, ever, in units of about 100 ns: an item visited, sixteen entries moved, a
+    /// Work done beyond plain look-ups, ever, in units of about 100 ns: an item visited, four entries moved, a
     /// kilobyte copied.
     #[inline]
     pub fn work(&self) -> u64 {
-        self.work + self.index.moved / 16
+        self.work + self.index.moved / 4
     }
 
     /// Bytes that the index holds, that the log holds, and that are live in the log.
