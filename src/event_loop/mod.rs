@@ -350,7 +350,6 @@ impl EventLoop {
 
     /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
     fn settle(&mut self, key: usize, budget: &mut usize) {
-        let fair_bytes = self.fair_bytes();
         let connection = &mut self.connections.0[key];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
             let count = connection.write(*budget, self.now_millis);
@@ -379,10 +378,10 @@ impl EventLoop {
         }
         session.output.reclaim(&mut self.spare, SPARE_BYTES_MAX);
         let held_bytes = session.held_bytes();
-        let takes_more = session.is_receiving() || held_bytes > fair_bytes;
+        let takes_more = session.is_receiving();
         self.held_bytes += held_bytes;
         self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
-        if takes_more && self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5 {
+        if takes_more && self.is_far_over_bound() {
             // Not to read from some was not enough: each of many new ones took a little more.
             return self.cut_off(key, "buffers were far over their bound");
         }
@@ -460,8 +459,13 @@ impl EventLoop {
         }
     }
 
-    /// Keeps buffers within their bound: beyond it, who holds more than a fair share is not read from, and after a while
-    /// the largest holder is closed.
+    /// Whether that is so much more that there is no time to see whether it passes.
+    fn is_far_over_bound(&self) -> bool {
+        self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5
+    }
+
+    /// Keeps buffers within their bound: beyond it, who holds more than a fair share is not read from, and after a while,
+    /// or far beyond it at once, the largest holder is closed.
     fn relieve(&mut self) {
         if self.buffer_bytes() <= self.buffer_bytes_max() {
             if self.pressure_since.take().is_some() {
@@ -472,10 +476,10 @@ impl EventLoop {
         self.sweeps_due = 0;
         let since = *self.pressure_since.get_or_insert(self.now_millis);
         let burdens = self.connections.0.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
-        if self.now_millis >= since + PRESSURE_MILLIS
+        if (self.now_millis >= since + PRESSURE_MILLIS || self.is_far_over_bound())
             && let Some((bytes, key)) = burdens.max()
         {
-            self.pressure_since = Some(since + PRESSURE_AGAIN_MILLIS);
+            self.pressure_since = Some((self.now_millis + PRESSURE_AGAIN_MILLIS).saturating_sub(PRESSURE_MILLIS));
             self.cut_off(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }

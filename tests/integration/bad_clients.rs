@@ -242,6 +242,29 @@ fn clients_with_work_waiting_are_disconnected_once() {
     }
 }
 
+/// What they hold is far more than buffers may take, and it is theirs to answer for.
+#[test]
+fn slow_readers_cost_nobody_else_the_connection() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut client = Client::tcp(&server);
+    let value = vec![b'v'; 3 * LARGE_VALUE_BYTES];
+    for number in 0..20 {
+        client.check(&set(format!("large{number}").as_bytes(), &value), b"OK\r\n");
+    }
+    let _slow: Vec<_> = (0..200)
+        .map(|number| {
+            let mut slow = Client::tcp(&server);
+            slow.send(&get(format!("large{}", number % 20).as_bytes()).repeat(20));
+            slow
+        })
+        .collect();
+    for part in 0..100 {
+        let sets: Vec<u8> =
+            (0..1000).flat_map(|number| set(format!("{part}:{number}").as_bytes(), &[0; 100])).collect();
+        client.check_beside(&sets, false, &b"OK\r\n".repeat(1000));
+    }
+}
+
 /// Round trips for at least `time`; none may take long.
 #[track_caller]
 fn unnoticed(client: &mut Client, time: Duration) {
