@@ -30,8 +30,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["chunk", "config", "event_loop", "execute", "limits", "logger", "memory", "store"]),
 ];
 
-/// All of `src` but its `bin` and its tests, in lines. The aim is 5,000; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 7_560;
+/// All of `src` but its `bin`, in lines. The aim is 5,000; until it is reached, this number only falls.
+const SOURCE_LINES_MAX: usize = 6_960;
 
 /// A source file, by its path from the repository's root.
 struct Source {
@@ -112,10 +112,9 @@ fn names_say_what_is_in_a_file() {
 
 #[test]
 fn the_source_can_be_read_in_an_evening() {
-    let sources = product().into_iter().filter(|source| !source.path.ends_with("/tests.rs"));
-    let untested = sources.map(|source| source.text.lines().take_while(|line| *line != "#[cfg(test)]").count());
-    let lines: usize = untested.sum();
-    assert!(lines < SOURCE_LINES_MAX, "src without bin and tests has {lines} lines; delete before you add");
+    let sources = sources(&["src"]).into_iter().filter(|source| !source.path.starts_with("src/bin/"));
+    let lines: usize = sources.map(|source| source.text.lines().count()).sum();
+    assert!(lines <= SOURCE_LINES_MAX, "src without bin has {lines} lines; delete before you add");
 }
 
 /// `| option | default | meaning |`: names and defaults as [`OPTIONS`] has them, in its order.
