@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gostash::batch::{Visit, process};
-use gostash::chunk::ChunkMeter;
 use gostash::execute::Executor;
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
@@ -115,14 +114,8 @@ fn repeat(count: u64, len: usize, mut round: impl FnMut() -> Duration) -> Durati
 
 impl Handler {
     fn new() -> Handler {
-        let chunks = ChunkMeter::new();
-        let store = Store::new(Settings {
-            memory_bytes: 1 << 30,
-            eviction: Eviction::S3Fifo,
-            default_ttl_millis: 0,
-            chunks: chunks.clone(),
-        });
-        Handler { sessions: vec![Session::new(1, 0)], executor: Executor::new(store, 1 << 20, chunks) }
+        let store = Store::new(Settings { memory_bytes: 1 << 30, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
+        Handler { sessions: vec![Session::new(1, 0)], executor: Executor::new(store, 1 << 20) }
     }
 
     /// Runs a script, `pipeline` requests in each turn, and returns how long that took. Panics on a wrong reply.

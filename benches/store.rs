@@ -4,7 +4,6 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gostash::chunk::ChunkMeter;
 use gostash::command::Value;
 use gostash::store::{Eviction, KeyHash, Settings, Store};
 
@@ -23,12 +22,7 @@ fn keys(count: usize, prefix: char) -> Vec<String> {
 }
 
 fn store() -> Store {
-    Store::new(Settings {
-        memory_bytes: 256 << 20,
-        eviction: Eviction::S3Fifo,
-        default_ttl_millis: 0,
-        chunks: ChunkMeter::new(),
-    })
+    Store::new(Settings { memory_bytes: 256 << 20, eviction: Eviction::S3Fifo, default_ttl_millis: 0 })
 }
 
 /// The key's hash, looked up as a batch does it.

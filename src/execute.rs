@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 
-use crate::chunk::{Chunk, ChunkMeter};
+use crate::chunk::Chunk;
 use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
 use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
@@ -32,15 +32,14 @@ pub struct Executor {
     /// What the last long frame was collected in, for the next: a new one each time would leave holes between the
     /// store's blocks.
     pub(crate) long_frame: Vec<u8>,
-    chunks: ChunkMeter,
     work_at_turn: u64,
     /// The last value that was kept while its item changed: chunks, and the rest.
     kept: (Vec<Bytes>, Vec<u8>),
 }
 
 impl Executor {
-    /// An executor on `store`, for values of up to `value_bytes_max` bytes, whose chunks `chunks` counts.
-    pub fn new(store: Store, value_bytes_max: usize, chunks: ChunkMeter) -> Self {
+    /// An executor on `store`, for values of up to `value_bytes_max` bytes.
+    pub fn new(store: Store, value_bytes_max: usize) -> Self {
         Executor {
             store,
             stats: Stats::default(),
@@ -51,7 +50,6 @@ impl Executor {
             value_bytes_max,
             charged: 0,
             long_frame: Vec::new(),
-            chunks,
             work_at_turn: 0,
             kept: Default::default(),
         }
@@ -93,7 +91,7 @@ impl Executor {
     /// A new chunk for up to `bytes` of a value on its way in, unless there is no room for one and none can be made.
     pub fn chunk(&self, bytes: usize) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
-        is_room.then(|| self.chunks.chunk(bytes))
+        is_room.then(|| self.store.chunks().chunk(bytes))
     }
 
     /// How much of large values may be read before the store has made more room, in bytes. A store that cannot make room
@@ -246,7 +244,7 @@ impl Executor {
     /// Puts `value` behind what is there. Whole chunks of that are kept; what follows them is moved, so that is bounded.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
         self.stats.sets += 1;
-        let is_room = self.store.room_bytes() >= value.len();
+        let (is_room, chunks) = (self.store.room_bytes() >= value.len(), self.store.chunks().clone());
         let old = self.store.peek(hash, key).map(|item| item.value);
         let length = old.map_or(0, |old| old.len()) + value.len();
         let written = match old {
@@ -256,12 +254,12 @@ impl Executor {
             Some(old) => {
                 self.charged += copy_units(2 * old.rest.len() + value.len());
                 let mut whole: Vec<Bytes> = old.chunks.to_vec();
-                let mut filling = self.chunks.chunk(CHUNK_BYTES);
+                let mut filling = chunks.chunk(CHUNK_BYTES);
                 let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
                 for mut piece in pieces.chain([value.rest]) {
                     while !piece.is_empty() {
                         if filling.is_full() {
-                            whole.push(mem::replace(&mut filling, self.chunks.chunk(CHUNK_BYTES)).freeze());
+                            whole.push(mem::replace(&mut filling, chunks.chunk(CHUNK_BYTES)).freeze());
                         }
                         piece = &piece[filling.fill(piece)..];
                     }

@@ -7,7 +7,6 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use gostash::chunk::ChunkMeter;
 use gostash::config::{Config, Invocation};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::Listeners;
@@ -60,14 +59,12 @@ fn executor(config: &Config) -> Executor {
     let max_memory = config.max_memory.bytes;
     let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
     log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory);
-    let chunks = ChunkMeter::new();
     let store = Store::new(Settings {
         memory_bytes: max_memory.saturating_sub(base_bytes),
         eviction: config.eviction,
         default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
-        chunks: chunks.clone(),
     });
-    let mut executor = Executor::new(store, value_bytes_max, chunks);
+    let mut executor = Executor::new(store, value_bytes_max);
     executor.base_bytes = base_bytes;
     executor.password = config.password.clone();
     executor

@@ -18,7 +18,8 @@ use crate::command::{Command, Reply};
 use crate::execute::Executor;
 use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
 use crate::output::Output;
-use crate::protocol::resp::{Arguments, Stop, is_first_byte};
+use crate::protocol::Stop;
+use crate::protocol::resp::{Arguments, is_first_byte};
 use crate::protocol::stash::{self, LINE_END};
 
 /// One client without its socket.

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gostash::batch::{Visit, process};
-use gostash::chunk::ChunkMeter;
 use gostash::execute::Executor;
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
@@ -126,14 +125,9 @@ enum Engine {
 
 impl Engine {
     fn own() -> Engine {
-        let chunks = ChunkMeter::new();
-        let store = Store::new(Settings {
-            memory_bytes: MEMORY_BYTES,
-            eviction: Eviction::S3Fifo,
-            default_ttl_millis: 0,
-            chunks: chunks.clone(),
-        });
-        Engine::Own(Box::new((vec![Session::new(1, 0)], Executor::new(store, 1 << 20, chunks))))
+        let store =
+            Store::new(Settings { memory_bytes: MEMORY_BYTES, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
+        Engine::Own(Box::new((vec![Session::new(1, 0)], Executor::new(store, 1 << 20))))
     }
 
     fn shared(shards: Arc<Shards>) -> Engine {

@@ -10,7 +10,7 @@ use gostash::chunk::Chunk;
 use gostash::command::{Action, Command, Reply, Value};
 use gostash::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
 use gostash::output::Output;
-use gostash::protocol::resp::Stop;
+use gostash::protocol::Stop;
 use gostash::protocol::stash::{self, LINE_END};
 use gostash::store::KeyHash;
 

@@ -6,7 +6,7 @@
 
 use std::hint::black_box;
 
-use gostash::chunk::{Chunk, ChunkMeter};
+use gostash::chunk::Chunk;
 use gostash::command::{Action, Command, Reply};
 use gostash::execute::Executor;
 use gostash::limits::VALUE_SHARE;
@@ -44,13 +44,11 @@ impl Shards {
     pub(crate) fn new(max_memory: usize) -> Self {
         let memory_bytes = max_memory / SHARDS;
         let value_bytes_max = memory_bytes / VALUE_SHARE;
-        let settings =
-            || Settings { memory_bytes, eviction: Eviction::S3Fifo, default_ttl_millis: 0, chunks: ChunkMeter::new() };
+        let settings = || Settings { memory_bytes, eviction: Eviction::S3Fifo, default_ttl_millis: 0 };
         let hasher = Store::new(settings());
         let shard = |_| {
             let settings = settings();
-            let chunks = settings.chunks.clone();
-            let executor = Executor::new(hasher.sibling(settings), value_bytes_max, chunks);
+            let executor = Executor::new(hasher.sibling(settings), value_bytes_max);
             Shard(Mutex::new(Locked { executor, units: 0 }))
         };
         Shards { shards: (0..SHARDS).map(shard).collect(), hasher, value_bytes_max }

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use super::request::Complaint;
+use super::Stop;
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
 use crate::command::{Action, Command, Value};
 use crate::limits::{
@@ -50,17 +50,6 @@ pub struct Step {
     pub longs: usize,
     pub consumed: usize,
     pub next: Cursor,
-}
-
-/// Why there is no step to be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// It is not whole. Parsing again is pointless before the input is so many bytes long.
-    Incomplete(usize),
-    /// The argument of so many bytes that begins there is better taken as it comes.
-    Long(usize, usize),
-    /// No later byte can make a frame of it, for this reason, in Redis's words.
-    Broken(Complaint),
 }
 
 impl<'a> Arguments<'a> {

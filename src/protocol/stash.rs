@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 
-use super::resp::Stop;
+use super::Stop;
 use crate::command::{Action, Command, Reply, Value};
 use crate::limits::{KEY_BYTES_MAX, LENGTH_DIGITS_MAX, SMALL_VALUE_BYTES_MAX};
 use crate::output::Output;

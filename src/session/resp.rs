@@ -6,8 +6,9 @@ use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
 use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
+use crate::protocol::Stop;
 use crate::protocol::request::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX};
-use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Stop, Version};
+use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
 use crate::protocol::verbs::{self, VERBS, Verb};
 
 /// What was agreed with a client that speaks RESP.

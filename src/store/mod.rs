@@ -47,8 +47,6 @@ pub struct Settings {
     pub eviction: Eviction,
     /// Time to live of a write that brings none, in milliseconds; 0 for ever.
     pub default_ttl_millis: u64,
-    /// The count of live chunks.
-    pub chunks: ChunkMeter,
 }
 
 /// Counters since the start.
@@ -83,6 +81,8 @@ pub struct Store {
     log: Log,
     /// What was flushed and is not given back yet.
     flushed: Vec<(Index, Log)>,
+    /// Counts the chunks that are alive.
+    chunks: ChunkMeter,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
@@ -118,6 +118,7 @@ impl Store {
             index: Index::new(limit, Arc::clone(&holes)),
             log: Log::new(limit, holes),
             flushed: Vec::new(),
+            chunks: ChunkMeter::new(),
             settings,
             limit,
             outside_bytes: 0,
@@ -265,6 +266,11 @@ impl Store {
         found.is_some()
     }
 
+    /// What makes chunks for large values, and counts them for as long as anybody holds them.
+    pub fn chunks(&self) -> &ChunkMeter {
+        &self.chunks
+    }
+
     /// Drops references to chunks in bounded steps, as those of a value that was removed.
     pub fn discard(&mut self, chunks: Vec<Bytes>) {
         self.log.discard(chunks);
@@ -318,14 +324,14 @@ impl Store {
     /// The same without the holes between the blocks that are held.
     fn held_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(index, log)| index.held + log.held()).sum();
-        self.index.held + self.log.held() + flushed + self.settings.chunks.bytes() + self.outside_bytes
+        self.index.held + self.log.held() + flushed + self.chunks.bytes() + self.outside_bytes
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
     /// out.
     pub fn stray_chunk_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunks).sum();
-        self.settings.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks + flushed))
+        self.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks + flushed))
     }
 
     /// The counters.

@@ -2,7 +2,7 @@
 
 use gostash::command::{Action, Command, Value};
 use gostash::limits::SMALL_VALUE_BYTES_MAX;
-use gostash::protocol::resp::Stop;
+use gostash::protocol::Stop;
 use gostash::protocol::stash::parse;
 
 const WORD: &str = "expected GET, SET, INC, DEC or DEL and a NUL";

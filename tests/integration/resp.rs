@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::io::IoSlice;
 
 use gostash::batch::{Visit, process};
-use gostash::chunk::ChunkMeter;
 use gostash::execute::Executor;
 use gostash::limits::READ_BYTES;
 use gostash::session::Session;
@@ -495,14 +494,8 @@ struct Driver {
 
 impl Driver {
     fn new() -> Driver {
-        let chunks = ChunkMeter::new();
-        let settings = Settings {
-            memory_bytes: 1 << 26,
-            eviction: Eviction::S3Fifo,
-            default_ttl_millis: 0,
-            chunks: chunks.clone(),
-        };
-        let executor = Executor::new(Store::new(settings), 1 << 20, chunks);
+        let settings = Settings { memory_bytes: 1 << 26, eviction: Eviction::S3Fifo, default_ttl_millis: 0 };
+        let executor = Executor::new(Store::new(settings), 1 << 20);
         Driver { sessions: vec![Session::new(0, 0)], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
     }
 

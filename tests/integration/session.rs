@@ -3,7 +3,6 @@
 use std::io::IoSlice;
 
 use gostash::batch::{Visit, process};
-use gostash::chunk::ChunkMeter;
 use gostash::execute::Executor;
 use gostash::limits::{CARRY_BYTES_MAX, READ_LARGE_BYTES};
 use gostash::session::Session;
@@ -57,16 +56,10 @@ pub(crate) fn run(row: &Row, ends: &[usize], reader: Reader) {
 
 impl Driver {
     fn new(reader: Reader) -> Driver {
-        let chunks = ChunkMeter::new();
-        let store = Store::new(Settings {
-            memory_bytes: 1 << 30,
-            eviction: Eviction::S3Fifo,
-            default_ttl_millis: 0,
-            chunks: chunks.clone(),
-        });
+        let store = Store::new(Settings { memory_bytes: 1 << 30, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
         Driver {
             sessions: vec![Session::new(0, 0)],
-            executor: Executor::new(store, VALUE_BYTES_MAX, chunks),
+            executor: Executor::new(store, VALUE_BYTES_MAX),
             buffer: vec![0; CARRY_BYTES_MAX + READ_LARGE_BYTES],
             received: Vec::new(),
             reader,

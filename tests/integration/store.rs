@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
-use gostash::chunk::ChunkMeter;
 use gostash::command::{Action, Command, Condition, Expiry, Refusal, Reply, Value};
 use gostash::execute::Executor;
 use gostash::limits::CHUNK_BYTES;
@@ -13,10 +12,9 @@ use gostash::store::{Eviction, Holes, Item, KeyHash, MALLOC_BYTES, NEVER, Record
 
 use crate::random::{Random, SEED_VARIABLE};
 
-/// A store behind an executor, whose commands are tried on it as well, and the count of its chunks.
+/// A store behind an executor, whose commands are tried on it as well.
 struct Subject {
     executor: Executor,
-    chunks: ChunkMeter,
 }
 
 impl Deref for Subject {
@@ -61,9 +59,8 @@ impl Subject {
 }
 
 fn store(memory_bytes: usize, eviction: Eviction) -> Subject {
-    let chunks = ChunkMeter::new();
-    let settings = Settings { memory_bytes, eviction, default_ttl_millis: 0, chunks: chunks.clone() };
-    Subject { executor: Executor::new(Store::new(settings), usize::MAX, chunks.clone()), chunks }
+    let settings = Settings { memory_bytes, eviction, default_ttl_millis: 0 };
+    Subject { executor: Executor::new(Store::new(settings), usize::MAX) }
 }
 
 fn below(random: &mut Random, bound: u64) -> u64 {
@@ -79,7 +76,7 @@ struct Owned {
 impl Owned {
     fn new(store: &Subject, length: usize, fill: u8) -> Owned {
         let chunk = || {
-            let mut chunk = store.chunks.chunk(CHUNK_BYTES);
+            let mut chunk = store.chunks().chunk(CHUNK_BYTES);
             chunk.fill(&[fill; CHUNK_BYTES]);
             chunk.freeze()
         };
@@ -463,8 +460,7 @@ fn a_large_value_streams_into_a_full_store() {
     store.set(hash, b"large", streamed.value()).expect("there is room");
     drop(streamed);
     assert_eq!(store.get(hash, b"large").map(flat), Some(value));
-    let chunks = store.chunks.clone();
-    assert!(chunks.bytes() > limit / 9);
+    assert!(store.chunks().bytes() > limit / 9);
     let hash = store.hash(b"large");
     let before = store.work();
     assert!(store.delete(hash, b"large"));
@@ -472,7 +468,7 @@ fn a_large_value_streams_into_a_full_store() {
     while store.wants_housekeeping() == Some(0) {
         store.housekeep(256);
     }
-    assert_eq!(chunks.bytes(), 0);
+    assert_eq!(store.chunks().bytes(), 0);
     store.check();
 }
 

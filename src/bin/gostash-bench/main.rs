@@ -1,7 +1,7 @@
 //! gostash-bench: loads a cache server and says what that cost whom. It speaks `GoStash` frames, the Redis protocol,
 //! memcached's and plain echo, so that one client does the same work against different servers.
 //!
-//! The life of a request: [`draws`] picks a command and a key, or a [`replay`] takes both from a trace; [`workload`] writes
+//! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace; [`workload`] writes
 //! them in the words of [`protocol`] to an [`output`]; [`mod@load`] decides when, and on which connection; [`replies`]
 //! pairs what comes back with what was asked, and [`verify`] knows what that had to be. [`process`] reads what the
 //! server used, [`report`] prints. It shares nothing with the server but a limit and how sizes are written, lest both be wrong
