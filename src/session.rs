@@ -14,6 +14,7 @@ pub use self::resp::Resp;
 
 use self::incoming::{Incoming, Long};
 pub(crate) use self::resp::Ask;
+use crate::chunk::Chunk;
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
 use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
@@ -113,7 +114,7 @@ impl Session {
     /// capacity goes. [`received`](Self::received) has to be told how many they are.
     pub fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
         match &mut self.phase {
-            Phase::Receiving(incoming) => incoming.place(executor),
+            Phase::Receiving(incoming) => incoming.place(executor).map(Chunk::bytes),
             _ => None,
         }
     }

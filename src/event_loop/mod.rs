@@ -378,10 +378,10 @@ impl EventLoop {
         }
         session.output.reclaim(&mut self.spare, SPARE_BYTES_MAX);
         let held_bytes = session.held_bytes();
-        let takes_more = session.is_receiving();
+        let is_receiving = session.is_receiving();
         self.held_bytes += held_bytes;
         self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
-        if takes_more && self.is_far_over_bound() {
+        if is_receiving && self.is_far_over_bound() {
             // Not to read from some was not enough: each of many new ones took a little more.
             return self.cut_off(key, "buffers were far over their bound");
         }

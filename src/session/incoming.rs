@@ -46,9 +46,9 @@ impl Incoming {
         self.left == 0 && self.frame.len() >= self.needed
     }
 
-    /// Where the next bytes of the long value go, as far as the capacity there goes; nothing if no long value is coming in,
-    /// or if there is no room and it is to be thrown away. [`placed`](Self::placed) has to be told of what was put there.
-    pub(super) fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
+    /// Where the next bytes of the long value go, with room for no more than are its own; nothing if no long value is coming
+    /// in, or if there is no room and it is to be thrown away. [`placed`](Self::placed) has to be told of what was put there.
+    pub(super) fn place(&mut self, executor: &Executor) -> Option<&mut Chunk> {
         let long = self.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         if long.filling.is_none() {
             long.filling = executor.chunk(self.left);
@@ -56,7 +56,7 @@ impl Incoming {
         if long.filling.is_none() {
             *long = Long { refused: true, ..Long::default() };
         }
-        long.filling.as_mut().map(Chunk::bytes)
+        long.filling.as_mut()
     }
 
     /// So many bytes of the long value have been put in their place, or thrown away.
@@ -74,11 +74,8 @@ impl Incoming {
     pub(super) fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
         let mut taken = 0;
         while self.left > 0 && taken < bytes.len() {
-            let mut count = self.left.min(bytes.len() - taken);
-            if let Some(place) = self.place(executor) {
-                count = count.min(place.capacity() - place.len());
-                place.extend_from_slice(&bytes[taken..taken + count]);
-            }
+            let next = &bytes[taken..bytes.len().min(taken + self.left)];
+            let count = self.place(executor).map_or(next.len(), |chunk| chunk.fill(next));
             self.placed(count);
             taken += count;
         }
