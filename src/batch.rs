@@ -1,11 +1,10 @@
 //! The execution phase of a turn: the input of many sessions becomes commands, the commands are looked up together, and
 //! then each is executed in its turn. It knows no socket; the sessions are wherever its caller keeps them.
 //!
-//! A look-up in a large table waits for main memory two or three times. Looking at the tables of up to
-//! [`BATCH_COMMANDS`] commands first, then at their items, and only then executing lets these waits overlap, whether
-//! the commands come from one client's pipeline or from many clients.
+//! A look-up in a large table waits for main memory two or three times. Loading the lines of the index that up to
+//! [`BATCH_COMMANDS`] commands need first, then looking through them, then loading the items, and only then executing
+//! lets these waits overlap, whether the commands come from one client's pipeline or from many clients.
 
-use std::hint::black_box;
 use std::ops::{IndexMut, Range};
 
 use crate::command::Command;
@@ -141,10 +140,13 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
         for pending in &mut *batch {
+            executor.store.touch_line(&mut pending.hash);
+        }
+        for pending in &mut *batch {
             executor.store.touch_index(&mut pending.hash);
         }
         for pending in &*batch {
-            black_box(executor.store.touch_item(&pending.hash));
+            executor.store.touch_item(&pending.hash);
         }
         for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[batch[0].visit];

@@ -141,6 +141,7 @@ impl Executor {
             true => self.refuse(Refusal::OutOfMemory),
             false => {
                 let mut hash = self.store.hash(command.key);
+                self.store.touch_line(&mut hash);
                 self.store.touch_index(&mut hash);
                 self.execute(hash, command)
             }

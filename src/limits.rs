@@ -94,15 +94,14 @@ pub const TURN_CLOSES: usize = 2; // at up to 60 us each: the kernel may deliver
 
 pub const STORE_BYTES_MIN: usize = 1024 * 1024; // a dozen segments
 pub const STORE_BYTES_MAX: usize = 1 << 38; // its handles have 37 bits and count two bytes each
-pub const OVERDRAFT_SHARE: usize = 64; // of its memory: what an evicting store may be over as many tables grow at once
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64; // to be spent on making room
 pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps, which with it must end within 60 s of an item's expiry
 // A segment of the log. Sixteen less than 64 KiB, so that with the C library's header it fills exactly 64 KiB; small
 // enough that a 16 MB cache has two hundred of them.
 pub const SEGMENT_BYTES: usize = 64 * 1024 - 16;
-pub const BYTES_PER_SHARD: usize = 128 * 1024; // at most some 10,000 entries in a table, rebuilt in under 100 us
-pub const SHARDS_MIN: usize = 16; // even a tiny store must not grow its index in one step
-pub const SHARDS_MAX: usize = 65_536; // their array alone is 4 MiB then
+pub const MALLOC_BYTES: usize = 16; // what the C library adds to a block
+pub const BYTES_PER_BUCKET: usize = 1024 * 1024; // of the index as it begins: these take a ten-thousandth of the memory
+pub const BUCKETS_MIN: usize = 2048; // it begins with no more: 256 KiB, made in no time
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key's length in 16 bits");
 const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_BYTES, "a record fits two segments");
 const _: () = assert!(SEGMENT_BYTES <= 65_536, "an offset in a segment has 15 bits and counts two bytes");

@@ -4,8 +4,6 @@
 //! The locks are `parking_lot`'s, a byte in user space unless two threads meet, and each shard begins on cache lines of its
 //! own. A pipeline's commands are run shard by shard: one lock for all that want the same.
 
-use std::hint::black_box;
-
 use gostash::chunk::Chunk;
 use gostash::command::{Action, Command, Reply};
 use gostash::execute::Executor;
@@ -83,8 +81,9 @@ impl Shards {
             let mut guard = self.lock(number);
             let locked = &mut *guard;
             let store = &mut locked.executor.store;
+            places(wanted).for_each(|place| store.touch_line(&mut commands[place].0));
             places(wanted).for_each(|place| store.touch_index(&mut commands[place].0));
-            places(wanted).for_each(|place| _ = black_box(store.touch_item(&commands[place].0)));
+            places(wanted).for_each(|place| store.touch_item(&commands[place].0));
             for place in places(wanted) {
                 let (hash, command) = &commands[place];
                 answer(place, locked.executor.execute(*hash, command));
@@ -129,5 +128,5 @@ const _: () = assert!(BATCH_COMMANDS <= u64::BITS as usize);
 /// The shard of a key.
 #[inline]
 fn number(hash: KeyHash) -> usize {
-    (hash.bits() >> 40) as usize % SHARDS
+    hash.bits() as usize % SHARDS
 }

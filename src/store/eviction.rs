@@ -14,12 +14,11 @@
 use std::mem;
 
 use super::Store;
-use super::holes::MALLOC_BYTES;
 use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
 use super::record::Record;
 use crate::command::Refusal;
-use crate::limits::{OVERDRAFT_SHARE, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN};
+use crate::limits::{MALLOC_BYTES, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN};
 
 /// What a full store does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ const COPY_CREDIT_BYTES: isize = 1 << 20;
 impl Store {
     /// Bytes that can be written before more must be freed; negative if the limit is passed.
     fn available(&self) -> isize {
-        (self.limit + self.log.slack_bytes()) as isize - self.held_bytes() as isize
+        (self.limit + self.log.slack_bytes()) as isize - self.memory_bytes() as isize
     }
 
     /// Whether the reserve is whole, and some of it not tied up in segments but free for chunks.
@@ -78,11 +77,12 @@ impl Store {
         self.settings.eviction == Eviction::S3Fifo
     }
 
-    /// Changes the memory limit. A lower one is approached in bounded steps, by housekeeping. The index keeps the
-    /// number of shards it was made with, until a flush.
+    /// Changes the memory limit. A lower one is approached in bounded steps, by housekeeping. The index never
+    /// gets smaller than it was made.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
         self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         self.log.reserve(self.settings.memory_bytes);
+        self.index.reserve(self.settings.memory_bytes);
         self.follow_limit();
     }
 
@@ -113,14 +113,12 @@ impl Store {
         if self.log.room_bytes(queue) >= size {
             return true;
         }
-        let hole = self.log.holes.largest(size);
         // For a record that is longer than a segment, as large as two next to each other, so that either fits the hole
         // that the other leaves.
-        let usual = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES };
-        let bytes = hole.unwrap_or(usual);
-        // Rather than refuse what later commands will make room for, it goes over the limit for a while.
-        let overdraft = if self.evicts() { self.limit / OVERDRAFT_SHARE } else { 0 };
-        let is_allowed = hole.is_some() || self.memory_bytes() + bytes <= self.limit + overdraft;
+        let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES };
+        // Rather than refuse what later commands will make room for, it goes over the limit by a segment.
+        let overdraft = if self.evicts() { SEGMENT_BYTES } else { 0 };
+        let is_allowed = self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {
             self.log.open(queue, bytes);
         }
@@ -136,6 +134,7 @@ impl Store {
         self.work += 1;
         let touch = |(handle, record): (Handle, Record)| {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
+            self.index.touch_line(&mut hash);
             self.index.touch(&mut hash);
             (hash, handle, record)
         };
@@ -152,7 +151,7 @@ impl Store {
     /// Decides about the item that the walk has come to. False if it would have to be copied, and cannot be.
     fn decide(&mut self, mut hash: KeyHash, handle: Handle, record: &Record) -> bool {
         self.work += ITEM_UNITS;
-        let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle).copied() else {
+        let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) else {
             debug_assert!(false, "an item in the log is in the index");
             return false;
         };
@@ -169,15 +168,11 @@ impl Store {
             self.stats.copied_bytes += size as u64;
             return true;
         }
-        self.remove(hash, entry, record);
-        if record.deadline <= self.now {
-            self.stats.expired += 1;
-        } else {
-            self.stats.evictions += 1;
-            // All ghosts are made when a store is first full: at once they would take more than there is.
-            let is_room = self.available() > RESERVE_BYTES / 2;
-            self.index.remember(hash, is_room);
-        }
+        let is_expired = record.deadline <= self.now;
+        self.index.remove(hash, !is_expired);
+        self.log.kill(handle, record);
+        self.stats.expired += u64::from(is_expired);
+        self.stats.evictions += u64::from(!is_expired);
         true
     }
 

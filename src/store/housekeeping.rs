@@ -8,7 +8,7 @@ use super::Store;
 use super::eviction::{Eviction, ITEM_UNITS};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, SWEEP_PAUSE_MILLIS};
 
-/// What giving back a flushed segment or a group of shards costs, in units of about 100 ns: a segment is read for what
+/// What giving back a flushed segment or a block of the index costs, in units of about 100 ns: a segment is read for what
 /// chunks it leads to, and its pages go back to the system.
 const FLUSHED_UNITS: u64 = 128;
 
@@ -60,8 +60,6 @@ impl Store {
             self.work += chunks as u64;
         } else if let Some((index, log)) = self.flushed.last_mut() {
             self.work += FLUSHED_UNITS;
-            // Tables first. They lie between the segments, and the C library gives back to the system what is free at the
-            // end of its heap, however much: with the segments gone before them, 500 MB in one step of 22 ms.
             if !index.dismantle() {
                 match log.dismantle() {
                     Some(chunks) => self.log.discard(chunks),
@@ -92,7 +90,7 @@ impl Store {
         self.swept += usize::from(expired.len() < SWEEP_ITEMS);
         for (handle, record) in expired {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            if let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle).copied() {
+            if let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) {
                 self.remove(hash, entry, &record);
                 self.stats.expired += 1;
             }

@@ -4,15 +4,14 @@
 //!
 //! It counts every byte it holds. It does not know the index, nor why an item is moved or removed.
 
-use std::sync::Arc;
+use std::hint::black_box;
 use std::{iter, mem};
 
 use bytes::Bytes;
 use slab::Slab;
 
-use super::holes::{Holes, MALLOC_BYTES};
 use super::record::{NEVER, Record};
-use crate::limits::{CHUNK_BYTES, SEGMENT_BYTES};
+use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
 
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
@@ -109,14 +108,13 @@ pub(super) struct Log {
     pub(super) dropped: Vec<Bytes>,
     /// Number of references to chunks, dead or alive.
     pub(super) chunks: usize,
-    pub(super) holes: Arc<Holes>,
     /// Bytes of segments.
     held: usize,
 }
 
 impl Log {
-    pub(super) fn new(memory_bytes: usize, holes: Arc<Holes>) -> Log {
-        let mut log = Log { holes, ..Log::default() };
+    pub(super) fn new(memory_bytes: usize) -> Log {
+        let mut log = Log::default();
         log.reserve(memory_bytes);
         log.segments.extend([0, 1].map(|ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() }));
         log
@@ -125,8 +123,7 @@ impl Log {
     /// Reserves the directories' address space for `memory_bytes`, so that they never move; a large block is remapped,
     /// not copied.
     pub(super) fn reserve(&mut self, memory_bytes: usize) {
-        // Those that fill holes are smaller, and no more than as many again.
-        let (segments, lists) = (memory_bytes / SEGMENT_BYTES * 2 + 16, memory_bytes / CHUNK_BYTES);
+        let (segments, lists) = (memory_bytes / SEGMENT_BYTES + 16, memory_bytes / CHUNK_BYTES);
         self.segments.reserve(segments.saturating_sub(self.segments.len()));
         self.vacant.reserve(segments.saturating_sub(self.vacant.len()));
         self.lists.reserve(lists.saturating_sub(self.lists.len()));
@@ -137,23 +134,23 @@ impl Log {
         self.held + self.chunks * REFERENCE_BYTES
     }
 
-    /// The bytes that start at an item.
+    /// The bytes that start at an item, or none where there is no item.
     #[inline]
     pub(super) fn bytes(&self, handle: Handle) -> &[u8] {
-        &self.segments[handle.segment()].bytes[handle.offset()..]
+        self.segments[handle.segment()].bytes.get(handle.offset()..).unwrap_or_default()
     }
 
     #[inline]
     pub(super) fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
-        &mut self.segments[handle.segment()].bytes[handle.offset()..]
+        self.segments[handle.segment()].bytes.get_mut(handle.offset()..).unwrap_or_default()
     }
 
     /// Loads two cache lines at a place that may be gone by now.
     #[inline]
-    pub(super) fn touch(&self, handle: Handle) -> u8 {
+    pub(super) fn touch(&self, handle: Handle) {
         let bytes = self.segments.get(handle.segment()).map_or(&[][..], |segment| &segment.bytes);
         let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
-        byte(handle.offset()) ^ byte(handle.offset() + TOUCH_BYTES)
+        black_box(byte(handle.offset()) ^ byte(handle.offset() + TOUCH_BYTES));
     }
 
     pub(super) fn chunks_of(&self, record: &Record) -> &[Bytes] {
@@ -208,7 +205,7 @@ impl Log {
 
     /// An empty log to go on with instead of this one, which is left to be [dismantled](Self::dismantle).
     pub(super) fn flushed(&mut self, memory_bytes: usize) -> Log {
-        let mut log = Log::new(memory_bytes, Arc::clone(&self.holes));
+        let mut log = Log::new(memory_bytes);
         self.chunks -= self.dropped.len();
         log.discard(mem::take(&mut self.dropped));
         log
@@ -220,17 +217,12 @@ impl Log {
             let segment = self.segments.pop()?;
             records(&segment.bytes, 0).for_each(|(_, record)| self.drop_list(&record));
             if segment.bytes.capacity() > 0 {
-                self.free(segment.bytes);
+                self.held -= segment.bytes.capacity() + MALLOC_BYTES;
                 break;
             }
         }
         self.chunks -= self.dropped.len();
         Some(mem::take(&mut self.dropped))
-    }
-
-    fn free(&mut self, bytes: Vec<u8>) {
-        self.held -= bytes.capacity() + MALLOC_BYTES;
-        self.holes.dig(bytes.capacity());
     }
 
     fn newest(&self, queue: Queue) -> usize {
@@ -254,7 +246,6 @@ impl Log {
         if newest != queue as usize && self.segments[newest].dead == self.segments[newest].bytes.len() {
             self.release(newest);
         }
-        self.holes.fill(bytes);
         self.held += bytes + MALLOC_BYTES;
         let (older, newer) = (self.newest(queue), queue as usize);
         let bytes = Vec::with_capacity(bytes);
@@ -274,7 +265,7 @@ impl Log {
         self.segments[newer].older = older;
         self.vacant.push(number);
         self.dead -= dead;
-        self.free(bytes);
+        self.held -= bytes.capacity() + MALLOC_BYTES;
         if self.walk.segment == number {
             self.walk = Walk::default();
         }

@@ -8,26 +8,19 @@
 //! It knows no wire, socket or client, and no clock: time is handed in.
 
 mod eviction;
-mod ghost;
 mod hash;
-mod holes;
 mod housekeeping;
 mod index;
 mod log;
 mod record;
 
 use std::mem;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use self::eviction::Eviction;
 pub use self::hash::Secret;
-#[doc(hidden)]
-pub use self::holes::{Holes, MALLOC_BYTES};
 pub use self::index::KeyHash;
-#[doc(hidden)]
-pub use self::index::shard_of;
 #[doc(hidden)]
 pub use self::record::{NEVER, Record};
 
@@ -58,7 +51,7 @@ pub struct Stats {
     pub expired: u64,
     /// Bytes of items copied within the log.
     pub copied_bytes: u64,
-    /// Index entries moved by growing, shrinking and renewing tables.
+    /// Index entries moved by splitting and merging buckets.
     pub entries_moved: u64,
 }
 
@@ -112,11 +105,11 @@ impl Store {
 
     fn with_secret(mut settings: Settings, secret: Secret) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        let (limit, holes) = (settings.memory_bytes, Arc::new(Holes::default()));
+        let limit = settings.memory_bytes;
         Store {
             secret,
-            index: Index::new(limit, Arc::clone(&holes)),
-            log: Log::new(limit, holes),
+            index: Index::new(limit),
+            log: Log::new(limit),
             flushed: Vec::new(),
             chunks: ChunkMeter::new(),
             settings,
@@ -135,21 +128,26 @@ impl Store {
     /// The hash of a key, for all calls about it.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        self.index.place(self.secret.hash(key))
+        KeyHash::new(self.secret.hash(key))
     }
 
-    /// Looks where a key may lie, to have it in the processor's cache when it is asked for, and keeps in `hash` what it
-    /// saw, so that the next call need not search. Counts for nothing.
+    /// Loads the part of the index that tells of a key. This and the next two have what a command needs in the processor's
+    /// cache before it is carried out; called for many commands each, their waits for memory overlap.
+    #[inline(always)]
+    pub fn touch_line(&self, hash: &mut KeyHash) {
+        self.index.touch_line(hash);
+    }
+
+    /// Looks where a key's item may lie, and keeps that in `hash`, so that the next call need not search.
     #[inline]
     pub fn touch_index(&self, hash: &mut KeyHash) {
         self.index.touch(hash);
     }
 
-    /// Loads the start of what [`touch_index`](Self::touch_index) found; the caller must make use of it lest
-    /// the load be optimised away.
+    /// Loads the start of that item.
     #[inline]
-    pub fn touch_item(&self, hash: &KeyHash) -> u8 {
-        self.log.touch(hash.item)
+    pub fn touch_item(&self, hash: &KeyHash) {
+        self.log.touch(hash.item);
     }
 
     /// Tells the time, in milliseconds of a clock that never runs backwards, and how many bytes the process holds
@@ -164,10 +162,9 @@ impl Store {
     #[inline]
     pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
         // Most items were looked at ahead, and most records are plain: this is the path that all is built for.
-        if let Some(entry) = self.index.seen(hash)
-            && let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key)
-        {
-            entry.count_use();
+        let entry = self.index.seen(hash);
+        if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key) {
+            self.index.count_use(hash, entry);
             return Some(Value::small(&self.log.bytes(entry.handle())[rest]));
         }
         self.get_any(hash, key)
@@ -183,7 +180,7 @@ impl Store {
     pub fn peek(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Item<'_>> {
         let (entry, record) = self.find(&mut hash, key, false)?;
         let deadline = (record.deadline != NEVER).then_some(record.deadline);
-        let bytes = self.log.weight(&record) + self.index.held / self.index.len;
+        let bytes = self.log.weight(&record) + self.index.held() / self.index.len;
         Some(Item { value: self.value(entry, &record), deadline, bytes })
     }
 
@@ -196,11 +193,11 @@ impl Store {
         // The commonest write leaves all as it is but for the value.
         if value.chunks.is_empty()
             && self.settings.default_ttl_millis == 0
-            && let Some((entry, old)) = self.plain_value(hash, key)
+            && let (entry, Some(old)) = self.plain_value(hash, key)
             && old.len() == value.rest.len()
         {
-            entry.count_use();
             old.copy_from_slice(value.rest);
+            self.index.count_use(hash, entry);
             return Ok(());
         }
         self.write(hash, key, value, Condition::Always, Expiry::Default).map(|_| ())
@@ -233,12 +230,12 @@ impl Store {
     /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
     #[inline]
     pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
-        if let Some((entry, text)) = self.plain_value(hash, key)
+        if let (entry, Some(text)) = self.plain_value(hash, key)
             && let Some(number) = number::parse(text)
             && let Some(sum) = number.checked_add(delta)
             && rewrite(text, number, sum)
         {
-            entry.count_use();
+            self.index.count_use(hash, entry);
             return Ok(sum);
         }
         self.add_any(hash, key, delta)
@@ -280,7 +277,7 @@ impl Store {
     pub fn flush(&mut self) {
         if !self.is_empty() {
             let memory_bytes = self.settings.memory_bytes;
-            let mut index = Index::new(memory_bytes, Arc::clone(&self.log.holes));
+            let mut index = Index::new(memory_bytes);
             index.moved = self.index.moved;
             let log = self.log.flushed(memory_bytes);
             self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, log)));
@@ -290,8 +287,8 @@ impl Store {
     /// Shows some keys, from `cursor` on, and returns the cursor to go on with; 0 begins, and 0 is the end. A step shows
     /// about 32 keys, sometimes none. Whoever goes from 0 to 0 has been shown each key that was there throughout.
     pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8])) -> u64 {
-        let (entries, behind, count) = self.index.slice(cursor);
-        self.work += 1 + count as u64 / 64;
+        let (entries, behind, buckets) = self.index.slice(cursor);
+        self.work += 1 + buckets as u64 / 4;
         for entry in entries {
             self.work += 1;
             let bytes = self.log.bytes(entry.handle());
@@ -315,16 +312,8 @@ impl Store {
 
     /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
     pub fn memory_bytes(&self) -> usize {
-        // When the index has shrunk, most of its holes lie next to each other, and the C library has made of them what
-        // fits other blocks as well: so they count for no more than the index that is left.
-        let flushed: usize = self.flushed.iter().map(|(index, _)| index.held).sum();
-        self.held_bytes() + self.log.holes.bytes().min(self.index.held + flushed)
-    }
-
-    /// The same without the holes between the blocks that are held.
-    fn held_bytes(&self) -> usize {
-        let flushed: usize = self.flushed.iter().map(|(index, log)| index.held + log.held()).sum();
-        self.index.held + self.log.held() + flushed + self.chunks.bytes() + self.outside_bytes
+        let flushed: usize = self.flushed.iter().map(|(index, log)| index.held() + log.held()).sum();
+        self.index.held() + self.log.held() + flushed + self.chunks.bytes() + self.outside_bytes
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
@@ -349,7 +338,7 @@ impl Store {
     /// Bytes that the index holds, that the log holds, and that are live in the log.
     #[doc(hidden)]
     pub fn shares(&self) -> [usize; 3] {
-        [self.index.held, self.log.held(), self.log.live_bytes.iter().sum()]
+        [self.index.held(), self.log.held(), self.log.live_bytes.iter().sum()]
     }
 
     /// Panics unless bytes counted are bytes held, and index, log and counters agree. It reads everything.
@@ -365,26 +354,25 @@ impl Store {
         }
     }
 
-    /// The entry that was seen for a key, and its value, if that is a plain one.
+    /// What was seen for a key, and its value, if that is a plain one.
     #[inline(always)]
-    fn plain_value(&mut self, hash: KeyHash, key: &[u8]) -> Option<(&mut Entry, &mut [u8])> {
-        let entry = self.index.seen(hash)?;
+    fn plain_value(&mut self, hash: KeyHash, key: &[u8]) -> (Entry, Option<&mut [u8]>) {
+        let entry = self.index.seen(hash);
         let bytes = self.log.bytes_mut(entry.handle());
-        let rest = Record::plain_rest(bytes, key)?;
-        Some((entry, &mut bytes[rest]))
+        (entry, Record::plain_rest(bytes, key).map(|rest| &mut bytes[rest]))
     }
 
     /// The item of a key, unless it has expired: then it is removed. A use of it, if that is said.
     fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<(Entry, Record)> {
         let log = &self.log;
-        let entry = self.index.find(hash, |entry| {
+        let mut entry = self.index.find(hash, |entry| {
             let bytes = log.bytes(entry.handle());
             bytes[Record::read(bytes).key()] == *key
         })?;
         if is_use {
-            entry.count_use();
+            self.index.count_use(*hash, entry);
+            entry = self.index.seen(*hash);
         }
-        let entry = *entry;
         let record = Record::read(self.log.bytes(entry.handle()));
         if record.deadline <= self.now {
             self.remove(*hash, entry, &record);
@@ -429,7 +417,7 @@ impl Store {
             self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
             return Ok(());
         }
-        let is_remembered = found.is_none() && self.index.recall(hash);
+        let is_remembered = found.is_none() && self.stats.evictions > 0 && self.index.recall(hash);
         if self.ample < size {
             self.make_room(size)?;
             // It may have been moved or evicted itself.
@@ -461,7 +449,7 @@ impl Store {
 
     /// Removes an item that was just found.
     fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record) {
-        self.index.remove(hash);
+        self.index.remove(hash, false);
         self.log.kill(entry.handle(), record);
     }
 }

@@ -8,7 +8,7 @@ use gostash::command::{Action, Command, Condition, Expiry, Refusal, Reply, Value
 use gostash::execute::Executor;
 use gostash::limits::CHUNK_BYTES;
 use gostash::number;
-use gostash::store::{Eviction, Holes, Item, KeyHash, MALLOC_BYTES, NEVER, Record, Secret, Settings, Store, shard_of};
+use gostash::store::{Eviction, Item, KeyHash, NEVER, Record, Secret, Settings, Store};
 
 use crate::random::{Random, SEED_VARIABLE};
 
@@ -40,6 +40,7 @@ impl Subject {
     /// As a batch does it: look ahead, then execute.
     fn seen(&self, key: &[u8]) -> KeyHash {
         let mut hash = self.hash(key);
+        self.touch_line(&mut hash);
         self.touch_index(&mut hash);
         self.touch_item(&hash);
         hash
@@ -55,6 +56,12 @@ impl Subject {
         let key = key_of(id);
         let hash = self.seen(key.as_bytes());
         self.get(hash, key.as_bytes()).is_some()
+    }
+
+    fn delete_id(&mut self, id: u64) -> bool {
+        let key = key_of(id);
+        let hash = self.seen(key.as_bytes());
+        self.delete(hash, key.as_bytes())
     }
 }
 
@@ -304,7 +311,7 @@ fn worst(store: &mut Subject, ids: std::ops::Range<u64>, mut command: impl FnMut
 }
 
 /// No command may take more than this many units of about 100 ns beyond its look-up: its share of making room, the
-/// largest copy, and a rebuilt table with the ghost beside it.
+/// largest copy, and a bucket that is split.
 const UNITS_MAX: u64 = 1_000;
 
 #[test]
@@ -341,26 +348,68 @@ fn no_more_is_copied_than_freed_though_all_is_read_all_the_time() {
 }
 
 #[test]
-fn churn_at_a_constant_count_grows_no_table() {
+fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
+    let mut store = store(8 << 20, Eviction::S3Fifo);
+    let mut next = 0;
+    let mut insert = |store: &mut Subject, count: u64| {
+        (next..next + count).for_each(|id| store.set_id(id, 40).expect("there is room"));
+        next += count;
+        next
+    };
+    let count = insert(&mut store, 400_000);
+    let is_there = |store: &mut Subject, id: u64| store.peek_id(id).is_some();
+    // New items are evicted in the order in which they came: the youngest that is gone is the last of a run of them.
+    let gone = (0..count).rev().find(|id| !is_there(&mut store, *id)).expect("there is not room for all");
+    let again = gone - 1_000..gone;
+    again.clone().for_each(|id| store.set_id(id, 40).expect("there is room"));
+    let new = count..insert(&mut store, 1_000);
+    insert(&mut store, 200_000);
+    let there = |store: &mut Subject, ids: std::ops::Range<u64>| ids.filter(|id| is_there(store, *id)).count();
+    assert!(there(&mut store, again) > 500, "remembered by the ghosts, for the most part");
+    // A ghost may be taken for another key's: one in a thousand is.
+    assert!(there(&mut store, new) < 20, "on probation");
+}
+
+#[test]
+fn churn_at_a_constant_count_moves_no_entry() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
     let count = 100_000;
     (0..count).for_each(|id| store.set_id(id, 8).expect("there is room"));
-    let held = store.shares()[0];
+    let (held, moved) = (store.shares()[0], store.stats().entries_moved);
     for id in count..10 * count {
-        let key = key_of(id - count);
-        let hash = store.seen(key.as_bytes());
-        assert!(store.delete(hash, key.as_bytes()));
+        assert!(store.delete_id(id - count));
         store.set_id(id, 8).expect("there is room");
     }
-    // A table more than seven eighths full doubles after all: a fifth of them do.
-    assert!(store.shares()[0] < held + held / 3, "{held} {}", store.shares()[0]);
-    let moved = store.stats().entries_moved;
-    assert!(moved < 9 * count * 8, "{moved} entries moved");
+    assert!(store.shares()[0] < held + held / 8, "{held} {}", store.shares()[0]);
+    assert!(store.stats().entries_moved < moved + count / 100, "only the last bucket may go and come");
     store.check();
 }
 
 #[test]
-fn a_scan_survives_growth_and_rebuilds() {
+fn the_index_takes_as_much_for_each_item_at_every_count_and_shrinks() {
+    let mut store = store(256 << 20, Eviction::S3Fifo);
+    let empty = store.shares()[0];
+    let block = 1 << 16;
+    for id in 0..1_000_000 {
+        store.set_id(id, 8).expect("there is room");
+        if id > 200_000 && id % 10_000 == 0 {
+            let bytes = (store.shares()[0] - block) as f64 / id as f64;
+            assert!((12.8..14.0).contains(&bytes), "{bytes} at {id}");
+        }
+    }
+    for id in 0..900_000 {
+        assert!(store.delete_id(id));
+    }
+    let bytes = store.shares()[0] as f64 / 100_000.0;
+    assert!(bytes < 48.0, "{bytes} after most were deleted");
+    store.check();
+    (900_000..1_000_000).for_each(|id| assert!(store.delete_id(id)));
+    assert!(store.shares()[0] < empty + 30 * block, "{}", store.shares()[0]);
+    store.check();
+}
+
+#[test]
+fn a_scan_survives_growth() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
     (0..10_000).for_each(|id| store.set_id(id, 8).expect("there is room"));
     let mut next = 10_000;
@@ -376,6 +425,22 @@ fn a_scan_survives_growth_and_rebuilds() {
     for cursor in [u64::MAX, u64::MAX / 2, 1 << 40] {
         assert_eq!(store.scan(cursor, |_| panic!("no key is there")), 0, "a cursor that was never given");
     }
+}
+
+#[test]
+fn a_scan_survives_shrinking() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    (0..100_000).for_each(|id| store.set_id(id, 8).expect("there is room"));
+    let mut next = 10_000;
+    let keys = scanned(&mut store, |store| {
+        let end = 100_000.min(next + 100);
+        (next..end).for_each(|id| assert!(store.delete_id(id)));
+        next = end;
+    });
+    for id in 0..10_000 {
+        assert!(keys.contains_key(key_of(id).as_bytes()), "key {id}");
+    }
+    assert_eq!(store.len(), 10_000, "the store shrank meanwhile");
 }
 
 #[test]
@@ -579,22 +644,6 @@ fn the_hash_is_siphash_1_3() {
 }
 
 #[test]
-fn holes_have_the_sizes_of_tables() {
-    let holes = Holes::default();
-    for bits in 8..13 {
-        let table: hashbrown::HashTable<u64> = hashbrown::HashTable::with_capacity((1 << bits) / 8 * 7);
-        let before = holes.bytes();
-        holes.dig(table.allocation_size());
-        assert!(holes.bytes() > before);
-        assert_eq!(holes.largest(1), Some(table.allocation_size()));
-        assert_eq!(holes.largest(table.allocation_size() + 1), None);
-    }
-    let (largest, before) = (holes.largest(1).unwrap_or(0), holes.bytes());
-    holes.fill(largest);
-    assert_eq!(holes.bytes(), before - largest - MALLOC_BYTES);
-}
-
-#[test]
 fn every_form_of_a_record_reads_back_and_costs_what_it_should() {
     let late = 1 << 40;
     let rows = [
@@ -628,17 +677,5 @@ fn every_form_of_a_record_reads_back_and_costs_what_it_should() {
         assert_eq!(Record::read(&bytes), gap);
         assert!(gap.is_gap() && gap.size() == record.size() && gap.deadline == NEVER && gap.list.is_none());
         assert_eq!(Record::plain_rest(&bytes, &key), None);
-    }
-}
-
-#[test]
-fn shards_cover_the_hash_space_and_widths_grow_twofold() {
-    for count in [16, 128, 8192] {
-        let number = |bits: u64| shard_of(bits, count as u64 * 512 / 3) as usize;
-        assert_eq!((number(0), number(u64::MAX)), (0, count - 1));
-        let first = (0..1 << 16).filter(|x| number(x << 48) * 16 / count == 0).count();
-        let last = (0..1 << 16).filter(|x| number(x << 48) * 16 / count == 15).count();
-        let ratio = last as f64 / first as f64;
-        assert!((1.8..2.1).contains(&ratio), "{first} {last}");
     }
 }
