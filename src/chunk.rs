@@ -4,17 +4,16 @@
 //! outlive the item it belonged to. The count follows the last reference, whoever holds it: it keeps the memory limit
 //! honest while slow readers hold values that were evicted long ago. This file knows neither sessions nor the store.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
 use crate::limits::CHUNK_BYTES;
 
-/// Counts the chunks that are alive. Clones share one count, which is atomic only because [`Bytes`] insists that what it
-/// owns may cross threads; ours has one.
+/// Counts the chunks that are alive: each has a weak reference to this one thing, which clones of the meter share. The
+/// count is atomic only because [`Bytes`] insists that what it owns may cross threads; ours has one.
 #[derive(Clone, Debug, Default)]
-pub struct ChunkMeter(Arc<AtomicUsize>);
+pub struct ChunkMeter(Arc<()>);
 
 impl ChunkMeter {
     /// A meter at zero.
@@ -24,7 +23,7 @@ impl ChunkMeter {
 
     /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
     pub fn bytes(&self) -> usize {
-        Self::bytes_of(self.0.load(Ordering::Relaxed))
+        Self::bytes_of(Arc::weak_count(&self.0))
     }
 
     /// Bytes that so many chunks take, with the C library's header and the reference count in front of each.
@@ -34,8 +33,7 @@ impl ChunkMeter {
 
     /// A new chunk, to be filled with up to `bytes` bytes. It counts as a whole one.
     pub fn chunk(&self, bytes: usize) -> Chunk {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Chunk { bytes: Vec::with_capacity(bytes.min(CHUNK_BYTES)), meter: self.clone() }
+        Chunk { bytes: Vec::with_capacity(bytes.min(CHUNK_BYTES)), _counted: Arc::downgrade(&self.0) }
     }
 }
 
@@ -43,7 +41,7 @@ impl ChunkMeter {
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Vec<u8>,
-    meter: ChunkMeter,
+    _counted: Weak<()>,
 }
 
 impl Chunk {
@@ -73,11 +71,5 @@ impl Chunk {
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.meter.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
