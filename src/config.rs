@@ -31,7 +31,7 @@ const VERSION: &str = concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n");
 /// Makes [`Config`] and [`OPTIONS`] of one table: a field and its type; the option's name, what it may be, and how its
 /// text is read.
 macro_rules! options {
-    ($($field:ident: $type:ty = $name:literal, $expected:literal, $read:expr;)*) => {
+    ($($field:ident: $type:ty = $name:literal, $expected:literal, |$text:ident| $read:expr;)*) => {
         /// Every option's value.
         #[derive(Clone, Debug)]
         pub struct Config {
@@ -45,18 +45,20 @@ macro_rules! options {
 
         impl Default for Config {
             fn default() -> Self {
-                $(let $field: fn(&str) -> Option<$type> = $read;)*
-                $(let $field = default($name).and_then($field).expect("a value of the option");)*
+                $(let $field = default($name).and_then(Config::$field).expect("a value of the option");)*
                 Config { $($field,)* places: BTreeMap::new() }
             }
         }
 
         impl Config {
+            $(fn $field($text: &str) -> Option<$type> {
+                $read
+            })*
+
             /// Sets the option of this name, which there is, unless it cannot be that.
-            fn put(&mut self, name: &str, text: &str) -> Option<()> {
+            pub(crate) fn put(&mut self, name: &str, text: &str) -> Option<()> {
                 $(if name == $name {
-                    let read: fn(&str) -> Option<$type> = $read;
-                    self.$field = read(text)?;
+                    self.$field = Self::$field(text)?;
                 })*
                 Some(())
             }
@@ -80,9 +82,9 @@ options! {
         "none" => Some(Eviction::None),
         _ => None,
     };
-    default_ttl: Option<Duration> = "default-ttl", "seconds from 0 to 315360000", seconds;
-    idle_timeout: Option<Duration> = "idle-timeout", "seconds from 0 to 315360000", seconds;
-    stall_timeout: Option<Duration> = "stall-timeout", "seconds from 0 to 315360000", seconds;
+    default_ttl: Option<Duration> = "default-ttl", "seconds from 0 to 315360000", |text| seconds(text);
+    idle_timeout: Option<Duration> = "idle-timeout", "seconds from 0 to 315360000", |text| seconds(text);
+    stall_timeout: Option<Duration> = "stall-timeout", "seconds from 0 to 315360000", |text| seconds(text);
     password: Option<Password> = "password", "a password of at most 512 bytes, or nothing for none",
         |text| (text.len() <= PASSWORD_BYTES_MAX).then(|| unless_empty(text).map(Password::new));
     cpu: Option<usize> = "cpu", "a core from 0 to 1023, or any",
@@ -156,11 +158,11 @@ impl Config {
             if line.is_empty() || line.starts_with('#') || line.starts_with("//") {
                 continue;
             }
-            let Some((name, value)) = line.split_once('=') else {
-                return Err(error(&format!("{path}:{number}"), "name=value", quote(line)));
-            };
+            let place = format!("{path}:{number}");
+            // What there is instead may be a password, and is not shown.
+            let (name, value) = line.split_once('=').ok_or_else(|| error(&place, "name=value", "a line without ="))?;
             let name = name.trim_end();
-            self.set(format!("{path}:{number}: {name}"), name, value.trim_start())?;
+            self.set(format!("{place}: {name}"), name, value.trim_start())?;
         }
         Ok(())
     }

@@ -74,12 +74,9 @@ fn executor(config: &Config) -> Executor {
 fn fit_descriptors(config: &mut Config) {
     let needed = (config.max_clients + DESCRIPTORS_RESERVED) as u64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= needed) {
-        return;
-    }
-    let raised = Rlimit { current: Some(maximum.unwrap_or(needed).min(needed)), maximum };
+    let raised = current.map(|current| maximum.unwrap_or(needed).min(needed).max(current));
     // The system may still say no, for reasons of its own: what counts is the limit then in force.
-    let _ = setrlimit(Resource::Nofile, raised);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(needed);
     if granted < needed {
         // Of a very low limit, half is left for clients.

@@ -1,7 +1,5 @@
 //! Counters: what the server has done since it started. Plain numbers, counted by whoever does the work.
 
-use std::fmt;
-
 /// All counters. They only grow, and wrap around after 2^64.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
@@ -34,22 +32,13 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Connections there have been, which numbers them.
+    pub fn accepted(&self) -> u64 {
+        self.connections + self.refused
+    }
+
     /// Commands of all kinds.
     pub fn commands(&self) -> u64 {
         self.gets + self.sets + self.adds + self.deletes + self.others
-    }
-}
-
-impl fmt::Display for Stats {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let misses = self.gets - self.hits;
-        let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, .. } = self;
-        let Stats { errors, broken, bytes_in, bytes_out, .. } = self;
-        write!(
-            formatter,
-            "connections={connections} refused={refused} closed={closed} gets={gets} hits={hits} misses={misses} \
-             sets={sets} adds={adds} deletes={deletes} errors={errors} broken={broken} bytes_in={bytes_in} \
-             bytes_out={bytes_out}"
-        )
     }
 }

@@ -90,10 +90,6 @@ impl Connection {
     /// Reads once into `buffer`, and returns how many bytes that brought.
     #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
-        if buffer.is_empty() {
-            // What came of it would look like the end.
-            return 0;
-        }
         let result = self.socket.read(buffer);
         self.note_read(result, buffer.len())
     }
@@ -137,14 +133,10 @@ impl Connection {
     #[inline]
     pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> usize {
         let (tried, result) = self.session.output.write_to(&mut self.socket, bytes_max);
-        let count = match result {
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                self.session.abandon();
-                return 0;
-            }
-        };
+        if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
+            self.session.abandon();
+        }
+        let count = result.unwrap_or(0);
         self.writable = count == tried;
         self.waits_since_millis = now_millis;
         count
@@ -154,8 +146,7 @@ impl Connection {
     /// its client has read anything.
     pub(super) fn watch_output(&mut self, key: usize, registry: &Registry) {
         self.watches_output = !self.writable;
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let interest = if self.writable { Interest::READABLE } else { both };
+        let interest = if self.writable { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
         if registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), self.token(key), interest).is_err() {
             self.session.abandon();
         }

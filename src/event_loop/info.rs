@@ -1,11 +1,14 @@
 //! INFO: Redis's sections and field names, so that what reads them from Redis reads them here, and a section about the
-//! loop. Every number is true: what does not exist here is left out, or zero where readers insist on it.
+//! loop. Every number is true: what does not exist here is left out, or zero where readers insist on it. And the counters
+//! on one line, for the log.
 
 use std::env::consts::{ARCH, OS};
 
 use super::EventLoop;
-use super::turn::thread_cpu_nanos;
+use super::turn::{TurnClock, thread_cpu_nanos};
+use crate::execute::Executor;
 use crate::memory;
+use crate::protocol::request::Complaint;
 use crate::protocol::verbs::{REDIS_VERSION, VERBS};
 use crate::stats::Stats;
 
@@ -13,12 +16,28 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const BITS: u32 = usize::BITS;
 
 impl EventLoop {
+    /// What has been done so far.
+    pub(super) fn report(&self) -> String {
+        let (Executor { stats, store, .. }, TurnClock { turns, long, history, .. }) = (&self.executor, &self.clock);
+        let [.., longest] = history.longest(self.now_millis / 1000);
+        let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes());
+        let (evictions, expired, misses) = (store.stats().evictions, store.stats().expired, stats.gets - stats.hits);
+        let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, errors, broken, .. } = stats;
+        let Stats { bytes_in, bytes_out, .. } = stats;
+        format!(
+            "clients={clients} items={items} memory={memory} evictions={evictions} expired={expired} \
+             connections={connections} refused={refused} closed={closed} gets={gets} hits={hits} misses={misses} \
+             sets={sets} adds={adds} deletes={deletes} errors={errors} broken={broken} bytes_in={bytes_in} \
+             bytes_out={bytes_out} turns={turns} over_200us={long} longest_turn={longest}"
+        )
+    }
+
     /// Answers with these sections; with all if none is named.
-    pub(super) fn info(&mut self, key: usize, names: &[Box<[u8]>]) {
+    pub(super) fn info(&mut self, key: usize, names: &[Box<[u8]>]) -> Result<(), Complaint> {
         let (now, pid, cpu_usec) = (self.now_millis / 1000, std::process::id(), thread_cpu_nanos() / 1000);
         let [commands_rate, in_rate, out_rate] = self.clock.history.rates(now);
         let [in_kbps, out_kbps] = [in_rate, out_rate].map(|rate| rate as f64 / 1024.0);
-        let [last_second, last_minute, last_hour] = self.clock.history.longest(now);
+        let [last_second, last_minute, last_hour, _] = self.clock.history.longest(now);
         let (days, turns, ready, waiting) = (now / 86_400, self.clock.turns, self.ready.len(), self.held_bytes);
         let (port, clients, max_clients) = (self.config.port, self.clients(), self.config.max_clients);
         let (executor, store, stats) = (&self.executor, &self.executor.store, &self.executor.stats);
@@ -70,5 +89,6 @@ impl EventLoop {
         };
         let meant: Vec<_> = text.split("\n\n").filter(is_meant).map(|section| section.to_owned() + "\n").collect();
         self.connections[key].output.push_bulk(meant.join("\n").replace('\n', "\r\n").as_bytes());
+        Ok(())
     }
 }

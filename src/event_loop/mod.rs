@@ -54,13 +54,10 @@ pub struct EventLoop {
     poll: Poll,
     signals: Signals,
     listeners: Listeners,
-    /// Somebody may wait to be accepted.
-    accepts: bool,
-    /// The last try found no descriptor for him. No event tells when there is one, so each turn tries, and each tick.
-    starved: bool,
+    /// When to try at the latest, in milliseconds, while somebody may wait to be accepted. If there was no descriptor for
+    /// him, no event tells when there is one.
+    accept_by: Option<u64>,
     connections: Connections,
-    /// How many there have been, which numbers them.
-    accepted: u64,
     /// Connections that have something to do without another event, each once.
     ready: VecDeque<Token>,
     /// Sockets of connections that are over.
@@ -80,8 +77,8 @@ pub struct EventLoop {
     draining: usize,
     /// What all connections hold, in bytes.
     held_bytes: usize,
-    /// Since when buffers are over their bound, in milliseconds.
-    pressure_since: Option<u64>,
+    /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
+    relieve_at: Option<u64>,
     /// How many parts of the connections have been swept, and how many are to be at once, one in each turn.
     swept: usize,
     sweeps_due: usize,
@@ -106,10 +103,8 @@ impl EventLoop {
             poll,
             signals,
             listeners,
-            accepts: true,
-            starved: false,
+            accept_by: Some(0),
             connections: Connections(Slab::new()),
-            accepted: 0,
             ready: VecDeque::new(),
             closing: VecDeque::new(),
             executor,
@@ -122,7 +117,7 @@ impl EventLoop {
             stalled: 0,
             draining: 0,
             held_bytes: 0,
-            pressure_since: None,
+            relieve_at: None,
             swept: 0,
             sweeps_due: 0,
             stop_by: None,
@@ -179,7 +174,7 @@ impl EventLoop {
         for event in events {
             self.note(event);
         }
-        if self.accepts {
+        if self.accept_by.is_some() {
             self.accept();
         }
         self.fill();
@@ -199,26 +194,24 @@ impl EventLoop {
 
     fn totals(&self) -> Counts {
         let Executor { stats, store, .. } = &self.executor;
-        let closed = self.accepted - (self.connections.0.len() + self.closing.len()) as u64;
-        [self.accepted, closed, self.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
+        let closed = stats.accepted() - (self.connections.0.len() + self.closing.len()) as u64;
+        [stats.accepted(), closed, self.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
     }
 
     /// How long the poll may sleep.
     fn poll_timeout(&self) -> Option<Duration> {
-        let accepts = self.accepts && !self.starved;
-        let is_busy = accepts || self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
+        let is_busy = self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let housekeeping = self.executor.store.wants_housekeeping();
-        let waits = [is_busy.then_some(0), tick, housekeeping];
+        let until = |by: u64| by.saturating_sub(self.now_millis);
+        let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
         waits.into_iter().flatten().min().map(Duration::from_millis)
     }
 
     /// Whether there is anything to do when only time has passed.
     fn needs_ticks(&self) -> bool {
-        self.starved
-            || self.stalled + self.draining > 0
-            || self.pressure_since.is_some()
-            || self.stop_by.is_some()
+        self.stalled + self.draining > 0
+            || self.relieve_at.is_some()
             || self.config.idle_timeout.is_some() && self.clients() > 0
     }
 
@@ -226,7 +219,7 @@ impl EventLoop {
 
     fn note(&mut self, event: &Event) {
         match event.token() {
-            LISTENERS => self.accepts = true,
+            LISTENERS => self.accept_by = Some(self.now_millis),
             SIGNALS => {
                 for signal in self.signals.pending().collect::<Vec<_>>() {
                     match signal {
@@ -262,28 +255,29 @@ impl EventLoop {
 
     fn accept(&mut self) {
         for _ in 0..TURN_ACCEPTS {
-            let accepted = self.listeners.accept();
-            self.starved = accepted.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
-            match accepted {
+            match self.listeners.accept() {
                 Ok(socket) => self.admit(socket),
-                Err(error) if self.starved => return self.complain("accepting pauses", error),
-                Err(_) => {
-                    self.accepts = false;
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.accept_by = None;
                     return;
+                }
+                Err(error) => {
+                    self.accept_by = Some(self.now_millis + TICK_MILLIS);
+                    return self.complain("accepting pauses", error);
                 }
             }
         }
     }
 
     fn admit(&mut self, socket: Socket) {
-        let mut connection = Connection::new(socket, self.accepted + 1, self.now_millis);
+        let id = self.executor.stats.accepted() + 1;
+        let mut connection = Connection::new(socket, id, self.now_millis);
         let key = self.connections.0.vacant_key();
         let source = &mut SourceFd(&connection.socket.as_raw_fd());
         if let Err(error) = self.poll.registry().register(source, connection.token(key), Interest::READABLE) {
             return self.complain("accepting", error);
         }
-        self.accepted += 1;
-        debug!("connection {} accepted", self.accepted);
+        debug!("connection {id} accepted");
         let max_clients = self.config.max_clients;
         if self.clients() < max_clients {
             self.executor.stats.connections += 1;
@@ -329,8 +323,8 @@ impl EventLoop {
                 // A large value is read to where it will stay. What follows it is then read like any other input.
                 let large = connection.read_large(&self.executor, asked);
                 large_bytes += large;
-                let asked = if large == 0 { asked } else { asked.min(connection.session.read_bytes()) };
-                let is_next = connection.readable && (large == 0 || !connection.session.is_receiving());
+                let asked = asked.min(connection.session.read_bytes());
+                let is_next = connection.readable && asked > 0 && (large == 0 || !connection.session.is_receiving());
                 let count = if is_next { connection.read(&mut self.input[end..end + asked]) } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.draining {
@@ -430,11 +424,9 @@ impl EventLoop {
             (waits_since, Some(Duration::from_millis(DRAIN_MILLIS)), "it went on after an ERR")
         } else if connection.watches_output {
             (waits_since, self.config.stall_timeout, "it did not read its replies for stall-timeout")
-        } else if connection.session.output.is_empty() {
-            let since = connection.session.last_command_millis;
-            (since, self.config.idle_timeout, "it sent no command for idle-timeout")
         } else {
-            return None;
+            let limit = self.config.idle_timeout.filter(|_| connection.session.output.is_empty());
+            (connection.session.last_command_millis, limit, "it sent no command for idle-timeout")
         };
         (self.now_millis >= since + limit?.as_millis() as u64).then_some(reason)
     }
@@ -453,10 +445,7 @@ impl EventLoop {
     /// What one may hold and still be read from, in bytes: an equal share of that while buffers are over their bound.
     #[inline]
     fn fair_bytes(&self) -> usize {
-        match self.pressure_since {
-            None => usize::MAX,
-            Some(_) => self.buffer_bytes_max() / self.connections.0.len().max(1),
-        }
+        self.relieve_at.map_or(usize::MAX, |_| self.buffer_bytes_max() / self.connections.0.len().max(1))
     }
 
     /// Whether that is so much more that there is no time to see whether it passes.
@@ -468,18 +457,17 @@ impl EventLoop {
     /// or far beyond it at once, the largest holder is closed.
     fn relieve(&mut self) {
         if self.buffer_bytes() <= self.buffer_bytes_max() {
-            if self.pressure_since.take().is_some() {
+            if self.relieve_at.take().is_some() {
                 self.sweeps_due = SWEEP_PARTS;
             }
             return;
         }
-        self.sweeps_due = 0;
-        let since = *self.pressure_since.get_or_insert(self.now_millis);
+        let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
         let burdens = self.connections.0.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
-        if (self.now_millis >= since + PRESSURE_MILLIS || self.is_far_over_bound())
+        if (self.now_millis >= relieve_at || self.is_far_over_bound())
             && let Some((bytes, key)) = burdens.max()
         {
-            self.pressure_since = Some((self.now_millis + PRESSURE_AGAIN_MILLIS).saturating_sub(PRESSURE_MILLIS));
+            self.relieve_at = Some(self.now_millis + PRESSURE_AGAIN_MILLIS);
             self.cut_off(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }
@@ -510,16 +498,6 @@ impl EventLoop {
 
     fn has_stopped(&self) -> bool {
         self.stop_by.is_some_and(|by| self.connections.0.is_empty() && self.closing.is_empty() || self.now_millis >= by)
-    }
-
-    fn report(&self) -> String {
-        let (Executor { stats, store, .. }, TurnClock { turns, long, longest, .. }) = (&self.executor, &self.clock);
-        let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes());
-        let (evictions, expired) = (store.stats().evictions, store.stats().expired);
-        format!(
-            "clients={clients} items={items} memory={memory} evictions={evictions} expired={expired} {stats} \
-             turns={turns} over_200us={long} longest_turn={longest}"
-        )
     }
 
     /// Logs a warning, at most one of its kind in a second.

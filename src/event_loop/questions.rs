@@ -1,17 +1,13 @@
 //! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
 //! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
 
-use std::time::Duration;
-
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
 use super::{EventLoop, TURN_CONNECTIONS};
-use crate::config;
 use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
 };
-use crate::memory::MemoryLimit;
 use crate::protocol::glob;
 use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
 use crate::protocol::resp::Version;
@@ -29,26 +25,19 @@ impl EventLoop {
     pub(super) fn answer_questions(&mut self) {
         let sessions = self.visits.iter().map(|visit| visit.session);
         let asked = sessions.filter_map(|key| Some((key, self.connections[key].take_question()?)));
-        for (key, question) in asked.take(ANSWERS).collect::<Vec<_>>() {
-            self.answer(key, question);
-        }
-    }
-
-    fn answer(&mut self, key: usize, mut question: Box<Question>) {
-        let answered = match question.verb {
-            "info" => {
-                self.info(key, &question.words);
-                Ok(())
+        for (key, mut question) in asked.take(ANSWERS).collect::<Vec<_>>() {
+            let answered = match question.verb {
+                "info" => self.info(key, &question.words),
+                "config|get" => self.config_get(key, &question.words[1..]),
+                "config|set" => self.config_set(key, &question.words[1..]),
+                _ => self.ask_clients(key, &mut question),
+            };
+            if let Err(complaint) = answered {
+                self.executor.stats.errors += 1;
+                self.connections[key].output.push_line(b'-', &complaint);
+            } else if question.at > 0 && question.at < self.connections.0.capacity() {
+                self.connections[key].ask_again(question);
             }
-            "config|get" => self.config_get(key, &question.words[1..]),
-            "config|set" => self.config_set(key, &question.words[1..]),
-            _ => self.ask_clients(key, &mut question),
-        };
-        if let Err(complaint) = answered {
-            self.executor.stats.errors += 1;
-            self.connections[key].output.push_line(b'-', &complaint);
-        } else if question.at > 0 && question.at < self.connections.0.capacity() {
-            self.connections[key].ask_again(question);
         }
     }
 
@@ -94,25 +83,21 @@ impl EventLoop {
     fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
         let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
         let clients_max = granted.saturating_sub(DESCRIPTORS_RESERVED).min(CLIENTS_MAX);
-        let (mut config, least, mb) = (self.config.clone(), MEMORY_BYTES_MIN, MEMORY_BYTES_MIN >> 20);
+        let (mut config, mb) = (self.config.clone(), MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
             let text = std::str::from_utf8(value).unwrap_or_default();
-            let number = |least, most| text.parse().ok().filter(|number| (least..=most).contains(number));
-            let (number, expected) = match &*name {
-                "maxmemory" => (config::size(text, least..=usize::MAX), format!("a memory value of at least {mb} mb")),
-                "maxclients" => (number(1, clients_max), format!("between 1 and {clients_max}")),
-                "timeout" => (number(0, SECONDS_MAX as usize), format!("between 0 and {SECONDS_MAX}")),
+            let (option, expected) = match &*name {
+                "maxmemory" => ("max-memory", format!("a memory value of at least {mb} mb")),
+                "maxclients" => ("max-clients", format!("between 1 and {clients_max}")),
+                "timeout" => ("idle-timeout", format!("between 0 and {SECONDS_MAX}")),
                 _ => return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'").into()),
             };
-            let place = format!("possibly related to argument '{name}'");
-            let number =
-                number.ok_or_else(|| format!("ERR CONFIG SET failed ({place}) - argument must be {expected}"))?;
-            match &*name {
-                "maxmemory" => config.max_memory = MemoryLimit::chosen(number),
-                "maxclients" => config.max_clients = number,
-                _ => config.idle_timeout = Some(Duration::from_secs(number as u64)).filter(|time| !time.is_zero()),
+            let is_number = text != "auto" && config.put(option, text).is_some();
+            if !is_number || option == "max-clients" && config.max_clients > clients_max {
+                let place = format!("possibly related to argument '{name}'");
+                return Err(format!("ERR CONFIG SET failed ({place}) - argument must be {expected}").into());
             }
         }
         let max_memory = config.max_memory.bytes;

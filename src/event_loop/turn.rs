@@ -2,6 +2,7 @@
 //! promise about stalls is checked against it. It decides nothing.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -37,11 +38,11 @@ impl fmt::Display for Turn {
     }
 }
 
-/// Measures turns and keeps the longest.
+/// Measures turns.
 #[derive(Debug)]
 pub(super) struct TurnClock {
-    started: u64,
-    turn_started: u64,
+    started: Instant,
+    turn_started: Instant,
     /// The thread's CPU time, but for what polls have taken since it was read.
     cpu_nanos: u64,
     /// What had been counted when the last turn ended.
@@ -49,30 +50,29 @@ pub(super) struct TurnClock {
     pub(super) turns: u64,
     /// How many of them took longer than [`LONG_NANOS`].
     pub(super) long: u64,
-    pub(super) longest: Turn,
     pub(super) history: History,
 }
 
 impl TurnClock {
     pub(super) fn new() -> Self {
-        let (started, cpu_nanos) = (nanos(ClockId::Monotonic), thread_cpu_nanos());
-        let (totals, longest, history) = Default::default();
-        TurnClock { started, turn_started: started, cpu_nanos, totals, turns: 0, long: 0, longest, history }
+        let (started, cpu_nanos) = (Instant::now(), thread_cpu_nanos());
+        let (totals, history) = Default::default();
+        TurnClock { started, turn_started: started, cpu_nanos, totals, turns: 0, long: 0, history }
     }
 
     /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.
     pub(super) fn begin(&mut self) -> u64 {
-        self.turn_started = nanos(ClockId::Monotonic);
+        self.turn_started = Instant::now();
         if self.turns.is_multiple_of(READING_TURNS) {
             self.cpu_nanos = thread_cpu_nanos();
         }
-        (self.turn_started - self.started) / 1_000_000
+        (self.turn_started - self.started).as_millis() as u64
     }
 
     /// Ends a turn, after which so much has been counted.
     pub(super) fn end(&mut self, totals: Counts) {
-        let now = nanos(ClockId::Monotonic);
-        let mut nanos = now - self.turn_started;
+        let now = Instant::now();
+        let mut nanos = (now - self.turn_started).as_nanos() as u64;
         if nanos > LONG_NANOS {
             // Others may have had the core for a part of it.
             let before = mem::replace(&mut self.cpu_nanos, thread_cpu_nanos());
@@ -84,24 +84,17 @@ impl TurnClock {
         let turn = Turn { nanos, counts: array::from_fn(|at| totals[at] - before[at]) };
         self.turns += 1;
         self.long += u64::from(nanos > LONG_NANOS);
-        self.history.note((now - self.started) / 1_000_000_000, &turn);
-        if nanos > self.longest.nanos {
-            self.longest = turn;
-        }
+        self.history.note((now - self.started).as_secs(), &turn);
     }
 }
 
 /// The CPU time that this thread has used so far, in nanoseconds.
 pub(super) fn thread_cpu_nanos() -> u64 {
-    nanos(ClockId::ThreadCPUTime)
-}
-
-fn nanos(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
+    let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The turns of up to an hour.
+/// The turns of up to an hour, and the longest of all.
 #[derive(Debug, Default)]
 pub struct History {
     /// Those that no longer one has followed, each with the second that it ended in: the first of them that is within a
@@ -122,8 +115,9 @@ impl History {
         if self.longest.back().is_none_or(|(second, _)| *second != now) {
             self.longest.push_back((now, *turn));
         }
-        while self.longest.front().is_some_and(|(second, _)| second + HOUR <= now) {
-            self.longest.pop_front();
+        // The first is the longest of all, and stays.
+        while self.longest.get(1).is_some_and(|(second, _)| second + HOUR <= now) {
+            self.longest.remove(1);
         }
     }
 
@@ -133,10 +127,10 @@ impl History {
         [commands, bytes_in, bytes_out]
     }
 
-    /// The longest turns of about the last second, minute and hour.
-    pub fn longest(&self, now: u64) -> [Turn; 3] {
-        let longest = |seconds| self.longest.iter().find(|(second, _)| second + seconds > now);
-        [2, 60, HOUR].map(|seconds| longest(seconds).map_or(Turn::default(), |(_, turn)| *turn))
+    /// The longest turns of about the last second, minute and hour, and of all.
+    pub fn longest(&self, now: u64) -> [Turn; 4] {
+        let longest = |seconds| self.longest.iter().find(|(second, _)| now.saturating_sub(*second) < seconds);
+        [2, 60, HOUR, u64::MAX].map(|seconds| longest(seconds).map_or(Turn::default(), |(_, turn)| *turn))
     }
 
     fn sums(&mut self, now: u64) -> &mut Counts {

@@ -103,7 +103,7 @@ fn a_wrong_file_is_one_line_and_status_2() {
     expect_error(command().args(["--config", &file]), 2, &line);
 
     let file = write(&dir, "port\n");
-    let line = format!(r#"{file}:1: expected name=value, got "port""#);
+    let line = format!("{file}:1: expected name=value, got a line without =");
     expect_error(command().args(["--config", &file]), 2, &line);
 
     let file = write(&dir, "port=1\nprot=1\n");
