@@ -16,11 +16,6 @@ use crate::limits::CHUNK_BYTES;
 pub struct ChunkMeter(Arc<()>);
 
 impl ChunkMeter {
-    /// A meter at zero.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
     pub fn bytes(&self) -> usize {
         Self::bytes_of(Arc::weak_count(&self.0))

@@ -51,9 +51,7 @@ macro_rules! options {
         }
 
         impl Config {
-            $(fn $field($text: &str) -> Option<$type> {
-                $read
-            })*
+            $(fn $field($text: &str) -> Option<$type> { $read })*
 
             /// Sets the option of this name, which there is, unless it cannot be that.
             pub(crate) fn put(&mut self, name: &str, text: &str) -> Option<()> {

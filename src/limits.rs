@@ -60,8 +60,7 @@ pub const DRAINING_MAX: usize = 64; // clients at once; one more is closed at on
 pub const BUFFER_SHARE: usize = 8;
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
-pub const PRESSURE_MILLIS: u64 = 1000; // over that bound until the largest holder is closed
-pub const PRESSURE_AGAIN_MILLIS: u64 = 100; // from then on until the next one is
+pub const PRESSURE_MILLIS: u64 = 1000; // over that bound until the largest holder is closed, and then one each tick
 
 // ---- The event loop's time ----
 

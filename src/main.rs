@@ -44,21 +44,11 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     if listeners.are_exposed() && config.password.is_none() {
         log::warn!("listening beyond this machine without a password: whoever can connect may read and write all keys");
     }
-    // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
-    let executor = executor(&config);
-    let event_loop = EventLoop::new(config, listeners, executor)?;
-    let _ = writeln!(io::stdout(), "listening on {addresses}");
-    log::info!("listening on {addresses}");
-    Ok(event_loop.run()?)
-}
-
-/// An empty store, and what acts upon it.
-fn executor(config: &Config) -> Executor {
     // What the process takes before it has stored anything comes off what the store may take.
     let base_bytes = memory::resident_bytes().unwrap_or(0) + START_BYTES;
     let max_memory = config.max_memory.bytes;
     let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
-    log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory);
+    log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory.text);
     let store = Store::new(Settings {
         memory_bytes: max_memory.saturating_sub(base_bytes),
         eviction: config.eviction,
@@ -67,7 +57,11 @@ fn executor(config: &Config) -> Executor {
     let mut executor = Executor::new(store, value_bytes_max);
     executor.base_bytes = base_bytes;
     executor.password = config.password.clone();
-    executor
+    // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
+    let event_loop = EventLoop::new(config, listeners, executor)?;
+    let _ = writeln!(io::stdout(), "listening on {addresses}");
+    log::info!("listening on {addresses}");
+    Ok(event_loop.run()?)
 }
 
 /// Raises the soft limit on descriptors to fit `max-clients`, or lowers `max-clients` to what was granted.

@@ -3,24 +3,24 @@
 //! The parsing is pure, over the texts of `/proc`. It knows no store: how the limit is kept is the store's affair.
 //! Elsewhere than on Linux nothing is found, and a modest fixed limit is the default.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::limits::{MACHINE_SHARE_BYTES_MAX, MEMORY_BYTES_MIN, UNKNOWN_MACHINE_BYTES};
 
-/// What the process may take, and how that came about. Displayed, it says both.
+/// What the process may take, and how that came about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// The limit, in bytes of resident memory.
     pub bytes: usize,
-    reason: String,
+    /// Both, as text.
+    pub text: String,
 }
 
 impl MemoryLimit {
     /// A limit that was asked for.
     pub fn chosen(bytes: usize) -> Self {
-        MemoryLimit { bytes, reason: String::new() }
+        MemoryLimit { bytes, text: megabytes(bytes) }
     }
 
     /// The default: three quarters of the tightest limit that a control group has, without one a quarter of the machine's
@@ -39,13 +39,8 @@ impl MemoryLimit {
         } else {
             (UNKNOWN_MACHINE_BYTES, " (the machine does not tell how much it has)".to_owned())
         };
-        MemoryLimit { bytes: bytes.max(MEMORY_BYTES_MIN), reason }
-    }
-}
-
-impl fmt::Display for MemoryLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", megabytes(self.bytes), self.reason)
+        let bytes = bytes.max(MEMORY_BYTES_MIN);
+        MemoryLimit { bytes, text: megabytes(bytes) + &reason }
     }
 }
 

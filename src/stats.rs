@@ -9,6 +9,8 @@ pub struct Stats {
     pub refused: u64,
     /// Connections closed by us for a reason of their own: see the log.
     pub closed: u64,
+    /// Turns of connections: times that they were read from, or written to.
+    pub visited: u64,
     /// GET commands.
     pub gets: u64,
     /// GET commands that found their key.

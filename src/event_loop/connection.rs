@@ -114,19 +114,17 @@ impl Connection {
     /// Takes note of what came of a read that could have brought `asked` bytes, and returns how many it brought.
     #[inline]
     fn note_read(&mut self, result: io::Result<usize>, asked: usize) -> usize {
-        match result {
-            Ok(count) => {
-                if count == 0 {
-                    self.session.end_input();
-                }
-                self.readable = count == asked || count > 0 && self.read_closed;
-                return count;
+        match &result {
+            Ok(0) => {
+                self.readable = false;
+                self.session.end_input();
             }
+            Ok(count) => self.readable = *count == asked || self.read_closed,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => self.session.abandon(),
         }
-        0
+        result.unwrap_or(0)
     }
 
     /// Writes what comes first in its output, about `bytes_max` bytes at most, and returns how many bytes that were.
@@ -154,9 +152,8 @@ impl Connection {
 
     /// The client's address and ours, as text; a Unix socket's clients have none.
     pub(super) fn addresses(&self) -> [String; 2] {
-        let text = |address: io::Result<SockAddr>| match address.map(|address| address.as_socket()) {
-            Ok(Some(address)) => address.to_string(),
-            Ok(None) => "unix:0".to_owned(),
+        let text = |address: io::Result<SockAddr>| match address {
+            Ok(address) => address.as_socket().map_or("unix:0".to_owned(), |address| address.to_string()),
             Err(_) => "?:0".to_owned(),
         };
         [text(self.socket.peer_addr()), text(self.socket.local_addr())]

@@ -13,7 +13,6 @@ use crate::protocol::verbs::{REDIS_VERSION, VERBS};
 use crate::stats::Stats;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const BITS: u32 = usize::BITS;
 
 impl EventLoop {
     /// What has been done so far.
@@ -61,7 +60,7 @@ impl EventLoop {
         };
         let text = format!(
             "# Server\nredis_version:{REDIS_VERSION}\ngostash_version:{VERSION}\nredis_mode:standalone\nos:{OS} {ARCH}\n\
-             arch_bits:{BITS}\nmultiplexing_api:mio\nprocess_id:{pid}\ntcp_port:{port}\nserver_time_usec:{time_usec}\n\
+             arch_bits:64\nmultiplexing_api:mio\nprocess_id:{pid}\ntcp_port:{port}\nserver_time_usec:{time_usec}\n\
              uptime_in_seconds:{now}\nuptime_in_days:{days}\n\n\
              # Clients\nconnected_clients:{clients}\nmaxclients:{max_clients}\nblocked_clients:0\n\n\
              # Memory\nused_memory:{used}\nused_memory_rss:{resident}\nused_memory_startup:{base}\n\

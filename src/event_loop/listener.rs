@@ -1,6 +1,7 @@
 //! Listening sockets: which addresses, how they are bound, and whose a Unix socket's path is. It knows no client beyond
 //! accepting it.
 
+use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -23,7 +24,7 @@ pub struct Listeners {
     /// One for each TCP address, and then the Unix socket if one was asked for. None of them blocks.
     pub(super) sockets: Vec<Socket>,
     /// The Unix socket's path, and what tells its file from another that may take its place.
-    path: Option<(PathBuf, (u64, u64))>,
+    path: Option<(PathBuf, Metadata)>,
 }
 
 impl Listeners {
@@ -58,23 +59,16 @@ impl Listeners {
         umask(mask);
         let socket = Socket::from(OwnedFd::from(bound?));
         socket.set_nonblocking(true)?;
-        self.path = Some((path.to_owned(), identity(path)?));
+        self.path = Some((path.to_owned(), path.symlink_metadata()?));
         self.sockets.push(socket);
         Ok(())
     }
 
-    /// Accepts from whichever socket has a client waiting, as one that does not block; `WouldBlock` if none has.
-    pub(super) fn accept(&self) -> io::Result<Socket> {
+    /// Accepts from whichever socket has a client waiting, if one has, as one that does not block.
+    pub(super) fn accept(&self) -> Option<io::Result<Socket>> {
         let mut tried = self.sockets.iter().map(Socket::accept);
-        let accepted = tried.find(|result| !matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock));
-        let (client, _) = accepted.unwrap_or_else(|| Err(Errno::WOULDBLOCK.into()))?;
-        client.set_nonblocking(true)?;
-        Ok(client)
-    }
-
-    /// The TCP port.
-    pub(super) fn port(&self) -> u16 {
-        tcp_addresses(&self.sockets).next().map_or(0, |address| address.port())
+        let accepted = tried.find(|result| !matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock))?;
+        Some(accepted.and_then(|(client, _)| client.set_nonblocking(true).map(|()| client)))
     }
 
     /// Whether any of them can be reached from other machines.
@@ -93,7 +87,7 @@ impl Drop for Listeners {
     fn drop(&mut self) {
         // Somebody may have removed it and started another server there, whose path is not ours to remove.
         if let Some((path, own)) = &self.path
-            && identity(path).is_ok_and(|found| found == *own)
+            && path.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino()))
         {
             let _ = std::fs::remove_file(path);
         }
@@ -148,7 +142,7 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn tcp_addresses(sockets: &[Socket]) -> impl Iterator<Item = SocketAddr> {
+pub(super) fn tcp_addresses(sockets: &[Socket]) -> impl Iterator<Item = SocketAddr> {
     sockets.iter().filter_map(|socket| socket.local_addr().ok()?.as_socket())
 }
 
@@ -170,10 +164,4 @@ fn make_way(path: &Path) -> io::Result<()> {
         Err(problem) => Err(problem),
         Ok(()) => in_use("a server is listening there"),
     }
-}
-
-/// What tells this path's file from another that may take its place.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = path.symlink_metadata()?;
-    Ok((metadata.dev(), metadata.ino()))
 }

@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
 use connection::{Connection, Connections};
-use listener::Listeners;
+use listener::{Listeners, tcp_addresses};
 use turn::{Counts, TurnClock};
 
 /// Tokens of connections have a place in the slab in their lower half, which is less than these have there.
@@ -66,7 +66,6 @@ pub struct EventLoop {
     /// What this turn has read, for all its connections.
     input: Vec<u8>,
     visits: Vec<Visit>,
-    visited: u64,
     /// Output buffers that no connection needs now.
     spare: Vec<Vec<u8>>,
     clock: TurnClock,
@@ -91,7 +90,7 @@ pub struct EventLoop {
 impl EventLoop {
     /// A loop that serves `executor`'s store on `listeners`, unless there can be no poll, or no signal handlers.
     pub fn new(mut config: Config, listeners: Listeners, executor: Executor) -> io::Result<Self> {
-        config.port = listeners.port();
+        config.port = tcp_addresses(&listeners.sockets).next().map_or(0, |address| address.port());
         let poll = Poll::new()?;
         for socket in &listeners.sockets {
             poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), LISTENERS, Interest::READABLE)?;
@@ -110,7 +109,6 @@ impl EventLoop {
             executor,
             input: vec![0; TURN_READ_BYTES],
             visits: Vec::with_capacity(TURN_CONNECTIONS),
-            visited: 0,
             spare: Vec::with_capacity(TURN_CONNECTIONS),
             clock: TurnClock::new(),
             now_millis: 0,
@@ -184,7 +182,7 @@ impl EventLoop {
         for at in 0..self.visits.len() {
             self.settle(self.visits[at].session, &mut budget);
         }
-        self.visited += self.visits.len() as u64;
+        self.executor.stats.visited += self.visits.len() as u64;
         self.relieve();
         self.sweep(is_tick);
         self.closing.drain(..self.closing.len().min(TURN_CLOSES));
@@ -195,7 +193,7 @@ impl EventLoop {
     fn totals(&self) -> Counts {
         let Executor { stats, store, .. } = &self.executor;
         let closed = stats.accepted() - (self.connections.0.len() + self.closing.len()) as u64;
-        [stats.accepted(), closed, self.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
+        [stats.accepted(), closed, stats.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
     }
 
     /// How long the poll may sleep.
@@ -255,13 +253,12 @@ impl EventLoop {
 
     fn accept(&mut self) {
         for _ in 0..TURN_ACCEPTS {
-            match self.listeners.accept() {
-                Ok(socket) => self.admit(socket),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.accept_by = None;
-                    return;
-                }
-                Err(error) => {
+            let accepted = self.listeners.accept();
+            self.accept_by = accepted.is_some().then_some(self.now_millis);
+            match accepted {
+                None => return,
+                Some(Ok(socket)) => self.admit(socket),
+                Some(Err(error)) => {
                     self.accept_by = Some(self.now_millis + TICK_MILLIS);
                     return self.complain("accepting pauses", error);
                 }
@@ -467,7 +464,7 @@ impl EventLoop {
         if (self.now_millis >= relieve_at || self.is_far_over_bound())
             && let Some((bytes, key)) = burdens.max()
         {
-            self.relieve_at = Some(self.now_millis + PRESSURE_AGAIN_MILLIS);
+            self.relieve_at = Some(self.now_millis + TICK_MILLIS);
             self.cut_off(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }
@@ -486,7 +483,7 @@ impl EventLoop {
         info!("stopping");
         // Who has connected by now may have sent something by now.
         let listeners = mem::take(&mut self.listeners);
-        for socket in (0..LISTEN_BACKLOG).map_while(|_| listeners.accept().ok()) {
+        for socket in (0..LISTEN_BACKLOG).map_while(|_| listeners.accept()?.ok()) {
             self.admit(socket);
         }
         self.stop_by = Some(self.now_millis + STOP_MILLIS);

@@ -55,9 +55,8 @@ pub(super) struct TurnClock {
 
 impl TurnClock {
     pub(super) fn new() -> Self {
-        let (started, cpu_nanos) = (Instant::now(), thread_cpu_nanos());
-        let (totals, history) = Default::default();
-        TurnClock { started, turn_started: started, cpu_nanos, totals, turns: 0, long: 0, history }
+        let (started, totals, history) = (Instant::now(), Counts::default(), History::default());
+        TurnClock { started, turn_started: started, cpu_nanos: thread_cpu_nanos(), totals, turns: 0, long: 0, history }
     }
 
     /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.

@@ -111,7 +111,7 @@ impl Store {
             index: Index::new(limit),
             log: Log::new(limit),
             flushed: Vec::new(),
-            chunks: ChunkMeter::new(),
+            chunks: ChunkMeter::default(),
             settings,
             limit,
             outside_bytes: 0,

@@ -68,8 +68,8 @@ fn the_tightest_real_limit_wins_over_the_machine() {
     ]);
     assert_eq!(limit.bytes, 150 * MB);
     let reason = "three quarters of the 200 mb that /sys/fs/cgroup/v2/memory.high allows";
-    assert_eq!(limit.to_string(), format!("150 mb ({reason})"));
-    assert_eq!(MemoryLimit::chosen(3 * MB / 2).to_string(), "1.5 mb");
+    assert_eq!(limit.text, format!("150 mb ({reason})"));
+    assert_eq!(MemoryLimit::chosen(3 * MB / 2).text, "1.5 mb");
 }
 
 #[test]
@@ -79,9 +79,9 @@ fn without_a_limit_it_is_a_quarter_of_the_machine_up_to_a_gigabyte() {
     let of = |machine| auto(&[none[0], none[1], ("/proc/meminfo", machine)]);
     let quarter = of("MemTotal: 1026048 kB\n");
     assert_eq!(quarter.bytes, 1002 * MB / 4);
-    assert_eq!(quarter.to_string(), "250.5 mb (a quarter of the machine's 1002 mb, at most 1024 mb)");
+    assert_eq!(quarter.text, "250.5 mb (a quarter of the machine's 1002 mb, at most 1024 mb)");
     assert_eq!(of("MemTotal: 67108864 kB\n").bytes, 1 << 30);
-    assert_eq!(of("").to_string(), "256 mb (the machine does not tell how much it has)");
+    assert_eq!(of("").text, "256 mb (the machine does not tell how much it has)");
     assert_eq!(auto(&[none[0], (limit_file, "4194304\n")]).bytes, MEMORY_BYTES_MIN);
 }
 
@@ -102,7 +102,7 @@ fn this_process_has_resident_memory() {
 
 #[test]
 fn chunks_count_until_the_last_reference_is_gone() {
-    let meter = ChunkMeter::new();
+    let meter = ChunkMeter::default();
     let mut chunk = meter.chunk(CHUNK_BYTES);
     assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
     assert!(chunk.is_full());
