@@ -136,9 +136,15 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Polls: after a turn that served somebody, as long as the option `spin` says without sleeping.
+    /// Polls until there are events or something else is due: after a turn that served somebody, as long as the option
+    /// `spin` says without sleeping.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = self.poll_timeout();
+        let is_busy = self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
+        let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
+        let housekeeping = self.executor.store.wants_housekeeping();
+        let until = |by: u64| by.saturating_sub(self.now_millis);
+        let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
+        let timeout = waits.into_iter().flatten().min().map(Duration::from_millis);
         if !self.config.spin.is_zero() && !self.visits.is_empty() && timeout != Some(Duration::ZERO) {
             let since = Instant::now();
             while since.elapsed() < self.config.spin {
@@ -194,16 +200,6 @@ impl EventLoop {
         let Executor { stats, store, .. } = &self.executor;
         let closed = stats.accepted() - (self.connections.0.len() + self.closing.len()) as u64;
         [stats.accepted(), closed, stats.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
-    }
-
-    /// How long the poll may sleep.
-    fn poll_timeout(&self) -> Option<Duration> {
-        let is_busy = self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
-        let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
-        let housekeeping = self.executor.store.wants_housekeeping();
-        let until = |by: u64| by.saturating_sub(self.now_millis);
-        let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
-        waits.into_iter().flatten().min().map(Duration::from_millis)
     }
 
     /// Whether there is anything to do when only time has passed.
@@ -320,7 +316,7 @@ impl EventLoop {
                 // A large value is read to where it will stay. What follows it is then read like any other input.
                 let large = connection.read_large(&self.executor, asked);
                 large_bytes += large;
-                let asked = asked.min(connection.session.read_bytes());
+                let asked = if large == 0 { asked } else { asked.min(connection.session.read_bytes()) };
                 let is_next = connection.readable && asked > 0 && (large == 0 || !connection.session.is_receiving());
                 let count = if is_next { connection.read(&mut self.input[end..end + asked]) } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
@@ -416,11 +412,10 @@ impl EventLoop {
 
     /// Why time has run out for a connection, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
-        let waits_since = connection.waits_since_millis;
         let (since, limit, reason) = if connection.draining.is_some() {
-            (waits_since, Some(Duration::from_millis(DRAIN_MILLIS)), "it went on after an ERR")
+            (connection.waits_since_millis, Some(Duration::from_millis(DRAIN_MILLIS)), "it went on after an ERR")
         } else if connection.watches_output {
-            (waits_since, self.config.stall_timeout, "it did not read its replies for stall-timeout")
+            (connection.waits_since_millis, self.config.stall_timeout, "it did not read its replies for stall-timeout")
         } else {
             let limit = self.config.idle_timeout.filter(|_| connection.session.output.is_empty());
             (connection.session.last_command_millis, limit, "it sent no command for idle-timeout")

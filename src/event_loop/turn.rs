@@ -2,7 +2,6 @@
 //! promise about stalls is checked against it. It decides nothing.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -41,8 +40,8 @@ impl fmt::Display for Turn {
 /// Measures turns.
 #[derive(Debug)]
 pub(super) struct TurnClock {
-    started: Instant,
-    turn_started: Instant,
+    started: u64,
+    turn_started: u64,
     /// The thread's CPU time, but for what polls have taken since it was read.
     cpu_nanos: u64,
     /// What had been counted when the last turn ended.
@@ -55,23 +54,23 @@ pub(super) struct TurnClock {
 
 impl TurnClock {
     pub(super) fn new() -> Self {
-        let (started, totals, history) = (Instant::now(), Counts::default(), History::default());
+        let (started, totals, history) = (nanos(ClockId::Monotonic), Counts::default(), History::default());
         TurnClock { started, turn_started: started, cpu_nanos: thread_cpu_nanos(), totals, turns: 0, long: 0, history }
     }
 
     /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.
     pub(super) fn begin(&mut self) -> u64 {
-        self.turn_started = Instant::now();
+        self.turn_started = nanos(ClockId::Monotonic);
         if self.turns.is_multiple_of(READING_TURNS) {
             self.cpu_nanos = thread_cpu_nanos();
         }
-        (self.turn_started - self.started).as_millis() as u64
+        (self.turn_started - self.started) / 1_000_000
     }
 
     /// Ends a turn, after which so much has been counted.
     pub(super) fn end(&mut self, totals: Counts) {
-        let now = Instant::now();
-        let mut nanos = (now - self.turn_started).as_nanos() as u64;
+        let now = nanos(ClockId::Monotonic);
+        let mut nanos = now - self.turn_started;
         if nanos > LONG_NANOS {
             // Others may have had the core for a part of it.
             let before = mem::replace(&mut self.cpu_nanos, thread_cpu_nanos());
@@ -83,13 +82,17 @@ impl TurnClock {
         let turn = Turn { nanos, counts: array::from_fn(|at| totals[at] - before[at]) };
         self.turns += 1;
         self.long += u64::from(nanos > LONG_NANOS);
-        self.history.note((now - self.started).as_secs(), &turn);
+        self.history.note((now - self.started) / 1_000_000_000, &turn);
     }
 }
 
 /// The CPU time that this thread has used so far, in nanoseconds.
 pub(super) fn thread_cpu_nanos() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    nanos(ClockId::ThreadCPUTime)
+}
+
+fn nanos(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
