@@ -216,6 +216,11 @@ impl Index {
         iter::successors(self.entry(last_of(home & !1)).link(), |number| self.entry(last_of(*number)).link())
     }
 
+    /// What a bucket leads to, by its first line.
+    fn items(&self, home: isize) -> impl Iterator<Item = Entry> {
+        self.path(home).flat_map(places_of).map(|place| self.entry(place)).filter(|entry| entry.is_item())
+    }
+
     /// Where an entry lies that has a hash's tag and that `is_it` accepts.
     #[inline(always)]
     fn search(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
@@ -366,11 +371,9 @@ impl Index {
 
     /// Empties a bucket, and puts its items to where they belong now.
     fn put_anew(&mut self, bucket: usize) {
-        let lines: Vec<isize> = self.path(bucket as isize * 2).collect();
-        let mut items = Vec::with_capacity(lines.len() * PLACES);
-        for number in lines {
-            let line = self.line_mut(number).map(mem::take).unwrap_or_default();
-            items.extend((0..PLACES).map(|at| Entry::of(&line, at)).filter(|entry| entry.is_item()));
+        let items: Vec<Entry> = self.items(bucket as isize * 2).collect();
+        for number in self.path(bucket as isize * 2).collect::<Vec<_>>() {
+            self.line_mut(number).map(mem::take);
             if number < 0 {
                 self.free_line(number);
             }
@@ -397,8 +400,7 @@ impl Index {
         let (mut at, mut entries, mut count) = (cursor, Vec::new(), 0);
         while at < 1 << width && entries.len() < SLICE_ENTRIES && count < SLICE_BUCKETS_MAX {
             let home = self.home(at.reverse_bits() >> (u64::BITS - width) << self.shift) & !1;
-            let places = self.path(home).flat_map(places_of);
-            entries.extend(places.map(|place| self.entry(place)).filter(|entry| entry.is_item()));
+            entries.extend(self.items(home));
             let narrow = self.mask >> 1;
             let is_split = ((home as usize / 2) & narrow) + narrow + 1 < self.buckets;
             let span = 1 << (width - self.mask.count_ones() + u32::from(!is_split));
@@ -418,8 +420,7 @@ impl Index {
     /// Panics unless what it counts is what it holds.
     pub(super) fn check(&self) {
         assert_eq!(self.lines.len(), SKIPPED + self.buckets * 2 * WORDS);
-        let lines = (0..self.buckets).flat_map(|bucket| self.path(bucket as isize * 2));
-        assert_eq!(lines.flat_map(places_of).filter(|place| self.entry(*place).is_item()).count(), self.len);
+        assert_eq!((0..self.buckets).flat_map(|bucket| self.items(bucket as isize * 2)).count(), self.len);
     }
 }
 
