@@ -155,7 +155,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
             for Pending { start, hash, command, ask, .. } in batch {
                 if session.is_choked() || executor.is_spent() {
                     // It goes on from here in a later turn: what is kept then starts with a whole frame.
-                    session.take_back(*ask);
+                    session.resp.iter_mut().for_each(|resp| resp.take_back(*ask));
                     visit.hold_up(*start);
                     break;
                 }

@@ -91,11 +91,7 @@ pub enum Condition {
 impl Condition {
     /// Whether a write to a key that is present or not may happen.
     pub fn allows(self, is_present: bool) -> bool {
-        match self {
-            Condition::Always => true,
-            Condition::Missing => !is_present,
-            Condition::Present => is_present,
-        }
+        self == Condition::Always || is_present == (self == Condition::Present)
     }
 }
 

@@ -27,12 +27,11 @@ pub struct Executor {
     pub base_bytes: usize,
     /// The longest value that is taken, in bytes.
     pub value_bytes_max: usize,
-    /// Work of this turn that the store does not count itself, in the store's units.
-    pub charged: u64,
     /// What the last long frame was collected in, for the next: a new one each time would leave holes between the
     /// store's blocks.
     pub(crate) long_frame: Vec<u8>,
-    work_at_turn: u64,
+    /// How much work the store will have done when this turn may do no more, in its units.
+    work_max: u64,
     /// The last value that was kept while its item changed: chunks, and the rest.
     kept: (Vec<Bytes>, Vec<u8>),
 }
@@ -48,9 +47,8 @@ impl Executor {
             clock: Clock::default(),
             base_bytes: 0,
             value_bytes_max,
-            charged: 0,
             long_frame: Vec::new(),
-            work_at_turn: 0,
+            work_max: TURN_WORK_UNITS,
             kept: Default::default(),
         }
     }
@@ -59,27 +57,25 @@ impl Executor {
     /// their chunks.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.clock.now_millis = now_millis;
-        self.work_at_turn = self.store.work();
-        self.charged = 0;
+        self.work_max = self.store.work() + TURN_WORK_UNITS;
         self.drop_kept();
         self.store.begin_turn(now_millis, outside_bytes);
     }
 
-    /// How much work has been done in this turn, in the store's units.
-    #[inline]
-    fn work_done(&self) -> u64 {
-        self.store.work() - self.work_at_turn + self.charged
+    /// Counts work of this turn that the store does not count itself, in the store's units.
+    pub fn charge(&mut self, units: u64) {
+        self.work_max = self.work_max.saturating_sub(units);
     }
 
-    /// Whether that is as much as one turn may do.
+    /// Whether as much work has been done as one turn may do.
     #[inline]
     pub fn is_spent(&self) -> bool {
-        self.work_done() >= TURN_WORK_UNITS
+        self.store.work() >= self.work_max
     }
 
     /// Lets the store do what can wait, as far as this turn's bound on its work goes.
     pub fn housekeep(&mut self) {
-        self.store.housekeep(TURN_WORK_UNITS.saturating_sub(self.work_done()) as usize);
+        self.store.housekeep(self.work_max.saturating_sub(self.store.work()) as usize);
     }
 
     /// Changes what the process may take, and the longest value, in bytes.
@@ -204,8 +200,8 @@ impl Executor {
                 self.keep(hash, key);
                 self.stats.hits += u64::from(returns_value);
                 let expiry = Expiry::At(deadline.unwrap_or(u64::MAX));
+                self.charge(copy_units(self.kept.1.len()));
                 let value = Value { chunks: &self.kept.0, rest: &self.kept.1 };
-                self.charged += copy_units(value.rest.len());
                 let written = match deadline {
                     Some(at) if at <= clock.now_millis => Ok(self.store.delete(hash, key)),
                     _ => self.store.write(hash, key, value, Condition::Present, expiry),
@@ -253,7 +249,7 @@ impl Executor {
             Some(_) if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
             Some(_) if !is_room => Err(Refusal::OutOfMemory),
             Some(old) => {
-                self.charged += copy_units(2 * old.rest.len() + value.len());
+                self.work_max = self.work_max.saturating_sub(copy_units(2 * old.rest.len() + value.len()));
                 let mut whole: Vec<Bytes> = old.chunks.to_vec();
                 let mut filling = chunks.chunk(CHUNK_BYTES);
                 let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));

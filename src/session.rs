@@ -12,8 +12,9 @@ use std::mem;
 
 pub use self::resp::Resp;
 
-use self::incoming::{Incoming, Long};
+use self::incoming::{Frames, Incoming, Long};
 pub(crate) use self::resp::Ask;
+use self::resp::{Client, Queue};
 use crate::chunk::Chunk;
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
@@ -145,12 +146,6 @@ impl Session {
         matches!(&self.phase, Phase::Receiving(incoming) if incoming.left > 0)
     }
 
-    /// How much [`carry`](Self::carry) will move, in bytes.
-    #[inline]
-    pub fn carried_bytes(&self) -> usize {
-        self.input.len()
-    }
-
     /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
     #[inline]
     pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
@@ -193,27 +188,27 @@ impl Session {
     /// Memory that it holds, in bytes, without chunks.
     #[inline]
     pub fn held_bytes(&self) -> usize {
-        let incoming = match &self.phase {
-            Phase::Receiving(incoming) => size_of::<Incoming>() + incoming.frame.capacity(),
-            _ => 0,
-        };
-        self.input.capacity()
-            + self.output.held_bytes()
-            + incoming
-            + self.resp.as_ref().map_or(0, |resp| resp.held_bytes())
+        let apart = self.frames().map(|frames| size_of::<Queue>() + frames.bytes.capacity()).sum::<usize>();
+        let agreed = self.resp.as_ref().map_or(0, |_| size_of::<Resp>());
+        self.input.capacity() + self.output.held_bytes() + apart + agreed
     }
 
     /// What it holds or keeps others from giving back, in bytes: the measure of how much it is to blame when memory is
     /// short.
     pub fn burden_bytes(&self) -> usize {
+        let apart: usize = self.frames().map(Frames::chunk_bytes).sum();
+        self.held_bytes() + self.output.chunk_bytes() + apart
+    }
+
+    /// What it keeps of frames: of the one that comes in, and of those that MULTI has queued.
+    #[inline]
+    fn frames(&self) -> impl Iterator<Item = &Frames> {
         let incoming = match &self.phase {
-            Phase::Receiving(incoming) => incoming.longs.iter().map(Long::chunk_bytes).sum(),
-            _ => 0,
+            Phase::Receiving(incoming) => Some(&incoming.frames),
+            _ => None,
         };
-        self.held_bytes()
-            + incoming
-            + self.resp.as_ref().map_or(0, |resp| resp.long_bytes())
-            + self.output.chunk_bytes()
+        let queue = self.resp.as_ref().and_then(|resp| resp.queue.as_ref());
+        incoming.into_iter().chain(queue.map(|queue| &queue.frames))
     }
 
     /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
@@ -268,12 +263,16 @@ impl Session {
     /// took. The first byte of all tells what the client speaks.
     #[inline]
     pub(crate) fn begin(&mut self, input: &[u8], executor: &mut Executor) -> usize {
-        match (&self.phase, &mut self.resp, input) {
-            (Phase::Receiving(_), ..) => return self.receive(input, executor),
-            (Phase::Open, Some(resp), _) if resp.is_executing() => self.phase = resp.run(&mut self.output, executor),
-            (Phase::Silent, _, &[first, ..]) => {
+        match (&self.phase, input) {
+            (Phase::Receiving(_), _) => return self.receive(input, executor),
+            (Phase::Open, _) if self.is_executing() => {
+                if let Some(mut client) = self.client(executor) {
+                    client.run();
+                }
+            }
+            (Phase::Silent, &[first, ..]) => {
                 self.phase = Phase::Open;
-                self.resp = is_first_byte(first).then(|| Box::new(Resp::new(self.id, executor)));
+                self.resp = is_first_byte(first).then(|| Box::new(Resp::new(executor)));
                 // GoStash frames cannot bring a password.
                 if executor.password.is_some() && self.resp.is_none() {
                     executor.stats.errors += 1;
@@ -285,20 +284,10 @@ impl Session {
         0
     }
 
-    /// Looks at the start of `input`.
+    /// Looks at the start of `input` where that is RESP.
     #[inline]
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
-        match &mut self.resp {
-            Some(resp) => resp.next(input, arguments, executor),
-            None => next_frame(input, executor),
-        }
-    }
-
-    /// A command that [`next`](Self::next) gave out is not executed in this turn, and what follows it neither.
-    pub(crate) fn take_back(&mut self, ask: Ask) {
-        if let Some(resp) = &mut self.resp {
-            resp.take_back(ask);
-        }
+        self.resp.as_mut().map_or(Next::Other, |resp| resp.next(input, arguments, executor))
     }
 
     /// Encodes `reply`.
@@ -316,9 +305,9 @@ impl Session {
         match self.step(input, &mut Vec::new(), executor) {
             Ok(consumed) => Ok(consumed),
             Err(Stop::Incomplete(needed)) => Err(needed),
-            Err(Stop::Long(left, at)) => {
+            Err(Stop::Long(_, at)) => {
                 let (frame, rest) = input.split_at(at);
-                self.phase = Phase::Receiving(Box::new(Incoming::with_long(frame.into(), left)));
+                self.phase = Phase::Receiving(Box::new(Incoming::new(frame.into(), 0)));
                 Ok(at + self.receive(rest, executor))
             }
             Err(Stop::Broken(_)) => Ok(input.len()),
@@ -335,7 +324,7 @@ impl Session {
         if needed > CARRY_BYTES_MAX {
             let mut frame = mem::take(&mut executor.long_frame);
             frame.extend_from_slice(rest);
-            self.phase = Phase::Receiving(Box::new(Incoming { frame, needed, ..Incoming::default() }));
+            self.phase = Phase::Receiving(Box::new(Incoming::new(frame, needed)));
         } else {
             debug_assert!(self.input.is_empty());
             self.input.extend_from_slice(rest);
@@ -351,19 +340,24 @@ impl Session {
         let mut taken = 0;
         loop {
             taken += incoming.take(&bytes[taken..], executor);
-            if !incoming.is_due() {
+            let Incoming { frames, needed, left } = &mut *incoming;
+            if *left > 0 || frames.bytes.len() < *needed {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
-            match self.step(&incoming.frame, &mut incoming.longs, executor) {
-                Err(Stop::Incomplete(needed)) => incoming.needed = needed,
-                Err(Stop::Long(left, _)) => incoming.expect_long(left),
+            match self.step(&frames.bytes, &mut frames.longs, executor) {
+                Err(Stop::Incomplete(bytes)) => *needed = bytes,
+                Err(Stop::Long(bytes, _)) => {
+                    frames.longs.push(Long::default());
+                    *left = bytes;
+                }
                 Ok(_) | Err(Stop::Broken(_)) => break,
             }
         }
-        if incoming.frame.capacity() > executor.long_frame.capacity() {
-            incoming.frame.clear();
-            executor.long_frame = incoming.frame;
+        let mut frame = incoming.frames.bytes;
+        if frame.capacity() > executor.long_frame.capacity() {
+            frame.clear();
+            executor.long_frame = frame;
         }
         taken
     }
@@ -372,37 +366,33 @@ impl Session {
     /// took. A broken frame has been answered when it is returned.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
         self.last_command_millis = executor.clock.now_millis;
-        let stepped = match &mut self.resp {
-            Some(resp) => resp.step(input, longs, executor.value_bytes_max, &mut self.output, executor),
+        let value_bytes_max = executor.value_bytes_max;
+        let stepped = match self.client(executor) {
+            Some(mut client) => client.step(input, longs, value_bytes_max),
             None => {
                 let (long, is_refused) = longs.first().map_or((None, false), |long| (Some(long.value()), long.refused));
-                stash::parse(input, executor.value_bytes_max, long).map(|(command, consumed)| {
+                stash::parse(input, value_bytes_max, long).map(|(command, consumed)| {
                     stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
-                    (consumed, Phase::Open)
+                    consumed
                 })
             }
         };
-        match stepped {
-            Ok((consumed, phase)) => {
-                match phase {
-                    Phase::Broken => self.quit(),
-                    phase => self.phase = phase,
-                }
-                Ok(consumed)
+        if let Err(Stop::Broken(reason)) = &stepped {
+            log::debug!("broken frame: {reason}");
+            executor.stats.broken += 1;
+            match self.resp {
+                Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
+                None => self.output.push(stash::ERROR_REPLY),
             }
-            Err(stop) => {
-                if let Stop::Broken(reason) = &stop {
-                    log::debug!("broken frame: {reason}");
-                    executor.stats.broken += 1;
-                    match self.resp {
-                        Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
-                        None => self.output.push(stash::ERROR_REPLY),
-                    }
-                    self.quit();
-                }
-                Err(stop)
-            }
+            self.quit();
         }
+        stepped
+    }
+
+    /// The client, if it speaks RESP, with what its commands act upon.
+    fn client<'a>(&'a mut self, executor: &'a mut Executor) -> Option<Client<'a>> {
+        let Session { id, resp, phase, output, .. } = self;
+        Some(Client { id: *id, resp: resp.as_mut()?, phase, output, executor })
     }
 }
 

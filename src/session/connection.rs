@@ -2,7 +2,7 @@
 //! through the keys. Most are answered at once; what is about the whole server or about other clients becomes a
 //! [`Question`].
 
-use super::resp::Resp;
+use super::resp::{Client, Done};
 use super::{Phase, Question};
 use crate::execute::Executor;
 use crate::limits::{NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
@@ -18,91 +18,87 @@ const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure \
     your configuration is correct?";
 
-impl Resp {
-    /// Does what `verb`, which is not about a key, asks for, and returns what the session does next.
-    pub(super) fn command(
-        &mut self,
-        verb: &'static Verb,
-        arguments: &Arguments<'_>,
-        output: &mut Output,
-        executor: &mut Executor,
-    ) -> Result<Phase, Complaint> {
+impl Client<'_> {
+    /// Does what `verb`, which is not about a key, asks for.
+    pub(super) fn command(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Done {
+        if self.agree(verb.name, arguments.all())? {
+            self.output.push(b"+OK\r\n");
+            return Ok(());
+        }
+        let (output, version) = (&mut *self.output, self.resp.version);
         match (verb.name, arguments.all()) {
             ("ping", []) => output.push(b"+PONG\r\n"),
             ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
             ("ping", _) => return Err(request::wrong_arity(verb.name)),
-            ("hello", words) => self.hello(words, executor, output)?,
-            ("exec", _) => return self.exec(output, executor),
+            ("hello", words) => self.hello(words)?,
+            ("exec", _) => self.exec()?,
             // An error that does no harm to the transaction.
-            ("multi", _) if self.queue.is_some() => {
-                executor.stats.errors += 1;
+            ("multi", _) => {
+                self.executor.stats.errors += 1;
                 output.push_line(b'-', "ERR MULTI calls can not be nested");
             }
             ("client|id", _) => output.push_header(b':', self.id as i64),
-            ("client|getname", _) if self.name.is_empty() => output.push_null(b'$', self.version),
-            ("client|getname", _) => output.push_bulk(self.name.as_bytes()),
+            ("client|getname", _) if self.resp.name.is_empty() => output.push_null(b'$', version),
+            ("client|getname", _) => output.push_bulk(self.resp.name.as_bytes()),
             ("command|count", _) => output.push_header(b':', COMMANDS as i64),
-            ("command|docs", _) => output.push_map(0, self.version),
+            ("command|docs", _) => output.push_map(0, version),
             ("command", _) | ("command|info", [_]) => {
                 output.push_header(b'*', COMMANDS as i64);
-                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(Some(verb), self.version, output));
+                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(Some(verb), version, output));
             }
             ("command|info", [_, names @ ..]) => {
                 output.push_header(b'*', names.len() as i64);
-                names.iter().for_each(|name| push_verb(verbs::find(name), self.version, output));
+                names.iter().for_each(|name| push_verb(verbs::find(name), version, output));
             }
             ("time", _) => {
-                let millis = executor.clock.unix_millis();
+                let millis = self.executor.clock.unix_millis();
                 output.push_header(b'*', 2);
                 output.push_bulk((millis / 1000).to_string().as_bytes());
                 output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
             }
-            ("dbsize", _) => output.push_header(b':', executor.store.len() as i64),
-            ("scan", [cursor, options @ ..]) => scan(cursor, options, executor, output)?,
+            ("dbsize", _) => output.push_header(b':', self.executor.store.len() as i64),
+            ("scan", [cursor, options @ ..]) => scan(cursor, options, self.executor, output)?,
             ("keys", _) => {
                 return Err("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN".into());
             }
-            (name, words) if self.agree(name, words, executor)? => {
-                output.push(b"+OK\r\n");
-                return Ok(if name == "quit" { Phase::Broken } else { Phase::Open });
-            }
             (verb, words) => {
                 let words = words.iter().map(|&word| word.into()).collect();
-                return Ok(Phase::Asking(Box::new(Question { verb, words, at: 0, found: 0, text: String::new() })));
+                *self.phase = Phase::Asking(Box::new(Question { verb, words, at: 0, found: 0, text: String::new() }));
             }
         }
-        Ok(Phase::Open)
+        Ok(())
     }
 
     /// Does what is answered with OK. Whether it is that.
-    fn agree(&mut self, name: &str, words: &[&[u8]], executor: &mut Executor) -> Result<bool, Complaint> {
+    fn agree(&mut self, name: &str, words: &[&[u8]]) -> Result<bool, Complaint> {
         match (name, words) {
-            ("auth", _) => self.authenticate(words, executor)?,
+            ("auth", _) => self.authenticate(words)?,
             ("select", [index]) if request::integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
-            ("select" | "quit", _) => {}
-            ("client|setname", [_, name]) => self.name = printable(name)?,
+            ("select", _) => {}
+            ("quit", _) => *self.phase = Phase::Broken,
+            ("client|setname", [_, name]) => self.resp.name = printable(name)?,
             ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
-                b"lib-name" => self.library[0] = printable(text)?,
-                b"lib-ver" => self.library[1] = printable(text)?,
+                b"lib-name" => self.resp.library[0] = printable(text)?,
+                b"lib-ver" => self.resp.library[1] = printable(text)?,
                 _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
             },
             // There is but one way to do it, at once for everybody and in the background.
-            ("flushall" | "flushdb", []) => executor.store.flush(),
+            ("flushall" | "flushdb", []) => self.executor.store.flush(),
             ("flushall" | "flushdb", [how]) if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => {
-                executor.store.flush();
+                self.executor.store.flush();
             }
             ("flushall" | "flushdb", _) => return Err(SYNTAX),
-            ("multi", _) => self.queue = Some(Box::default()),
-            ("discard", _) => drop(self.queue.take().ok_or("ERR DISCARD without MULTI")?),
+            ("multi", _) if self.resp.queue.is_none() => self.resp.queue = Some(Box::default()),
+            ("discard", _) => drop(self.resp.queue.take().ok_or("ERR DISCARD without MULTI")?),
             _ => return Ok(false),
         }
         Ok(true)
     }
 
     /// HELLO: which version to speak, with a password and a name if the client likes.
-    fn hello(&mut self, words: &[&[u8]], executor: &Executor, output: &mut Output) -> Result<(), Complaint> {
+    fn hello(&mut self, words: &[&[u8]]) -> Done {
         let version = match words.first().map(|number| request::integer(number)) {
-            None => self.version,
+            None => self.resp.version,
             Some(Ok(2)) => Version::Two,
             Some(Ok(3)) => Version::Three,
             Some(Ok(_)) => return Err("NOPROTO unsupported protocol version".into()),
@@ -112,7 +108,7 @@ impl Resp {
         while let [option, rest @ ..] = options {
             options = match (lower(option, &mut [0; 8]), rest) {
                 (b"auth", [user, password, rest @ ..]) => {
-                    self.authenticate(&[user, password], executor)?;
+                    self.authenticate(&[user, password])?;
                     rest
                 }
                 (b"setname", [word, rest @ ..]) => {
@@ -122,11 +118,12 @@ impl Resp {
                 _ => return Err(format!("ERR Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
             };
         }
-        if !self.authenticated {
+        if !self.resp.authenticated {
             return Err(HELLO_UNAUTHENTICATED.into());
         }
-        self.version = version;
-        self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
+        self.resp.version = version;
+        self.resp.name = name.unwrap_or_else(|| std::mem::take(&mut self.resp.name));
+        let output = &mut *self.output;
         output.push_map(7, version);
         for word in ["server", "redis", "version", REDIS_VERSION, "mode", "standalone", "role", "master", "proto"] {
             output.push_bulk(word.as_bytes());
@@ -140,13 +137,13 @@ impl Resp {
     }
 
     /// AUTH with a password, or with the one user that there is and a password.
-    fn authenticate(&mut self, words: &[&[u8]], executor: &Executor) -> Result<(), Complaint> {
+    fn authenticate(&mut self, words: &[&[u8]]) -> Done {
         let (user, guess) = match *words {
             [guess] => (b"default".as_slice(), guess),
             [user, guess] => (user, guess),
             _ => return Err(SYNTAX),
         };
-        let is_right = match &executor.password {
+        let is_right = match &self.executor.password {
             None if words.len() == 1 => return Err(NO_PASSWORD.into()),
             // Redis's default user takes any password then.
             None => true,
@@ -155,7 +152,7 @@ impl Resp {
         if !is_right || user != b"default" {
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
-        self.authenticated = true;
+        self.resp.authenticated = true;
         Ok(())
     }
 }
@@ -183,7 +180,7 @@ fn printable(word: &[u8]) -> Result<Box<str>, Complaint> {
 }
 
 /// One step of a scan: looks at about as many keys as are asked for, or fewer if that would take long or make much output.
-fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Result<(), Complaint> {
+fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Done {
     let text = std::str::from_utf8(cursor).unwrap_or_default();
     let mut cursor: u64 = text.parse().map_err(|_| "ERR invalid cursor")?;
     let (mut count, mut pattern, mut has_type) = (10, None, true);
@@ -215,7 +212,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
             break;
         }
     }
-    executor.charged += matching + found as u64;
+    executor.charge(matching + found as u64);
     output.push_header(b'*', 2);
     output.push_bulk(cursor.to_string().as_bytes());
     output.push_header(b'*', found);

@@ -1,5 +1,6 @@
-//! A frame that comes in over many reads: its bytes collected in one place, and its long values in chunks of their own as
-//! they arrive, so that room is taken for what has come and not for what was announced. It knows no protocol.
+//! Frames that cannot be executed where they were read: their bytes in one place, and their long values in chunks of their
+//! own. Of one that comes in over many reads, room is taken for what has come and not for what was announced. It knows no
+//! protocol.
 
 use bytes::Bytes;
 
@@ -8,14 +9,20 @@ use crate::command::Value;
 use crate::execute::Executor;
 use crate::limits::CHUNK_BYTES;
 
-/// A frame on its way in.
+/// Frames as they came, and their long values apart.
 #[derive(Debug, Default)]
-pub(super) struct Incoming {
-    /// All of it that has come, without the long values.
-    pub(super) frame: Vec<u8>,
-    /// How long that must be before parsing it can get anywhere.
-    pub(super) needed: usize,
+pub(super) struct Frames {
+    pub(super) bytes: Vec<u8>,
     pub(super) longs: Vec<Long>,
+}
+
+/// A frame on its way in.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// All of it that has come.
+    pub(super) frames: Frames,
+    /// How long its bytes must be before parsing them can get anywhere.
+    pub(super) needed: usize,
     /// How many bytes of the last long value are still to come.
     pub(super) left: usize,
 }
@@ -29,27 +36,23 @@ pub(super) struct Long {
     pub(super) refused: bool,
 }
 
+impl Frames {
+    /// Bytes of chunks that they hold.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.longs.iter().map(Long::chunk_bytes).sum()
+    }
+}
+
 impl Incoming {
-    /// A frame that begins so, and goes on with a long value of `left` bytes.
-    pub(super) fn with_long(frame: Vec<u8>, left: usize) -> Incoming {
-        Incoming { frame, needed: 0, longs: vec![Long::default()], left }
-    }
-
-    /// A long value of `left` bytes comes next.
-    pub(super) fn expect_long(&mut self, left: usize) {
-        self.longs.push(Long::default());
-        self.left = left;
-    }
-
-    /// Whether parsing it may get anywhere.
-    pub(super) fn is_due(&self) -> bool {
-        self.left == 0 && self.frame.len() >= self.needed
+    /// A frame that begins so, and takes at least `needed` bytes.
+    pub(super) fn new(bytes: Vec<u8>, needed: usize) -> Incoming {
+        Incoming { frames: Frames { bytes, longs: Vec::new() }, needed, left: 0 }
     }
 
     /// Where the next bytes of the long value go, with room for no more than are its own; nothing if no long value is coming
     /// in, or if there is no room and it is to be thrown away. [`placed`](Self::placed) has to be told of what was put there.
     pub(super) fn place(&mut self, executor: &Executor) -> Option<&mut Chunk> {
-        let long = self.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
+        let long = self.frames.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         if long.filling.is_none() {
             long.filling = executor.chunk(self.left);
         }
@@ -62,7 +65,7 @@ impl Incoming {
     /// So many bytes of the long value have been put in their place, or thrown away.
     pub(super) fn placed(&mut self, count: usize) {
         self.left -= count;
-        if let Some(long) = self.longs.last_mut()
+        if let Some(long) = self.frames.longs.last_mut()
             && let Some(chunk) = long.filling.take_if(|chunk| chunk.is_full())
         {
             long.chunks.push(chunk.freeze());
@@ -80,9 +83,9 @@ impl Incoming {
             taken += count;
         }
         if self.left == 0 {
-            let missing = self.needed.saturating_sub(self.frame.len());
+            let missing = self.needed.saturating_sub(self.frames.bytes.len());
             let more = &bytes[taken..bytes.len().min(taken + missing)];
-            self.frame.extend_from_slice(more);
+            self.frames.bytes.extend_from_slice(more);
             taken += more.len();
         }
         taken

@@ -1,7 +1,7 @@
 //! The Redis side of a session: what was agreed with the client, what MULTI has queued, and how a command is answered.
 //! What is about keys goes to the executor, what is about the client or the server to [`connection`](super::connection).
 
-use super::{Long, Next, Phase};
+use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
 use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
@@ -16,8 +16,6 @@ use crate::protocol::verbs::{self, VERBS, Verb};
 pub struct Resp {
     /// The version of the protocol that it reads.
     pub version: Version,
-    /// Its number.
-    pub id: u64,
     /// What it calls itself.
     pub name: Box<str>,
     /// The name and the version of its library.
@@ -29,22 +27,30 @@ pub struct Resp {
     /// How many of a command's parts found something so far, and why one of them was refused.
     counted: i64,
     refusal: Option<Refusal>,
-    /// What has come since MULTI.
+    /// What has come since MULTI, or what EXEC has left to do.
     pub(super) queue: Option<Box<Queue>>,
-    /// What EXEC has left to do.
-    running: Option<Box<Queue>>,
 }
 
-/// Frames as they came, and their long values apart.
+/// The commands of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    bytes: Vec<u8>,
-    longs: Vec<Long>,
+    pub(super) frames: Frames,
     commands: usize,
+    /// EXEC has begun.
+    runs: bool,
     /// How many of the bytes have been executed.
     done: usize,
     /// A command was wrong, so that EXEC may not run the others.
     broken: bool,
+}
+
+/// A client, and what its commands act upon.
+pub(super) struct Client<'a> {
+    pub(super) id: u64,
+    pub(super) resp: &'a mut Resp,
+    pub(super) phase: &'a mut Phase,
+    pub(super) output: &'a mut Output,
+    pub(super) executor: &'a mut Executor,
 }
 
 /// How a reply is to be written, and where parsing stood before its command.
@@ -59,6 +65,9 @@ pub(crate) struct Ask {
     left: u32,
 }
 
+/// Nothing, or what is wrong.
+pub(super) type Done = Result<(), Complaint>;
+
 impl Ask {
     fn new(verb: &Verb, step: &Step) -> Self {
         let (is_first, is_last) = (step.is_first, step.next.left == 0);
@@ -71,31 +80,17 @@ impl Queue {
     fn give_up(&mut self) {
         *self = Queue { broken: true, ..Queue::default() };
     }
-
-    fn long_bytes(&self) -> usize {
-        self.longs.iter().map(Long::chunk_bytes).sum()
-    }
 }
 
 impl Resp {
-    pub(super) fn new(id: u64, executor: &Executor) -> Self {
-        Resp { id, authenticated: executor.password.is_none(), ..Resp::default() }
-    }
-
-    /// Memory that it holds, in bytes, without chunks.
-    pub(super) fn held_bytes(&self) -> usize {
-        let queues = self.queue.iter().chain(&self.running);
-        size_of::<Self>() + queues.map(|queue| size_of::<Queue>() + queue.bytes.capacity()).sum::<usize>()
-    }
-
-    /// Bytes of chunks that it holds.
-    pub(super) fn long_bytes(&self) -> usize {
-        self.queue.iter().chain(&self.running).map(|queue| queue.long_bytes()).sum()
+    pub(super) fn new(executor: &Executor) -> Self {
+        Resp { authenticated: executor.password.is_none(), ..Resp::default() }
     }
 
     /// Whether EXEC has something left to do.
+    #[inline]
     pub(super) fn is_executing(&self) -> bool {
-        self.running.is_some()
+        self.queue.as_ref().is_some_and(|queue| queue.runs)
     }
 
     // ---- Commands that may be executed together with others ----
@@ -131,7 +126,7 @@ impl Resp {
     }
 
     /// Sets parsing back to before a command that is not executed after all.
-    pub(super) fn take_back(&mut self, ask: Ask) {
+    pub(crate) fn take_back(&mut self, ask: Ask) {
         self.cursor = Cursor::default();
         if !ask.is_first {
             // How many of its bytes had come is forgotten: that is a bound against frames without end, and remains it.
@@ -184,37 +179,31 @@ impl Resp {
             }
         }
     }
+}
 
-    // ---- Any command ----
-
+impl Client<'_> {
     /// Does what stands at the start of `input`, whose long values are `longs`: at once, or by queueing it. Returns how
-    /// many bytes that took, and what the session does next.
-    pub(super) fn step(
-        &mut self,
-        input: &[u8],
-        longs: &mut Vec<Long>,
-        value_bytes_max: usize,
-        output: &mut Output,
-        executor: &mut Executor,
-    ) -> Result<(usize, Phase), Stop> {
+    /// many bytes that took.
+    pub(super) fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, value_bytes_max: usize) -> Result<usize, Stop> {
+        let (cursor, authenticated) = (self.resp.cursor, self.resp.authenticated);
         let mut arguments = Arguments::default();
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
-        let step = resp::parse(input, self.cursor, value_bytes_max, self.authenticated, &values, &mut arguments)?;
-        self.cursor = step.next;
+        let step = resp::parse(input, cursor, value_bytes_max, authenticated, &values, &mut arguments)?;
+        self.resp.cursor = step.next;
         let done = match self.verb(&step, &arguments) {
-            Ok(None) => Ok(Phase::Open),
-            Ok(Some(verb)) if self.queue.is_some() && !matches!(verb.name, "multi" | "exec" | "discard" | "quit") => {
-                self.enqueue(&step, &input[..step.consumed], longs, value_bytes_max, output)
-            }
+            Ok(None) => Ok(()),
+            Ok(Some(verb)) if self.queues(verb) => self.enqueue(&step, &input[..step.consumed], longs),
             Ok(Some(verb)) => {
                 let is_refused = longs[..step.longs].iter().any(|long| long.refused);
-                self.perform(verb, &step, &arguments, is_refused, output, executor)
+                self.perform(verb, &step, &arguments, is_refused)
             }
             Err(complaint) => Err(complaint),
         };
-        let phase = done.unwrap_or_else(|complaint| self.complain(&complaint, output, executor));
+        if let Err(complaint) = done {
+            self.complain(&complaint);
+        }
         longs.drain(..step.longs.min(longs.len()));
-        Ok((step.consumed, phase))
+        Ok(step.consumed)
     }
 
     /// Whose step it is; nobody's if it is to be skipped.
@@ -230,7 +219,7 @@ impl Resp {
         if !fits(verb, step.left) {
             return Err(SYNTAX);
         }
-        if !self.authenticated && !verb.flags.contains("no_auth") {
+        if !self.resp.authenticated && !verb.flags.contains("no_auth") {
             return Err("NOAUTH Authentication required.".into());
         }
         match arguments.long_at() {
@@ -240,57 +229,47 @@ impl Resp {
         }
     }
 
-    fn perform(
-        &mut self,
-        verb: &'static Verb,
-        step: &Step,
-        arguments: &Arguments<'_>,
-        is_refused: bool,
-        output: &mut Output,
-        executor: &mut Executor,
-    ) -> Result<Phase, Complaint> {
-        executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
+    fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Done {
+        self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
-            let command = Command { key: verb.key(arguments), action: plan(arguments, executor.clock)? };
-            self.answer(executor.execute_whole(&command, is_refused), Ask::new(verb, step), output);
-            return Ok(Phase::Open);
+            let command = Command { key: verb.key(arguments), action: plan(arguments, self.executor.clock)? };
+            let reply = self.executor.execute_whole(&command, is_refused);
+            self.resp.answer(reply, Ask::new(verb, step), self.output);
+            return Ok(());
         }
         if is_refused {
             return Err(OUT_OF_MEMORY);
         }
-        self.last_verb = verb.index;
-        executor.stats.others += 1;
-        self.command(verb, arguments, output, executor)
+        self.resp.last_verb = verb.index;
+        self.executor.stats.others += 1;
+        self.command(verb, arguments)
     }
 
     /// Answers an error, which spoils a transaction that is being queued. The rest of the frame will be skipped.
-    fn complain(&mut self, complaint: &str, output: &mut Output, executor: &mut Executor) -> Phase {
-        executor.stats.errors += 1;
-        output.push_line(b'-', complaint);
-        self.cursor.verb = None;
-        if let Some(queue) = &mut self.queue {
+    fn complain(&mut self, complaint: &str) {
+        self.executor.stats.errors += 1;
+        self.output.push_line(b'-', complaint);
+        self.resp.cursor.verb = None;
+        if let Some(queue) = &mut self.resp.queue {
             queue.give_up();
         }
-        Phase::Open
     }
 
     // ---- Transactions ----
 
+    /// Whether a transaction is to do what `verb` asks for.
+    fn queues(&self, verb: &Verb) -> bool {
+        self.resp.queue.is_some() && !matches!(verb.name, "multi" | "exec" | "discard" | "quit")
+    }
+
     /// Queues a step with its long values, whose bytes may together be as many as one value may have: what waits here is
     /// nobody's but this client's.
-    fn enqueue(
-        &mut self,
-        step: &Step,
-        bytes: &[u8],
-        longs: &mut Vec<Long>,
-        value_bytes_max: usize,
-        output: &mut Output,
-    ) -> Result<Phase, Complaint> {
-        let queue = self.queue.as_mut().ok_or(SYNTAX)?;
+    fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>) -> Done {
+        let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         let new = &longs[..step.longs];
-        let chunk_bytes = queue.long_bytes() + new.iter().map(Long::chunk_bytes).sum::<usize>();
-        let has_room =
-            queue.bytes.len() + bytes.len() <= QUEUE_BYTES_MAX && chunk_bytes <= value_bytes_max + CHUNK_BYTES;
+        let chunk_bytes = queue.frames.chunk_bytes() + new.iter().map(Long::chunk_bytes).sum::<usize>();
+        let has_room = queue.frames.bytes.len() + bytes.len() <= QUEUE_BYTES_MAX
+            && chunk_bytes <= self.executor.value_bytes_max + CHUNK_BYTES;
         if !has_room || new.iter().any(|long| long.refused) {
             if step.is_first {
                 return Err(OUT_OF_MEMORY);
@@ -298,47 +277,45 @@ impl Resp {
             // Its command has been answered already.
             queue.give_up();
         } else if !queue.broken {
-            queue.bytes.extend_from_slice(bytes);
-            queue.longs.extend(longs.drain(..step.longs));
+            queue.frames.bytes.extend_from_slice(bytes);
+            queue.frames.longs.extend(longs.drain(..step.longs));
         }
         if step.is_first {
             queue.commands += 1;
-            output.push(b"+QUEUED\r\n");
+            self.output.push(b"+QUEUED\r\n");
         }
-        Ok(Phase::Open)
+        Ok(())
     }
 
     /// Begins to execute the queue.
-    pub(super) fn exec(&mut self, output: &mut Output, executor: &mut Executor) -> Result<Phase, Complaint> {
-        let queue = self.queue.take().ok_or("ERR EXEC without MULTI")?;
+    pub(super) fn exec(&mut self) -> Done {
+        let mut queue = self.resp.queue.take().ok_or("ERR EXEC without MULTI")?;
         if queue.broken {
             return Err("EXECABORT Transaction discarded because of previous errors.".into());
         }
-        output.push_header(b'*', queue.commands as i64);
-        self.running = Some(queue).filter(|queue| queue.commands > 0);
-        Ok(self.run(output, executor))
+        self.output.push_header(b'*', queue.commands as i64);
+        queue.runs = true;
+        self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
+        self.run();
+        Ok(())
     }
 
     /// Executes what EXEC has left to do, or as much of it as may be done now.
-    pub(super) fn run(&mut self, output: &mut Output, executor: &mut Executor) -> Phase {
+    pub(super) fn run(&mut self) {
         for _ in 0..EXEC_COMMANDS {
-            let Some(mut queue) = self.running.take_if(|_| output.len() < EXEC_OUTPUT_BYTES) else {
-                break;
-            };
+            let may_go_on = self.output.len() < EXEC_OUTPUT_BYTES && matches!(self.phase, Phase::Open);
+            // A command of the queue is not to be queued again, so there is none meanwhile.
+            let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
+            let Queue { frames, done, .. } = &mut *queue;
             // Limits were kept when it was queued. They may have been lowered since, and it must be read to its end.
-            let rest = &queue.bytes[queue.done..];
-            let stepped = self.step(rest, &mut queue.longs, VALUE_BYTES_MAX_MAX, output, executor);
-            let Ok((consumed, phase)) = stepped else {
+            let Ok(consumed) = self.step(&frames.bytes[*done..], &mut frames.longs, VALUE_BYTES_MAX_MAX) else {
                 debug_assert!(false, "what was queued has been parsed before");
-                break;
+                return;
             };
-            queue.done += consumed;
-            self.running = Some(queue).filter(|queue| queue.done < queue.bytes.len());
-            if !matches!(phase, Phase::Open) {
-                return phase;
-            }
+            *done += consumed;
+            let is_left = *done < frames.bytes.len();
+            self.resp.queue = Some(queue).filter(|_| is_left);
         }
-        Phase::Open
     }
 }
 
