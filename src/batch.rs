@@ -24,19 +24,12 @@ pub struct Visit {
     input: Range<usize>,
     /// What the frame that begins there takes at least, in bytes.
     needed: usize,
-    /// It may not go on in this turn: too much output waits, or the turn's work is spent.
-    held_up: bool,
 }
 
 impl Visit {
     /// A visit of `session`, whose bytes stand at `input`.
     pub fn new(session: usize, input: Range<usize>) -> Self {
-        Visit { session, input, needed: 0, held_up: false }
-    }
-
-    /// Leaves what begins at `start` for a later turn. It can run then.
-    fn hold_up(&mut self, start: usize) {
-        *self = Visit { held_up: true, ..Visit::new(self.session, start..self.input.end) };
+        Visit { session, input, needed: 0 }
     }
 }
 
@@ -99,10 +92,9 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                     let hash = self.executor.store.hash(command.key);
                     self.pending.push(Pending { visit: at, start: done, hash, command, ask });
                     done += consumed;
-                    if self.pending.len() < BATCH_COMMANDS {
-                        continue;
+                    if self.pending.len() == BATCH_COMMANDS && !self.run_until(at, done) {
+                        return;
                     }
-                    self.run();
                 }
                 Next::Incomplete(needed) => {
                     self.visits[at].needed = needed;
@@ -110,29 +102,31 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                 }
                 // What follows changes the session, so everything before it has to be answered first.
                 Next::Other => {
-                    self.run();
-                    let (session, visit) = (&mut self.sessions[key], &mut self.visits[at]);
-                    if visit.held_up {
+                    if !self.run_until(at, done) {
                         return;
                     }
-                    if session.is_choked() || self.executor.is_spent() {
-                        return visit.hold_up(done);
-                    }
+                    let session = &mut self.sessions[key];
                     match session.take(&input[done..], self.executor) {
                         Ok(consumed) => done += consumed,
                         Err(needed) => {
-                            visit.needed = needed;
+                            self.visits[at].needed = needed;
                             break;
                         }
                     }
                     is_open = session.is_open();
                 }
             }
-            if self.visits[at].held_up {
-                return;
-            }
         }
         self.visits[at].input.start = done;
+    }
+
+    /// Executes everything before `done`, and tells whether the visit may go on in this turn. If not, it goes on in a later
+    /// one: from there, or from an earlier command that was not executed either.
+    #[inline(never)]
+    fn run_until(&mut self, at: usize, done: usize) -> bool {
+        self.visits[at].input.start = done;
+        self.run();
+        !self.sessions[self.visits[at].session].is_choked() && !self.executor.is_spent()
     }
 
     /// Looks the batch up, then executes it.
@@ -155,8 +149,10 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
             for Pending { start, hash, command, ask, .. } in batch {
                 if session.is_choked() || executor.is_spent() {
                     // It goes on from here in a later turn: what is kept then starts with a whole frame.
-                    session.resp.iter_mut().for_each(|resp| resp.take_back(*ask));
-                    visit.hold_up(*start);
+                    if let Some(resp) = &mut session.resp {
+                        resp.take_back(*ask);
+                    }
+                    (visit.input.start, visit.needed) = (*start, 0);
                     break;
                 }
                 log::trace!("{:?} {}", command.action, command.key.escape_ascii());

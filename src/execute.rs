@@ -103,25 +103,17 @@ impl Executor {
         match command.action {
             Action::Get => {
                 self.stats.gets += 1;
-                let Some(value) = self.store.get(hash, key) else {
-                    return Reply::Missing;
-                };
+                let Some(value) = self.store.get(hash, key) else { return Reply::Missing };
                 self.stats.hits += 1;
                 Reply::Value(value)
             }
             Action::Set(value) => {
                 self.stats.sets += 1;
-                match self.store.set(hash, key, value) {
-                    Ok(()) => Reply::Done,
-                    Err(refusal) => self.refuse(refusal),
-                }
+                self.store.set(hash, key, value).map_or_else(|refusal| self.refuse(refusal), |()| Reply::Done)
             }
             Action::Add(delta) => {
                 self.stats.adds += 1;
-                match self.store.add(hash, key, delta) {
-                    Ok(number) => Reply::Number(number),
-                    Err(refusal) => self.refuse(refusal),
-                }
+                self.store.add(hash, key, delta).map_or_else(|refusal| self.refuse(refusal), Reply::Number)
             }
             Action::Delete => {
                 self.stats.deletes += 1;
@@ -133,15 +125,13 @@ impl Executor {
 
     /// Carries out a command that is not part of a batch, unless there was no room for its value.
     pub fn execute_whole(&mut self, command: &Command<'_>, is_refused: bool) -> Reply<'_> {
-        match is_refused {
-            true => self.refuse(Refusal::OutOfMemory),
-            false => {
-                let mut hash = self.store.hash(command.key);
-                self.store.touch_line(&mut hash);
-                self.store.touch_index(&mut hash);
-                self.execute(hash, command)
-            }
+        if is_refused {
+            return self.refuse(Refusal::OutOfMemory);
         }
+        let mut hash = self.store.hash(command.key);
+        self.store.touch_line(&mut hash);
+        self.store.touch_index(&mut hash);
+        self.execute(hash, command)
     }
 
     /// Does not carry out a command, and counts that.

@@ -207,8 +207,7 @@ impl Session {
             Phase::Receiving(incoming) => Some(&incoming.frames),
             _ => None,
         };
-        let queue = self.resp.as_ref().and_then(|resp| resp.queue.as_ref());
-        incoming.into_iter().chain(queue.map(|queue| &queue.frames))
+        incoming.into_iter().chain(self.queue().map(|queue| &queue.frames))
     }
 
     /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
@@ -242,7 +241,12 @@ impl Session {
     /// Whether EXEC has not done all of its queue.
     #[inline]
     fn is_executing(&self) -> bool {
-        self.resp.as_ref().is_some_and(|resp| resp.is_executing())
+        self.queue().is_some_and(|queue| queue.runs)
+    }
+
+    #[inline]
+    fn queue(&self) -> Option<&Queue> {
+        self.resp.as_ref()?.queue.as_deref()
     }
 
     // ---- For the batch ----

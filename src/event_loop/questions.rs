@@ -9,9 +9,8 @@ use crate::limits::{
     CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
 };
 use crate::protocol::glob;
-use crate::protocol::request::{self, Complaint, SYNTAX, lower, wrong_arity};
 use crate::protocol::resp::Version;
-use crate::protocol::verbs::VERBS;
+use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity};
 use crate::session::{Question, Resp};
 
 /// Answers in one turn: an INFO takes 50 us.
@@ -167,7 +166,7 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
             (b"id", _) => {
                 // CLIENT LIST takes several.
                 let more = words.by_ref().take(if kills { 0 } else { usize::MAX });
-                let ids = std::iter::once(value).chain(more).map(|id| match request::integer(id) {
+                let ids = std::iter::once(value).chain(more).map(|id| match verbs::integer(id) {
                     Ok(id @ 1..) => Ok(id == connection.session.id as i64),
                     _ => Err("ERR client-id should be greater than 0"),
                 });

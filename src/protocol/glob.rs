@@ -48,11 +48,8 @@ fn without_class(mut class: &[u8], byte: u8, wanted: bool) -> Option<&[u8]> {
     let mut is_in = false;
     loop {
         let (low, high, rest) = match class {
-            [] => break,
-            [b']', rest @ ..] => {
-                class = rest;
-                break;
-            }
+            [] => return (is_in == wanted).then_some(class),
+            [b']', rest @ ..] => return (is_in == wanted).then_some(rest),
             [b'\\', literal, rest @ ..] => (literal, literal, rest),
             [low, b'-', high, rest @ ..] => (low.min(high), low.max(high), rest),
             [literal, rest @ ..] => (literal, literal, rest),
@@ -60,5 +57,4 @@ fn without_class(mut class: &[u8], byte: u8, wanted: bool) -> Option<&[u8]> {
         is_in |= (low..=high).contains(&&byte);
         class = rest;
     }
-    (is_in == wanted).then_some(class)
 }

@@ -5,8 +5,6 @@ use std::borrow::Cow;
 
 pub mod glob;
 #[doc(hidden)]
-pub mod request;
-#[doc(hidden)]
 pub mod resp;
 pub mod stash;
 #[doc(hidden)]

@@ -193,6 +193,9 @@ pub fn parse<'a>(
     Ok(Step { verb, is_first, left, longs: used, consumed: at, next })
 }
 
+/// What was read, and where what follows it begins.
+type Found<T> = Result<(T, usize), Stop>;
+
 fn broken<T>(reason: &'static str) -> Result<T, Stop> {
     Err(Stop::Broken(Cow::Borrowed(reason)))
 }
@@ -212,13 +215,7 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
 
 /// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.
 #[inline]
-fn bulk(
-    input: &[u8],
-    at: usize,
-    authenticated: bool,
-    short_max: usize,
-    bytes_max: usize,
-) -> Result<(&[u8], usize), Stop> {
+fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_max: usize) -> Found<&[u8]> {
     match input.get(at) {
         Some(b'$') => {}
         Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
@@ -245,7 +242,7 @@ fn bulk(
 
 /// The number at `at`, and what follows its line end; `error` is what it is if it is none.
 #[inline]
-fn number(input: &[u8], at: usize, error: &'static str) -> Result<(i64, usize), Stop> {
+fn number(input: &[u8], at: usize, error: &'static str) -> Found<i64> {
     let rest = input.get(at..).unwrap_or_default();
     let sign = usize::from(rest.first() == Some(&b'-'));
     let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -8,9 +8,8 @@ use crate::execute::Executor;
 use crate::limits::{NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
 use crate::output::Output;
 use crate::protocol::glob;
-use crate::protocol::request::{self, Complaint, SYNTAX, lower};
 use crate::protocol::resp::{Arguments, Version};
-use crate::protocol::verbs::{self, COMMANDS, REDIS_VERSION, VERBS, Verb};
+use crate::protocol::verbs::{self, COMMANDS, Complaint, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower};
 
 const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
     HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
@@ -29,7 +28,7 @@ impl Client<'_> {
         match (verb.name, arguments.all()) {
             ("ping", []) => output.push(b"+PONG\r\n"),
             ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
-            ("ping", _) => return Err(request::wrong_arity(verb.name)),
+            ("ping", _) => return Err(verbs::wrong_arity(verb.name)),
             ("hello", words) => self.hello(words)?,
             ("exec", _) => self.exec()?,
             // An error that does no harm to the transaction.
@@ -73,7 +72,7 @@ impl Client<'_> {
     fn agree(&mut self, name: &str, words: &[&[u8]]) -> Result<bool, Complaint> {
         match (name, words) {
             ("auth", _) => self.authenticate(words)?,
-            ("select", [index]) if request::integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
+            ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
             ("select", _) => {}
             ("quit", _) => *self.phase = Phase::Broken,
             ("client|setname", [_, name]) => self.resp.name = printable(name)?,
@@ -97,7 +96,7 @@ impl Client<'_> {
 
     /// HELLO: which version to speak, with a password and a name if the client likes.
     fn hello(&mut self, words: &[&[u8]]) -> Done {
-        let version = match words.first().map(|number| request::integer(number)) {
+        let version = match words.first().map(|number| integer(number)) {
             None => self.resp.version,
             Some(Ok(2)) => Version::Two,
             Some(Ok(3)) => Version::Three,
@@ -187,7 +186,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
     for option in options.chunks(2) {
         let [name, value] = *option else { return Err(SYNTAX) };
         match lower(name, &mut [0; 8]) {
-            b"count" => count = Some(request::integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
+            b"count" => count = Some(integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
             b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => return Err("ERR pattern is too long".into()),
             b"match" => pattern = Some(value),
             // There is but one type, so that another finds nothing.

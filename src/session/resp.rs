@@ -7,9 +7,8 @@ use crate::execute::Executor;
 use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_OUTPUT_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::Stop;
-use crate::protocol::request::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX};
 use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
-use crate::protocol::verbs::{self, VERBS, Verb};
+use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS, Verb};
 
 /// What was agreed with a client that speaks RESP.
 #[derive(Debug, Default)]
@@ -37,7 +36,7 @@ pub(super) struct Queue {
     pub(super) frames: Frames,
     commands: usize,
     /// EXEC has begun.
-    runs: bool,
+    pub(super) runs: bool,
     /// How many of the bytes have been executed.
     done: usize,
     /// A command was wrong, so that EXEC may not run the others.
@@ -87,12 +86,6 @@ impl Resp {
         Resp { authenticated: executor.password.is_none(), ..Resp::default() }
     }
 
-    /// Whether EXEC has something left to do.
-    #[inline]
-    pub(super) fn is_executing(&self) -> bool {
-        self.queue.as_ref().is_some_and(|queue| queue.runs)
-    }
-
     // ---- Commands that may be executed together with others ----
 
     /// Looks at the start of `input`.
@@ -113,8 +106,7 @@ impl Resp {
             Err(Stop::Incomplete(needed)) => return Next::Incomplete(needed),
             Err(_) => return Next::Other,
         };
-        if let Some(verb) = step.verb
-            && (!step.is_first || fits(verb, step.left))
+        if let Ok(Some(verb)) = self.verb(&step, arguments)
             && let Some(plan) = verb.plan
             && let Ok(action) = plan(arguments, executor.clock)
         {
@@ -123,6 +115,30 @@ impl Resp {
             return Next::Command(command, Ask::new(verb, &step), step.consumed);
         }
         Next::Other
+    }
+
+    /// Whose step it is; nobody's if it is to be skipped.
+    #[inline(never)]
+    fn verb(&self, step: &Step, arguments: &Arguments<'_>) -> Result<Option<&'static Verb>, Complaint> {
+        if !step.is_first {
+            return Ok(step.verb);
+        }
+        let verb = step.verb.ok_or_else(|| verbs::unknown_command(arguments))?;
+        let verb = verbs::resolve(verb, arguments)?;
+        if !verb.takes(step.left + 1) {
+            return Err(verbs::wrong_arity(verb.name));
+        }
+        if step.left > ARGUMENTS_MAX && !verb.comes_in_parts() {
+            return Err(SYNTAX);
+        }
+        if !self.authenticated && !verb.flags.contains("no_auth") {
+            return Err("NOAUTH Authentication required.".into());
+        }
+        match arguments.long_at() {
+            Some(at) if at + 1 == verb.keys.0 as usize => Err("ERR a key can have 65535 bytes at most".into()),
+            Some(_) if verb.plan.is_none() && !matches!(verb.name, "echo" | "ping") => Err(SYNTAX),
+            _ => Ok(Some(verb)),
+        }
     }
 
     /// Sets parsing back to before a command that is not executed after all.
@@ -150,7 +166,7 @@ impl Resp {
                 }
                 self.answer(reply, Ask { form: Form::Plain, ..ask }, output);
             }
-            (_, Reply::Refused(refusal)) => output.push_line(b'-', request::refusal(refusal)),
+            (_, Reply::Refused(refusal)) => output.push_line(b'-', verbs::refusal(refusal)),
             (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
                 output.push_header(b':', millis / 1000 + (millis % 1000) / 500);
             }
@@ -173,7 +189,7 @@ impl Resp {
         if ask.is_last {
             let counted = std::mem::take(&mut self.counted);
             match (self.refusal.take(), ask.form) {
-                (Some(refusal), _) => output.push_line(b'-', request::refusal(refusal)),
+                (Some(refusal), _) => output.push_line(b'-', verbs::refusal(refusal)),
                 (None, Form::Count) => output.push_header(b':', counted),
                 (None, _) => output.push(b"+OK\r\n"),
             }
@@ -190,7 +206,7 @@ impl Client<'_> {
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
         let step = resp::parse(input, cursor, value_bytes_max, authenticated, &values, &mut arguments)?;
         self.resp.cursor = step.next;
-        let done = match self.verb(&step, &arguments) {
+        let done = match self.resp.verb(&step, &arguments) {
             Ok(None) => Ok(()),
             Ok(Some(verb)) if self.queues(verb) => self.enqueue(&step, &input[..step.consumed], longs),
             Ok(Some(verb)) => {
@@ -204,29 +220,6 @@ impl Client<'_> {
         }
         longs.drain(..step.longs.min(longs.len()));
         Ok(step.consumed)
-    }
-
-    /// Whose step it is; nobody's if it is to be skipped.
-    fn verb(&self, step: &Step, arguments: &Arguments<'_>) -> Result<Option<&'static Verb>, Complaint> {
-        if !step.is_first {
-            return Ok(step.verb);
-        }
-        let verb = step.verb.ok_or_else(|| request::unknown_command(arguments))?;
-        let verb = verbs::resolve(verb, arguments)?;
-        if !verb.takes(step.left + 1) {
-            return Err(request::wrong_arity(verb.name));
-        }
-        if !fits(verb, step.left) {
-            return Err(SYNTAX);
-        }
-        if !self.resp.authenticated && !verb.flags.contains("no_auth") {
-            return Err("NOAUTH Authentication required.".into());
-        }
-        match arguments.long_at() {
-            Some(at) if at + 1 == verb.keys.0 as usize => Err("ERR a key can have 65535 bytes at most".into()),
-            Some(_) if verb.plan.is_none() && !matches!(verb.name, "echo" | "ping") => Err(SYNTAX),
-            _ => Ok(Some(verb)),
-        }
     }
 
     fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Done {
@@ -317,9 +310,4 @@ impl Client<'_> {
             self.resp.queue = Some(queue).filter(|_| is_left);
         }
     }
-}
-
-/// Whether a command takes so many arguments, its name apart, and whether a step does.
-fn fits(verb: &Verb, arguments: usize) -> bool {
-    verb.takes(arguments + 1) && (verb.comes_in_parts() || arguments <= ARGUMENTS_MAX)
 }
