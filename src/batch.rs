@@ -10,7 +10,6 @@ use std::ops::{IndexMut, Range};
 use crate::command::Command;
 use crate::execute::Executor;
 use crate::limits::BATCH_COMMANDS;
-use crate::protocol::resp::Arguments;
 use crate::session::{self, Ask, Next, Session};
 use crate::store::KeyHash;
 
@@ -79,13 +78,10 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
         while is_open && done < end {
             // Asking the session which protocol it speaks for every frame would take a tenth of a request's instructions.
+            let rest = &input[done..];
             let next = match is_stash {
-                true => session::next_frame(&input[done..], self.executor),
-                false => self.sessions[key].next(
-                    &input[done..],
-                    arguments.get_or_insert_with(Arguments::default),
-                    self.executor,
-                ),
+                true => session::next_frame(rest, self.executor),
+                false => self.sessions[key].next(rest, arguments.get_or_insert_default(), self.executor),
             };
             match next {
                 Next::Command(command, ask, consumed) => {
@@ -106,7 +102,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                         return;
                     }
                     let session = &mut self.sessions[key];
-                    match session.take(&input[done..], self.executor) {
+                    match session.take(rest, self.executor) {
                         Ok(consumed) => done += consumed,
                         Err(needed) => {
                             self.visits[at].needed = needed;

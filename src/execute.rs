@@ -167,9 +167,7 @@ impl Executor {
             Action::Append(value) => self.append(hash, key, value),
             Action::Measure(measure) => {
                 self.stats.others += 1;
-                let Some(item) = self.store.peek(hash, key) else {
-                    return Reply::Missing;
-                };
+                let Some(item) = self.store.peek(hash, key) else { return Reply::Missing };
                 Reply::Number(match measure {
                     Measure::Length => item.value.len() as i64,
                     Measure::Memory => item.bytes as i64,
@@ -209,9 +207,7 @@ impl Executor {
     /// Keeps a copy of a key's value, with its chunks by reference, for after the item has changed. Whether there is one.
     fn keep(&mut self, hash: KeyHash, key: &[u8]) -> bool {
         self.drop_kept();
-        let Some(item) = self.store.peek(hash, key) else {
-            return false;
-        };
+        let Some(item) = self.store.peek(hash, key) else { return false };
         self.kept.0.extend_from_slice(item.value.chunks);
         self.kept.1.extend_from_slice(item.value.rest);
         true

@@ -269,11 +269,7 @@ impl Session {
     pub(crate) fn begin(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
-            (Phase::Open, _) if self.is_executing() => {
-                if let Some(mut client) = self.client(executor) {
-                    client.run();
-                }
-            }
+            (Phase::Open, _) if self.is_executing() => self.client(executor).iter_mut().for_each(Client::run),
             (Phase::Silent, &[first, ..]) => {
                 self.phase = Phase::Open;
                 self.resp = is_first_byte(first).then(|| Box::new(Resp::new(executor)));
@@ -338,9 +334,7 @@ impl Session {
 
     /// Takes bytes of an incoming frame, and runs it when it is whole.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
-        let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else {
-            return 0;
-        };
+        let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else { return 0 };
         let mut taken = 0;
         loop {
             taken += incoming.take(&bytes[taken..], executor);

@@ -20,3 +20,8 @@ pub enum Stop {
     /// No later byte can make a frame of it, for this reason.
     Broken(Cow<'static, str>),
 }
+
+#[cold]
+fn broken<T>(reason: &'static str) -> Result<T, Stop> {
+    Err(Stop::Broken(Cow::Borrowed(reason)))
+}

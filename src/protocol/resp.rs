@@ -6,10 +6,8 @@
 //! between two steps is a [`Cursor`], and memory follows neither the number of arguments nor their length: a long one is
 //! left to the caller to collect. This file knows no session, and of a command only how many arguments make a step.
 
-use std::borrow::Cow;
-
-use super::Stop;
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
+use super::{Stop, broken};
 use crate::command::{Action, Command, Value};
 use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
@@ -36,7 +34,8 @@ pub struct Arguments<'a> {
     pub name: &'a [u8],
     slots: [&'a [u8]; ARGUMENTS_MAX],
     count: usize,
-    long: Option<(usize, Value<'a>)>,
+    /// Which of them is long, and what it is: if there are several, the last.
+    pub long: Option<(usize, Value<'a>)>,
 }
 
 /// What stands at the start of the input: a frame, or a part of one.
@@ -56,11 +55,6 @@ impl<'a> Arguments<'a> {
     /// All of them; a long one is an empty slice here.
     pub fn all(&self) -> &[&'a [u8]] {
         &self.slots[..self.count]
-    }
-
-    /// Which of them is long: if there are several, the last.
-    pub fn long_at(&self) -> Option<usize> {
-        self.long.map(|(at, _)| at)
     }
 
     pub fn value(&self, at: usize) -> Value<'a> {
@@ -195,10 +189,6 @@ pub fn parse<'a>(
 
 /// What was read, and where what follows it begins.
 type Found<T> = Result<(T, usize), Stop>;
-
-fn broken<T>(reason: &'static str) -> Result<T, Stop> {
-    Err(Stop::Broken(Cow::Borrowed(reason)))
-}
 
 /// Redis's inline form is only spoken as far as load tools and health checks go: PING.
 fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Step, Stop> {

@@ -10,9 +10,7 @@
 //! keys and values are stepped over by their lengths and never searched, so the work stays linear in the input
 //! however it is cut. It knows no session: what to do with an unfinished frame is its caller's business.
 
-use std::borrow::Cow;
-
-use super::Stop;
+use super::{Stop, broken};
 use crate::command::{Action, Command, Reply, Value};
 use crate::limits::{KEY_BYTES_MAX, LENGTH_DIGITS_MAX, SMALL_VALUE_BYTES_MAX};
 use crate::output::Output;
@@ -44,10 +42,10 @@ pub fn parse<'a>(
     long: Option<Value<'a>>,
 ) -> Result<(Command<'a>, usize), Stop> {
     let Some(word) = input.first_chunk().map(|word| u32::from_le_bytes(*word)) else {
-        return Err(match WORDS.iter().any(|word| word.starts_with(input)) {
-            true => Stop::Incomplete(input.len() + 1),
+        return match WORDS.iter().any(|word| word.starts_with(input)) {
+            true => Err(Stop::Incomplete(input.len() + 1)),
             false => broken("expected GET, SET, INC, DEC or DEL and a NUL"),
-        });
+        };
     };
     let mut action = match word {
         GET => Action::Get,
@@ -55,7 +53,7 @@ pub fn parse<'a>(
         INC => Action::Add(1),
         DEC => Action::Add(-1),
         DEL => Action::Delete,
-        _ => return Err(broken("expected GET, SET, INC, DEC or DEL and a NUL")),
+        _ => return broken("expected GET, SET, INC, DEC or DEL and a NUL"),
     };
     let (length, start) = parse_length(input, WORDS[0].len(), KEY_BYTES_MAX)?;
     let mut end = start + length;
@@ -64,7 +62,7 @@ pub fn parse<'a>(
     if let Action::Set(value) = &mut action {
         match input.get(end) {
             Some(b'\0') => {}
-            Some(_) => return Err(broken("expected a NUL after the key")),
+            Some(_) => return broken("expected a NUL after the key"),
             None => return Err(Stop::Incomplete(end + 2)),
         }
         let (length, start) = parse_length(input, end + 1, value_bytes_max)?;
@@ -78,7 +76,7 @@ pub fn parse<'a>(
     match input[end..].first_chunk() {
         Some(LINE_END) => Ok((Command { key, action }, end + LINE_END.len())),
         None if LINE_END.starts_with(&input[end..]) => Err(Stop::Incomplete(input.len() + 1)),
-        _ => Err(broken("expected CRLF at the end of the frame")),
+        _ => broken("expected CRLF at the end of the frame"),
     }
 }
 
@@ -105,19 +103,14 @@ fn parse_any_length(input: &[u8], at: usize, max: usize) -> Result<(usize, usize
             Some(digit @ b'0'..=b'9') if end < at + LENGTH_DIGITS_MAX => {
                 length = length * 10 + usize::from(digit - b'0');
             }
-            Some(_) => return Err(broken("expected a length of 1 to 20 digits and a NUL")),
+            Some(_) => return broken("expected a length of 1 to 20 digits and a NUL"),
         }
         // Checked for each digit, so that it cannot overflow: limits are far below a tenth of what fits.
         if length > max {
-            return Err(broken("expected a length within its limit"));
+            return broken("expected a length within its limit");
         }
         end += 1;
     }
-}
-
-#[cold]
-fn broken(reason: &'static str) -> Stop {
-    Stop::Broken(Cow::Borrowed(reason))
 }
 
 /// Appends `reply` to `output`.

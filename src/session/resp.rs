@@ -39,7 +39,7 @@ pub(super) struct Queue {
     pub(super) runs: bool,
     /// How many of the bytes have been executed.
     done: usize,
-    /// A command was wrong, so that EXEC may not run the others.
+    /// A command was wrong, so that EXEC may not run the others, and they are forgotten.
     broken: bool,
 }
 
@@ -71,13 +71,6 @@ impl Ask {
     fn new(verb: &Verb, step: &Step) -> Self {
         let (is_first, is_last) = (step.is_first, step.next.left == 0);
         Ask { verb: verb.index, form: verb.form, is_first, is_last, left: step.left as u32 }
-    }
-}
-
-impl Queue {
-    /// Forgets everything: it will not be executed.
-    fn give_up(&mut self) {
-        *self = Queue { broken: true, ..Queue::default() };
     }
 }
 
@@ -118,7 +111,6 @@ impl Resp {
     }
 
     /// Whose step it is; nobody's if it is to be skipped.
-    #[inline(never)]
     fn verb(&self, step: &Step, arguments: &Arguments<'_>) -> Result<Option<&'static Verb>, Complaint> {
         if !step.is_first {
             return Ok(step.verb);
@@ -134,8 +126,8 @@ impl Resp {
         if !self.authenticated && !verb.flags.contains("no_auth") {
             return Err("NOAUTH Authentication required.".into());
         }
-        match arguments.long_at() {
-            Some(at) if at + 1 == verb.keys.0 as usize => Err("ERR a key can have 65535 bytes at most".into()),
+        match arguments.long {
+            Some((at, _)) if at + 1 == verb.keys.0 as usize => Err("ERR a key can have 65535 bytes at most".into()),
             Some(_) if verb.plan.is_none() && !matches!(verb.name, "echo" | "ping") => Err(SYNTAX),
             _ => Ok(Some(verb)),
         }
@@ -244,7 +236,7 @@ impl Client<'_> {
         self.output.push_line(b'-', complaint);
         self.resp.cursor.verb = None;
         if let Some(queue) = &mut self.resp.queue {
-            queue.give_up();
+            **queue = Queue { broken: true, ..Queue::default() };
         }
     }
 
@@ -268,7 +260,7 @@ impl Client<'_> {
                 return Err(OUT_OF_MEMORY);
             }
             // Its command has been answered already.
-            queue.give_up();
+            **queue = Queue { broken: true, ..Queue::default() };
         } else if !queue.broken {
             queue.frames.bytes.extend_from_slice(bytes);
             queue.frames.longs.extend(longs.drain(..step.longs));
