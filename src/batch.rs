@@ -118,7 +118,6 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
 
     /// Executes everything before `done`, and tells whether the visit may go on in this turn. If not, it goes on in a later
     /// one: from there, or from an earlier command that was not executed either.
-    #[inline(never)]
     fn run_until(&mut self, at: usize, done: usize) -> bool {
         self.visits[at].input.start = done;
         self.run();
