@@ -35,7 +35,8 @@ impl ChunkMeter {
 /// A chunk that is being filled. Dropping it, or the last reference to what it became, counts it out.
 #[derive(Debug)]
 pub struct Chunk {
-    bytes: Vec<u8>,
+    /// To be appended to as far as the capacity goes.
+    pub(crate) bytes: Vec<u8>,
     _counted: Weak<()>,
 }
 
@@ -45,11 +46,6 @@ impl Chunk {
         let count = input.len().min(self.bytes.capacity() - self.bytes.len());
         self.bytes.extend_from_slice(&input[..count]);
         count
-    }
-
-    /// Its bytes, to be appended to as far as their capacity goes.
-    pub fn bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
     }
 
     /// Whether nothing more fits.

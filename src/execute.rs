@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::chunk::Chunk;
 use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
-use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
+use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, TURN_WORK_UNITS};
 use crate::password::Password;
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
@@ -188,7 +188,7 @@ impl Executor {
                 self.keep(hash, key);
                 self.stats.hits += u64::from(returns_value);
                 let expiry = Expiry::At(deadline.unwrap_or(u64::MAX));
-                self.charge(copy_units(self.kept.1.len()));
+                self.charge(self.kept.1.len() as u64 / COPIED_BYTES_PER_UNIT);
                 let value = Value { chunks: &self.kept.0, rest: &self.kept.1 };
                 let written = match deadline {
                     Some(at) if at <= clock.now_millis => Ok(self.store.delete(hash, key)),
@@ -235,7 +235,8 @@ impl Executor {
             Some(_) if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
             Some(_) if !is_room => Err(Refusal::OutOfMemory),
             Some(old) => {
-                self.work_max = self.work_max.saturating_sub(copy_units(2 * old.rest.len() + value.len()));
+                self.work_max =
+                    self.work_max.saturating_sub((2 * old.rest.len() + value.len()) as u64 / COPIED_BYTES_PER_UNIT);
                 let mut whole: Vec<Bytes> = old.chunks.to_vec();
                 let mut filling = chunks.chunk(CHUNK_BYTES);
                 let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
@@ -253,9 +254,4 @@ impl Executor {
         };
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))
     }
-}
-
-/// The store's units for moving so many bytes.
-fn copy_units(bytes: usize) -> u64 {
-    bytes as u64 / 1024
 }

@@ -7,16 +7,11 @@ pub fn parse(bytes: &[u8]) -> Option<i64> {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
     };
-    if digits.is_empty() {
-        return None;
-    }
+    digits.first()?;
     // Summed up below zero, where there is room for one more.
     let mut sum: i64 = 0;
     for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
+        let digit = Some(byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9)?;
         sum = sum.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
     if negative { Some(sum) } else { sum.checked_neg() }

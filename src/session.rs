@@ -15,7 +15,6 @@ pub use self::resp::Resp;
 use self::incoming::{Frames, Incoming, Long};
 pub(crate) use self::resp::Ask;
 use self::resp::{Client, Queue};
-use crate::chunk::Chunk;
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
 use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
@@ -115,7 +114,7 @@ impl Session {
     /// capacity goes. [`received`](Self::received) has to be told how many they are.
     pub fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
         match &mut self.phase {
-            Phase::Receiving(incoming) => incoming.place(executor).map(Chunk::bytes),
+            Phase::Receiving(incoming) => Some(&mut incoming.place(executor)?.bytes),
             _ => None,
         }
     }

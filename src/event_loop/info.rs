@@ -8,11 +8,8 @@ use super::EventLoop;
 use super::turn::{TurnClock, thread_cpu_nanos};
 use crate::execute::Executor;
 use crate::memory;
-use crate::protocol::request::Complaint;
-use crate::protocol::verbs::{REDIS_VERSION, VERBS};
+use crate::protocol::verbs::{Complaint, REDIS_VERSION, VERBS};
 use crate::stats::Stats;
-
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl EventLoop {
     /// What has been done so far.
@@ -44,7 +41,8 @@ impl EventLoop {
         let (commands, misses, errors) = (stats.commands(), stats.gets - hits, stats.errors + stats.broken);
         let (expired, evicted, time_usec) =
             (store.stats().expired, store.stats().evictions, executor.clock.unix_millis() * 1000);
-        let (base, max_memory, policy) = (executor.base_bytes, self.config.max_memory.bytes, self.policy());
+        let (base, version) = (executor.base_bytes, env!("CARGO_PKG_VERSION"));
+        let (max_memory, policy) = (self.config.max_memory.bytes, self.policy());
         // The loop tells the store of the chunks that are not the store's as if there were twice as many.
         let used = base + store.memory_bytes().saturating_sub(store.stray_chunk_bytes());
         let resident = memory::resident_bytes().unwrap_or(0);
@@ -59,7 +57,7 @@ impl EventLoop {
             keys => format!("\ndb0:keys={keys},expires={},avg_ttl=0", store.expiring()),
         };
         let text = format!(
-            "# Server\nredis_version:{REDIS_VERSION}\ngostash_version:{VERSION}\nredis_mode:standalone\nos:{OS} {ARCH}\n\
+            "# Server\nredis_version:{REDIS_VERSION}\ngostash_version:{version}\nredis_mode:standalone\nos:{OS} {ARCH}\n\
              arch_bits:64\nmultiplexing_api:mio\nprocess_id:{pid}\ntcp_port:{port}\nserver_time_usec:{time_usec}\n\
              uptime_in_seconds:{now}\nuptime_in_days:{days}\n\n\
              # Clients\nconnected_clients:{clients}\nmaxclients:{max_clients}\nblocked_clients:0\n\n\

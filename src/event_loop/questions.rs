@@ -5,9 +5,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
 use super::{EventLoop, TURN_CONNECTIONS};
-use crate::limits::{
-    CLIENTS_MAX, DESCRIPTORS_RESERVED, KEEPALIVE, MEMORY_BYTES_MIN, SCAN_PATTERN_BYTES_MAX, SECONDS_MAX, VALUE_SHARE,
-};
+use crate::limits::*;
 use crate::protocol::glob;
 use crate::protocol::resp::Version;
 use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity};

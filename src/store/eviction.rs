@@ -18,7 +18,7 @@ use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
 use super::record::Record;
 use crate::command::Refusal;
-use crate::limits::{MALLOC_BYTES, RECLAIM_UNITS_PER_COMMAND, SEGMENT_BYTES, STORE_BYTES_MAX, STORE_BYTES_MIN};
+use crate::limits::*;
 
 /// What a full store does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,6 @@ impl Store {
     /// gets smaller than it was made.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
         self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        self.log.reserve(self.settings.memory_bytes);
         self.index.reserve(self.settings.memory_bytes);
         self.follow_limit();
     }
@@ -164,7 +163,7 @@ impl Store {
         if let Some((queue, uses)) = kept {
             let new = self.log.relocate(handle, record, queue);
             self.index.replace(hash, Entry::new(hash, new, uses));
-            self.work += size as u64 / 1024;
+            self.work += size as u64 / COPIED_BYTES_PER_UNIT;
             self.stats.copied_bytes += size as u64;
             return true;
         }

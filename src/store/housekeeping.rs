@@ -6,7 +6,7 @@
 
 use super::Store;
 use super::eviction::{Eviction, ITEM_UNITS};
-use crate::limits::{RECLAIM_UNITS_PER_COMMAND, SWEEP_PAUSE_MILLIS};
+use crate::limits::{COPIED_BYTES_PER_UNIT, RECLAIM_UNITS_PER_COMMAND, SWEEP_PAUSE_MILLIS};
 
 /// What giving back a flushed segment or a block of the index costs, in units of about 100 ns: a segment is read for what
 /// chunks it leads to, and its pages go back to the system.
@@ -86,7 +86,7 @@ impl Store {
             (self.swept, self.next_sweep) = (0, self.now + SWEEP_PAUSE_MILLIS);
             return false;
         };
-        self.work += (bytes / 1024) as u64 + expired.len() as u64 * ITEM_UNITS;
+        self.work += bytes as u64 / COPIED_BYTES_PER_UNIT + expired.len() as u64 * ITEM_UNITS;
         self.swept += usize::from(expired.len() < SWEEP_ITEMS);
         for (handle, record) in expired {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);

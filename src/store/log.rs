@@ -113,20 +113,9 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(memory_bytes: usize) -> Log {
-        let mut log = Log::default();
-        log.reserve(memory_bytes);
-        log.segments.extend([0, 1].map(|ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() }));
-        log
-    }
-
-    /// Reserves the directories' address space for `memory_bytes`, so that they never move; a large block is remapped,
-    /// not copied.
-    pub(super) fn reserve(&mut self, memory_bytes: usize) {
-        let (segments, lists) = (memory_bytes / SEGMENT_BYTES + 16, memory_bytes / CHUNK_BYTES);
-        self.segments.reserve(segments.saturating_sub(self.segments.len()));
-        self.vacant.reserve(segments.saturating_sub(self.vacant.len()));
-        self.lists.reserve(lists.saturating_sub(self.lists.len()));
+    pub(super) fn new() -> Log {
+        let rings = [0, 1].map(|ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() });
+        Log { segments: rings.into(), ..Log::default() }
     }
 
     /// Bytes held: segments, and references to chunks without these.
@@ -204,8 +193,8 @@ impl Log {
     }
 
     /// An empty log to go on with instead of this one, which is left to be [dismantled](Self::dismantle).
-    pub(super) fn flushed(&mut self, memory_bytes: usize) -> Log {
-        let mut log = Log::new(memory_bytes);
+    pub(super) fn flushed(&mut self) -> Log {
+        let mut log = Log::new();
         self.chunks -= self.dropped.len();
         log.discard(mem::take(&mut self.dropped));
         log

@@ -109,7 +109,7 @@ impl Store {
         Store {
             secret,
             index: Index::new(limit),
-            log: Log::new(limit),
+            log: Log::new(),
             flushed: Vec::new(),
             chunks: ChunkMeter::default(),
             settings,
@@ -276,10 +276,8 @@ impl Store {
     /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
     pub fn flush(&mut self) {
         if !self.is_empty() {
-            let memory_bytes = self.settings.memory_bytes;
-            let mut index = Index::new(memory_bytes);
+            let (mut index, log) = (Index::new(self.settings.memory_bytes), self.log.flushed());
             index.moved = self.index.moved;
-            let log = self.log.flushed(memory_bytes);
             self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, log)));
         }
     }

@@ -30,8 +30,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["chunk", "config", "event_loop", "execute", "limits", "logger", "memory", "store"]),
 ];
 
-/// All of `src` but its `bin`, in lines. The aim is 5,000; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 6_980;
+/// Lines of code in all of `src` but its `bin`: those that are neither blank nor a comment.
+const SOURCE_CODE_LINES_MAX: usize = 4_999;
+
+/// The same with blank lines and comments. The aim is 5,000 for these as well; until it is reached, this number only falls.
+const SOURCE_LINES_MAX: usize = 6_740;
 
 /// A source file, by its path from the repository's root.
 struct Source {
@@ -112,9 +115,12 @@ fn names_say_what_is_in_a_file() {
 
 #[test]
 fn the_source_can_be_read_in_an_evening() {
-    let sources = sources(&["src"]).into_iter().filter(|source| !source.path.starts_with("src/bin/"));
-    let lines: usize = sources.map(|source| source.text.lines().count()).sum();
-    assert!(lines <= SOURCE_LINES_MAX, "src without bin has {lines} lines; delete before you add");
+    let sources = sources(&["src"]);
+    let sources = sources.iter().filter(|source| !source.path.starts_with("src/bin/"));
+    let lines: Vec<&str> = sources.flat_map(|source| source.text.lines()).map(str::trim).collect();
+    let code = lines.iter().filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+    assert!(code <= SOURCE_CODE_LINES_MAX, "src without bin has {code} lines of code; delete before you add");
+    assert!(lines.len() <= SOURCE_LINES_MAX, "src without bin has {} lines; delete before you add", lines.len());
 }
 
 /// `| option | default | meaning |`: names and defaults as [`OPTIONS`] has them, in its order.
