@@ -275,7 +275,6 @@ impl Index {
 
     /// Puts another entry in the place of one that was just found.
     pub(super) fn replace(&mut self, hash: KeyHash, entry: Entry) {
-        debug_assert!(self.seen(hash).is_item(), "an entry that is replaced is there");
         self.set(hash.place, entry);
     }
 
