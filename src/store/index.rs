@@ -4,8 +4,8 @@
 //! moves more than some twenty entries, and bytes per item stay flat at every count. A bucket is two neighbouring cache
 //! lines of eight entries, and a key's hash tells in which of them to begin to look: so nineteen look-ups in twenty wait
 //! for memory once. What does not fit there goes into further lines, chained to the bucket. (With hashbrown's table, which
-//! keeps control bytes apart, is 44 to 87 % full and doubles at once, an item took 5 bytes more, and a request at five
-//! million keys a fifth longer.)
+//! keeps control bytes apart, is 44 to 87 % full and doubles at once, an item took 4 bytes more, and a request at five
+//! million keys a tenth longer.)
 //!
 //! An entry carries enough of the hash to be moved without reading its item. Once the item is evicted it stays where it
 //! is, without the item, until its place is needed: these are the ghosts that a policy asks which keys have come back.
@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::{iter, mem};
 
 use super::log::Handle;
-use crate::limits::{BUCKETS_MIN, BYTES_PER_BUCKET};
+use crate::limits::{BUCKETS_MIN, BYTES_PER_BUCKET, MALLOC_BYTES, SEGMENT_BYTES};
 
 /// Places for entries of a line. The last one of a bucket's first line, and of a line behind that, may hold a link.
 const PLACES: usize = 8;
@@ -25,17 +25,19 @@ const LAST: isize = PLACES as isize - 1;
 /// Words of a line: the upper halves of its entries, which are compared all at once, then the lower ones.
 const WORDS: usize = 2 * PLACES;
 
-/// Words before the first line, so that lines are cache lines, and those of a bucket a pair that the processor loads
-/// together: the C library has a large block begin 16 bytes behind such a pair.
-const SKIPPED: usize = 2 * WORDS - 4;
+/// Lines come in blocks as large as the log's segments, so that the C library has either fit where the other was.
+const LINES: usize = 1024;
+type Block = [u32; SEGMENT_BYTES / size_of::<u32>()];
+
+/// Where in a block lines may begin, in bytes: so they are cache lines, and those of a bucket a pair that the processor
+/// loads together.
+const ALIGNMENT: usize = 128;
+const _: () = assert!(size_of::<Block>() == LINES * WORDS * size_of::<u32>() + ALIGNMENT);
 
 /// A bucket is split when there are more items than this for each, and two are merged when there are fewer than that. So
 /// an item takes 13.3 bytes, and 3 % of them lie behind their bucket. 12 would save 1.6 bytes and cost a tenth more time.
 const ITEMS_MAX: usize = 10;
 const ITEMS_MIN: usize = 5;
-
-/// So many buckets are given back to the system at once: 64 KiB.
-const BUCKETS_FREED: usize = 512;
 
 /// How many entries a slice holds, about: each costs a look at its item. And how many buckets it looks at.
 const SLICE_ENTRIES: usize = 32;
@@ -127,11 +129,11 @@ impl Entry {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Two lines for each bucket, numbered from 0 up, and those that are overflowed into, from -1 down. Address space for
-    /// many more is reserved, and takes memory when it is used.
-    lines: Vec<u32>,
-    overflow: Vec<u32>,
-    /// The first line of `overflow` that is free; each has a link to the next.
+    /// Two lines for each bucket, numbered from 0 up, and those that are overflowed into, from -1 down.
+    lines: Vec<Box<Block>>,
+    overflow: Vec<Box<Block>>,
+    /// How many lines of `overflow` were ever used, and the first of them that is free; each has a link to the next.
+    overflowed: usize,
     free: Option<isize>,
     /// How many buckets there are, and how many there were.
     buckets: usize,
@@ -152,23 +154,13 @@ impl Index {
         let buckets = 1 << bits;
         let (mask, shift) = (buckets - 1, TAG - bits);
         let mut index = Index { buckets, buckets_min: buckets, mask, shift, ..Index::default() };
-        index.reserve(memory_bytes);
-        index.lines.resize(SKIPPED + 2 * WORDS * buckets, 0);
-        index.overflow.resize(SKIPPED, 0);
+        index.lines.resize_with((2 * buckets).div_ceil(LINES), new_block);
         index
-    }
-
-    /// Reserves address space for what items of 32 bytes in all need within `memory_bytes`. Without it all goes well, but
-    /// that growth has the system move pages.
-    pub(super) fn reserve(&mut self, memory_bytes: usize) {
-        let words = memory_bytes / size_of::<u32>();
-        _ = self.lines.try_reserve_exact((words / 3).saturating_sub(self.lines.len()));
-        _ = self.overflow.try_reserve_exact((words / 16).saturating_sub(self.overflow.len()));
     }
 
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
-        (self.lines.len() + self.overflow.len()) * size_of::<u32>()
+        (self.lines.len() + self.overflow.len()) * (SEGMENT_BYTES + MALLOC_BYTES)
     }
 
     /// The line where a key's entry begins to look for a place.
@@ -193,8 +185,10 @@ impl Index {
 
     #[inline(always)]
     fn line_mut(&mut self, number: isize) -> Option<&mut [u32; WORDS]> {
-        let words = if number >= 0 { &mut self.lines } else { &mut self.overflow };
-        words.get_mut(SKIPPED..)?.as_chunks_mut().0.get_mut(index_of(number))
+        let blocks = if number >= 0 { &mut self.lines } else { &mut self.overflow };
+        let block = blocks.get_mut(index_of(number) / LINES)?;
+        let start = start_of(block, number);
+        block[start..].first_chunk_mut()
     }
 
     #[inline(always)]
@@ -245,7 +239,7 @@ impl Index {
     pub(super) fn touch_line(&self, hash: &mut KeyHash) {
         let home = self.home(hash.bits);
         hash.place = home << 3;
-        black_box(self.lines.get(SKIPPED + home as usize * WORDS).copied());
+        black_box(line(&self.lines, home).map(|line| line[0]));
     }
 
     /// Looks from that line on where the entry of a hash may be, and keeps that and what is there for the next look.
@@ -309,11 +303,12 @@ impl Index {
             return self.set(place, entry);
         }
         // A new line becomes the first behind the bucket, and takes what has to make way for the link to it.
-        let number = self.free.unwrap_or(!(((self.overflow.len() - SKIPPED) / WORDS) as isize));
+        let number = self.free.unwrap_or(!(self.overflowed as isize));
         if self.free.is_some() {
             self.free = self.entry(last_of(number)).link();
         } else {
-            self.overflow.resize(self.overflow.len() + WORDS, 0);
+            self.overflowed += 1;
+            self.overflow.resize_with(self.overflowed.div_ceil(LINES), new_block);
         }
         self.set(last_of(number), self.entry(last_of(home & !1)));
         self.set(last_of(home & !1), Entry::to(Some(number)));
@@ -353,7 +348,7 @@ impl Index {
         let new = self.buckets;
         self.buckets += 1;
         self.mask = self.buckets.next_power_of_two() - 1;
-        self.lines.resize(self.lines.len() + 2 * WORDS, 0);
+        self.lines.resize_with((self.buckets * 2).div_ceil(LINES), new_block);
         self.put_anew(new & self.mask >> 1);
     }
 
@@ -362,10 +357,7 @@ impl Index {
         self.buckets -= 1;
         self.mask = self.buckets.next_power_of_two() - 1;
         self.put_anew(self.buckets);
-        self.lines.truncate(SKIPPED + self.buckets * 2 * WORDS);
-        if self.buckets.is_multiple_of(BUCKETS_FREED) {
-            self.lines.shrink_to_fit();
-        }
+        self.lines.truncate((self.buckets * 2).div_ceil(LINES));
     }
 
     /// Empties a bucket, and puts its items to where they belong now.
@@ -410,22 +402,30 @@ impl Index {
 
     /// Gives back a piece of an index that nobody asks any more; false at the end.
     pub(super) fn dismantle(&mut self) -> bool {
-        let words = if self.lines.is_empty() { &mut self.overflow } else { &mut self.lines };
-        words.truncate(words.len().saturating_sub(BUCKETS_FREED * 2 * WORDS));
-        words.shrink_to_fit();
-        !self.overflow.is_empty()
+        self.lines.pop().or_else(|| self.overflow.pop()).is_some()
     }
 
     /// Panics unless what it counts is what it holds.
     pub(super) fn check(&self) {
-        assert_eq!(self.lines.len(), SKIPPED + self.buckets * 2 * WORDS);
         assert_eq!((0..self.buckets).flat_map(|bucket| self.items(bucket as isize * 2)).count(), self.len);
     }
 }
 
+fn new_block() -> Box<Block> {
+    vec![0; SEGMENT_BYTES / size_of::<u32>()].try_into().unwrap_or_else(|_| unreachable!("it is as long as that"))
+}
+
 #[inline(always)]
-fn line(words: &[u32], number: isize) -> Option<&[u32; WORDS]> {
-    words.get(SKIPPED..)?.as_chunks().0.get(index_of(number))
+fn line(blocks: &[Box<Block>], number: isize) -> Option<&[u32; WORDS]> {
+    let block = blocks.get(index_of(number) / LINES)?;
+    block[start_of(block, number)..].first_chunk()
+}
+
+/// Where in its block a line starts.
+#[inline(always)]
+fn start_of(block: &Block, number: isize) -> usize {
+    let skipped = block.as_ptr().align_offset(ALIGNMENT) % (ALIGNMENT / size_of::<u32>());
+    skipped + index_of(number) % LINES * WORDS
 }
 
 /// Where a line is among all of its kind.

@@ -11,10 +11,13 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::record::{NEVER, Record};
-use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
+use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
+
+/// How far into a segment handles lead, in bytes.
+const OFFSETS: usize = 1 << 16;
 
 /// How many vacant places of a flushed log's directory are passed at once.
 const VACANT_PASSED: usize = 64;
@@ -31,7 +34,7 @@ pub(super) struct Handle(pub(super) u64);
 
 impl Handle {
     fn new(segment: usize, offset: usize) -> Handle {
-        debug_assert!(offset < 1 << 16);
+        debug_assert!(offset < OFFSETS);
         Handle((segment as u64) << 15 | (offset as u64) >> 1)
     }
 
@@ -71,9 +74,9 @@ struct Segment {
 }
 
 impl Segment {
-    /// What it can still take, in bytes. Behind the end of a usual segment, where no handle leads, that is nothing.
+    /// What it can still take, in bytes. Where no handle leads that is nothing.
     fn room_bytes(&self) -> usize {
-        if self.is_closed || self.bytes.len() > SEGMENT_BYTES { 0 } else { self.bytes.capacity() - self.bytes.len() }
+        if self.is_closed || self.bytes.len() >= OFFSETS { 0 } else { self.bytes.capacity() - self.bytes.len() }
     }
 }
 
