@@ -158,6 +158,16 @@ impl Index {
         index
     }
 
+    /// An empty index to go on with instead of this one, which is left to be dismantled. It takes this one's first blocks
+    /// along: new ones would lie behind all others, and keep the C library from giving these back.
+    pub(super) fn flushed(&mut self) -> Index {
+        let rest = self.lines.split_off((2 * self.buckets_min).div_ceil(LINES));
+        let mut lines = mem::replace(&mut self.lines, rest);
+        lines.iter_mut().for_each(|block| block.fill(0));
+        let (buckets, mask) = (self.buckets_min, self.buckets_min - 1);
+        Index { lines, buckets, buckets_min: buckets, mask, shift: self.shift, moved: self.moved, ..Index::default() }
+    }
+
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
         (self.lines.len() + self.overflow.len()) * (SEGMENT_BYTES + MALLOC_BYTES)
@@ -200,12 +210,10 @@ impl Index {
     }
 
     /// The lines that an entry may lie in: its home, the other one of the bucket, then those behind the bucket.
-    #[inline]
     fn path(&self, home: isize) -> impl Iterator<Item = isize> {
         [home, home ^ 1].into_iter().chain(self.behind(home))
     }
 
-    #[inline]
     fn behind(&self, home: isize) -> impl Iterator<Item = isize> {
         iter::successors(self.entry(last_of(home & !1)).link(), |number| self.entry(last_of(*number)).link())
     }

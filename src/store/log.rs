@@ -38,12 +38,10 @@ impl Handle {
         Handle((segment as u64) << 15 | (offset as u64) >> 1)
     }
 
-    #[inline]
     fn segment(self) -> usize {
         (self.0 >> 15) as usize
     }
 
-    #[inline]
     pub(super) fn offset(self) -> usize {
         (self.0 as usize & 0x7FFF) << 1
     }
@@ -127,18 +125,15 @@ impl Log {
     }
 
     /// The bytes that start at an item, or none where there is no item.
-    #[inline]
     pub(super) fn bytes(&self, handle: Handle) -> &[u8] {
         self.segments[handle.segment()].bytes.get(handle.offset()..).unwrap_or_default()
     }
 
-    #[inline]
     pub(super) fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
         self.segments[handle.segment()].bytes.get_mut(handle.offset()..).unwrap_or_default()
     }
 
     /// Loads two cache lines at a place that may be gone by now.
-    #[inline]
     pub(super) fn touch(&self, handle: Handle) {
         let bytes = self.segments.get(handle.segment()).map_or(&[][..], |segment| &segment.bytes);
         let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);

@@ -276,8 +276,7 @@ impl Store {
     /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
     pub fn flush(&mut self) {
         if !self.is_empty() {
-            let (mut index, log) = (Index::new(self.settings.memory_bytes), self.log.flushed());
-            index.moved = self.index.moved;
+            let (index, log) = (self.index.flushed(), self.log.flushed());
             self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, log)));
         }
     }
