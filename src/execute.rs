@@ -229,14 +229,13 @@ impl Executor {
         self.stats.sets += 1;
         let (is_room, chunks) = (self.store.room_bytes() >= value.len(), self.store.chunks().clone());
         let old = self.store.peek(hash, key).map(|item| item.value);
-        let length = old.map_or(0, |old| old.len()) + value.len();
+        let (length, mut copied) = (old.map_or(0, |old| old.len()) + value.len(), 0);
         let written = match old {
             None => self.store.write(hash, key, value, Condition::Always, Expiry::Default),
             Some(_) if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
             Some(_) if !is_room => Err(Refusal::OutOfMemory),
             Some(old) => {
-                self.work_max =
-                    self.work_max.saturating_sub((2 * old.rest.len() + value.len()) as u64 / COPIED_BYTES_PER_UNIT);
+                copied = 2 * old.rest.len() + value.len();
                 let mut whole: Vec<Bytes> = old.chunks.to_vec();
                 let mut filling = chunks.chunk(CHUNK_BYTES);
                 let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
@@ -252,6 +251,7 @@ impl Executor {
                 self.store.write(hash, key, value, Condition::Always, Expiry::Keep)
             }
         };
+        self.charge(copied as u64 / COPIED_BYTES_PER_UNIT);
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))
     }
 }

@@ -56,7 +56,6 @@ pub struct KeyHash {
 }
 
 impl KeyHash {
-    #[inline]
     pub(super) fn new(bits: u64) -> KeyHash {
         KeyHash { bits, place: NOWHERE, item: Handle(0) }
     }
@@ -86,7 +85,7 @@ const NOWHERE: isize = isize::MAX / 4;
 impl Entry {
     pub(super) fn new(hash: KeyHash, handle: Handle, uses: u64) -> Entry {
         debug_assert!(handle.0 < USE && uses <= USES_MAX);
-        Entry((hash.bits >> TAG << TAG) + uses * USE + handle.0)
+        Entry(Entry::ghost(hash).0 + uses * USE + handle.0)
     }
 
     /// The one in a place of a line.
@@ -99,7 +98,6 @@ impl Entry {
         Entry(hash.bits >> TAG << TAG)
     }
 
-    #[inline]
     pub(super) fn handle(self) -> Handle {
         Handle(self.0 % USE)
     }
@@ -110,7 +108,6 @@ impl Entry {
     }
 
     /// Whether it leads to an item.
-    #[inline]
     fn is_item(self) -> bool {
         self.0 % USE >= 2 * LINK
     }
@@ -150,22 +147,21 @@ pub(super) struct Index {
 impl Index {
     /// An empty index, for a store of `memory_bytes`.
     pub(super) fn new(memory_bytes: usize) -> Index {
-        let bits = (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
-        let buckets = 1 << bits;
-        let (mask, shift) = (buckets - 1, TAG - bits);
-        let mut index = Index { buckets, buckets_min: buckets, mask, shift, ..Index::default() };
-        index.lines.resize_with((2 * buckets).div_ceil(LINES), new_block);
-        index
+        let buckets = 1 << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
+        Index::empty(buckets, iter::repeat_with(new_block).take(blocks_of(buckets)).collect(), 0)
+    }
+
+    fn empty(buckets: usize, lines: Vec<Box<Block>>, moved: u64) -> Index {
+        let (mask, shift) = (buckets - 1, TAG - buckets.ilog2());
+        Index { lines, buckets, buckets_min: buckets, mask, shift, moved, ..Index::default() }
     }
 
     /// An empty index to go on with instead of this one, which is left to be dismantled. It takes this one's first blocks
     /// along: new ones would lie behind all others, and keep the C library from giving these back.
     pub(super) fn flushed(&mut self) -> Index {
-        let rest = self.lines.split_off((2 * self.buckets_min).div_ceil(LINES));
-        let mut lines = mem::replace(&mut self.lines, rest);
+        let mut lines: Vec<_> = self.lines.drain(..blocks_of(self.buckets_min)).collect();
         lines.iter_mut().for_each(|block| block.fill(0));
-        let (buckets, mask) = (self.buckets_min, self.buckets_min - 1);
-        Index { lines, buckets, buckets_min: buckets, mask, shift: self.shift, moved: self.moved, ..Index::default() }
+        Index::empty(self.buckets_min, lines, self.moved)
     }
 
     /// Bytes held.
@@ -356,7 +352,7 @@ impl Index {
         let new = self.buckets;
         self.buckets += 1;
         self.mask = self.buckets.next_power_of_two() - 1;
-        self.lines.resize_with((self.buckets * 2).div_ceil(LINES), new_block);
+        self.lines.resize_with(blocks_of(self.buckets), new_block);
         self.put_anew(new & self.mask >> 1);
     }
 
@@ -365,7 +361,7 @@ impl Index {
         self.buckets -= 1;
         self.mask = self.buckets.next_power_of_two() - 1;
         self.put_anew(self.buckets);
-        self.lines.truncate((self.buckets * 2).div_ceil(LINES));
+        self.lines.truncate(blocks_of(self.buckets));
     }
 
     /// Empties a bucket, and puts its items to where they belong now.
@@ -421,6 +417,10 @@ impl Index {
 
 fn new_block() -> Box<Block> {
     vec![0; SEGMENT_BYTES / size_of::<u32>()].try_into().unwrap_or_else(|_| unreachable!("it is as long as that"))
+}
+
+fn blocks_of(buckets: usize) -> usize {
+    (2 * buckets).div_ceil(LINES)
 }
 
 #[inline(always)]

@@ -440,7 +440,7 @@ impl Store {
             self.index.replace(hash, new);
         } else {
             self.index.insert(hash, new);
-            self.work += 2;
+            self.work += 2; // its segment's memory and its place in the index are touched first
         }
         Ok(())
     }
