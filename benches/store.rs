@@ -28,8 +28,8 @@ fn store() -> Store {
 /// The key's hash, looked up as a batch does it.
 fn seen(store: &Store, key: &str) -> KeyHash {
     let mut hash = store.hash(key.as_bytes());
-    store.touch_line(&mut hash);
-    store.touch_index(&mut hash);
+    store.prefetch_index(&mut hash);
+    store.prefetch_item(&mut hash);
     hash
 }
 

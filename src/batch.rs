@@ -1,9 +1,9 @@
 //! The execution phase of a turn: the input of many sessions becomes commands, the commands are looked up together, and
 //! then each is executed in its turn. It knows no socket; the sessions are wherever its caller keeps them.
 //!
-//! A look-up in a large table waits for main memory two or three times. Loading the lines of the index that up to
-//! [`BATCH_COMMANDS`] commands need first, then looking through them, then loading the items, and only then executing
-//! lets these waits overlap, whether the commands come from one client's pipeline or from many clients.
+//! A look-up in a large table waits for main memory two or three times. So the line of the index that a command needs is
+//! asked for when it is parsed, and its item when [`BATCH_COMMANDS`] have been parsed and none of them is executed yet: most
+//! has arrived when it is needed, whether the commands come from one client's pipeline or from many clients.
 
 use std::ops::{IndexMut, Range};
 
@@ -85,7 +85,8 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
             };
             match next {
                 Next::Command(command, ask, consumed) => {
-                    let hash = self.executor.store.hash(command.key);
+                    let mut hash = self.executor.store.hash(command.key);
+                    self.executor.store.prefetch_index(&mut hash);
                     self.pending.push(Pending { visit: at, start: done, hash, command, ask });
                     done += consumed;
                     if self.pending.len() == BATCH_COMMANDS && !self.run_until(at, done) {
@@ -124,19 +125,11 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         !self.sessions[self.visits[at].session].is_choked() && !self.executor.is_spent()
     }
 
-    /// Looks the batch up, then executes it.
+    /// Executes the batch.
     #[inline(never)]
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
-        for pending in &mut *batch {
-            executor.store.touch_line(&mut pending.hash);
-        }
-        for pending in &mut *batch {
-            executor.store.touch_index(&mut pending.hash);
-        }
-        for pending in &*batch {
-            executor.store.touch_item(&pending.hash);
-        }
+        batch.iter_mut().for_each(|pending| executor.store.prefetch_item(&mut pending.hash));
         for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[batch[0].visit];
             let session = &mut sessions[visit.session];

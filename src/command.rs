@@ -7,9 +7,8 @@ use bytes::Bytes;
 
 /// A value's bytes, on their way in or out: whole chunks first, then a rest.
 ///
-/// A small value is a rest alone. A large one is any number of chunks of exactly
-/// [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES), which are shared by reference and never copied, and a rest that is
-/// shorter than a chunk.
+/// A small value is a rest alone. A large one is any number of chunks of [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES)
+/// each, shared by reference and never copied, and a rest that is shorter.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Value<'a> {
     /// Whole chunks, shared by reference.
@@ -65,14 +64,12 @@ pub enum Action<'a> {
     /// Store a value if the condition holds, and answer with what was there before if that is asked for.
     #[allow(missing_docs)]
     Write { value: Value<'a>, condition: Condition, expiry: Expiry, returns_old: bool },
-    /// Tell its value and remove it.
-    Take,
     /// Put this behind what is there.
     Append(Value<'a>),
     /// Measure it, which is no use of it.
     Measure(Measure),
     /// Have it expire at another time, never if there is none, if the condition holds; answer with its value if that is
-    /// asked for.
+    /// asked for. At a time that has passed it is removed.
     #[allow(missing_docs)]
     Expire { deadline: Option<u64>, condition: ExpireCondition, returns_value: bool },
 }

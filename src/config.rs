@@ -1,5 +1,4 @@
-//! Options: the example file's defaults, the environment's password, the configuration file and flags, each over the
-//! one before.
+//! Options: the example file's defaults, the environment's password, the configuration file, flags, each over the last.
 //!
 //! It knows how an option is written and what range it may have, and remembers where each was set, so that whoever
 //! finds later that a value cannot be used complains about the same place. It knows no socket and opens nothing but the
@@ -28,8 +27,7 @@ pub const EXAMPLE: &str = include_str!("../.config.stash.example");
 
 const VERSION: &str = concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// Makes [`Config`] and [`OPTIONS`] of one table: a field and its type; the option's name, what it may be, and how its
-/// text is read.
+/// Makes [`Config`] and [`OPTIONS`] of one table: a field, its type, the option's name, what it may be, how it is read.
 macro_rules! options {
     ($($field:ident: $type:ty = $name:literal, $expected:literal, |$text:ident| $read:expr;)*) => {
         /// Every option's value.

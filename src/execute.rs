@@ -27,8 +27,7 @@ pub struct Executor {
     pub base_bytes: usize,
     /// The longest value that is taken, in bytes.
     pub value_bytes_max: usize,
-    /// What the last long frame was collected in, for the next: a new one each time would leave holes between the
-    /// store's blocks.
+    /// What the last long frame was collected in, for the next: new ones would leave holes between the store's blocks.
     pub(crate) long_frame: Vec<u8>,
     /// How much work the store will have done when this turn may do no more, in its units.
     work_max: u64,
@@ -53,8 +52,7 @@ impl Executor {
         }
     }
 
-    /// Starts a turn at `now_millis` of a clock that never goes back, with connections holding `outside_bytes` beside
-    /// their chunks.
+    /// Starts a turn at `now_millis` of a clock that never goes back; connections hold `outside_bytes` beside chunks.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.clock.now_millis = now_millis;
         self.work_max = self.store.work() + TURN_WORK_UNITS;
@@ -97,7 +95,7 @@ impl Executor {
     }
 
     /// Carries out `command`, whose key has `hash`, and counts it.
-    #[inline]
+    #[inline(always)]
     pub fn execute(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
         let key = command.key;
         match command.action {
@@ -128,10 +126,7 @@ impl Executor {
         if is_refused {
             return self.refuse(Refusal::OutOfMemory);
         }
-        let mut hash = self.store.hash(command.key);
-        self.store.touch_line(&mut hash);
-        self.store.touch_index(&mut hash);
-        self.execute(hash, command)
+        self.execute(self.store.hash(command.key), command)
     }
 
     /// Does not carry out a command, and counts that.
@@ -154,15 +149,6 @@ impl Executor {
                     Ok(is_written) if is_written && !returns_old => Reply::Done,
                     Ok(_) => Reply::Missing,
                 }
-            }
-            Action::Take => {
-                self.stats.gets += 1;
-                if !self.keep(hash, key) {
-                    return Reply::Missing;
-                }
-                self.stats.hits += 1;
-                self.store.delete(hash, key);
-                Reply::Value(self.kept())
             }
             Action::Append(value) => self.append(hash, key, value),
             Action::Measure(measure) => {
@@ -200,7 +186,7 @@ impl Executor {
                     Ok(_) => Reply::Done,
                 }
             }
-            Action::Get | Action::Set(_) | Action::Add(_) | Action::Delete => self.execute(hash, command),
+            Action::Get | Action::Set(_) | Action::Add(_) | Action::Delete => unreachable!(),
         }
     }
 

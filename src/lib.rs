@@ -33,9 +33,9 @@
 //!
 //! 1. The poll reports the client's socket as readable: `EventLoop::note` puts the connection on the ready queue.
 //! 2. `EventLoop::fill` reads it, and up to 31 others that are ready, into one input buffer.
-//! 3. [`batch::process`] parses the frame with [`protocol::stash::parse`], where it was read, hashes the key, and adds
-//!    the command to the batch. When the batch is full or the input has run out, the store's index and items are
-//!    touched for all its commands, so that their cache misses overlap.
+//! 3. [`batch::process`] parses the frame with [`protocol::stash::parse`], where it was read, hashes the key, asks the
+//!    processor for the line of the index that tells of it, and adds the command to the batch. When the batch is full or
+//!    the input has run out, the items of all its commands are asked for, too.
 //! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns a reply that borrows
 //!    the value.
 //! 5. [`session::Session`] encodes the reply into its [`output`]: a small value is copied, a large one referred to.

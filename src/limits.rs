@@ -49,8 +49,7 @@ pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // waiting output at which input
 pub const SPARE_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty output buffer is freed, not kept for others
 const _: () = assert!(READ_BYTES <= READ_LARGE_BYTES);
 
-// A client that was told ERR is still listened to: closing with its input unread would make the kernel send a reset,
-// which can overtake the ERR.
+// A client that was told ERR is still listened to: closed with input unread, it would get a reset, perhaps before the ERR.
 pub const DRAIN_MILLIS: u64 = 2000;
 pub const DRAIN_EXTRA_BYTES: usize = 64 * 1024; // beyond the value limit
 pub const DRAINING_MAX: usize = 64; // clients at once; one more is closed at once, and may see a reset
@@ -74,8 +73,8 @@ pub const START_BYTES: usize = 256 * 1024; // still to be touched by a process t
 // ---- One turn of the loop: all together take less than 200 us ----
 
 pub const EVENTS_MAX: usize = 1024; // taken from one poll
-// Looked up together: enough for their cache misses to overlap, few enough for the first-level cache.
-pub const BATCH_COMMANDS: usize = 64;
+// Parsed, then executed: enough for their cache misses to overlap, few enough for the first-level cache.
+pub const BATCH_COMMANDS: usize = 32;
 pub const TURN_CONNECTIONS: usize = 32; // served: at 3 to 4 us of system calls each, these are 100 us
 pub const TURN_CONNECTIONS_SCARCE: usize = 4; // when memory ran out: replies take some too, and the store must keep up
 pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX; // 1,300 small SETs, or one read of a large value

@@ -1,5 +1,4 @@
-//! Options, logger, limits, sockets, run: the order in which the server comes up, and the one place that prints usage
-//! or decides an exit status.
+//! Options, logger, limits, sockets, run: how the server comes up. The one place that prints usage or decides the status.
 //!
 //! It knows no option by itself and serves nothing.
 

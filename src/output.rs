@@ -153,8 +153,7 @@ impl Output {
             self.bytes.clear();
             self.sent = 0;
         } else if self.sent >= COMPACT_BYTES_MIN && self.sent * 2 >= self.bytes.len() {
-            // A reader who never quite catches up would make it grow for ever. Moving the rest once half is sent
-            // moves each byte once at most.
+            // Or a reader who never quite catches up would make it grow for ever. So each byte moves once at most.
             self.bytes.drain(..self.sent);
             for (until, _) in &mut self.chunks {
                 *until -= self.sent;
@@ -163,8 +162,7 @@ impl Output {
         }
     }
 
-    /// Gives it a spare buffer to append to, unless it has one: allocating for each reply would cost more than the
-    /// reply.
+    /// Gives it a spare buffer, unless it has one: allocating for each reply would cost more than the reply.
     #[inline]
     pub fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
         if self.bytes.capacity() == 0

@@ -156,8 +156,7 @@ impl Session {
         length
     }
 
-    /// The client has closed its side, or will not be listened to any longer. Frames that have arrived are still
-    /// answered.
+    /// The client has closed its side, or is not listened to any longer. What has arrived is still answered.
     pub fn end_input(&mut self) {
         self.input_ended = true;
         if matches!(self.phase, Phase::Receiving(_)) {
@@ -192,8 +191,7 @@ impl Session {
         self.input.capacity() + self.output.held_bytes() + apart + agreed
     }
 
-    /// What it holds or keeps others from giving back, in bytes: the measure of how much it is to blame when memory is
-    /// short.
+    /// What it holds or keeps from being given back, in bytes: how much it is to blame when memory is short.
     pub fn burden_bytes(&self) -> usize {
         let apart: usize = self.frames().map(Frames::chunk_bytes).sum();
         self.held_bytes() + self.output.chunk_bytes() + apart
@@ -290,7 +288,7 @@ impl Session {
     }
 
     /// Encodes `reply`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask) {
         match &mut self.resp {
             Some(resp) => resp.answer(reply, ask, &mut self.output),

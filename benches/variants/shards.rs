@@ -81,9 +81,8 @@ impl Shards {
             let mut guard = self.lock(number);
             let locked = &mut *guard;
             let store = &mut locked.executor.store;
-            places(wanted).for_each(|place| store.touch_line(&mut commands[place].0));
-            places(wanted).for_each(|place| store.touch_index(&mut commands[place].0));
-            places(wanted).for_each(|place| store.touch_item(&commands[place].0));
+            places(wanted).for_each(|place| store.prefetch_index(&mut commands[place].0));
+            places(wanted).for_each(|place| store.prefetch_item(&mut commands[place].0));
             for place in places(wanted) {
                 let (hash, command) = &commands[place];
                 answer(place, locked.executor.execute(*hash, command));

@@ -140,8 +140,7 @@ impl Connection {
         count
     }
 
-    /// Asks for events about room for output while output waits, and only then: a Unix socket tells of room whenever
-    /// its client has read anything.
+    /// Asks for events about room only while output waits: a Unix socket tells of room whenever its client has read.
     pub(super) fn watch_output(&mut self, key: usize, registry: &Registry) {
         self.watches_output = !self.writable;
         let interest = if self.writable { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };

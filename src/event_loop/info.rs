@@ -1,6 +1,5 @@
-//! INFO: Redis's sections and field names, so that what reads them from Redis reads them here, and a section about the
-//! loop. Every number is true: what does not exist here is left out, or zero where readers insist on it. And the counters
-//! on one line, for the log.
+//! INFO: Redis's sections and field names, for all that reads them from Redis, and a section about the loop. Every number
+//! is true: what does not exist here is left out, or zero where readers insist. And the counters on one line, for the log.
 
 use std::env::consts::{ARCH, OS};
 

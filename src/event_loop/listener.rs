@@ -96,8 +96,7 @@ impl Drop for Listeners {
 
 /// Listens on one port of all of these addresses that the machine has, perhaps none; an error comes with its address.
 ///
-/// For port 0 the system picks a port that is free on the first address only. Where it is taken on another, all
-/// are tried again with another port.
+/// For port 0 the system picks one that is free on the first address. Where it is taken on another, all are tried again.
 pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
     // What a failed attempt bound is held until the end, since the system likes to offer the same port again.
     let (mut held, mut bound) = (Vec::new(), Vec::new());

@@ -308,9 +308,8 @@ impl EventLoop {
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
             if wants_read {
-                // When there is no room left, a large value waits for the store to make some, which it does between
-                // turns, and others are read in small portions: whatever they are, they take memory before they are
-                // known.
+                // When there is no room left, a large value waits for the store to make some, between turns, and others
+                // are read in small portions: whatever they are, they take memory before they are known.
                 let least = if connection.session.is_receiving() { 0 } else { READ_SCARCE_BYTES };
                 let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes.max(least));
                 // A large value is read to where it will stay. What follows it is then read like any other input.

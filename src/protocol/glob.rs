@@ -27,11 +27,6 @@ pub fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     }
 }
 
-/// The most that [`matches()`] may take, in units of about 100 ns.
-pub fn cost(pattern: &[u8], text: &[u8]) -> u64 {
-    (pattern.len() * text.len() / 64) as u64
-}
-
 /// What follows the pattern's first element, if `byte` fits that.
 fn without_first(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {

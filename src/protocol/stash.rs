@@ -114,7 +114,7 @@ fn parse_any_length(input: &[u8], at: usize, max: usize) -> Result<(usize, usize
 }
 
 /// Appends `reply` to `output`.
-#[inline]
+#[inline(always)]
 pub fn encode(reply: Reply<'_>, output: &mut Output) {
     match reply {
         Reply::Value(value) => output.push_value(value, LINE_END),

@@ -35,8 +35,7 @@ pub type Planned<'a> = Result<Action<'a>, Complaint>;
 /// Makes that of arguments whose number is right.
 pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
 
-/// What is wrong with a command that is not, or not so, spoken here, in Redis's words. The connection is none the
-/// worse for it.
+/// What is wrong with a command that is not, or not so, spoken here, in Redis's words. The connection goes on.
 pub type Complaint = Cow<'static, str>;
 
 type Keys = (i32, i32, i32);
@@ -49,8 +48,7 @@ pub struct Verb {
     pub arity: i32,
     /// What kind of command it is, in Redis's words, separated by spaces.
     pub flags: &'static str,
-    /// The first and the last argument that is a key, and the step between; 0 if there is none, a last of -1 if
-    /// they go on to the end.
+    /// The first and the last argument that is a key (-1 is the end), and the step between; 0 if there is none.
     pub keys: Keys,
     /// How it is answered, if it is about keys.
     pub form: Form,
@@ -146,7 +144,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("append", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| Ok(Action::Append(a.value(1)))),
     keyed("expireat", -3, "write fast", (1, 1, 1), Count, |a, clock| expire(a, b"exat", clock)),
     keyed("expiretime", 2, "readonly fast", (1, 1, 1), Seconds, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
-    keyed("getdel", 2, "write fast", (1, 1, 1), Plain, |_, _| Ok(Action::Take)),
+    keyed("getdel", 2, "write fast", (1, 1, 1), Plain, |_, _| Ok(re_expire(Some(0)))),
     keyed("getex", -2, "write fast", (1, 1, 1), Plain, getex),
     keyed("getset", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| write(a, Condition::Always, true)),
     keyed("persist", 2, "write fast", (1, 1, 1), Count, persist),
@@ -298,7 +296,12 @@ fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
         [unit, number] => Some(deadline(a, unit, number, 1, clock)?),
         _ => return Err(SYNTAX),
     };
-    Ok(Action::Expire { deadline, condition: ExpireCondition::default(), returns_value: true })
+    Ok(re_expire(deadline))
+}
+
+/// GETEX, or GETDEL with a time that has passed.
+fn re_expire<'a>(deadline: Option<u64>) -> Action<'a> {
+    Action::Expire { deadline, condition: ExpireCondition::default(), returns_value: true }
 }
 
 fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Planned<'a> {

@@ -200,7 +200,8 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
     loop {
         cursor = executor.store.scan(cursor, |key| {
             looked_at += 1;
-            matching += pattern.map_or(0, |pattern| glob::cost(pattern, key));
+            // What a match may take at most, in the store's units.
+            matching += pattern.map_or(0, |pattern| (pattern.len() * key.len() / 64) as u64);
             if has_type && pattern.is_none_or(|pattern| glob::matches(pattern, key)) {
                 keys.push_bulk(key);
                 found += 1;

@@ -77,8 +77,7 @@ impl Store {
         self.settings.eviction == Eviction::S3Fifo
     }
 
-    /// Changes the memory limit. A lower one is approached in bounded steps, by housekeeping. The index never
-    /// gets smaller than it was made.
+    /// Changes the memory limit. A lower one is approached in bounded steps. The index stays as large as it was made.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
         self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         self.follow_limit();
@@ -111,8 +110,7 @@ impl Store {
         if self.log.room_bytes(queue) >= size {
             return true;
         }
-        // For a record that is longer than a segment, as large as two next to each other, so that either fits the hole
-        // that the other leaves.
+        // For a record that is longer than a segment, as large as two: so either fits the hole that the other leaves.
         let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES };
         // Rather than refuse what later commands will make room for, it goes over the limit by a segment.
         let overdraft = if self.evicts() { SEGMENT_BYTES } else { 0 };
@@ -130,13 +128,12 @@ impl Store {
         }
         let (items, end) = self.log.ahead(LOOK_AHEAD);
         self.work += 1;
-        let touch = |(handle, record): (Handle, Record)| {
+        let hashed = |(handle, record): (Handle, Record)| {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            self.index.touch_line(&mut hash);
-            self.index.touch(&mut hash);
+            self.index.prefetch(&mut hash);
             (hash, handle, record)
         };
-        let items: Vec<_> = items.into_iter().map(touch).collect();
+        let items: Vec<_> = items.into_iter().map(hashed).collect();
         for (hash, handle, record) in items {
             if !self.decide(hash, handle, &record) {
                 return false;

@@ -29,7 +29,7 @@ impl Secret {
     }
 
     /// The hash of a key under this secret.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, key: &[u8]) -> u64 {
         let mut state = self.0;
         let (words, tail) = key.as_chunks::<8>();

@@ -3,19 +3,18 @@
 //! It is a table that grows by linear hashing (Litwin, VLDB 1980): one bucket after the other is split in two, so no step
 //! moves more than some twenty entries, and bytes per item stay flat at every count. A bucket is two neighbouring cache
 //! lines of eight entries, and a key's hash tells in which of them to begin to look: so nineteen look-ups in twenty wait
-//! for memory once. What does not fit there goes into further lines, chained to the bucket. (With hashbrown's table, which
-//! keeps control bytes apart, is 44 to 87 % full and doubles at once, an item took 4 bytes more, and a request at five
-//! million keys a tenth longer.)
+//! for memory once. What does not fit there goes into further lines, chained to the bucket. (With hashbrown's table, 44 to
+//! 87 % full and doubled at once, an item took 4 bytes more, and a request at five million keys a tenth longer.)
 //!
 //! An entry carries enough of the hash to be moved without reading its item. Once the item is evicted it stays where it
 //! is, without the item, until its place is needed: these are the ghosts that a policy asks which keys have come back.
 //! This file knows hashes and handles, neither keys nor values.
 
-use std::hint::black_box;
 use std::ops::Range;
 use std::{iter, mem};
 
 use super::log::Handle;
+use super::prefetch::prefetch;
 use crate::limits::{BUCKETS_MIN, BYTES_PER_BUCKET, MALLOC_BYTES, SEGMENT_BYTES};
 
 /// Places for entries of a line. The last one of a bucket's first line, and of a line behind that, may hold a link.
@@ -24,15 +23,15 @@ const LAST: isize = PLACES as isize - 1;
 
 /// Words of a line: the upper halves of its entries, which are compared all at once, then the lower ones.
 const WORDS: usize = 2 * PLACES;
+type Line = [u32; WORDS];
 
 /// Lines come in blocks as large as the log's segments, so that the C library has either fit where the other was.
 const LINES: usize = 1024;
-type Block = [u32; SEGMENT_BYTES / size_of::<u32>()];
+const BLOCK_WORDS: usize = SEGMENT_BYTES / size_of::<u32>();
 
-/// Where in a block lines may begin, in bytes: so they are cache lines, and those of a bucket a pair that the processor
-/// loads together.
-const ALIGNMENT: usize = 128;
-const _: () = assert!(size_of::<Block>() == LINES * WORDS * size_of::<u32>() + ALIGNMENT);
+/// Words of a bucket's first two lines, which begin where the processor loads both together.
+const PAIR: usize = 2 * WORDS;
+const _: () = assert!(BLOCK_WORDS == LINES * WORDS + PAIR);
 
 /// A bucket is split when there are more items than this for each, and two are merged when there are fewer than that. So
 /// an item takes 13.3 bytes, and 3 % of them lie behind their bucket. 12 would save 1.6 bytes and cost a tenth more time.
@@ -51,13 +50,11 @@ pub struct KeyHash {
     bits: u64,
     /// Where its entry was when it was last looked for, or will be looked for first.
     place: isize,
-    /// What that led to.
-    pub(super) item: Handle,
 }
 
 impl KeyHash {
     pub(super) fn new(bits: u64) -> KeyHash {
-        KeyHash { bits, place: NOWHERE, item: Handle(0) }
+        KeyHash { bits, place: NOWHERE }
     }
 
     /// Its bits. A store makes no use of the lowest 24.
@@ -90,7 +87,7 @@ impl Entry {
 
     /// The one in a place of a line.
     #[inline(always)]
-    fn of(line: &[u32; WORDS], at: usize) -> Entry {
+    fn of(line: &Line, at: usize) -> Entry {
         Entry(u64::from(line[at % PLACES]) << 32 | u64::from(line[PLACES + at % PLACES]))
     }
 
@@ -124,11 +121,37 @@ impl Entry {
     }
 }
 
+/// Some lines, and how many words of the block are skipped before the first of them.
+#[derive(Debug)]
+struct Block {
+    words: Box<[u32; BLOCK_WORDS]>,
+    skipped: usize,
+}
+
+impl Block {
+    fn new() -> Block {
+        let words: Box<[u32; BLOCK_WORDS]> =
+            vec![0; BLOCK_WORDS].try_into().unwrap_or_else(|_| unreachable!("it is as long as that"));
+        Block { skipped: words.as_ptr().align_offset(PAIR * size_of::<u32>()), words }
+    }
+
+    // That lines are within the block is plain to the compiler here.
+    #[inline(always)]
+    fn line(&self, number: isize) -> &Line {
+        &self.words[self.skipped % PAIR..].as_chunks().0[number as usize % LINES]
+    }
+
+    #[inline(always)]
+    fn line_mut(&mut self, number: isize) -> &mut Line {
+        &mut self.words[self.skipped % PAIR..].as_chunks_mut().0[number as usize % LINES]
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Two lines for each bucket, numbered from 0 up, and those that are overflowed into, from -1 down.
-    lines: Vec<Box<Block>>,
-    overflow: Vec<Box<Block>>,
+    lines: Vec<Block>,
+    overflow: Vec<Block>,
     /// How many lines of `overflow` were ever used, and the first of them that is free; each has a link to the next.
     overflowed: usize,
     free: Option<isize>,
@@ -148,10 +171,10 @@ impl Index {
     /// An empty index, for a store of `memory_bytes`.
     pub(super) fn new(memory_bytes: usize) -> Index {
         let buckets = 1 << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
-        Index::empty(buckets, iter::repeat_with(new_block).take(blocks_of(buckets)).collect(), 0)
+        Index::empty(buckets, iter::repeat_with(Block::new).take(blocks_of(buckets)).collect(), 0)
     }
 
-    fn empty(buckets: usize, lines: Vec<Box<Block>>, moved: u64) -> Index {
+    fn empty(buckets: usize, lines: Vec<Block>, moved: u64) -> Index {
         let (mask, shift) = (buckets - 1, TAG - buckets.ilog2());
         Index { lines, buckets, buckets_min: buckets, mask, shift, moved, ..Index::default() }
     }
@@ -160,7 +183,7 @@ impl Index {
     /// along: new ones would lie behind all others, and keep the C library from giving these back.
     pub(super) fn flushed(&mut self) -> Index {
         let mut lines: Vec<_> = self.lines.drain(..blocks_of(self.buckets_min)).collect();
-        lines.iter_mut().for_each(|block| block.fill(0));
+        lines.iter_mut().for_each(|block| block.words.fill(0));
         Index::empty(self.buckets_min, lines, self.moved)
     }
 
@@ -179,8 +202,9 @@ impl Index {
     }
 
     #[inline(always)]
-    fn line(&self, number: isize) -> Option<&[u32; WORDS]> {
-        line(if number >= 0 { &self.lines } else { &self.overflow }, number)
+    fn line(&self, number: isize) -> Option<&Line> {
+        let block = self.lines.get(number as usize / LINES).or_else(|| self.overflow.get(!number as usize / LINES));
+        block.map(|block| block.line(number))
     }
 
     /// What is in a place, which is eight times its line and where it is there.
@@ -190,11 +214,10 @@ impl Index {
     }
 
     #[inline(always)]
-    fn line_mut(&mut self, number: isize) -> Option<&mut [u32; WORDS]> {
-        let blocks = if number >= 0 { &mut self.lines } else { &mut self.overflow };
-        let block = blocks.get_mut(index_of(number) / LINES)?;
-        let start = start_of(block, number);
-        block[start..].first_chunk_mut()
+    fn line_mut(&mut self, number: isize) -> Option<&mut Line> {
+        let block = self.lines.get_mut(number as usize / LINES);
+        let block = block.or_else(|| self.overflow.get_mut(!number as usize / LINES));
+        block.map(|block| block.line_mut(number))
     }
 
     #[inline(always)]
@@ -222,39 +245,39 @@ impl Index {
     /// Where an entry lies that has a hash's tag and that `is_it` accepts.
     #[inline(always)]
     fn search(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
-        for number in [home, home ^ 1] {
-            if let Some(at) = search_line(line(&self.lines, number)?, bits, &mut is_it) {
-                return Some(number << 3 | at as isize);
-            }
+        match search_line(self.line(home)?, bits, &mut is_it) {
+            Some(at) => Some(home << 3 | at as isize),
+            None => self.search_on(home, bits, is_it),
         }
-        self.search_behind(home, bits, is_it)
     }
 
+    /// The same, when it is not in its home.
     #[inline(never)]
-    fn search_behind(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
-        self.behind(home).find_map(|number| {
-            let at = search_line(line(&self.overflow, number)?, bits, &mut is_it)?;
+    fn search_on(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
+        self.path(home).skip(1).find_map(|number| {
+            let at = search_line(self.line(number)?, bits, &mut is_it)?;
             Some(number << 3 | at as isize)
         })
     }
 
-    /// Loads the line where the entry of a hash begins to look for a place.
+    /// Asks for the line where the entry of a hash begins to look for a place.
     #[inline(always)]
-    pub(super) fn touch_line(&self, hash: &mut KeyHash) {
+    pub(super) fn prefetch(&self, hash: &mut KeyHash) {
         let home = self.home(hash.bits);
         hash.place = home << 3;
-        black_box(line(&self.lines, home).map(|line| line[0]));
+        prefetch(self.line(home));
     }
 
-    /// Looks from that line on where the entry of a hash may be, and keeps that and what is there for the next look.
+    /// Looks from that line on where the entry of a hash may be, keeps that for the next look, and tells what it leads to.
     #[inline(always)]
-    pub(super) fn touch(&self, hash: &mut KeyHash) {
+    pub(super) fn look(&self, hash: &mut KeyHash) -> Handle {
         let mut item = Handle(0);
         let found = self.search(hash.place >> 3, hash.bits, |entry| {
             item = entry.handle();
             entry.is_item()
         });
-        (hash.place, hash.item) = (found.unwrap_or(NOWHERE), item);
+        hash.place = found.unwrap_or(NOWHERE);
+        item
     }
 
     /// What is where the entry of a hash was last seen; perhaps another's, or nothing.
@@ -312,7 +335,7 @@ impl Index {
             self.free = self.entry(last_of(number)).link();
         } else {
             self.overflowed += 1;
-            self.overflow.resize_with(self.overflowed.div_ceil(LINES), new_block);
+            self.overflow.resize_with(self.overflowed.div_ceil(LINES), Block::new);
         }
         self.set(last_of(number), self.entry(last_of(home & !1)));
         self.set(last_of(home & !1), Entry::to(Some(number)));
@@ -352,7 +375,7 @@ impl Index {
         let new = self.buckets;
         self.buckets += 1;
         self.mask = self.buckets.next_power_of_two() - 1;
-        self.lines.resize_with(blocks_of(self.buckets), new_block);
+        self.lines.resize_with(blocks_of(self.buckets), Block::new);
         self.put_anew(new & self.mask >> 1);
     }
 
@@ -415,43 +438,20 @@ impl Index {
     }
 }
 
-fn new_block() -> Box<Block> {
-    vec![0; SEGMENT_BYTES / size_of::<u32>()].try_into().unwrap_or_else(|_| unreachable!("it is as long as that"))
-}
-
 fn blocks_of(buckets: usize) -> usize {
     (2 * buckets).div_ceil(LINES)
-}
-
-#[inline(always)]
-fn line(blocks: &[Box<Block>], number: isize) -> Option<&[u32; WORDS]> {
-    let block = blocks.get(index_of(number) / LINES)?;
-    block[start_of(block, number)..].first_chunk()
-}
-
-/// Where in its block a line starts.
-#[inline(always)]
-fn start_of(block: &Block, number: isize) -> usize {
-    let skipped = block.as_ptr().align_offset(ALIGNMENT) % (ALIGNMENT / size_of::<u32>());
-    skipped + index_of(number) % LINES * WORDS
-}
-
-/// Where a line is among all of its kind.
-#[inline(always)]
-fn index_of(line: isize) -> usize {
-    (line ^ line >> 63) as usize
 }
 
 /// Which entries of a line are such, by the halves of each: bit 1 for the first, bit 2 for the next. All are looked at at
 /// once, with vector instructions, unless a bit 0 has the compiler treat one apart.
 #[inline(always)]
-fn which(line: &[u32; WORDS], is_such: impl Fn(u32, u32) -> bool) -> u32 {
+fn which(line: &Line, is_such: impl Fn(u32, u32) -> bool) -> u32 {
     (0..PLACES).fold(0, |found, at| found | if is_such(line[at], line[PLACES + at]) { 2 << at } else { 0 })
 }
 
 /// Where in a line an entry lies that has a hash's tag and that `is_it` accepts.
 #[inline(always)]
-fn search_line(line: &[u32; WORDS], bits: u64, is_it: &mut impl FnMut(Entry) -> bool) -> Option<usize> {
+fn search_line(line: &Line, bits: u64, is_it: &mut impl FnMut(Entry) -> bool) -> Option<usize> {
     let mut found = which(line, |upper, _| (upper ^ (bits >> 32) as u32) >> 8 == 0);
     while found != 0 {
         let at = found.trailing_zeros() as usize - 1;

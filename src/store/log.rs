@@ -4,12 +4,12 @@
 //!
 //! It counts every byte it holds. It does not know the index, nor why an item is moved or removed.
 
-use std::hint::black_box;
 use std::{iter, mem};
 
 use bytes::Bytes;
 use slab::Slab;
 
+use super::prefetch::prefetch;
 use super::record::{NEVER, Record};
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 
@@ -22,8 +22,8 @@ const OFFSETS: usize = 1 << 16;
 /// How many vacant places of a flushed log's directory are passed at once.
 const VACANT_PASSED: usize = 64;
 
-/// How far behind an item's start its second cache line is touched: a small item mostly lies in two.
-const TOUCH_BYTES: usize = 48;
+/// How far behind an item's start its second cache line is asked for: a small item mostly lies in two.
+const SECOND_BYTES: usize = 48;
 
 /// What a reference to a chunk takes, in bytes, with its part of the list that it is in.
 const REFERENCE_BYTES: usize = size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>();
@@ -133,11 +133,12 @@ impl Log {
         self.segments[handle.segment()].bytes.get_mut(handle.offset()..).unwrap_or_default()
     }
 
-    /// Loads two cache lines at a place that may be gone by now.
-    pub(super) fn touch(&self, handle: Handle) {
+    /// Asks for two cache lines at a place that may be gone by now.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, handle: Handle) {
         let bytes = self.segments.get(handle.segment()).map_or(&[][..], |segment| &segment.bytes);
-        let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
-        black_box(byte(handle.offset()) ^ byte(handle.offset() + TOUCH_BYTES));
+        prefetch(bytes.get(handle.offset()));
+        prefetch(bytes.get(handle.offset() + SECOND_BYTES));
     }
 
     pub(super) fn chunks_of(&self, record: &Record) -> &[Bytes] {
@@ -392,23 +393,26 @@ impl Log {
 
     /// All items. Panics unless what it counts is what it holds.
     pub(super) fn check(&self) -> Vec<(Handle, Record)> {
-        let (mut items, mut linked, mut dead_bytes) = (Vec::new(), 2, 0);
+        let (mut items, mut linked, mut dead_bytes, mut live_bytes) = (Vec::new(), 2, 0, [0, 0]);
         for ring in [0, 1] {
-            let (mut number, mut live_bytes) = (self.segments[ring].newer, 0);
+            let mut number = self.segments[ring].newer;
             while number != ring {
-                let segment = &self.segments[number];
-                let (gaps, live): (Vec<_>, Vec<_>) =
-                    records(&self.segments[number].bytes, 0).partition(|(_, record)| record.is_gap());
-                let dead: usize = gaps.iter().map(|(_, gap)| gap.size()).sum();
+                let (segment, mut dead) = (&self.segments[number], 0);
+                for (offset, record) in records(&segment.bytes, 0) {
+                    if record.is_gap() {
+                        dead += record.size();
+                    } else {
+                        assert!(record.deadline >= segment.due);
+                        live_bytes[ring] += self.weight(&record);
+                        items.push((Handle::new(number, offset), record));
+                    }
+                }
                 assert!(dead == segment.dead && (dead < segment.bytes.len() || segment.newer == ring));
-                assert!(live.iter().all(|(_, record)| record.deadline >= segment.due));
                 assert_eq!(self.segments[segment.newer].older, number);
-                live_bytes += live.iter().map(|(_, record)| self.weight(record)).sum::<usize>();
-                items.extend(live.into_iter().map(|(offset, record)| (Handle::new(number, offset), record)));
                 (number, linked, dead_bytes) = (segment.newer, linked + 1, dead_bytes + dead);
             }
-            assert_eq!(live_bytes, self.live_bytes[ring]);
         }
+        assert_eq!(live_bytes, self.live_bytes);
         assert_eq!((linked + self.vacant.len(), dead_bytes), (self.segments.len(), self.dead));
         let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
         assert_eq!(chunks + self.dropped.len(), self.chunks);

@@ -1,9 +1,8 @@
 //! The store: owned bytes under keys, in the memory it was given, for as long as they are worth it.
 //!
-//! An index of eight bytes an item leads to records in a log of segments; the log's order is the order in
-//! which items leave (`eviction`); what expired is swept up in between (`housekeeping`). No step of any of them takes
-//! longer than about 100 us: what is large is done in pieces, some with each command, the rest by
-//! [`Store::housekeep`].
+//! An index of eight bytes an item leads to records in a log of segments; the log's order is the order in which items
+//! leave (`eviction`); what expired is swept up in between (`housekeeping`). No step of any of them takes longer than
+//! about 100 us: what is large is done in pieces, some with each command, the rest by [`Store::housekeep`].
 //!
 //! It knows no wire, socket or client, and no clock: time is handed in.
 
@@ -12,6 +11,7 @@ mod hash;
 mod housekeeping;
 mod index;
 mod log;
+mod prefetch;
 mod record;
 
 use std::mem;
@@ -131,23 +131,17 @@ impl Store {
         KeyHash::new(self.secret.hash(key))
     }
 
-    /// Loads the part of the index that tells of a key. This and the next two have what a command needs in the processor's
-    /// cache before it is carried out; called for many commands each, their waits for memory overlap.
+    /// Asks for the part of the index that tells of a key, which is to be looked at some time later. This and the next have
+    /// what a command needs in the processor's cache before it is carried out.
     #[inline(always)]
-    pub fn touch_line(&self, hash: &mut KeyHash) {
-        self.index.touch_line(hash);
+    pub fn prefetch_index(&self, hash: &mut KeyHash) {
+        self.index.prefetch(hash);
     }
 
-    /// Looks where a key's item may lie, and keeps that in `hash`, so that the next call need not search.
-    #[inline]
-    pub fn touch_index(&self, hash: &mut KeyHash) {
-        self.index.touch(hash);
-    }
-
-    /// Loads the start of that item.
-    #[inline]
-    pub fn touch_item(&self, hash: &KeyHash) {
-        self.log.touch(hash.item);
+    /// Looks where a key's item may lie, asks for its start, and keeps in `hash` what need not be searched again.
+    #[inline(always)]
+    pub fn prefetch_item(&self, hash: &mut KeyHash) {
+        self.log.prefetch(self.index.look(hash));
     }
 
     /// Tells the time, in milliseconds of a clock that never runs backwards, and how many bytes the process holds
@@ -159,7 +153,7 @@ impl Store {
     }
 
     /// The value of a key; a use of it.
-    #[inline]
+    #[inline(always)]
     pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
         // Most items were looked at ahead, and most records are plain: this is the path that all is built for.
         let entry = self.index.seen(hash);
@@ -188,7 +182,7 @@ impl Store {
     ///
     /// # Errors
     /// `OutOfMemory` if there is no room, and the policy may not make any or could not within one command's bounds.
-    #[inline]
+    #[inline(always)]
     pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
         // The commonest write leaves all as it is but for the value.
         if value.chunks.is_empty()
@@ -228,7 +222,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
         if let (entry, Some(text)) = self.plain_value(hash, key)
             && let Some(number) = number::parse(text)

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const SOURCE_CODE_LINES_MAX: usize = 4_999;
 
 /// The same with blank lines and comments. The aim is 5,000 for these as well; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 6_745;
+const SOURCE_LINES_MAX: usize = 6_735;
 
 /// A source file, by its path from the repository's root.
 struct Source {
@@ -82,6 +82,12 @@ fn only_one_file_knows_the_frames() {
     let frames = ["\\0", "\\x00", "INC", "DEC"];
     let sources = product().into_iter().filter(|source| source.path != "src/protocol/stash.rs");
     refuse(sources, &frames, "belongs into src/protocol/stash.rs, the only file that knows the frames");
+}
+
+#[test]
+fn only_one_file_is_unsafe() {
+    let sources = product().into_iter().filter(|source| source.path != "src/store/prefetch.rs");
+    refuse(sources, &["unsafe"], "is for src/store/prefetch.rs alone; see what it says");
 }
 
 #[test]

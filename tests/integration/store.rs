@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
-use gostash::command::{Action, Command, Condition, Expiry, Refusal, Reply, Value};
+use gostash::command::{Action, Command, Condition, ExpireCondition, Expiry, Refusal, Reply, Value};
 use gostash::execute::Executor;
 use gostash::limits::CHUNK_BYTES;
 use gostash::number;
@@ -40,9 +40,8 @@ impl Subject {
     /// As a batch does it: look ahead, then execute.
     fn seen(&self, key: &[u8]) -> KeyHash {
         let mut hash = self.hash(key);
-        self.touch_line(&mut hash);
-        self.touch_index(&mut hash);
-        self.touch_item(&hash);
+        self.prefetch_index(&mut hash);
+        self.prefetch_item(&mut hash);
         hash
     }
 
@@ -251,7 +250,9 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             }
             11 => {
                 let old = model.remove(&id).map(|(value, _)| value);
-                match store.executor.execute(hash, &Command { key, action: Action::Take }) {
+                let action =
+                    Action::Expire { deadline: Some(0), condition: ExpireCondition::default(), returns_value: true };
+                match store.executor.execute(hash, &Command { key, action }) {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     reply => assert_eq!((reply, None), (Reply::Missing, old), "step {step}"),
                 }
@@ -678,4 +679,43 @@ fn every_form_of_a_record_reads_back_and_costs_what_it_should() {
         assert!(gap.is_gap() && gap.size() == record.size() && gap.deadline == NEVER && gap.list.is_none());
         assert_eq!(Record::plain_rest(&bytes, &key), None);
     }
+}
+
+#[test]
+fn a_plain_record_is_that_of_one_key_alone() {
+    for length in 1..=64 {
+        let key: Vec<u8> = (0..length).collect();
+        let record = Record::plan(key.len(), 3, NEVER, None);
+        let mut bytes = vec![0; record.size()];
+        record.write(&mut bytes, &key, b"abc");
+        assert_eq!(Record::plain_rest(&bytes, &key), Some(record.rest()));
+        for at in 0..key.len() {
+            let mut other = key.clone();
+            other[at] ^= 1;
+            assert_eq!(Record::plain_rest(&bytes, &other), None, "byte {at} of {length}");
+        }
+    }
+}
+
+/// Run under a memory checker as well, by scripts/check.sh, since asking for memory is unsafe code.
+#[test]
+fn memory_is_asked_for_wherever_a_key_may_lead() {
+    let mut store = store(2 << 20, Eviction::S3Fifo);
+    // Records end at every distance from the end of their segment, and what is beyond that is asked for, too.
+    for length in 0..64 {
+        for id in 0..100 {
+            assert_eq!(store.set_id(length * 100 + id, length as usize), Ok(()));
+        }
+    }
+    let hashes: Vec<_> = (0..6_500).map(|id| store.seen(key_of(id).as_bytes())).collect();
+    assert!((0..6_400).all(|id| store.get_id(id)) && (6_400..6_500).all(|id| !store.get_id(id)));
+    // Where these led is given back, and then used for something else.
+    store.flush();
+    while store.wants_housekeeping() == Some(0) {
+        store.housekeep(1000);
+    }
+    hashes.into_iter().for_each(|mut hash| store.prefetch_item(&mut hash));
+    assert_eq!(store.set_id(1, 1), Ok(()));
+    assert!(store.get_id(1) && !store.get_id(2));
+    store.check();
 }
