@@ -13,9 +13,9 @@ pub const LENGTH_DIGITS_MAX: usize = 20; // what an unsigned 64-bit number takes
 pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20; // for max-value-size: the Redis protocol's own limit on a string
 // Of max-memory: a value that fills the cache evicts all else, and while it is overwritten there are two of it.
 pub const VALUE_SHARE: usize = 8;
-// A piece of a large value. So much less than 32 KiB that with the C library's header and the reference count that is
-// allocated beside it, two chunks fit the hole that a segment of the store's log has left.
-pub const CHUNK_BYTES: usize = 32 * 1024 - 128;
+// A piece of a large value. Two take from the C library exactly what a segment of the store's log takes, so that either
+// fits the hole that the other leaves: smaller ones left holes for nobody, and a limit of 64 MB was passed by 15.
+pub const CHUNK_BYTES: usize = (SEGMENT_BYTES - MALLOC_BYTES) / 2;
 pub const SMALL_VALUE_BYTES_MAX: usize = CHUNK_BYTES; // parsed whole and copied; a longer one streams into chunks
 pub const APPEND_BYTES_MAX: usize = 512 * 1024; // behind a value that is there: moved in one step
 
