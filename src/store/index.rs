@@ -228,18 +228,34 @@ impl Index {
         }
     }
 
-    /// The lines that an entry may lie in: its home, the other one of the bucket, then those behind the bucket.
-    fn path(&self, home: isize) -> impl Iterator<Item = isize> {
-        [home, home ^ 1].into_iter().chain(self.behind(home))
+    /// Visits the lines that an entry may lie in, until something is found: its home, the other one of the bucket, then
+    /// those behind the bucket.
+    #[inline(always)]
+    fn walk<T>(&self, home: isize, mut visit: impl FnMut(isize, &Line) -> Option<T>) -> Option<T> {
+        for number in [home, home ^ 1] {
+            if let Some(found) = visit(number, self.line(number)?) {
+                return Some(found);
+            }
+        }
+        let mut link = last_of(home & !1);
+        while let Some(number) = self.entry(link).link() {
+            if let Some(found) = visit(number, self.line(number)?) {
+                return Some(found);
+            }
+            link = last_of(number);
+        }
+        None
     }
 
-    fn behind(&self, home: isize) -> impl Iterator<Item = isize> {
-        iter::successors(self.entry(last_of(home & !1)).link(), |number| self.entry(last_of(*number)).link())
-    }
-
-    /// What a bucket leads to, by its first line.
-    fn items(&self, home: isize) -> impl Iterator<Item = Entry> {
-        self.path(home).flat_map(places_of).map(|place| self.entry(place)).filter(|entry| entry.is_item())
+    /// What a bucket leads to, by its first line, and the lines that it has.
+    fn items(&self, home: isize) -> (Vec<Entry>, Vec<isize>) {
+        let (mut items, mut lines) = (Vec::with_capacity(2 * PLACES), Vec::with_capacity(PLACES));
+        self.walk(home, |number, line| {
+            items.extend((0..PLACES).map(|at| Entry::of(line, at)).filter(|entry| entry.is_item()));
+            lines.push(number);
+            None::<()>
+        });
+        (items, lines)
     }
 
     /// Where an entry lies that has a hash's tag and that `is_it` accepts.
@@ -247,17 +263,14 @@ impl Index {
     fn search(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
         match search_line(self.line(home)?, bits, &mut is_it) {
             Some(at) => Some(home << 3 | at as isize),
-            None => self.search_on(home, bits, is_it),
+            None => self.search_on(home ^ 1, bits, is_it),
         }
     }
 
-    /// The same, when it is not in its home.
+    /// The same, when it is not where it should be.
     #[inline(never)]
     fn search_on(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
-        self.path(home).skip(1).find_map(|number| {
-            let at = search_line(self.line(number)?, bits, &mut is_it)?;
-            Some(number << 3 | at as isize)
-        })
+        self.walk(home, |number, line| search_line(line, bits, &mut is_it).map(|at| number << 3 | at as isize))
     }
 
     /// Asks for the line where the entry of a hash begins to look for a place.
@@ -318,14 +331,13 @@ impl Index {
 
     /// Puts an entry into a free place of the first line that has one, from its home on.
     fn put(&mut self, home: isize, entry: Entry) {
-        let free_in = |number| {
-            let free = which(self.line(number)?, |upper, lower| upper & HANDLE_UPPER | lower == 0);
+        let free = self.walk(home, |number, line| {
+            let free = which(line, |upper, lower| upper & HANDLE_UPPER | lower == 0);
             // Ghosts are forgotten in no order: which place is taken depends on the entry.
             let turn = entry.0 as usize % PLACES;
             let at = ((free | free << PLACES) >> turn).trailing_zeros() as usize + PLACES - 1 + turn;
             (free != 0).then_some(number << 3 | (at % PLACES) as isize)
-        };
-        let free = [home, home ^ 1].into_iter().find_map(free_in).or_else(|| self.behind(home).find_map(free_in));
+        });
         if let Some(place) = free {
             return self.set(place, entry);
         }
@@ -389,8 +401,8 @@ impl Index {
 
     /// Empties a bucket, and puts its items to where they belong now.
     fn put_anew(&mut self, bucket: usize) {
-        let items: Vec<Entry> = self.items(bucket as isize * 2).collect();
-        for number in self.path(bucket as isize * 2).collect::<Vec<_>>() {
+        let (items, lines) = self.items(bucket as isize * 2);
+        for number in lines {
             self.line_mut(number).map(mem::take);
             if number < 0 {
                 self.free_line(number);
@@ -418,7 +430,7 @@ impl Index {
         let (mut at, mut entries, mut count) = (cursor, Vec::new(), 0);
         while at < 1 << width && entries.len() < SLICE_ENTRIES && count < SLICE_BUCKETS_MAX {
             let home = self.home(at.reverse_bits() >> (u64::BITS - width) << self.shift) & !1;
-            entries.extend(self.items(home));
+            entries.extend(self.items(home).0);
             let narrow = self.mask >> 1;
             let is_split = ((home as usize / 2) & narrow) + narrow + 1 < self.buckets;
             let span = 1 << (width - self.mask.count_ones() + u32::from(!is_split));
@@ -434,7 +446,7 @@ impl Index {
 
     /// Panics unless what it counts is what it holds.
     pub(super) fn check(&self) {
-        assert_eq!((0..self.buckets).flat_map(|bucket| self.items(bucket as isize * 2)).count(), self.len);
+        assert_eq!((0..self.buckets).flat_map(|bucket| self.items(bucket as isize * 2).0).count(), self.len);
     }
 }
 
