@@ -9,7 +9,7 @@ use std::ops::{IndexMut, Range};
 
 use crate::command::Command;
 use crate::execute::Executor;
-use crate::limits::BATCH_COMMANDS;
+use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES};
 use crate::session::{self, Ask, Next, Session};
 use crate::store::KeyHash;
 
@@ -29,6 +29,11 @@ impl Visit {
     /// A visit of `session`, whose bytes stand at `input`.
     pub fn new(session: usize, input: Range<usize>) -> Self {
         Visit { session, input, needed: 0 }
+    }
+
+    /// Whether it brought so much that others are better served first.
+    pub fn is_long(&self) -> bool {
+        self.input.len() > SHORT_VISIT_BYTES
     }
 }
 

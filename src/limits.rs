@@ -81,6 +81,9 @@ pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX; // 1,300 
 // Read in one turn, after which no further connection is read: some 600 GETs, or 250 SETs, unless these evict. Half as
 // much costs 5 % more with pipelines of 64, and twice as much gains little.
 pub const TURN_FRAME_BYTES: usize = 16 * 1024;
+// What a client may bring and be answered before those who brought more are executed: so it waits for one turn, not two, and
+// 32 such clients cannot use up a turn's work.
+pub const SHORT_VISIT_BYTES: usize = 256;
 pub const TURN_WRITE_BYTES: usize = 256 * 1024; // of which the last connection may take one write more
 // The store's work beyond plain look-ups: a hundred SETs of new keys, or half as many that each evict. They take some
 // 50 us, and up to 150 where all of it misses the processor's caches or others share the core.

@@ -182,11 +182,15 @@ impl EventLoop {
             self.accept();
         }
         self.fill();
-        batch::process(&mut self.visits, &self.input, &mut self.connections, &mut self.executor);
-        self.answer_questions();
+        self.visits.sort_by_key(Visit::is_long);
+        let (short, all) = (self.visits.partition_point(|visit| !visit.is_long()), self.visits.len());
         let mut budget = TURN_WRITE_BYTES;
-        for at in 0..self.visits.len() {
-            self.settle(self.visits[at].session, &mut budget);
+        for part in [0..short, short..all] {
+            batch::process(&mut self.visits[part.clone()], &self.input, &mut self.connections, &mut self.executor);
+            self.answer_questions(part.clone());
+            for at in part {
+                self.settle(self.visits[at].session, &mut budget);
+            }
         }
         self.executor.stats.visited += self.visits.len() as u64;
         self.relieve();

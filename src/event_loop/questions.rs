@@ -1,6 +1,8 @@
 //! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
 //! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
 
+use std::ops::Range;
+
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::Connection;
@@ -12,15 +14,15 @@ use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity}
 use crate::session::{Question, Resp};
 
 /// Answers in one turn: an INFO takes 50 us.
-const ANSWERS: usize = 2;
+const ANSWERS: usize = 1;
 
 /// Connections that one question may look at in one turn.
 const LOOKS: usize = 2 * TURN_CONNECTIONS;
 
 impl EventLoop {
-    /// Answers questions that the sessions of this turn have, as many as one turn may. The others' turn comes again.
-    pub(super) fn answer_questions(&mut self) {
-        let sessions = self.visits.iter().map(|visit| visit.session);
+    /// Answers questions that the sessions of a part of this turn have, as many as it may. The others' turn comes again.
+    pub(super) fn answer_questions(&mut self, part: Range<usize>) {
+        let sessions = self.visits[part].iter().map(|visit| visit.session);
         let asked = sessions.filter_map(|key| Some((key, self.connections[key].take_question()?)));
         for (key, mut question) in asked.take(ANSWERS).collect::<Vec<_>>() {
             let answered = match question.verb {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::client::{Client, del, get, inc, line, set};
 use crate::process::{descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
@@ -49,6 +51,23 @@ fn nobody_waits_for_endless_pipelines() {
         let _done = OnDrop(|| done.store(true, Ordering::Relaxed));
         unnoticed(&mut Client::tcp(&server), Duration::from_millis(500));
     });
+}
+
+/// Both have asked when the server wakes up, the one who asks much first.
+#[test]
+fn who_asks_little_is_answered_before_who_asks_much() {
+    let server = Server::start(&[]);
+    let (mut much, mut little) = (Client::tcp(&server), Client::tcp(&server));
+    for client in [&mut much, &mut little] {
+        client.check(&set(b"key", b"0"), b"OK\r\n");
+    }
+    server.signal(Signal::STOP);
+    wait_until("the server to stop", || server.status_line("State").starts_with('T'));
+    much.send(&inc(b"key").repeat(100));
+    little.send(&get(b"key"));
+    server.signal(Signal::CONT);
+    little.expect(b"0\r\n");
+    little.check(&get(b"key"), b"100\r\n");
 }
 
 #[test]
