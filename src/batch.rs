@@ -91,7 +91,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
             match next {
                 Next::Command(command, ask, consumed) => {
                     let mut hash = self.executor.store.hash(command.key);
-                    self.executor.store.prefetch_index(&mut hash);
+                    self.executor.store.prefetch_index(&mut hash, command.may_insert());
                     self.pending.push(Pending { visit: at, start: done, hash, command, ask });
                     done += consumed;
                     if self.pending.len() == BATCH_COMMANDS && !self.run_until(at, done) {

@@ -130,7 +130,7 @@ impl Store {
         self.work += 1;
         let hashed = |(handle, record): (Handle, Record)| {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            self.index.prefetch(&mut hash);
+            self.index.prefetch(&mut hash, false);
             (hash, handle, record)
         };
         let items: Vec<_> = items.into_iter().map(hashed).collect();

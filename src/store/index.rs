@@ -273,12 +273,15 @@ impl Index {
         self.walk(home, |number, line| search_line(line, bits, &mut is_it).map(|at| number << 3 | at as isize))
     }
 
-    /// Asks for the line where the entry of a hash begins to look for a place.
+    /// Asks for the line where the entry of a hash begins to look for a place; for the other as well, which who inserts needs.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: &mut KeyHash) {
+    pub(super) fn prefetch(&self, hash: &mut KeyHash, may_insert: bool) {
         let home = self.home(hash.bits);
         hash.place = home << 3;
         prefetch(self.line(home));
+        if may_insert {
+            prefetch(self.line(home ^ 1));
+        }
     }
 
     /// Looks from that line on where the entry of a hash may be, keeps that for the next look, and tells what it leads to.

@@ -7,19 +7,19 @@
 //! It knows no wire, socket or client, and no clock: time is handed in.
 
 mod eviction;
-mod hash;
 mod housekeeping;
 mod index;
 mod log;
 mod prefetch;
 mod record;
 
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
 
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 
 pub use self::eviction::Eviction;
-pub use self::hash::Secret;
 pub use self::index::KeyHash;
 #[doc(hidden)]
 pub use self::record::{NEVER, Record};
@@ -69,7 +69,10 @@ pub struct Item<'a> {
 /// The store. See the module.
 #[derive(Debug)]
 pub struct Store {
-    secret: Secret,
+    /// The keyed hash function. Whoever does not know its key can neither choose keys that collide nor learn it from our
+    /// answers, and a scan does answer in the order of hashes: that rules out cheaper functions, whose key can be solved
+    /// for. Fewer rounds than SipHash-2-4 are what Rust's and Python's tables use, too.
+    hasher: SipHasher13,
     index: Index,
     log: Log,
     /// What was flushed and is not given back yet.
@@ -95,19 +98,20 @@ pub struct Store {
 impl Store {
     /// An empty store. Memory beyond the least and the most it can work with is clamped.
     pub fn new(settings: Settings) -> Store {
-        Store::with_secret(settings, Secret::random())
+        let [low, high] = [0, 1].map(|half| RandomState::new().hash_one(half));
+        Store::with_hasher(settings, SipHasher13::new_with_keys(low, high))
     }
 
     /// An empty store that hashes keys as this one does, so that one look decides between stores.
     pub fn sibling(&self, settings: Settings) -> Store {
-        Store::with_secret(settings, self.secret.clone())
+        Store::with_hasher(settings, self.hasher)
     }
 
-    fn with_secret(mut settings: Settings, secret: Secret) -> Store {
+    fn with_hasher(mut settings: Settings, hasher: SipHasher13) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
         Store {
-            secret,
+            hasher,
             index: Index::new(limit),
             log: Log::new(),
             flushed: Vec::new(),
@@ -128,14 +132,14 @@ impl Store {
     /// The hash of a key, for all calls about it.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        KeyHash::new(self.secret.hash(key))
+        KeyHash::new(self.hasher.hash(key))
     }
 
     /// Asks for the part of the index that tells of a key, which is to be looked at some time later. This and the next have
     /// what a command needs in the processor's cache before it is carried out.
     #[inline(always)]
-    pub fn prefetch_index(&self, hash: &mut KeyHash) {
-        self.index.prefetch(hash);
+    pub fn prefetch_index(&self, hash: &mut KeyHash, may_insert: bool) {
+        self.index.prefetch(hash, may_insert);
     }
 
     /// Looks where a key's item may lie, asks for its start, and keeps in `hash` what need not be searched again.
