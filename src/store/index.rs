@@ -54,7 +54,7 @@ pub struct KeyHash {
 
 impl KeyHash {
     pub(super) fn new(bits: u64) -> KeyHash {
-        KeyHash { bits, place: NOWHERE }
+        KeyHash { bits, place: UNKNOWN }
     }
 
     /// Its bits. A store makes no use of the lowest 24.
@@ -76,8 +76,9 @@ const HANDLE_UPPER: u32 = ((USE - 1) >> 32) as u32;
 /// No item lies from here on to twice as far.
 const LINK: u64 = 1 << 15;
 
-/// A place that there never is.
-const NOWHERE: isize = isize::MAX / 4;
+/// Places that there never are: of a hash that was not looked for yet, and from where on that tells when it was not found.
+const UNKNOWN: isize = isize::MAX / 4;
+const NOWHERE: isize = isize::MAX / 2;
 
 impl Entry {
     pub(super) fn new(hash: KeyHash, handle: Handle, uses: u64) -> Entry {
@@ -163,6 +164,8 @@ pub(super) struct Index {
     mask: usize,
     shift: u32,
     pub(super) len: usize,
+    /// How often an entry was put into a place: what was not found since the last time is not there.
+    puts: isize,
     /// Entries moved by splitting and merging buckets, ever.
     pub(super) moved: u64,
 }
@@ -184,7 +187,7 @@ impl Index {
     pub(super) fn flushed(&mut self) -> Index {
         let mut lines: Vec<_> = self.lines.drain(..blocks_of(self.buckets_min)).collect();
         lines.iter_mut().for_each(|block| block.words.fill(0));
-        Index::empty(self.buckets_min, lines, self.moved)
+        Index { puts: self.puts, ..Index::empty(self.buckets_min, lines, self.moved) }
     }
 
     /// Bytes held.
@@ -292,7 +295,7 @@ impl Index {
             item = entry.handle();
             entry.is_item()
         });
-        hash.place = found.unwrap_or(NOWHERE);
+        hash.place = found.unwrap_or(NOWHERE + self.puts);
         item
     }
 
@@ -317,6 +320,9 @@ impl Index {
 
     /// The entry of a hash that `is_it` accepts, and only that one: where it was last seen, or else where it is.
     pub(super) fn find(&self, hash: &mut KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<Entry> {
+        if hash.place == NOWHERE + self.puts {
+            return None;
+        }
         let is_it = |entry: Entry| entry.is_item() && is_it(entry);
         if !is_it(self.seen(*hash)) {
             hash.place = self.search(self.home(hash.bits), hash.bits, is_it)?;
@@ -334,6 +340,7 @@ impl Index {
 
     /// Puts an entry into a free place of the first line that has one, from its home on.
     fn put(&mut self, home: isize, entry: Entry) {
+        self.puts += 1;
         let free = self.walk(home, |number, line| {
             let free = which(line, |upper, lower| upper & HANDLE_UPPER | lower == 0);
             // Ghosts are forgotten in no order: which place is taken depends on the entry.

@@ -254,7 +254,7 @@ impl Store {
 
     /// Removes a key; whether it was there.
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let found = self.find(&mut hash, key, true);
+        let found = self.find(&mut hash, key, false);
         if let Some((entry, record)) = found {
             self.remove(hash, entry, &record);
         }
