@@ -235,19 +235,18 @@ impl Index {
     /// those behind the bucket.
     #[inline(always)]
     fn walk<T>(&self, home: isize, mut visit: impl FnMut(isize, &Line) -> Option<T>) -> Option<T> {
-        for number in [home, home ^ 1] {
+        let (mut number, mut link) = (home, last_of(home & !1));
+        loop {
             if let Some(found) = visit(number, self.line(number)?) {
                 return Some(found);
             }
-        }
-        let mut link = last_of(home & !1);
-        while let Some(number) = self.entry(link).link() {
-            if let Some(found) = visit(number, self.line(number)?) {
-                return Some(found);
+            if number == home {
+                number ^= 1;
+            } else {
+                number = self.entry(link).link()?;
+                link = last_of(number);
             }
-            link = last_of(number);
         }
-        None
     }
 
     /// What a bucket leads to, by its first line, and the lines that it has.
@@ -264,15 +263,6 @@ impl Index {
     /// Where an entry lies that has a hash's tag and that `is_it` accepts.
     #[inline(always)]
     fn search(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
-        match search_line(self.line(home)?, bits, &mut is_it) {
-            Some(at) => Some(home << 3 | at as isize),
-            None => self.search_on(home ^ 1, bits, is_it),
-        }
-    }
-
-    /// The same, when it is not where it should be.
-    #[inline(never)]
-    fn search_on(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
         self.walk(home, |number, line| search_line(line, bits, &mut is_it).map(|at| number << 3 | at as isize))
     }
 
