@@ -28,7 +28,7 @@ fn store() -> Store {
 /// The key's hash, looked up as a batch does it.
 fn seen(store: &Store, key: &str) -> KeyHash {
     let mut hash = store.hash(key.as_bytes());
-    store.prefetch_index(&mut hash, true);
+    store.prefetch_index(hash, true);
     store.prefetch_item(&mut hash);
     hash
 }

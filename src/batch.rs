@@ -7,7 +7,7 @@
 
 use std::ops::{IndexMut, Range};
 
-use crate::command::Command;
+use crate::command::{Action, Command};
 use crate::execute::Executor;
 use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES};
 use crate::session::{self, Ask, Next, Session};
@@ -23,17 +23,19 @@ pub struct Visit {
     input: Range<usize>,
     /// What the frame that begins there takes at least, in bytes.
     needed: usize,
+    /// It brought so much that others are better served first.
+    pub is_long: bool,
 }
 
 impl Visit {
     /// A visit of `session`, whose bytes stand at `input`.
     pub fn new(session: usize, input: Range<usize>) -> Self {
-        Visit { session, input, needed: 0 }
+        Visit { session, is_long: input.len() > SHORT_VISIT_BYTES, input, needed: 0 }
     }
 
-    /// Whether it brought so much that others are better served first.
-    pub fn is_long(&self) -> bool {
-        self.input.len() > SHORT_VISIT_BYTES
+    /// Whether there are frames that this turn did not come to.
+    pub fn waits(&self) -> bool {
+        !self.input.is_empty() && self.needed == 0
     }
 }
 
@@ -77,6 +79,10 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
     fn parse(&mut self, at: usize) {
         let Visit { session: key, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
+        if !self.sessions[key].is_open() {
+            // What it executes may take the turn's work, and what others have asked for by now comes before that.
+            self.run();
+        }
         let mut arguments = None;
         let session = &mut self.sessions[key];
         let mut done = start + session.begin(&input[start..], self.executor);
@@ -90,8 +96,9 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
             };
             match next {
                 Next::Command(command, ask, consumed) => {
-                    let mut hash = self.executor.store.hash(command.key);
-                    self.executor.store.prefetch_index(&mut hash, command.may_insert());
+                    let hash = self.executor.store.hash(command.key);
+                    let is_write = matches!(command.action, Action::Set(_) | Action::Write { .. });
+                    self.executor.store.prefetch_index(hash, is_write);
                     self.pending.push(Pending { visit: at, start: done, hash, command, ask });
                     done += consumed;
                     if self.pending.len() == BATCH_COMMANDS && !self.run_until(at, done) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 
 /// Counts the chunks that are alive: each has a weak reference to this one thing, which clones of the meter share. The
 /// count is atomic only because [`Bytes`] insists that what it owns may cross threads; ours has one.
@@ -22,8 +22,8 @@ impl ChunkMeter {
     }
 
     /// Bytes that so many chunks take, with the C library's header and the reference count in front of each.
-    pub fn bytes_of(count: usize) -> usize {
-        count * (CHUNK_BYTES + 16 + 64)
+    pub const fn bytes_of(count: usize) -> usize {
+        count * (CHUNK_BYTES + MALLOC_BYTES + 64)
     }
 
     /// A new chunk, to be filled with up to `bytes` bytes. It counts as a whole one.

@@ -50,14 +50,6 @@ pub struct Command<'a> {
     pub action: Action<'a>,
 }
 
-impl Command<'_> {
-    /// Whether it is likely to bring a new key.
-    #[inline(always)]
-    pub fn may_insert(&self) -> bool {
-        matches!(self.action, Action::Set(_) | Action::Write { .. })
-    }
-}
-
 /// What can be done with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {

@@ -30,7 +30,7 @@ pub struct Executor {
     /// What the last long frame was collected in, for the next: new ones would leave holes between the store's blocks.
     pub(crate) long_frame: Vec<u8>,
     /// How much work the store will have done when this turn may do no more, in its units.
-    work_max: u64,
+    pub(crate) work_max: u64,
     /// The last value that was kept while its item changed: chunks, and the rest.
     kept: (Vec<Bytes>, Vec<u8>),
 }

@@ -81,8 +81,7 @@ pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX; // 1,300 
 // Read in one turn, after which no further connection is read: some 600 GETs, or 250 SETs, unless these evict. Half as
 // much costs 5 % more with pipelines of 64, and twice as much gains little.
 pub const TURN_FRAME_BYTES: usize = 16 * 1024;
-// What a client may bring and be answered before those who brought more are executed: so it waits for one turn, not two, and
-// 32 such clients cannot use up a turn's work.
+// What a client may bring and be answered before who brought more, with half of a turn's work: it waits one turn, not two.
 pub const SHORT_VISIT_BYTES: usize = 256;
 pub const TURN_WRITE_BYTES: usize = 256 * 1024; // of which the last connection may take one write more
 // The store's work beyond plain look-ups: a hundred SETs of new keys, or half as many that each evict. They take some
@@ -98,9 +97,9 @@ pub const STORE_BYTES_MAX: usize = 1 << 38; // its handles have 37 bits and coun
 pub const COPIED_BYTES_PER_UNIT: u64 = 1024;
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64; // to be spent on making room
 pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps, which with it must end within 60 s of an item's expiry
-// A segment of the log, and a block of the index: 64 KiB, and what it takes to have 64 KiB of cache lines in it. Small
-// enough that a 16 MB cache has two hundred of them.
-pub const SEGMENT_BYTES: usize = 64 * 1024 + 128;
+// A segment of the log, and a block of the index: 64 KiB, and what it takes to have 64 KiB of cache lines in it, and to be
+// as large as two chunks once the C library has rounded all up. Small enough that a 16 MB cache has two hundred of them.
+pub const SEGMENT_BYTES: usize = 64 * 1024 + 144;
 pub const MALLOC_BYTES: usize = 16; // what the C library adds to a block
 pub const BYTES_PER_BUCKET: usize = 1024 * 1024; // of the index as it begins: these take a ten-thousandth of the memory
 pub const BUCKETS_MIN: usize = 2048; // it begins with no more: four blocks, made in no time

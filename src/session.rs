@@ -236,8 +236,7 @@ impl Session {
     }
 
     /// Whether EXEC has not done all of its queue.
-    #[inline]
-    fn is_executing(&self) -> bool {
+    pub(crate) fn is_executing(&self) -> bool {
         self.queue().is_some_and(|queue| queue.runs)
     }
 

@@ -1,9 +1,9 @@
 //! The event loop: one thread, one poll, and every socket there is. It knows when to read, write, accept and close;
 //! what the bytes mean is the sessions' business, and what the keys hold is the store's.
 //!
-//! A turn serves up to [`TURN_CONNECTIONS`] ready connections in phases: all are read from, then all their commands are
-//! executed together, then all are written to. Compared with finishing one connection before the next, this keeps the
-//! kernel's code and ours in the caches by turns, and lets the commands' cache misses overlap.
+//! A turn serves up to [`TURN_CONNECTIONS`] ready connections in phases: all are read from, then their commands are executed
+//! together, then they are written to, those who brought little before the others. Compared with finishing one connection
+//! before the next, this keeps the kernel's code and ours in the caches by turns, and lets the commands' cache misses overlap.
 //!
 //! Readiness is edge-triggered: an event tells once that something has changed. So a connection that is left with
 //! something to do (its share of a turn is used up, or the turn's) goes on the ready queue itself, and while that queue is
@@ -182,12 +182,19 @@ impl EventLoop {
             self.accept();
         }
         self.fill();
-        self.visits.sort_by_key(Visit::is_long);
-        let (short, all) = (self.visits.partition_point(|visit| !visit.is_long()), self.visits.len());
-        let mut budget = TURN_WRITE_BYTES;
+        self.visits.sort_by_key(|visit| visit.is_long);
+        let (short, all) = (self.visits.partition_point(|visit| !visit.is_long), self.visits.len());
         for part in [0..short, short..all] {
+            // Half of the turn is left for who comes second.
+            let is_half = part.end < all;
+            let reserved = if is_half { TURN_WORK_UNITS / 2 } else { 0 };
+            self.executor.work_max -= reserved;
             batch::process(&mut self.visits[part.clone()], &self.input, &mut self.connections, &mut self.executor);
+            self.executor.work_max += reserved;
             self.answer_questions(part.clone());
+            // Who had to wait is the first to come again.
+            self.visits[part.clone()].sort_by_key(|visit| !visit.waits());
+            let mut budget = if is_half { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
             for at in part {
                 self.settle(self.visits[at].session, &mut budget);
             }
@@ -307,7 +314,7 @@ impl EventLoop {
         {
             let Some((key, connection)) = self.connections.find(next) else { continue };
             connection.queued = false;
-            let wants_read = connection.wants_read(fair_bytes);
+            let (wants_read, is_executing) = (connection.wants_read(fair_bytes), connection.session.is_executing());
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
@@ -332,7 +339,9 @@ impl EventLoop {
                     connection.session.end_input();
                 }
             }
-            self.visits.push(Visit::new(key, start..end));
+            let mut visit = Visit::new(key, start..end);
+            visit.is_long |= is_executing;
+            self.visits.push(visit);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::protocol::resp::Version;
 use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity};
 use crate::session::{Question, Resp};
 
-/// Answers in one turn: an INFO takes 50 us.
+/// Answers in one of the two parts of a turn: an INFO takes 50 us.
 const ANSWERS: usize = 1;
 
 /// Connections that one question may look at in one turn.

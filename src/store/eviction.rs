@@ -17,6 +17,7 @@ use super::Store;
 use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
 use super::record::Record;
+use crate::chunk::ChunkMeter;
 use crate::command::Refusal;
 use crate::limits::*;
 
@@ -33,8 +34,8 @@ pub enum Eviction {
 /// in a walk that is nearly over, and two queues may each need one at once.
 const RESERVE_BYTES: isize = 3 * (SEGMENT_BYTES + MALLOC_BYTES) as isize;
 
-/// Bytes that housekeeping keeps free for chunks: four of them.
-const ROOM_BYTES: usize = 128 * 1024;
+/// Bytes that housekeeping keeps free for chunks.
+const ROOM_BYTES: usize = ChunkMeter::bytes_of(4);
 
 /// The small queue's share of all live bytes, in 256ths.
 const SMALL_SHARE: usize = 26;
@@ -129,8 +130,8 @@ impl Store {
         let (items, end) = self.log.ahead(LOOK_AHEAD);
         self.work += 1;
         let hashed = |(handle, record): (Handle, Record)| {
-            let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            self.index.prefetch(&mut hash, false);
+            let hash = self.hash(&self.log.bytes(handle)[record.key()]);
+            self.index.prefetch(hash, false);
             (hash, handle, record)
         };
         let items: Vec<_> = items.into_iter().map(hashed).collect();

@@ -31,7 +31,7 @@ const BLOCK_WORDS: usize = SEGMENT_BYTES / size_of::<u32>();
 
 /// Words of a bucket's first two lines, which begin where the processor loads both together.
 const PAIR: usize = 2 * WORDS;
-const _: () = assert!(BLOCK_WORDS == LINES * WORDS + PAIR);
+const _: () = assert!(BLOCK_WORDS >= LINES * WORDS + PAIR);
 
 /// A bucket is split when there are more items than this for each, and two are merged when there are fewer than that. So
 /// an item takes 13.3 bytes, and 3 % of them lie behind their bucket. 12 would save 1.6 bytes and cost a tenth more time.
@@ -48,7 +48,7 @@ pub struct KeyHash {
     /// All 64 bits. The top 24 are the tag, whose top one chooses the line in a bucket. The bucket is chosen by the
     /// others from the lowest on, as many as the table has come to need, and by those below them.
     bits: u64,
-    /// Where its entry was when it was last looked for, or will be looked for first.
+    /// Where its entry was when it was last looked for.
     place: isize,
 }
 
@@ -266,22 +266,21 @@ impl Index {
         self.walk(home, |number, line| search_line(line, bits, &mut is_it).map(|at| number << 3 | at as isize))
     }
 
-    /// Asks for the line where the entry of a hash begins to look for a place; for the other as well, which who inserts needs.
+    /// Asks for the line where the entry of a hash begins to look for a place; for a write, which may be an insert, for both.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: &mut KeyHash, may_insert: bool) {
+    pub(super) fn prefetch(&self, hash: KeyHash, is_write: bool) {
         let home = self.home(hash.bits);
-        hash.place = home << 3;
         prefetch(self.line(home));
-        if may_insert {
+        if is_write {
             prefetch(self.line(home ^ 1));
         }
     }
 
-    /// Looks from that line on where the entry of a hash may be, keeps that for the next look, and tells what it leads to.
+    /// Looks where the entry of a hash may be, keeps that for the next look, and tells what it leads to.
     #[inline(always)]
     pub(super) fn look(&self, hash: &mut KeyHash) -> Handle {
         let mut item = Handle(0);
-        let found = self.search(hash.place >> 3, hash.bits, |entry| {
+        let found = self.search(self.home(hash.bits), hash.bits, |entry| {
             item = entry.handle();
             entry.is_item()
         });

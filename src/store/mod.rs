@@ -135,11 +135,10 @@ impl Store {
         KeyHash::new(self.hasher.hash(key))
     }
 
-    /// Asks for the part of the index that tells of a key, which is to be looked at some time later. This and the next have
-    /// what a command needs in the processor's cache before it is carried out.
+    /// Asks for the part of the index that tells of a key, so that it is in the processor's cache some time later.
     #[inline(always)]
-    pub fn prefetch_index(&self, hash: &mut KeyHash, may_insert: bool) {
-        self.index.prefetch(hash, may_insert);
+    pub fn prefetch_index(&self, hash: KeyHash, is_write: bool) {
+        self.index.prefetch(hash, is_write);
     }
 
     /// Looks where a key's item may lie, asks for its start, and keeps in `hash` what need not be searched again.

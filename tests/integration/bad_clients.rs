@@ -61,13 +61,50 @@ fn who_asks_little_is_answered_before_who_asks_much() {
     for client in [&mut much, &mut little] {
         client.check(&set(b"key", b"0"), b"OK\r\n");
     }
-    server.signal(Signal::STOP);
-    wait_until("the server to stop", || server.status_line("State").starts_with('T'));
-    much.send(&inc(b"key").repeat(100));
-    little.send(&get(b"key"));
-    server.signal(Signal::CONT);
+    at_once(&server, || {
+        much.send(&inc(b"key").repeat(100));
+        little.send(&get(b"key"));
+    });
     little.expect(b"0\r\n");
     little.check(&get(b"key"), b"100\r\n");
+}
+
+/// As many as a turn serves have asked when the server wakes up. Those who asked little would use up the turn's work.
+#[test]
+fn who_asks_much_is_not_forgotten_over_many_who_ask_little() {
+    let server = Server::start(&[]);
+    let mut much = Client::tcp(&server);
+    let mut little: Vec<_> = (0..31).map(|_| Client::tcp(&server)).collect();
+    for client in [&mut much].into_iter().chain(&mut little) {
+        client.check(&get(b"missing"), b"ERR\r\n");
+    }
+    at_once(&server, || {
+        for (number, client) in little.iter_mut().enumerate() {
+            let frames: Vec<_> = (0..9).map(|at| set(format!("{number}-{at}").as_bytes(), b"v")).collect();
+            client.send(&frames.concat());
+        }
+        much.send(&[get(b"missing").repeat(30), get(b"30-8")].concat());
+    });
+    much.expect(&b"ERR\r\n".repeat(31));
+    little.iter_mut().for_each(|client| client.expect(&b"OK\r\n".repeat(9)));
+    much.check(&get(b"30-8"), b"v\r\n");
+}
+
+#[test]
+fn nobody_waits_for_a_long_transaction() {
+    let server = Server::start(&[]);
+    let (mut long, mut other) = (Client::tcp(&server), Client::tcp(&server));
+    other.check(&get(b"19999"), b"ERR\r\n");
+    let sets: Vec<_> = (0..20_000).map(|id| format!("*3\r\n$3\r\nSET\r\n$5\r\n{id:05}\r\n$1\r\nv\r\n")).collect();
+    let queued = [&b"+OK\r\n"[..], &b"+QUEUED\r\n".repeat(sets.len())].concat();
+    long.check_beside(&[b"*1\r\n$5\r\nMULTI\r\n", sets.concat().as_bytes()].concat(), false, &queued);
+    at_once(&server, || {
+        long.send(b"*1\r\n$4\r\nEXEC\r\n");
+        other.send(&get(b"19999"));
+    });
+    other.expect(b"ERR\r\n");
+    long.expect(&[&b"*20000\r\n"[..], &b"+OK\r\n".repeat(sets.len())].concat());
+    other.check(&get(b"19999"), b"v\r\n");
 }
 
 #[test]
@@ -294,6 +331,14 @@ fn slow_readers_cost_nobody_else_the_connection() {
 
 /// Round trips for at least `time`; none may take long.
 #[track_caller]
+/// Has the server find all at once that clients send meanwhile.
+fn at_once(server: &Server, send: impl FnOnce()) {
+    server.signal(Signal::STOP);
+    wait_until("the server to stop", || server.status_line("State").starts_with('T'));
+    send();
+    server.signal(Signal::CONT);
+}
+
 fn unnoticed(client: &mut Client, time: Duration) {
     let start = Instant::now();
     let mut worst = Duration::ZERO;

@@ -40,7 +40,7 @@ impl Subject {
     /// As a batch does it: look ahead, then execute.
     fn seen(&self, key: &[u8]) -> KeyHash {
         let mut hash = self.hash(key);
-        self.prefetch_index(&mut hash, true);
+        self.prefetch_index(hash, true);
         self.prefetch_item(&mut hash);
         hash
     }
@@ -704,4 +704,25 @@ fn memory_is_asked_for_wherever_a_key_may_lead() {
     assert_eq!(store.set_id(1, 1), Ok(()));
     assert!(store.get_id(1) && !store.get_id(2));
     store.check();
+}
+
+/// A command of the same batch, or one that goes on before it, may come between each of the looks.
+#[test]
+fn what_is_looked_at_ahead_may_move_or_come_in_between() {
+    let mut store = store(16 << 20, Eviction::S3Fifo);
+    let mut hashes: Vec<_> = (0..4_000).map(|id| store.hash(key_of(id).as_bytes())).collect();
+    for first in [0, 1_000, 2_000, 3_000] {
+        hashes.iter().for_each(|hash| store.prefetch_index(*hash, false));
+        assert!((first..first + 1_000).all(|id| store.set_id(id, 1).is_ok()));
+        hashes.iter_mut().for_each(|hash| store.prefetch_item(hash));
+        for (id, hash) in hashes.iter().enumerate() {
+            let key = key_of(id as u64);
+            assert_eq!(store.get(*hash, key.as_bytes()).is_some(), id < first as usize + 1_000, "{id} after {first}");
+        }
+    }
+    // And what was not there, when it was looked for, may be there by now.
+    let mut hash = store.hash(key_of(4_000).as_bytes());
+    store.prefetch_item(&mut hash);
+    assert_eq!(store.set_id(4_000, 1), Ok(()));
+    assert!(store.get(hash, key_of(4_000).as_bytes()).is_some());
 }
