@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::Write;
 use std::ops::Range;
 
+use gostash::limits::KEY_BYTES_MAX;
+
 use crate::draws::{Random, mix};
 use crate::options::Options;
 use crate::output::Output;
@@ -20,8 +22,8 @@ const BORROW_BYTES: usize = 16 * 1024;
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
 pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
-/// A line longer than this is not a reply to anything we send, in bytes.
-const LINE_BYTES_MAX: usize = 512;
+/// A line longer than this is not a reply to anything we send, in bytes: an echo has a key in it.
+const LINE_BYTES_MAX: usize = KEY_BYTES_MAX + 512;
 
 /// One request, until it has its reply.
 #[derive(Clone, Copy, Debug)]
@@ -167,13 +169,9 @@ impl Workload {
                 scratch
             }
         };
-        if reply.gap != Gap::Number {
-            if input.starts_with(head) && (!head.is_empty() || miss.first() != input.first()) {
-                return Start::Head(head.len());
-            }
-            if input.len() < head.len() && head.starts_with(input) {
-                return Start::Partial;
-            }
+        let may_be_head = reply.gap != Gap::Number && (!head.is_empty() || miss.first() != input.first());
+        if may_be_head && input.starts_with(head) {
+            return Start::Head(head.len());
         }
         self.line(reply, head, miss, input)
     }
