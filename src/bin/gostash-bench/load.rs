@@ -171,7 +171,14 @@ impl<'t> Phase<'t> {
 impl Tally {
     /// What shares of the replies took at most, in nanoseconds, with the names of those shares.
     pub fn latencies(&self) -> [(&'static str, u64); 6] {
-        let shares = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999), ("p99_99", 0.9999), ("max", 1.0)];
+        let shares = [
+            ("latency_p50_ns", 0.5),
+            ("latency_p90_ns", 0.9),
+            ("latency_p99_ns", 0.99),
+            ("latency_p99_9_ns", 0.999),
+            ("latency_p99_99_ns", 0.9999),
+            ("latency_max_ns", 1.0),
+        ];
         shares.map(|(name, share)| (name, self.latency.value_at_quantile(share)))
     }
 }

@@ -18,10 +18,10 @@ const MANY_CLIENTS: usize = 16;
 const HEAD: &str =
     "  depth   requests/s  server ns   busy      p50      p90      p99    p99.9   p99.99      max    MB/s\n";
 
-/// The fields of an object of JSON.
-macro_rules! fields {
+/// Names, each with what JSON has for it.
+macro_rules! figures {
     ($($name:ident: $value:expr),* $(,)?) => {
-        [$(format!("\"{}\":{}", stringify!($name), $value)),*].join(",")
+        vec![$((stringify!($name), $value.to_string())),*]
     };
 }
 
@@ -97,15 +97,15 @@ impl Report<'_> {
 
     /// What is to be said under the table.
     pub fn foot(&self, usage: Option<Usage>) -> String {
-        if self.options.json { String::new() } else { format!("\n  server: {}\n", self.memory(usage)) }
-    }
-
-    fn memory(&self, usage: Option<Usage>) -> String {
-        let Some((pid, usage)) = self.server.zip(usage) else {
-            return "process not found or not ours to read, so no CPU time and memory (--pid N)".into();
+        let memory = match self.server.zip(usage) {
+            _ if self.options.json => return String::new(),
+            None => "process not found or not ours to read, so no CPU time and memory (--pid N)".to_owned(),
+            Some((pid, Usage { resident_bytes, peak_bytes, .. })) => {
+                let (resident, peak) = (megabytes(resident_bytes), megabytes(peak_bytes));
+                format!("process {pid}, {resident} resident, {peak} at its peak")
+            }
         };
-        let (resident, peak) = (megabytes(usage.resident_bytes), megabytes(usage.peak_bytes));
-        format!("process {pid}, {resident} resident, {peak} at its peak")
+        format!("\n  server: {memory}\n")
     }
 
     /// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
@@ -134,8 +134,7 @@ impl Report<'_> {
         let (client_cost, client_busy) = row.cost(row.client).unzip();
         let (server_cost, server_busy) = row.cost(row.server).unzip();
         let command = options.command.map_or("mix".into(), |command| command.name().to_lowercase());
-        let latencies = tally.latencies().map(|(name, nanos)| format!("\"latency_{name}_ns\":{nanos}"));
-        let figures = fields! {
+        let mut figures = figures! {
             clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
             command: quoted(&command), get_percent: options.get_percent,
             keys: options.keys, key_bytes: quoted(&options.key_size), value_bytes: quoted(&options.value_size),
@@ -150,56 +149,46 @@ impl Report<'_> {
             server_cpu_ns_per_request: or_null(server_cost), server_busy: or_null(server_busy),
             limited_by: quoted(&self.limit(row).0),
         };
-        self.object(&[figures, latencies.join(",")].join(","), row)
+        figures.extend(tally.latencies().map(|(name, nanos)| (name, nanos.to_string())));
+        self.object(figures, row)
     }
 
     /// What became of a trace.
     pub fn replay(&self, row: &Row, trace: &Trace) -> String {
-        let (options, Tally { hits, refused, .. }) = (self.options, &row.tally);
-        let (requests, first_sights, seconds) = (trace.requests, trace.first_sights(), row.seconds);
-        let rate = requests as f64 / seconds;
-        let [hit_ratio, miss_ratio, cold_floor] =
-            [*hits, requests - hits, first_sights].map(|part| ratio(part, requests));
-        let byte_hit_ratio = ratio(trace.hit_bytes, trace.asked_bytes);
-        if options.json {
-            let figures = fields! {
-                pipeline: row.depth, seconds: seconds, requests_per_second: rate, hits: hits,
-                first_sights: first_sights, requests: requests, hit_ratio: hit_ratio, miss_ratio: miss_ratio,
-                cold_floor: cold_floor, byte_hit_ratio: byte_hit_ratio, refused: refused
-            };
-            return self.object(&figures, row);
+        let Tally { hits, refused, .. } = row.tally;
+        let (requests, first_sights) = (trace.requests, trace.first_sights());
+        let share = |part, whole| format!("{:.6}", ratio(part, whole));
+        let figures = figures! {
+            pipeline: row.depth, seconds: row.seconds, requests: requests,
+            requests_per_second: (requests as f64 / row.seconds).round(),
+            hits: hits, hit_ratio: share(hits, requests), miss_ratio: share(requests - hits, requests),
+            first_sights: first_sights, cold_floor: share(first_sights, requests),
+            byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes), refused: refused,
+        };
+        if self.options.json {
+            return self.object(figures, row);
         }
-        let (target, protocol) = (options.target(), options.protocol.name);
-        let (requests, rate, first_sights) = (count(requests), count(rate as u64), count(first_sights));
-        let asked = megabytes(trace.asked_bytes);
-        let refused =
-            if *refused > 0 { format!("  refused         {} requests\n", count(*refused)) } else { String::new() };
-        let interrupted =
-            if row.interrupted { format!("  interrupted     after {seconds:.1} s\n") } else { String::new() };
-        let memory = self.memory(row.server);
-        format!(
-            "{target} in {protocol}\n\n\
-             \x20 requests        {requests}, {rate}/s\n\
-             \x20 hit ratio       {hit_ratio:.4}\n\
-             \x20 miss ratio      {miss_ratio:.4}\n\
-             \x20 cold floor      {cold_floor:.4}  ({first_sights} keys seen for the first time)\n\
-             \x20 byte hit ratio  {byte_hit_ratio:.4}  (of {asked})\n\
-             {refused}{interrupted}\
-             \x20 server          {memory}\n"
-        )
+        let mut text = format!("{} in {}\n\n", self.options.target(), self.options.protocol.name);
+        for (name, value) in figures {
+            text += &format!("  {:<20} {value}\n", name.replace('_', " "));
+        }
+        let interrupted = if row.interrupted { "\n  interrupted" } else { "" };
+        text + interrupted + &self.foot(row.server)
     }
 
     /// A line of JSON.
-    fn object(&self, figures: &str, row: &Row) -> String {
-        let first = fields! { server: quoted(&self.options.target()), protocol: quoted(&self.options.protocol.name) };
-        let last = fields! {
+    fn object(&self, figures: Vec<(&str, String)>, row: &Row) -> String {
+        let (target, protocol) = (quoted(&self.options.target()), quoted(&self.options.protocol.name));
+        let mut all = figures! { server: target, protocol: protocol };
+        all.extend(figures);
+        all.extend(figures! {
             server_pid: or_null(self.server),
             server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
             server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
-            verified: self.options.verify,
-            interrupted: row.interrupted,
-        };
-        format!("{{{first},{figures},{last}}}\n")
+            verified: self.options.verify, interrupted: row.interrupted,
+        });
+        let all: Vec<_> = all.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}\n", all.join(","))
     }
 }
 
@@ -249,10 +238,12 @@ pub fn count(number: u64) -> String {
     }
 }
 
+/// Memory as people speak of it.
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} mb", bytes as f64 / 1024.0 / 1024.0)
 }
 
+/// A time in the unit that suits it.
 fn time(nanos: u64) -> String {
     format!("{:.2?}", Duration::from_nanos(nanos)).replace('µ', "u")
 }
