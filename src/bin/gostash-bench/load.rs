@@ -432,12 +432,9 @@ impl<'a> Load<'a> {
                 if let Some(trace) = &mut trace {
                     trace.note(request, outcome);
                 }
-                if let Some(model) = model {
-                    model.check(request, outcome, workload);
-                }
+                model.as_mut().map_or(Ok(()), |model| model.check(request, outcome, workload))
             };
-            let fed = connection.replies.feed(&self.buffer[..count], workload, self.options.verify, done);
-            self.model.as_mut().and_then(|model| model.wrong.take()).map_or(fed, Err)?;
+            connection.replies.feed(&self.buffer[..count], workload, self.options.verify, done)?;
             let completed = (before - connection.replies.under_way()) as u64;
             tally.replies += completed;
             self.under_way -= completed;

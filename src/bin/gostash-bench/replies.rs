@@ -34,22 +34,23 @@ impl Replies {
     pub fn under_way(&self) -> usize {
         self.waiting.len()
     }
+
     /// Takes what was read, and calls `done` for each request that it completes.
     ///
     /// # Errors
-    /// The first reply that is none; with `verify` also the first wrong byte.
+    /// The first reply that is none, or that `done` refuses; with `verify` also the first wrong byte.
     #[inline]
     pub fn feed(
         &mut self,
         data: &[u8],
         workload: &Workload,
         verify: bool,
-        mut done: impl FnMut(&Request, Outcome),
+        mut done: impl FnMut(&Request, Outcome) -> Result<(), String>,
     ) -> Result<(), String> {
         // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth 64
         // looking at each would cost as much as all the rest of a request.
         if self.whole_bytes.take() == Some(data.len()) && !verify && self.first_is_right(data, workload) {
-            self.waiting.iter().for_each(|request| done(request, Outcome::Done));
+            self.waiting.iter().try_for_each(|request| done(request, Outcome::Done))?;
             self.waiting.clear();
             return Ok(());
         }
@@ -91,7 +92,7 @@ impl Replies {
                 data = rest;
             }
             self.waiting.pop_front();
-            done(&request, outcome);
+            done(&request, outcome)?;
         }
         Ok(())
     }

@@ -10,14 +10,12 @@ use crate::workload::{FIRST_NUMBER, Request, Workload};
 pub struct Model {
     sent: Vec<u32>,
     answered: Vec<u32>,
-    /// What is wrong with the first wrong reply.
-    pub wrong: Option<String>,
 }
 
 impl Model {
     pub fn new(options: &Options) -> Self {
         let keys = options.keys as usize;
-        Model { sent: vec![0; keys], answered: vec![0; keys], wrong: None }
+        Model { sent: vec![0; keys], answered: vec![0; keys] }
     }
 
     /// What is known when a request is sent: how many writes of its key were answered.
@@ -28,19 +26,19 @@ impl Model {
 
     /// Compares a reply with what is known.
     #[inline(never)]
-    pub fn check(&mut self, request: &Request, outcome: Outcome, workload: &Workload) {
+    pub fn check(&mut self, request: &Request, outcome: Outcome, workload: &Workload) -> Result<(), String> {
         let id = request.id as usize;
         self.answered[id] += u32::from(request.operation != Operation::Get);
         let expected = match (request.operation, outcome) {
-            (Operation::Get, Outcome::Miss) if request.known == 0 => return,
+            (Operation::Get, Outcome::Miss) if request.known == 0 => return Ok(()),
             (Operation::Get, Outcome::Miss) => "the value that was set".to_owned(),
-            (_, Outcome::Done) => return,
+            (_, Outcome::Done) => return Ok(()),
             (operation, Outcome::Number(number)) => {
                 // The first write set the number that the others count from.
                 let (least, most) = (i64::from(request.known), i64::from(self.sent[id]) - 1);
                 let sign = if operation == Operation::Inc { 1 } else { -1 };
                 if (least..=most).contains(&((number - FIRST_NUMBER) * sign)) {
-                    return;
+                    return Ok(());
                 }
                 format!("{} to {}", FIRST_NUMBER + sign * least, FIRST_NUMBER + sign * most)
             }
@@ -52,6 +50,6 @@ impl Model {
             Outcome::Refused => "a refusal",
             Outcome::Number(number) => &number.to_string(),
         };
-        self.wrong.get_or_insert_with(|| wrong(request, workload, &format!("expected {expected}, got {got}")));
+        Err(wrong(request, workload, &format!("expected {expected}, got {got}")))
     }
 }
