@@ -79,32 +79,30 @@ struct Connection {
 }
 
 /// Work of one kind, and what came of it.
-pub struct Phase {
+struct Phase<'t> {
     name: &'static str,
-    pub source: Source,
-    /// How many more requests are to be sent.
-    left: u64,
+    source: Source<'t>,
+    /// Requests to be sent at most.
+    requests_max: u64,
     /// Requests under way on a connection at most.
     depth: usize,
-    /// In open loop, when each is due.
-    pace: Option<Pace>,
-    end_nanos: u64,
-    pub tally: Tally,
+    /// In open loop, how many requests are due each second.
+    rate: Option<f64>,
+    /// How many were sent.
+    sent: u64,
+    start_nanos: u64,
+    /// How long it lasts at most.
+    nanos_max: u64,
+    tally: Tally,
 }
 
 /// Where requests come from.
-pub enum Source {
+enum Source<'t> {
     /// All keys are set, one after the other, from this one on.
     Keys(u32),
     /// Drawn as the options say.
     Draws,
-    Trace(Trace),
-}
-
-struct Pace {
-    start_nanos: u64,
-    rate: f64,
-    issued: u64,
+    Trace(&'t mut Trace),
 }
 
 /// What was counted in a phase.
@@ -134,25 +132,54 @@ pub struct Row {
     pub interrupted: bool,
 }
 
-impl Pace {
-    fn due_nanos(&self) -> u64 {
-        self.start_nanos + (self.issued as f64 * SECOND as f64 / self.rate) as u64
-    }
-
-    /// How many are due and not issued.
-    fn backlog(&self, now: u64) -> u64 {
-        let due = now.saturating_sub(self.start_nanos) as f64 * self.rate / SECOND as f64;
-        (due as u64 + 1).saturating_sub(self.issued)
-    }
-}
-
-impl Phase {
+impl<'t> Phase<'t> {
     /// As many requests as are to be had, for as long as they take.
-    pub fn new(name: &'static str, source: Source, depth: usize) -> Self {
+    fn new(name: &'static str, source: Source<'t>, depth: usize) -> Self {
         // Three digits from 100 ns to an hour; the bounds are right, so this cannot fail.
         let latency = Histogram::new_with_bounds(100, 3_600 * SECOND, 3).expect("bounds of a histogram");
         let tally = Tally { replies: 0, latency, misses: 0, hits: 0, refused: 0, sent_bytes: 0, received_bytes: 0 };
-        Phase { name, source, left: u64::MAX, depth, pace: None, end_nanos: NEVER, tally }
+        Phase {
+            name,
+            source,
+            requests_max: u64::MAX,
+            depth,
+            rate: None,
+            sent: 0,
+            start_nanos: 0,
+            nanos_max: NEVER,
+            tally,
+        }
+    }
+
+    /// How many more are to be sent.
+    fn left(&self) -> u64 {
+        self.requests_max - self.sent
+    }
+
+    /// When the next request is due at this rate.
+    fn due_nanos(&self, rate: f64) -> u64 {
+        self.start_nanos + (self.sent as f64 * SECOND as f64 / rate) as u64
+    }
+
+    /// How many are due at this rate and not sent.
+    fn backlog(&self, rate: f64, now: u64) -> u64 {
+        let due = (now - self.start_nanos) as f64 * rate / SECOND as f64;
+        (due as u64 + 1).saturating_sub(self.sent)
+    }
+}
+
+impl Tally {
+    /// What shares of the replies took at most, in nanoseconds, with the names of those shares.
+    pub fn latencies(&self) -> [(&'static str, u64); 6] {
+        let shares = [
+            ("latency_p50_ns", 0.5),
+            ("latency_p90_ns", 0.9),
+            ("latency_p99_ns", 0.99),
+            ("latency_p99_9_ns", 0.999),
+            ("latency_p99_99_ns", 0.9999),
+            ("latency_max_ns", 1.0),
+        ];
+        shares.map(|(name, share)| (name, self.latency.value_at_quantile(share)))
     }
 }
 
@@ -195,7 +222,7 @@ impl<'a> Load<'a> {
         let keys = if self.options.protocol.is_echo() { (*keys).min(count as u32) } else { *keys };
         let each = keys.div_ceil(count as u32) as usize;
         let depth = PRELOAD_DEPTH.min(PRELOAD_BYTES / (value_size.high + key_size.high)).min(each).max(1);
-        let mut phase = Phase { left: keys.into(), ..Phase::new("preload", Source::Keys(0), depth) };
+        let mut phase = Phase { requests_max: keys.into(), ..Phase::new("preload", Source::Keys(0), depth) };
         self.drive(count, &mut phase)?;
         match phase.tally.refused {
             0 => Ok(()),
@@ -204,56 +231,48 @@ impl<'a> Load<'a> {
     }
 
     /// Replays a trace, of which nobody knows what the server has kept.
-    pub fn replay(&mut self, trace: Trace) -> Result<(Phase, f64), String> {
+    pub fn replay(&mut self, trace: &mut Trace, server: Option<u32>) -> Result<Row, String> {
         self.model = None;
-        let start = self.now();
-        let mut phase = Phase::new("replay", Source::Trace(trace), self.options.depths[0]);
-        self.drive(1, &mut phase)?;
-        Ok((phase, (self.now() - start) as f64 / SECOND as f64))
+        self.measure(Phase::new("replay", Source::Trace(trace), self.options.depths[0]), server)
     }
 
-    /// Warms up, measures, and waits for what is under way.
+    /// Warms up, and measures.
     pub fn run(&mut self, depth: usize, server: Option<u32>) -> Result<Row, String> {
-        let options = self.options;
-        let pace = |now| options.rate.map(|rate| Pace { start_nanos: now, rate, issued: 0 });
-        let now = self.now();
-        let mut warm_up = Phase::new("warm-up", Source::Draws, depth);
-        (warm_up.pace, warm_up.end_nanos) = (pace(now), now + nanos(options.warmup));
-        self.drive(options.clients, &mut warm_up)?;
-        self.drain()?;
-
-        let now = self.now();
-        let mut phase = Phase { pace: pace(now), ..Phase::new("measuring", Source::Draws, depth) };
+        let Options { rate, requests, duration, warmup, .. } = *self.options;
+        let warm_up = Phase { rate, nanos_max: nanos(warmup), ..Phase::new("warm-up", Source::Draws, depth) };
+        self.measure(warm_up, None)?;
         // In open loop a measurement is over when all that was due in it is answered, lest the last stall go unseen.
-        let due = options.rate.map(|rate| (rate * options.duration.as_secs_f64()) as u64);
-        phase.left = options.requests.or(due).map_or(u64::MAX, |count| count.max(1));
-        phase.end_nanos = match (options.requests, options.rate) {
+        let due = rate.map(|rate| (rate * duration.as_secs_f64()) as u64);
+        let requests_max = requests.or(due).map_or(u64::MAX, |count| count.max(1));
+        let nanos_max = match (requests, rate) {
             (Some(_), _) => NEVER,
-            (None, Some(_)) => now + 2 * nanos(options.duration) + 10 * SECOND,
-            (None, None) => now + nanos(options.duration),
+            (None, Some(_)) => 2 * nanos(duration) + 10 * SECOND,
+            (None, None) => nanos(duration),
         };
+        let phase = Phase::new("measuring", Source::Draws, depth);
+        self.measure(Phase { rate, requests_max, nanos_max, ..phase }, server)
+    }
+
+    /// Does the work of a phase, and waits for what is under way after it.
+    fn measure(&mut self, mut phase: Phase, server: Option<u32>) -> Result<Row, String> {
         let usage = || [server, Some(std::process::id())].map(|process| process.and_then(process::usage));
         let before = usage();
-        self.drive(options.clients, &mut phase)?;
+        self.drive(self.options.clients, &mut phase)?;
         let (end, after) = (self.now(), usage());
         let [server, client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
-        let late = phase.pace.as_ref().map_or(0, |pace| self.under_way + pace.backlog(end).min(phase.left));
-        self.drain()?;
+        let unanswered = phase.rate.map_or(0, |rate| self.under_way + phase.backlog(rate, end).min(phase.left()));
+        // What is still under way belongs to nobody.
+        let rest = Phase::new("", Source::Draws, 0);
+        self.drive(0, &mut Phase { requests_max: 0, nanos_max: DRAIN_NANOS, ..rest })?;
         Ok(Row {
-            depth,
+            depth: phase.depth,
             tally: phase.tally,
-            seconds: (end - now).max(1) as f64 / SECOND as f64,
+            seconds: (end - phase.start_nanos).max(1) as f64 / SECOND as f64,
             server,
             client,
-            unanswered: late,
+            unanswered,
             interrupted: self.is_interrupted(),
         })
-    }
-
-    /// Waits for what is under way.
-    fn drain(&mut self) -> Result<(), String> {
-        let end_nanos = self.now() + DRAIN_NANOS;
-        self.drive(0, &mut Phase { left: 0, end_nanos, ..Phase::new("", Source::Draws, 0) })
     }
 
     /// Whether Ctrl-C was pressed.
@@ -272,10 +291,11 @@ impl<'a> Load<'a> {
         let mut progress = Progress::new();
         let mut events = Events::with_capacity(1024);
         let mut now = self.now();
-        let (start, mut last_reply) = (now, now);
-        while now < phase.end_nanos && !self.is_interrupted() {
+        let mut last_reply = now;
+        phase.start_nanos = now;
+        while now - phase.start_nanos < phase.nanos_max && !self.is_interrupted() {
             self.issue(phase, now)?;
-            if phase.left == 0 && self.under_way == 0 {
+            if phase.left() == 0 && self.under_way == 0 {
                 break;
             }
             match self.poll.poll(&mut events, Some(self.timeout(phase, now))) {
@@ -296,23 +316,23 @@ impl<'a> Load<'a> {
             now = self.now();
             if phase.tally.replies > replies || self.under_way == 0 {
                 last_reply = now;
-            } else if phase.end_nanos == NEVER && now - last_reply > SILENCE_NANOS {
+            } else if phase.nanos_max == NEVER && now - last_reply > SILENCE_NANOS {
                 let (more, seconds) = (self.under_way, SILENCE_NANOS / SECOND);
                 return Err(format!("expected {more} more replies, got none for {seconds} s"));
             }
-            progress.show(phase.name, now - start, phase.tally.replies);
+            progress.show(phase.name, now - phase.start_nanos, phase.tally.replies);
         }
         Ok(())
     }
 
     /// Gives requests to the connections that may have some.
     fn issue(&mut self, phase: &mut Phase, now: u64) -> Result<(), String> {
-        while phase.left > 0
+        while phase.left() > 0
             && let Some(&slot) = self.ready.front()
         {
             let mut count = phase.depth.saturating_sub(self.connections[slot].replies.under_way());
-            if let Some(pace) = &phase.pace {
-                let backlog = pace.backlog(now) as usize;
+            if let Some(rate) = phase.rate {
+                let backlog = phase.backlog(rate, now) as usize;
                 if backlog == 0 {
                     break;
                 }
@@ -320,9 +340,9 @@ impl<'a> Load<'a> {
             }
             self.ready.pop_front();
             self.connections[slot].is_ready = false;
-            self.send(slot, phase.left.min(count as u64), phase);
+            self.send(slot, phase.left().min(count as u64), phase);
             self.flush(slot, phase)?;
-            if phase.pace.is_some() {
+            if phase.rate.is_some() {
                 self.make_ready_if_free(slot, phase);
             }
         }
@@ -334,7 +354,7 @@ impl<'a> Load<'a> {
         let connection = &mut self.connections[slot];
         let workload = &self.workload;
         connection.sent_nanos = now;
-        let before = connection.replies.under_way();
+        let before = phase.sent;
         for _ in 0..count {
             let (operation, id, value_bytes) = match &mut phase.source {
                 Source::Draws => {
@@ -350,25 +370,20 @@ impl<'a> Load<'a> {
                     let begins_window = connection.replies.under_way() == 0;
                     let Some(next) = trace.next(begins_window) else {
                         // A trace that has nothing to begin with is over.
-                        phase.left = if begins_window { 0 } else { phase.left };
+                        phase.requests_max = if begins_window { phase.sent } else { phase.requests_max };
                         break;
                     };
                     next
                 }
             };
-            let mut due_nanos = now;
-            if let Some(pace) = &mut phase.pace {
-                due_nanos = pace.due_nanos();
-                pace.issued += 1;
-            }
+            let due_nanos = phase.rate.map_or(now, |rate| phase.due_nanos(rate));
+            phase.sent += 1;
             let reply_bytes = workload.write(operation, id, value_bytes, &mut connection.output);
             connection.last = Some((operation, id));
             let known = self.model.as_mut().map_or(0, |model| model.send(operation, id));
             connection.replies.expect(Request { operation, id, value_bytes, known, due_nanos }, reply_bytes);
         }
-        let sent = (connection.replies.under_way() - before) as u64;
-        self.under_way += sent;
-        phase.left -= sent;
+        self.under_way += phase.sent - before;
     }
 
     fn flush(&mut self, slot: usize, phase: &mut Phase) -> Result<(), String> {
@@ -399,9 +414,9 @@ impl<'a> Load<'a> {
                 Err(error) => return Err(self.broken(slot, &error.to_string())),
             };
             let (workload, model) = (&self.workload, &mut self.model);
-            let Phase { tally, source, pace, .. } = phase;
-            let is_open = pace.is_some();
-            let mut trace = if let Source::Trace(trace) = source { Some(trace) } else { None };
+            let Phase { tally, source, rate, .. } = phase;
+            let is_open = rate.is_some();
+            let mut trace = if let Source::Trace(trace) = source { Some(&mut **trace) } else { None };
             tally.received_bytes += count as u64;
             let before = connection.replies.under_way();
             let done = |request: &Request, outcome| {
@@ -417,12 +432,9 @@ impl<'a> Load<'a> {
                 if let Some(trace) = &mut trace {
                     trace.note(request, outcome);
                 }
-                if let Some(model) = model {
-                    model.check(request, outcome, workload);
-                }
+                model.as_mut().map_or(Ok(()), |model| model.check(request, outcome, workload))
             };
-            let fed = connection.replies.feed(&self.buffer[..count], workload, self.options.verify, done);
-            self.model.as_mut().and_then(|model| model.wrong.take()).map_or(fed, Err)?;
+            connection.replies.feed(&self.buffer[..count], workload, self.options.verify, done)?;
             let completed = (before - connection.replies.under_way()) as u64;
             tally.replies += completed;
             self.under_way -= completed;
@@ -441,7 +453,7 @@ impl<'a> Load<'a> {
     /// In closed loop a connection sends again when all it sent is answered, as pipelines of real clients do.
     fn make_ready_if_free(&mut self, slot: usize, phase: &Phase) {
         let connection = &mut self.connections[slot];
-        let limit = if phase.pace.is_some() { phase.depth } else { 1 };
+        let limit = if phase.rate.is_some() { phase.depth } else { 1 };
         if !connection.is_ready && connection.replies.under_way() < limit {
             connection.is_ready = true;
             self.ready.push_back(slot);
@@ -449,12 +461,12 @@ impl<'a> Load<'a> {
     }
 
     fn timeout(&self, phase: &Phase, now: u64) -> Duration {
-        let mut left = phase.end_nanos - now;
-        if let Some(pace) = &phase.pace
-            && phase.left > 0
+        let mut left = phase.nanos_max - (now - phase.start_nanos);
+        if let Some(rate) = phase.rate
+            && phase.left() > 0
             && !self.ready.is_empty()
         {
-            left = left.min(pace.due_nanos().saturating_sub(now).saturating_sub(SPIN_NANOS));
+            left = left.min(phase.due_nanos(rate).saturating_sub(now).saturating_sub(SPIN_NANOS));
         }
         TICK.min(Duration::from_nanos(left))
     }

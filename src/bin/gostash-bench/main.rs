@@ -24,7 +24,7 @@ mod verify;
 mod workload;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -45,8 +45,7 @@ fn main() -> ExitCode {
             print(&text);
             (Ok(true), 0)
         }
-        Ok(Invocation::Load(options)) => (load(&options), 1),
-        Ok(Invocation::Replay(trace, options)) => (replay(&trace, options), 1),
+        Ok(Invocation::Run(options, trace)) => (run(*options, trace), 1),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -58,11 +57,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs each depth and prints a row for it. Whether it came to its end.
-fn load(options: &Options) -> Result<bool, String> {
+/// Replays a trace, or runs each depth, and prints what became of it. Whether it came to its end.
+fn run(mut options: Options, trace: Option<PathBuf>) -> Result<bool, String> {
+    let trace = trace.map(|file| Trace::read(&file, &mut options)).transpose()?;
     let interrupted = interruption();
-    let mut load = Load::new(options, &interrupted)?;
-    let report = Report { options, server: process::find(options) };
+    let mut load = Load::new(&options, &interrupted)?;
+    let report = Report { options: &options, server: process::find(&options) };
+    if let Some(mut trace) = trace {
+        let row = load.replay(&mut trace, report.server)?;
+        print(&report.replay(&row, &trace));
+        return Ok(!row.interrupted);
+    }
     if options.preload {
         load.preload()?;
     }
@@ -77,17 +82,6 @@ fn load(options: &Options) -> Result<bool, String> {
         foot = report.foot(row.server);
     }
     print(&foot);
-    Ok(!load.is_interrupted())
-}
-
-/// Replays a trace and prints what became of it. Whether it came to its end.
-fn replay(trace: &Path, mut options: Options) -> Result<bool, String> {
-    let trace = Trace::read(trace, &mut options)?;
-    let interrupted = interruption();
-    let mut load = Load::new(&options, &interrupted)?;
-    let (phase, seconds) = load.replay(trace)?;
-    let report = Report { options: &options, server: process::find(&options) };
-    print(&report.replay(&phase, seconds, load.is_interrupted()));
     Ok(!load.is_interrupted())
 }
 

@@ -12,7 +12,7 @@ use gostash::config::size;
 use gostash::limits::KEY_BYTES_MAX;
 
 use crate::protocol::{Operation, PROTOCOLS, Protocol};
-use crate::workload::Sizes;
+use crate::workload::{FIRST_DIGITS, Sizes};
 
 /// Makes [`Options`] and [`OPTIONS`] of one table: a field and its type; the option's name and default, and how a value
 /// is read; what it may be, which is nothing if the option is a flag; what it does.
@@ -119,9 +119,8 @@ const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix-socket", "protocol", "p
 
 /// What the user asked for.
 pub enum Invocation {
-    Load(Options),
-    /// The file of a trace.
-    Replay(PathBuf, Options),
+    /// Load a server, or replay the trace in this file.
+    Run(Box<Options>, Option<PathBuf>),
     /// Print this and be done.
     Print(String),
 }
@@ -168,18 +167,20 @@ impl Invocation {
             set(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
         }
         options.check()?;
-        match (is_replay, trace) {
-            (true, None) => Err("replay: expected the file of a trace".into()),
-            (true, Some(trace)) => Ok(Invocation::Replay(trace, options)),
-            (false, _) => Ok(Invocation::Load(options)),
+        match trace {
+            None if is_replay => Err("replay: expected the file of a trace".into()),
+            trace => Ok(Invocation::Run(Box::new(options), trace)),
         }
     }
 }
 
 impl Options {
     /// What no single option can know about the others.
-    fn check(&self) -> Result<(), String> {
-        let Options { keys, clients, key_size, .. } = self;
+    fn check(&mut self) -> Result<(), String> {
+        // A value that is a number is as long as that, and one that an echo makes up is its reply.
+        let numbers = self.counts().then_some(FIRST_DIGITS.len());
+        self.value_size = self.reply_bytes.or(numbers).map_or(self.value_size, Sizes::exactly);
+        let Options { keys, clients, key_size, .. } = &*self;
         let digits = (keys - 1).max(1).ilog2() as usize / 4 + 1;
         let is_echo = self.protocol.is_echo();
         if self.request_bytes.is_some() != self.reply_bytes.is_some() || (self.request_bytes.is_some() && !is_echo) {

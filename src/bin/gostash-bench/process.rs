@@ -59,7 +59,7 @@ fn tcp_inode(address: &SocketAddr) -> Option<u64> {
     let words = octets.as_chunks().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
     let (expected, port) = (words.collect::<String>(), format!("{:04X}", address.port()));
     ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        listening(table, 3, "0A", 9, |fields| {
+        listening(table, "0A", 9, |fields| {
             let Some((ip, bound)) = fields[1].split_once(':') else { return false };
             bound == port && (ip == expected || ip.bytes().all(|digit| digit == b'0'))
         })
@@ -69,38 +69,29 @@ fn tcp_inode(address: &SocketAddr) -> Option<u64> {
 fn unix_inode(path: &Path) -> Option<u64> {
     let path = fs::canonicalize(path).ok()?;
     // The flag says that it accepts connections; those that it has accepted bear the same path.
-    listening("/proc/net/unix", 3, "00010000", 6, |fields| {
+    listening("/proc/net/unix", "00010000", 6, |fields| {
         fields.get(7).is_some_and(|bound| fs::canonicalize(bound).is_ok_and(|bound| bound == path))
     })
 }
 
-/// The socket, by the number in one field, of the first line of a table that has this state in another.
-fn listening(
-    table: &str,
-    state_at: usize,
-    state: &str,
-    inode_at: usize,
-    is_it: impl Fn(&[&str]) -> bool,
-) -> Option<u64> {
+/// The socket, by the number in one field, of the first line of a table that says it listens.
+fn listening(table: &str, state: &str, inode_at: usize, is_it: impl Fn(&[&str]) -> bool) -> Option<u64> {
     let text = fs::read_to_string(table).ok()?;
-    text.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let listens = *fields.get(state_at)? == state && is_it(&fields);
-        if listens { fields.get(inode_at)?.parse().ok() } else { None }
-    })
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|fields| fields.get(3) == Some(&state) && is_it(fields))?;
+    line.get(inode_at)?.parse().ok()
 }
 
-/// The process that has a socket open. Process 1 may hold one that it hands on; it is not the server if there is another.
+/// The process that has a socket open; the one that began last, since process 1 may hold one that it handed on.
 fn owner(inode: u64) -> Option<u32> {
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
-    let mut owners =
-        processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).filter(|pid| {
-            let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
-            descriptors.into_iter().flatten().flatten().any(|descriptor| {
-                fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
-            })
-        });
-    let first = owners.next()?;
-    if first == 1 { owners.next().or(Some(1)) } else { Some(first) }
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let owners = numbers.filter(|pid| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        descriptors
+            .map(|entry| fs::read_link(entry.path()))
+            .any(|target| target.is_ok_and(|it| it.as_os_str() == &*link))
+    });
+    owners.max()
 }

@@ -31,9 +31,6 @@ pub struct Trace {
     missed: VecDeque<Record>,
     window: u64,
     pub requests: u64,
-    pub hits: u64,
-    /// Keys seen for the first time: no cache can have them.
-    pub first_sights: u64,
     /// Bytes of key and value that were asked for.
     pub asked_bytes: u64,
     /// Those of the hits.
@@ -88,17 +85,14 @@ impl Trace {
         if let Some(Record { id, value_bytes }) = self.missed.pop_front() {
             return Some((Operation::Set, id, value_bytes));
         }
-        let record = *self.records.front()?;
-        let key = self.seen.entry(record.id).or_insert_with(|| {
-            self.first_sights += 1;
-            Seen { value_bytes: record.value_bytes, window: 0 }
-        });
+        let Record { id, value_bytes } = *self.records.front()?;
+        let key = self.seen.entry(id).or_insert(Seen { value_bytes, window: 0 });
         if key.window == self.window {
             return None;
         }
         key.window = self.window;
         self.asked.extend(self.records.pop_front());
-        Some((Operation::Get, record.id, key.value_bytes))
+        Some((Operation::Get, id, key.value_bytes))
     }
 
     /// Counts a reply.
@@ -112,11 +106,15 @@ impl Trace {
         self.requests += 1;
         self.asked_bytes += bytes;
         if outcome == Outcome::Done {
-            self.hits += 1;
             self.hit_bytes += bytes;
         } else {
             self.seen.insert(record.id, Seen { value_bytes: record.value_bytes, window: self.window });
             self.missed.push_back(record);
         }
+    }
+
+    /// Keys seen for the first time: no cache can have them.
+    pub fn first_sights(&self) -> u64 {
+        self.seen.len() as u64
     }
 }

@@ -34,26 +34,26 @@ impl Replies {
     pub fn under_way(&self) -> usize {
         self.waiting.len()
     }
+
     /// Takes what was read, and calls `done` for each request that it completes.
     ///
     /// # Errors
-    /// The first reply that is none; with `verify` also the first wrong byte.
+    /// The first reply that is none, or that `done` refuses; with `verify` also the first wrong byte.
     #[inline]
     pub fn feed(
         &mut self,
         data: &[u8],
         workload: &Workload,
         verify: bool,
-        mut done: impl FnMut(&Request, Outcome),
+        mut done: impl FnMut(&Request, Outcome) -> Result<(), String>,
     ) -> Result<(), String> {
         // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth 64
         // looking at each would cost as much as all the rest of a request.
-        if self.whole_bytes == Some(data.len()) && !verify && self.first_is_right(data, workload) {
-            self.waiting.iter().for_each(|request| done(request, Outcome::Done));
+        if self.whole_bytes.take() == Some(data.len()) && !verify && self.first_is_right(data, workload) {
+            self.waiting.iter().try_for_each(|request| done(request, Outcome::Done))?;
             self.waiting.clear();
             return Ok(());
         }
-        self.whole_bytes = None;
         let joined;
         let mut data = data;
         if !self.start.is_empty() {
@@ -65,19 +65,11 @@ impl Replies {
             let Some(&request) = self.waiting.front() else {
                 return Err(format!("expected nothing, since every request has its reply, got {}", quote(data)));
             };
-            let at = match self.body.take() {
-                Some(at) => at,
-                None => match workload.start(&request, data, &mut self.scratch) {
-                    Start::Line(outcome, bytes) => {
-                        self.waiting.pop_front();
-                        done(&request, outcome);
-                        data = &data[bytes..];
-                        continue;
-                    }
-                    Start::Head(bytes) => {
-                        data = &data[bytes..];
-                        0
-                    }
+            let mut outcome = Outcome::Done;
+            if self.body.is_none() {
+                match workload.start(&request, data, &mut self.scratch) {
+                    Start::Line(said, bytes) => (outcome, data) = (said, &data[bytes..]),
+                    Start::Head(bytes) => (self.body, data) = (Some(0), &data[bytes..]),
                     Start::Partial => {
                         self.start.extend_from_slice(data);
                         return Ok(());
@@ -86,32 +78,31 @@ impl Replies {
                         let expected = workload.describe_reply(&request);
                         return Err(wrong(&request, workload, &format!("expected {expected}, got {}", quote(data))));
                     }
-                },
-            };
-            let (value_bytes, end) = workload.body(&request);
-            let left = value_bytes + end.len() - at;
-            let (piece, rest) = data.split_at(left.min(data.len()));
-            check(&request, at, piece, workload, verify)?;
-            data = rest;
-            if piece.len() == left {
-                self.waiting.pop_front();
-                done(&request, Outcome::Done);
-            } else {
-                self.body = Some(at + piece.len());
+                }
             }
+            if let Some(at) = self.body.take() {
+                let (value_bytes, end) = workload.body(&request);
+                let left = value_bytes + end.len() - at;
+                let (piece, rest) = data.split_at(left.min(data.len()));
+                check(&request, at, piece, workload, verify)?;
+                if piece.len() < left {
+                    self.body = Some(at + piece.len());
+                    return Ok(());
+                }
+                data = rest;
+            }
+            self.waiting.pop_front();
+            done(&request, outcome)?;
         }
         Ok(())
     }
 
     fn first_is_right(&mut self, data: &[u8], workload: &Workload) -> bool {
         let Some(request) = self.waiting.front() else { return false };
+        let (value_bytes, end) = workload.body(request);
         match workload.start(request, data, &mut self.scratch) {
-            Start::Line(outcome, _) => matches!(outcome, Outcome::Number(_)),
-            Start::Head(bytes) => {
-                let (value_bytes, end) = workload.body(request);
-                data.get(bytes + value_bytes..).is_some_and(|rest| rest.starts_with(end))
-            }
-            Start::Partial | Start::Wrong => false,
+            Start::Head(bytes) => data.get(bytes + value_bytes..).is_some_and(|rest| rest.starts_with(end)),
+            other => matches!(other, Start::Line(Outcome::Number(_), _)),
         }
     }
 }
@@ -127,12 +118,19 @@ fn check(request: &Request, at: usize, piece: &[u8], workload: &Workload, verify
         let (expected, got) = (quote(expected), quote(end));
         return Err(wrong(request, workload, &format!("expected {expected} after {length} bytes of value, got {got}")));
     }
-    let difference = if verify { workload.difference(request.id, at, value) } else { None };
-    difference.map_or(Ok(()), |place| {
-        let got = quote(&value[place - at..]);
-        let place = place + 1;
-        Err(wrong(request, workload, &format!("byte {place} of {length} differs from what was set, got {got}")))
-    })
+    // What remains may be of the end alone.
+    if verify
+        && !value.is_empty()
+        && let Some(place) = workload.difference(request, at, value)
+    {
+        let (place, got) = (place + 1, quote(&value[place - at..]));
+        return Err(wrong(
+            request,
+            workload,
+            &format!("byte {place} of {length} differs from what was set, got {got}"),
+        ));
+    }
+    Ok(())
 }
 
 /// A sentence about a reply that is not what it must be.

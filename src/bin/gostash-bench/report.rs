@@ -1,10 +1,12 @@
 //! Results for people and for machines. It knows numbers and nothing of how they came about.
 
-use crate::load::{Phase, Row, Source};
+use std::time::Duration;
+
+use crate::load::{Row, Tally};
 use crate::options::Options;
-use crate::process::{self, Usage};
+use crate::process::Usage;
 use crate::protocol::Operation;
-use crate::workload::Sizes;
+use crate::replay::Trace;
 
 /// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
 const BUSY: f64 = 0.95;
@@ -12,29 +14,16 @@ const BUSY: f64 = 0.95;
 /// So many clients always leave one side something to do.
 const MANY_CLIENTS: usize = 16;
 
-/// The table's columns and their widths; that of the requests begins with room for a mark.
-const COLUMNS: [(&str, usize); 11] = [
-    ("depth", 7),
-    ("requests/s", 12),
-    ("server ns", 10),
-    ("busy", 6),
-    ("p50", 8),
-    ("p90", 8),
-    ("p99", 8),
-    ("p99.9", 8),
-    ("p99.99", 8),
-    ("max", 8),
-    ("MB/s", 7),
-];
+/// The table's head; the column of the requests begins with room for a mark.
+const HEAD: &str =
+    "  depth   requests/s  server ns   busy      p50      p90      p99    p99.9   p99.99      max    MB/s\n";
 
-const LATENCIES: [(&str, f64); 6] = [
-    ("latency_p50_ns", 0.5),
-    ("latency_p90_ns", 0.9),
-    ("latency_p99_ns", 0.99),
-    ("latency_p99_9_ns", 0.999),
-    ("latency_p99_99_ns", 0.9999),
-    ("latency_max_ns", 1.0),
-];
+/// Names, each with what JSON has for it.
+macro_rules! figures {
+    ($($name:ident: $value:expr),* $(,)?) => {
+        vec![$((stringify!($name), $value.to_string())),*]
+    };
+}
 
 /// What is known of all rows.
 pub struct Report<'a> {
@@ -50,38 +39,24 @@ impl Report<'_> {
         if options.json {
             return String::new();
         }
-        let sizes = |Sizes { low, high }| match low == high {
-            true => bytes(low as u64),
-            false => format!("{} to {}", bytes(low as u64), bytes(high as u64)),
-        };
         let commands = match options.command {
             None => format!("{} % GET, {} % SET", options.get_percent, 100 - options.get_percent),
             Some(Operation::Del) => "SET, then DEL".to_owned(),
             Some(command) => command.name().to_owned(),
         };
-        let values = match options.counts() {
-            true => String::new(),
-            false => format!(", values of {}", sizes(options.value_size)),
-        };
-        let key_size = match options.key_size {
-            Sizes { low: 16, high: 16 } => String::new(),
-            other => format!(" of {}", sizes(other)),
-        };
+        let (keys, distribution) = (count(options.keys.into()), options.distribution());
+        let Options { protocol, key_size, value_size, .. } = options;
         let what = match options.shape() {
-            Some((sent, taken)) => format!("{} there, {} back", bytes(sent as u64), bytes(taken as u64)),
-            None => {
-                let (keys, distribution) = (count(options.keys.into()), options.distribution());
-                format!("{commands}; {keys} keys{key_size}, {distribution}{values}")
-            }
+            Some((sent, taken)) => format!("{sent} b there, {taken} b back"),
+            None => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
         };
         let idle = match options.idle_clients {
             0 => String::new(),
             idle => format!(" and {} idle", count(idle as u64)),
         };
         let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate as u64)));
-        let (target, protocol, clients) = (options.target(), options.protocol.name, count(options.clients as u64));
-        let columns = line(COLUMNS.map(|(name, _)| name.to_owned()).into());
-        format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{columns}")
+        let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as u64));
+        format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{HEAD}")
     }
 
     /// One row of the table, or a line of JSON.
@@ -93,15 +68,12 @@ impl Report<'_> {
         let tally = &row.tally;
         let (cost, busy) = row.cost(row.server).unzip();
         let mark = if explanation.is_some() { "*" } else { "" };
-        let mut cells = vec![
-            count(row.depth as u64),
-            format!("{mark}{:>11}", count(row.rate() as u64)),
-            cost.map_or("-".into(), |nanos| count(nanos.round() as u64)),
-            busy.map_or("-".into(), percent),
-        ];
-        cells.extend(LATENCIES.map(|(_, part)| time(tally.latency.value_at_quantile(part))));
-        cells.push(format!("{:.1}", (tally.sent_bytes + tally.received_bytes) as f64 / row.seconds / 1e6));
-        let mut text = line(cells);
+        let (depth, rate) = (count(row.depth as u64), count(row.rate() as u64));
+        let cost = cost.map_or("-".into(), |nanos| count(nanos.round() as u64));
+        let busy = busy.map_or("-".into(), percent);
+        let latencies = tally.latencies().map(|(_, nanos)| format!("{:>8}", time(nanos))).join(" ");
+        let traffic = (tally.sent_bytes + tally.received_bytes) as f64 / row.seconds / 1e6;
+        let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
         let mut note = |note: String| text += &format!("        {note}\n");
         let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
         if let Some(explanation) = explanation {
@@ -125,15 +97,15 @@ impl Report<'_> {
 
     /// What is to be said under the table.
     pub fn foot(&self, usage: Option<Usage>) -> String {
-        if self.options.json { String::new() } else { format!("\n  server: {}\n", self.memory(usage)) }
-    }
-
-    fn memory(&self, usage: Option<Usage>) -> String {
-        let Some((pid, usage)) = self.server.zip(usage) else {
-            return "process not found or not ours to read, so no CPU time and memory (--pid N)".into();
+        let memory = match self.server.zip(usage) {
+            _ if self.options.json => return String::new(),
+            None => "process not found or not ours to read, so no CPU time and memory (--pid N)".to_owned(),
+            Some((pid, Usage { resident_bytes, peak_bytes, .. })) => {
+                let (resident, peak) = (megabytes(resident_bytes), megabytes(peak_bytes));
+                format!("process {pid}, {resident} resident, {peak} at its peak")
+            }
         };
-        let (resident, peak) = (bytes(usage.resident_bytes), bytes(usage.peak_bytes));
-        format!("process {pid}, {resident} resident, {peak} at its peak")
+        format!("\n  server: {memory}\n")
     }
 
     /// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
@@ -159,97 +131,64 @@ impl Report<'_> {
     /// Names end in their units.
     fn json(&self, row: &Row) -> String {
         let (options, tally) = (self.options, &row.tally);
-        let rate = |count| number(count as f64 / row.seconds);
         let (client_cost, client_busy) = row.cost(row.client).unzip();
         let (server_cost, server_busy) = row.cost(row.server).unzip();
         let command = options.command.map_or("mix".into(), |command| command.name().to_lowercase());
-        let mut fields = vec![
-            ("clients", options.clients.to_string()),
-            ("idle_clients", options.idle_clients.to_string()),
-            ("pipeline", row.depth.to_string()),
-            ("command", text(&command)),
-            ("get_percent", options.get_percent.to_string()),
-            ("keys", options.keys.to_string()),
-            ("key_bytes", text(&options.key_size.to_string())),
-            ("value_bytes", text(&options.value_size.to_string())),
-            ("distribution", text(&options.distribution())),
-            ("rate_wanted", optional(options.rate)),
-            ("request_bytes", optional(options.request_bytes.map(|bytes| bytes as f64))),
-            ("reply_bytes", optional(options.reply_bytes.map(|bytes| bytes as f64))),
-            ("seconds", number(row.seconds)),
-            ("requests", tally.replies.to_string()),
-            ("requests_per_second", number(row.rate())),
-            ("sent_bytes_per_second", rate(tally.sent_bytes)),
-            ("received_bytes_per_second", rate(tally.received_bytes)),
-            ("hits", tally.hits.to_string()),
-            ("misses", tally.misses.to_string()),
-            ("refused", tally.refused.to_string()),
-            ("unanswered", row.unanswered.to_string()),
-            ("latency_mean_ns", number(tally.latency.mean())),
-            ("client_cpu_ns_per_request", optional(client_cost)),
-            ("client_busy", optional(client_busy)),
-            ("server_cpu_ns_per_request", optional(server_cost)),
-            ("server_busy", optional(server_busy)),
-            ("limited_by", text(self.limit(row).0)),
-        ];
-        fields.extend(LATENCIES.map(|(name, part)| (name, tally.latency.value_at_quantile(part).to_string())));
-        self.object(fields, row.server, row.interrupted)
+        let mut figures = figures! {
+            clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
+            command: quoted(&command), get_percent: options.get_percent,
+            keys: options.keys, key_bytes: quoted(&options.key_size), value_bytes: quoted(&options.value_size),
+            distribution: quoted(&options.distribution()), rate_wanted: or_null(options.rate),
+            request_bytes: or_null(options.request_bytes), reply_bytes: or_null(options.reply_bytes),
+            seconds: row.seconds, requests: tally.replies, requests_per_second: row.rate(),
+            sent_bytes_per_second: tally.sent_bytes as f64 / row.seconds,
+            received_bytes_per_second: tally.received_bytes as f64 / row.seconds,
+            hits: tally.hits, misses: tally.misses, refused: tally.refused, unanswered: row.unanswered,
+            latency_mean_ns: tally.latency.mean(),
+            client_cpu_ns_per_request: or_null(client_cost), client_busy: or_null(client_busy),
+            server_cpu_ns_per_request: or_null(server_cost), server_busy: or_null(server_busy),
+            limited_by: quoted(&self.limit(row).0),
+        };
+        figures.extend(tally.latencies().map(|(name, nanos)| (name, nanos.to_string())));
+        self.object(figures, row)
     }
 
     /// What became of a trace.
-    pub fn replay(&self, phase: &Phase, seconds: f64, interrupted: bool) -> String {
-        let (options, usage) = (self.options, self.server.and_then(process::usage));
-        let Source::Trace(trace) = &phase.source else { return String::new() };
-        let (refused, rate) = (phase.tally.refused, trace.requests as f64 / seconds);
-        let share = |part| ratio(part, trace.requests);
-        let (hits, misses) = (share(trace.hits), share(trace.requests - trace.hits));
-        let (cold, hit_bytes) = (share(trace.first_sights), ratio(trace.hit_bytes, trace.asked_bytes));
-        let (first_sights, asked) = (count(trace.first_sights), bytes(trace.asked_bytes));
-        // For machines, and for people.
-        let figures = [
-            ("requests", trace.requests.to_string(), format!("{}, {}/s", count(trace.requests), count(rate as u64))),
-            ("hit_ratio", number(hits), format!("{hits:.4}")),
-            ("miss_ratio", number(misses), format!("{misses:.4}")),
-            ("cold_floor", number(cold), format!("{cold:.4}  ({first_sights} keys seen for the first time)")),
-            ("byte_hit_ratio", number(hit_bytes), format!("{hit_bytes:.4}  (of {asked})")),
-            ("refused", refused.to_string(), format!("{} requests", count(refused))),
-        ];
-        if options.json {
-            let mut fields = vec![
-                ("pipeline", options.depths[0].to_string()),
-                ("seconds", number(seconds)),
-                ("requests_per_second", number(rate)),
-                ("hits", trace.hits.to_string()),
-                ("first_sights", trace.first_sights.to_string()),
-            ];
-            fields.extend(figures.map(|(name, value, _)| (name, value)));
-            return self.object(fields, usage, interrupted);
+    pub fn replay(&self, row: &Row, trace: &Trace) -> String {
+        let Tally { hits, refused, .. } = row.tally;
+        let (requests, first_sights) = (trace.requests, trace.first_sights());
+        let share = |part, whole| format!("{:.6}", ratio(part, whole));
+        let figures = figures! {
+            pipeline: row.depth, seconds: row.seconds, requests: requests,
+            requests_per_second: (requests as f64 / row.seconds).round(),
+            hits: hits, hit_ratio: share(hits, requests), miss_ratio: share(requests - hits, requests),
+            first_sights: first_sights, cold_floor: share(first_sights, requests),
+            byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes), refused: refused,
+        };
+        if self.options.json {
+            return self.object(figures, row);
         }
-        let mut text = format!("{} in {}\n\n", options.target(), options.protocol.name);
-        let mut line = |name: &str, value| text += &format!("  {:<16}{value}\n", name.replace('_', " "));
-        let worth_telling = figures.into_iter().filter(|(name, ..)| *name != "refused" || refused > 0);
-        worth_telling.for_each(|(name, _, value)| line(name, value));
-        if interrupted {
-            line("interrupted", format!("after {seconds:.1} s"));
+        let mut text = format!("{} in {}\n\n", self.options.target(), self.options.protocol.name);
+        for (name, value) in figures {
+            text += &format!("  {:<20} {value}\n", name.replace('_', " "));
         }
-        line("server", self.memory(usage));
-        text
+        let interrupted = if row.interrupted { "\n  interrupted" } else { "" };
+        text + interrupted + &self.foot(row.server)
     }
 
     /// A line of JSON.
-    fn object(&self, figures: Vec<(&str, String)>, usage: Option<Usage>, interrupted: bool) -> String {
-        let (target, protocol) = (self.options.target(), self.options.protocol.name);
-        let mut fields = vec![("server", text(&target)), ("protocol", text(protocol))];
-        fields.extend(figures);
-        fields.extend([
-            ("server_pid", optional(self.server.map(f64::from))),
-            ("server_resident_bytes", optional(usage.map(|usage| usage.resident_bytes as f64))),
-            ("server_peak_bytes", optional(usage.map(|usage| usage.peak_bytes as f64))),
-            ("verified", self.options.verify.to_string()),
-            ("interrupted", interrupted.to_string()),
-        ]);
-        let fields: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-        format!("{{{}}}\n", fields.join(","))
+    fn object(&self, figures: Vec<(&str, String)>, row: &Row) -> String {
+        let (target, protocol) = (quoted(&self.options.target()), quoted(&self.options.protocol.name));
+        let mut all = figures! { server: target, protocol: protocol };
+        all.extend(figures);
+        all.extend(figures! {
+            server_pid: or_null(self.server),
+            server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
+            server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
+            verified: self.options.verify, interrupted: row.interrupted,
+        });
+        let all: Vec<_> = all.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}\n", all.join(","))
     }
 }
 
@@ -266,16 +205,10 @@ impl Row {
     }
 }
 
-/// A line of the table.
-fn line(cells: Vec<String>) -> String {
-    let cells = COLUMNS.iter().zip(cells).map(|((_, width), cell)| format!("{cell:>width$}"));
-    cells.collect::<Vec<_>>().join(" ") + "\n"
-}
-
 /// A string of JSON.
-fn text(text: &str) -> String {
+fn quoted(text: &impl ToString) -> String {
     let mut quoted = String::from('"');
-    for character in text.chars() {
+    for character in text.to_string().chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
             '\0'..=' ' => quoted += &format!("\\u{:04x}", character as u32),
@@ -285,13 +218,8 @@ fn text(text: &str) -> String {
     quoted + "\""
 }
 
-/// A number of JSON, whole where it is.
-fn number(number: f64) -> String {
-    if number.fract() == 0.0 { number.to_string() } else { format!("{number:.6}") }
-}
-
-fn optional(value: Option<f64>) -> String {
-    value.map_or("null".into(), number)
+fn or_null(value: Option<impl ToString>) -> String {
+    value.map_or("null".into(), |value| value.to_string())
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
@@ -310,27 +238,14 @@ pub fn count(number: u64) -> String {
     }
 }
 
-/// A length in the unit that suits it.
-fn bytes(number: u64) -> String {
-    let number = number as f64;
-    match number {
-        1e4..1e6 => format!("{:.1} kb", number / 1024.0),
-        1e6..1e9 => format!("{:.1} mb", number / 1024.0 / 1024.0),
-        1e9.. => format!("{:.2} gb", number / 1024.0 / 1024.0 / 1024.0),
-        _ => format!("{number} b"),
-    }
+/// Memory as people speak of it.
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} mb", bytes as f64 / 1024.0 / 1024.0)
 }
 
-/// A time of so many nanoseconds, in three digits.
+/// A time in the unit that suits it.
 fn time(nanos: u64) -> String {
-    let (number, unit) = match nanos as f64 {
-        nanos @ 0.0..1e3 => (nanos, "ns"),
-        nanos @ 1e3..1e6 => (nanos / 1e3, "us"),
-        nanos @ 1e6..1e9 => (nanos / 1e6, "ms"),
-        nanos => (nanos / 1e9, "s"),
-    };
-    let decimals = if number < 9.995 { 2 } else { usize::from(number < 99.95) };
-    format!("{number:.decimals$} {unit}")
+    format!("{:.2?}", Duration::from_nanos(nanos)).replace('µ', "u")
 }
 
 #[cfg(test)]
@@ -340,17 +255,12 @@ mod tests {
     #[test]
     fn numbers_are_written_for_people() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        let times = [512, 1000, 9_994, 9_996, 99_960, 1_234_567, 999_999_999, 61_000_000_000];
-        assert_eq!(
-            times.map(time),
-            ["512 ns", "1.00 us", "9.99 us", "10.0 us", "100 us", "1.23 ms", "1000 ms", "61.0 s"]
-        );
-        assert_eq!([100, 102_400, 16 << 20].map(bytes), ["100 b", "100.0 kb", "16.0 mb"]);
+        assert_eq!([512, 9_996, 1_234_567].map(time), ["512.00ns", "10.00us", "1.23ms"]);
     }
 
     #[test]
     fn json_is_quoted() {
-        assert_eq!(text("b\"\\\n"), "\"b\\\"\\\\\\u000a\"");
-        assert_eq!([Some(1.5), Some(2.0), None].map(optional), ["1.500000", "2", "null"]);
+        assert_eq!(quoted(&"b\"\\\n"), "\"b\\\"\\\\\\u000a\"");
+        assert_eq!([Some(1.5), Some(2.0), None].map(or_null), ["1.5", "2", "null"]);
     }
 }

@@ -6,50 +6,39 @@ use crate::protocol::{Operation, Outcome};
 use crate::replies::wrong;
 use crate::workload::{FIRST_NUMBER, Request, Workload};
 
+/// How often each key was written, as the preload's SET and every INC or DEC after it.
 pub struct Model {
-    present: Vec<bool>,
     sent: Vec<u32>,
     answered: Vec<u32>,
-    /// What is wrong with the first wrong reply.
-    pub wrong: Option<String>,
 }
 
 impl Model {
     pub fn new(options: &Options) -> Self {
         let keys = options.keys as usize;
-        Model { present: vec![false; keys], sent: vec![0; keys], answered: vec![0; keys], wrong: None }
+        Model { sent: vec![0; keys], answered: vec![0; keys] }
     }
 
-    /// What is known when a request is sent.
+    /// What is known when a request is sent: how many writes of its key were answered.
     pub fn send(&mut self, operation: Operation, id: u32) -> u32 {
-        let id = id as usize;
-        match operation {
-            Operation::Get => u32::from(self.present[id]),
-            Operation::Inc | Operation::Dec => {
-                self.sent[id] += 1;
-                self.answered[id]
-            }
-            Operation::Set | Operation::Del => 0,
-        }
+        self.sent[id as usize] += u32::from(operation != Operation::Get);
+        self.answered[id as usize]
     }
 
     /// Compares a reply with what is known.
     #[inline(never)]
-    pub fn check(&mut self, request: &Request, outcome: Outcome, workload: &Workload) {
+    pub fn check(&mut self, request: &Request, outcome: Outcome, workload: &Workload) -> Result<(), String> {
         let id = request.id as usize;
+        self.answered[id] += u32::from(request.operation != Operation::Get);
         let expected = match (request.operation, outcome) {
-            (Operation::Get, Outcome::Miss) if request.known == 0 => return,
+            (Operation::Get, Outcome::Miss) if request.known == 0 => return Ok(()),
             (Operation::Get, Outcome::Miss) => "the value that was set".to_owned(),
-            (operation, Outcome::Done) => {
-                self.present[id] |= operation == Operation::Set;
-                return;
-            }
+            (_, Outcome::Done) => return Ok(()),
             (operation, Outcome::Number(number)) => {
-                self.answered[id] += 1;
+                // The first write set the number that the others count from.
+                let (least, most) = (i64::from(request.known), i64::from(self.sent[id]) - 1);
                 let sign = if operation == Operation::Inc { 1 } else { -1 };
-                let (least, most) = (i64::from(request.known) + 1, i64::from(self.sent[id]));
                 if (least..=most).contains(&((number - FIRST_NUMBER) * sign)) {
-                    return;
+                    return Ok(());
                 }
                 format!("{} to {}", FIRST_NUMBER + sign * least, FIRST_NUMBER + sign * most)
             }
@@ -61,6 +50,6 @@ impl Model {
             Outcome::Refused => "a refusal",
             Outcome::Number(number) => &number.to_string(),
         };
-        self.wrong.get_or_insert_with(|| wrong(request, workload, &format!("expected {expected}, got {got}")));
+        Err(wrong(request, workload, &format!("expected {expected}, got {got}")))
     }
 }

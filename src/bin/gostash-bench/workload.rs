@@ -3,16 +3,16 @@
 
 use std::fmt;
 use std::io::Write;
+use std::ops::Range;
+
+use gostash::limits::KEY_BYTES_MAX;
 
 use crate::draws::{Random, mix};
 use crate::options::Options;
 use crate::output::Output;
 use crate::protocol::{Operation, Outcome};
 
-/// Values begin with so many bytes of their own; the rest they share, at an offset of their own.
-const STAMP_BYTES: usize = 8;
-
-/// How far apart the offsets of two values may be in the bytes they share.
+/// How far apart two values may begin in the bytes from which all are cut.
 const OFFSETS: usize = 1 << 16;
 
 /// A value from this length on, in bytes, is sent from where it lies.
@@ -20,10 +20,10 @@ const BORROW_BYTES: usize = 16 * 1024;
 
 /// What numbers start from: far from changing their length, and from the 0 below which memcached does not count.
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
-const FIRST_DIGITS: &[u8] = b"5000000000000";
+pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
-/// A line longer than this is not a reply to anything we send, in bytes.
-const LINE_BYTES_MAX: usize = 512;
+/// A line longer than this is not a reply to anything we send, in bytes: an echo has a key in it.
+const LINE_BYTES_MAX: usize = KEY_BYTES_MAX + 512;
 
 /// One request, until it has its reply.
 #[derive(Clone, Copy, Debug)]
@@ -87,17 +87,14 @@ struct Phrase {
 
 /// A request or a reply: a head, then perhaps a value or a number, and what follows that.
 struct Message {
-    head: Vec<Piece>,
-    template: Option<Template>,
+    /// Text and, at every other place, what stands between braces.
+    head: Vec<String>,
+    /// The head for key 0, if it is as long for all keys.
+    template: Option<Vec<u8>>,
+    /// Where in the template the digits of a key belong.
+    digits_at: Option<usize>,
     gap: Gap,
-    end: Vec<u8>,
-}
-
-enum Piece {
-    Text(Vec<u8>),
-    Key,
-    KeyBytes,
-    ValueBytes,
+    end: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,14 +102,6 @@ enum Gap {
     Nothing,
     Value,
     Number,
-}
-
-/// A head whose parts never move, for a key's digits to be written into.
-struct Template {
-    /// Its bytes and some more, so that they are copied in lengths that the compiler knows.
-    blocks: Vec<[u8; 64]>,
-    length: usize,
-    digits_at: Option<usize>,
 }
 
 /// How the bytes begin that came for a request.
@@ -129,19 +118,12 @@ pub enum Start {
 
 impl Workload {
     pub fn new(options: &Options) -> Self {
-        let mut options = options.clone();
-        match options.shape() {
-            Some((_, reply_bytes)) => options.value_size = Sizes::exactly(reply_bytes),
-            None if options.counts() => options.value_size = Sizes::exactly(FIRST_DIGITS.len()),
-            None => {}
-        }
-        let words = (OFFSETS + options.value_size.high).div_ceil(8);
         let mut random = Random(0);
-        let shared = match options.counts() {
-            true => FIRST_DIGITS.to_vec(),
-            false => (0..words).flat_map(|_| random.next().to_le_bytes()).collect(),
-        };
-        let mut workload = Workload { options, shared, phrases: Vec::new() };
+        // Small letters, so that no value can be taken for `ERR`.
+        let bytes = (0..=(OFFSETS + options.value_size.high) / 8).flat_map(|_| random.next().to_le_bytes());
+        let letters = bytes.map(|byte| b'a' + byte % 16);
+        let shared = if options.counts() { FIRST_DIGITS.to_vec() } else { letters.collect() };
+        let mut workload = Workload { options: options.clone(), shared, phrases: Vec::new() };
         workload.phrases = workload.options.protocol.phrases.iter().map(|texts| workload.phrase(texts)).collect();
         workload
     }
@@ -153,7 +135,12 @@ impl Workload {
         let request = &phrase.request;
         self.write_head(request, id, value_bytes, &mut out.bytes);
         if request.gap == Gap::Value {
-            self.write_value(id, value_bytes, out);
+            let value = self.value(id, value_bytes);
+            if value_bytes < BORROW_BYTES {
+                out.bytes.extend_from_slice(&self.shared[value]);
+            } else {
+                out.borrow(value);
+            }
             // So it is in every protocol; a copy of a length that the compiler knows is a few stores.
             out.bytes.extend_from_slice(b"\r\n");
         }
@@ -165,7 +152,7 @@ impl Workload {
     fn reply_bytes(&self, phrase: &Phrase, id: u32, value_bytes: usize, room: &mut Vec<u8>) -> Option<usize> {
         let (reply, before) = (&phrase.reply, room.len());
         self.write_head(reply, id, value_bytes, room);
-        let bytes = room.len() - before + reply.gap.bytes(value_bytes) + reply.end.len();
+        let bytes = room.len() - before + reply.gap_bytes(value_bytes) + reply.end.len();
         room.truncate(before);
         (bytes != phrase.miss.len()).then_some(bytes)
     }
@@ -174,21 +161,17 @@ impl Workload {
     #[inline]
     pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Start {
         let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
-        let head = match &reply.template {
-            Some(template) if template.digits_at.is_none() => template.bytes(),
+        let head = match (&reply.template, reply.digits_at) {
+            (Some(template), None) => template,
             _ => {
                 scratch.clear();
                 self.write_head(reply, request.id, request.value_bytes, scratch);
                 scratch
             }
         };
-        if reply.gap != Gap::Number {
-            if input.starts_with(head) && (!head.is_empty() || miss.first() != input.first()) {
-                return Start::Head(head.len());
-            }
-            if input.len() < head.len() && head.starts_with(input) {
-                return Start::Partial;
-            }
+        let may_be_head = reply.gap != Gap::Number && (!head.is_empty() || miss.first() != input.first());
+        if may_be_head && input.starts_with(head) {
+            return Start::Head(head.len());
         }
         self.line(reply, head, miss, input)
     }
@@ -200,7 +183,7 @@ impl Workload {
         };
         let line = &input[..=end];
         let number = || {
-            let digits = line.strip_prefix(head)?.strip_suffix(&*reply.end)?;
+            let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_bytes())?;
             std::str::from_utf8(digits).ok()?.parse().ok()
         };
         let outcome = if reply.gap == Gap::Number
@@ -221,7 +204,7 @@ impl Workload {
     #[inline]
     pub fn body(&self, request: &Request) -> (usize, &[u8]) {
         let reply = &self.phrases[request.operation as usize].reply;
-        (reply.gap.bytes(request.value_bytes), &reply.end)
+        (reply.gap_bytes(request.value_bytes), reply.end.as_bytes())
     }
 
     /// A request as a person would write it.
@@ -255,57 +238,48 @@ impl Workload {
     }
 
     fn message(&self, phrase: &str) -> Message {
-        let mut message = Message { head: Vec::new(), template: None, gap: Gap::Nothing, end: Vec::new() };
-        // Every other part stands between braces.
-        for (place, part) in phrase.split(['{', '}']).enumerate() {
-            match (place % 2, part) {
-                (0, text) if message.gap == Gap::Nothing => message.head.push(Piece::Text(text.into())),
-                (0, text) => message.end = text.into(),
-                (_, "k") => message.head.push(Piece::Key),
-                (_, "K") => message.head.push(Piece::KeyBytes),
-                (_, "V") => message.head.push(Piece::ValueBytes),
-                (_, "v") => message.gap = Gap::Value,
-                _ => message.gap = Gap::Number,
-            }
-        }
-        message.template = self.template(&message.head);
-        message
-    }
-
-    fn template(&self, head: &[Piece]) -> Option<Template> {
-        let (mut bytes, mut digits_at) = (Vec::new(), None);
-        for piece in head {
-            match piece {
-                Piece::Key | Piece::KeyBytes if !self.options.key_size.is_fixed() || self.options.key_size.low < 8 => {
-                    return None;
-                }
-                Piece::ValueBytes if !self.options.value_size.is_fixed() => return None,
-                Piece::Key => digits_at = Some(bytes.len() + self.options.key_size.low - 8),
-                _ => {}
-            }
-            self.write_piece(piece, 0, self.options.value_size.low, &mut bytes);
-        }
-        let length = bytes.len();
-        bytes.resize(length.next_multiple_of(64), 0);
-        Some(Template { blocks: bytes.as_chunks().0.to_vec(), length, digits_at })
+        let value = phrase.split_once("{v}").map(|(head, end)| (head, Gap::Value, end));
+        let number = || phrase.split_once("{n}").map(|(head, end)| (head, Gap::Number, end));
+        let (head, gap, end) = value.or_else(number).unwrap_or((phrase, Gap::Nothing, ""));
+        let head: Vec<String> = head.split(['{', '}']).map(str::to_owned).collect();
+        let Options { key_size, value_size, .. } = &self.options;
+        let write = |parts| {
+            let mut out = Vec::new();
+            self.write_parts(parts, 0, value_size.low, &mut out);
+            out
+        };
+        let is_fixed = head.iter().skip(1).step_by(2).all(|name| match name.as_str() {
+            "V" => value_size.is_fixed(),
+            _ => key_size.is_fixed() && key_size.low >= 8,
+        });
+        let template = is_fixed.then(|| write(&head));
+        let key = head.iter().position(|part| part == "k").filter(|_| is_fixed);
+        let digits_at = key.map(|place| write(&head[..=place]).len() - 8);
+        Message { template, digits_at, head, gap, end: end.to_owned() }
     }
 
     #[inline]
     fn write_head(&self, message: &Message, id: u32, value_bytes: usize, out: &mut Vec<u8>) {
-        match &message.template {
-            Some(template) => template.write(id, out),
-            None => message.head.iter().for_each(|piece| self.write_piece(piece, id, value_bytes, out)),
+        let Some(template) = &message.template else {
+            return self.write_parts(&message.head, id, value_bytes, out);
+        };
+        let start = out.len();
+        out.extend_from_slice(template);
+        if let Some(at) = message.digits_at {
+            out[start + at..start + at + 8].copy_from_slice(&digits(id));
         }
     }
 
     #[inline(never)]
-    fn write_piece(&self, piece: &Piece, id: u32, value_bytes: usize, out: &mut Vec<u8>) {
-        match piece {
-            Piece::Text(text) => out.extend_from_slice(text),
-            Piece::Key => self.write_key(id, out),
-            // Writing to memory does not fail.
-            Piece::KeyBytes => _ = write!(out, "{}", self.key_bytes(id)),
-            Piece::ValueBytes => _ = write!(out, "{value_bytes}"),
+    fn write_parts(&self, parts: &[String], id: u32, value_bytes: usize, out: &mut Vec<u8>) {
+        for (place, part) in parts.iter().enumerate() {
+            match part.as_str() {
+                text if place % 2 == 0 => out.extend_from_slice(text.as_bytes()),
+                "k" => self.write_key(id, out),
+                // Writing to memory does not fail.
+                "K" => _ = write!(out, "{}", self.key_bytes(id)),
+                _ => _ = write!(out, "{value_bytes}"),
+            }
         }
     }
 
@@ -332,74 +306,28 @@ impl Workload {
         }
     }
 
+    /// Where a key's value lies in the shared bytes.
     #[inline]
-    fn write_value(&self, id: u32, value_bytes: usize, out: &mut Output) {
-        let (stamp, from) = self.value(id);
-        let end = out.bytes.len() + value_bytes;
-        out.bytes.extend_from_slice(&stamp);
-        if value_bytes >= BORROW_BYTES {
-            out.borrow(from + STAMP_BYTES..from + value_bytes);
-            return;
-        }
-        out.bytes.extend_from_slice(&self.shared[from + STAMP_BYTES..from + value_bytes.max(STAMP_BYTES)]);
-        out.bytes.truncate(end);
+    fn value(&self, id: u32, value_bytes: usize) -> Range<usize> {
+        let from = if self.options.counts() { 0 } else { mix(id) as usize % OFFSETS };
+        from..from + value_bytes
     }
 
-    /// A value's own bytes, and where those begin that it shares, with room for its own. The first of all is a small
-    /// letter, or a digit, so that no value can be taken for `ERR`.
-    #[inline]
-    fn value(&self, id: u32) -> ([u8; STAMP_BYTES], usize) {
-        if self.options.counts() {
-            return (*b"50000000", 0);
-        }
-        let mut stamp = mix(!id).to_le_bytes();
-        stamp[0] = b'a' + stamp[0] % 16;
-        (stamp, mix(id) as usize % OFFSETS)
-    }
-
-    /// Where `piece`, which begins `at` bytes into the value of `id`, first differs from it.
-    pub fn difference(&self, id: u32, at: usize, piece: &[u8]) -> Option<usize> {
-        if self.options.shape().is_some() {
+    /// Where `piece`, which begins `at` bytes into the value of a request's key, first differs from it.
+    pub fn difference(&self, request: &Request, at: usize, piece: &[u8]) -> Option<usize> {
+        let expected = &self.shared[self.value(request.id, request.value_bytes)][at..][..piece.len()];
+        if piece == expected || self.options.shape().is_some() {
             return None;
         }
-        let (stamp, from) = self.value(id);
-        let own = &stamp[at.min(STAMP_BYTES)..];
-        let (first, rest) = piece.split_at(own.len().min(piece.len()));
-        let own = &own[..first.len()];
-        let shared = &self.shared[from + at + own.len()..][..rest.len()];
-        if first == own && rest == shared {
-            return None;
-        }
-        let expected = own.iter().chain(shared);
         piece.iter().zip(expected).position(|(got, expected)| got != expected).map(|place| at + place)
     }
 }
 
-impl Gap {
-    fn bytes(self, value_bytes: usize) -> usize {
-        match self {
-            Gap::Nothing => 0,
-            Gap::Value => value_bytes,
-            Gap::Number => FIRST_DIGITS.len(),
-        }
-    }
-}
-
-impl Template {
-    fn bytes(&self) -> &[u8] {
-        &self.blocks.as_flattened()[..self.length]
-    }
-
+impl Message {
+    /// A number is as long as a value, where there are numbers.
     #[inline]
-    fn write(&self, id: u32, out: &mut Vec<u8>) {
-        let start = out.len();
-        for block in &self.blocks {
-            out.extend_from_slice(block);
-        }
-        out.truncate(start + self.length);
-        if let Some(at) = self.digits_at {
-            out[start + at..start + at + 8].copy_from_slice(&digits(id));
-        }
+    fn gap_bytes(&self, value_bytes: usize) -> usize {
+        if self.gap == Gap::Nothing { 0 } else { value_bytes }
     }
 }
 
