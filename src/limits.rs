@@ -84,8 +84,8 @@ pub const TURN_FRAME_BYTES: usize = 16 * 1024;
 // What a client may bring and be answered before who brought more, with half of a turn's work: it waits one turn, not two.
 pub const SHORT_VISIT_BYTES: usize = 256;
 pub const TURN_WRITE_BYTES: usize = 256 * 1024; // of which the last connection may take one write more
-// The store's work beyond plain look-ups: a hundred SETs of new keys, or half as many that each evict. They take some
-// 50 us, and up to 150 where all of it misses the processor's caches or others share the core.
+// The store's work beyond plain look-ups: eighty SETs of new keys, or half as many that each evict. They take some
+// 40 us, and up to 150 where all of it misses the processor's caches or others share the core.
 pub const TURN_WORK_UNITS: u64 = 256;
 pub const TURN_ACCEPTS: usize = 8; // at some 15 us each
 pub const TURN_CLOSES: usize = 2; // at up to 60 us each: the kernel may deliver the end to the other side at once
