@@ -184,17 +184,17 @@ impl EventLoop {
         self.fill();
         self.visits.sort_by_key(|visit| visit.is_long);
         let (short, all) = (self.visits.partition_point(|visit| !visit.is_long), self.visits.len());
-        for part in [0..short, short..all] {
+        let shares = if (1..all).contains(&short) { 2 } else { 1 };
+        for part in [0..short, short..all].into_iter().filter(|part| !part.is_empty()) {
             // Half of the turn is left for who comes second.
-            let is_half = part.end < all;
-            let reserved = if is_half { TURN_WORK_UNITS / 2 } else { 0 };
+            let reserved = if part.end < all { TURN_WORK_UNITS / 2 } else { 0 };
             self.executor.work_max -= reserved;
             batch::process(&mut self.visits[part.clone()], &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max += reserved;
             self.answer_questions(part.clone());
             // Who had to wait is the first to come again.
             self.visits[part.clone()].sort_by_key(|visit| !visit.waits());
-            let mut budget = if is_half { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
+            let mut budget = TURN_WRITE_BYTES / shares;
             for at in part {
                 self.settle(self.visits[at].session, &mut budget);
             }

@@ -122,7 +122,7 @@ impl Entry {
     }
 }
 
-/// Some lines, and how many words of the block are skipped before the first of them.
+/// Some lines, and how many words are skipped before the first. The remainders tell the compiler that lines are within.
 #[derive(Debug)]
 struct Block {
     words: Box<[u32; BLOCK_WORDS]>,
@@ -136,7 +136,6 @@ impl Block {
         Block { skipped: words.as_ptr().align_offset(PAIR * size_of::<u32>()), words }
     }
 
-    // That lines are within the block is plain to the compiler here.
     #[inline(always)]
     fn line(&self, number: isize) -> &Line {
         &self.words[self.skipped % PAIR..].as_chunks().0[number as usize % LINES]

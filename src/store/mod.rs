@@ -342,9 +342,10 @@ impl Store {
         let items = self.log.check();
         assert_eq!(items.len(), self.len());
         for (handle, record) in items {
-            let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            let entry = self.index.find(&mut hash, |entry| entry.handle() == handle);
-            assert!(entry.is_some(), "an item in the log is in the index");
+            let (log, key) = (&self.log, &self.log.bytes(handle)[record.key()]);
+            let key_of = |entry: Entry| &log.bytes(entry.handle())[Record::read(log.bytes(entry.handle())).key()];
+            let found = self.index.find(&mut self.hash(key), |entry| key_of(entry) == key);
+            assert_eq!(found.map(Entry::handle), Some(handle), "the index leads to each item, and to one of each key");
         }
     }
 
