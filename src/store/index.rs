@@ -131,8 +131,7 @@ struct Block {
 
 impl Block {
     fn new() -> Block {
-        let words: Box<[u32; BLOCK_WORDS]> =
-            vec![0; BLOCK_WORDS].try_into().unwrap_or_else(|_| unreachable!("it is as long as that"));
+        let words: Box<[u32; BLOCK_WORDS]> = vec![0; BLOCK_WORDS].try_into().unwrap_or_else(|_| unreachable!());
         Block { skipped: words.as_ptr().align_offset(PAIR * size_of::<u32>()), words }
     }
 
