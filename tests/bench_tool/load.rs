@@ -1,6 +1,7 @@
 //! Modes, figures and errors of the load generator.
 
-use std::io::{BufRead, BufReader, Read};
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -38,6 +39,22 @@ fn every_command_is_verified_against_the_server() {
             rows.iter().for_each(plausible);
         }
     }
+}
+
+/// So that `--verify` tells one key's value from any other's.
+#[test]
+fn no_two_keys_have_the_same_value() {
+    const KEYS: usize = 3_000;
+    let server = Server::start(&[]);
+    let keys = KEYS.to_string();
+    rows(server.addr(), &["--keys", &keys, "--value-size", "32", "--requests", "1", "--warmup", "0"]);
+    let mut stream = server.connect();
+    let frames: String = (0..KEYS).map(|id| format!("GET\x0016\0key:{id:012x}\r\n")).collect();
+    stream.write_all(frames.as_bytes()).expect("a server that listens");
+    let mut replies = vec![0; 34 * KEYS];
+    stream.read_exact(&mut replies).expect("a value for each key");
+    let values: HashSet<_> = replies.chunks(34).collect();
+    assert_eq!(values.len(), KEYS);
 }
 
 #[test]

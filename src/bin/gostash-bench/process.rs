@@ -82,7 +82,7 @@ fn listening(table: &str, state: &str, inode_at: usize, is_it: impl Fn(&[&str]) 
     line.get(inode_at)?.parse().ok()
 }
 
-/// The process that has a socket open; the one that began last, since process 1 may hold one that it handed on.
+/// The process that has a socket open. Process 1 may hold one that it hands on; it is not the server if there is another.
 fn owner(inode: u64) -> Option<u32> {
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -93,5 +93,5 @@ fn owner(inode: u64) -> Option<u32> {
             .map(|entry| fs::read_link(entry.path()))
             .any(|target| target.is_ok_and(|it| it.as_os_str() == &*link))
     });
-    owners.max()
+    owners.min_by_key(|pid| (*pid == 1, *pid))
 }

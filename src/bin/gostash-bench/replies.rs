@@ -118,19 +118,12 @@ fn check(request: &Request, at: usize, piece: &[u8], workload: &Workload, verify
         let (expected, got) = (quote(expected), quote(end));
         return Err(wrong(request, workload, &format!("expected {expected} after {length} bytes of value, got {got}")));
     }
-    // What remains may be of the end alone.
-    if verify
-        && !value.is_empty()
-        && let Some(place) = workload.difference(request, at, value)
-    {
-        let (place, got) = (place + 1, quote(&value[place - at..]));
-        return Err(wrong(
-            request,
-            workload,
-            &format!("byte {place} of {length} differs from what was set, got {got}"),
-        ));
-    }
-    Ok(())
+    let difference = if verify { workload.difference(request.id, at, value) } else { None };
+    difference.map_or(Ok(()), |place| {
+        let got = quote(&value[place - at..]);
+        let place = place + 1;
+        Err(wrong(request, workload, &format!("byte {place} of {length} differs from what was set, got {got}")))
+    })
 }
 
 /// A sentence about a reply that is not what it must be.

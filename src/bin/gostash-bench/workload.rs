@@ -3,16 +3,16 @@
 
 use std::fmt;
 use std::io::Write;
-use std::ops::Range;
-
-use gostash::limits::KEY_BYTES_MAX;
 
 use crate::draws::{Random, mix};
 use crate::options::Options;
 use crate::output::Output;
 use crate::protocol::{Operation, Outcome};
 
-/// How far apart two values may begin in the bytes from which all are cut.
+/// Values begin with so many bytes of their own; the rest they share, at an offset of their own.
+const STAMP_BYTES: usize = 8;
+
+/// How far apart the offsets of two values may be in the bytes they share.
 const OFFSETS: usize = 1 << 16;
 
 /// A value from this length on, in bytes, is sent from where it lies.
@@ -22,8 +22,8 @@ const BORROW_BYTES: usize = 16 * 1024;
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
 pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
-/// A line longer than this is not a reply to anything we send, in bytes: an echo has a key in it.
-const LINE_BYTES_MAX: usize = KEY_BYTES_MAX + 512;
+/// A line longer than this is not a reply to anything we send, in bytes.
+const LINE_BYTES_MAX: usize = 512;
 
 /// One request, until it has its reply.
 #[derive(Clone, Copy, Debug)]
@@ -119,10 +119,11 @@ pub enum Start {
 impl Workload {
     pub fn new(options: &Options) -> Self {
         let mut random = Random(0);
-        // Small letters, so that no value can be taken for `ERR`.
-        let bytes = (0..=(OFFSETS + options.value_size.high) / 8).flat_map(|_| random.next().to_le_bytes());
-        let letters = bytes.map(|byte| b'a' + byte % 16);
-        let shared = if options.counts() { FIRST_DIGITS.to_vec() } else { letters.collect() };
+        let words = (OFFSETS + options.value_size.high).div_ceil(8);
+        let shared = match options.counts() {
+            true => FIRST_DIGITS.to_vec(),
+            false => (0..words).flat_map(|_| random.next().to_le_bytes()).collect(),
+        };
         let mut workload = Workload { options: options.clone(), shared, phrases: Vec::new() };
         workload.phrases = workload.options.protocol.phrases.iter().map(|texts| workload.phrase(texts)).collect();
         workload
@@ -135,12 +136,7 @@ impl Workload {
         let request = &phrase.request;
         self.write_head(request, id, value_bytes, &mut out.bytes);
         if request.gap == Gap::Value {
-            let value = self.value(id, value_bytes);
-            if value_bytes < BORROW_BYTES {
-                out.bytes.extend_from_slice(&self.shared[value]);
-            } else {
-                out.borrow(value);
-            }
+            self.write_value(id, value_bytes, out);
             // So it is in every protocol; a copy of a length that the compiler knows is a few stores.
             out.bytes.extend_from_slice(b"\r\n");
         }
@@ -169,9 +165,13 @@ impl Workload {
                 scratch
             }
         };
-        let may_be_head = reply.gap != Gap::Number && (!head.is_empty() || miss.first() != input.first());
-        if may_be_head && input.starts_with(head) {
-            return Start::Head(head.len());
+        if reply.gap != Gap::Number {
+            if input.starts_with(head) && (!head.is_empty() || miss.first() != input.first()) {
+                return Start::Head(head.len());
+            }
+            if input.len() < head.len() && head.starts_with(input) {
+                return Start::Partial;
+            }
         }
         self.line(reply, head, miss, input)
     }
@@ -306,19 +306,45 @@ impl Workload {
         }
     }
 
-    /// Where a key's value lies in the shared bytes.
     #[inline]
-    fn value(&self, id: u32, value_bytes: usize) -> Range<usize> {
-        let from = if self.options.counts() { 0 } else { mix(id) as usize % OFFSETS };
-        from..from + value_bytes
+    fn write_value(&self, id: u32, value_bytes: usize, out: &mut Output) {
+        let (stamp, from) = self.value(id);
+        let end = out.bytes.len() + value_bytes;
+        out.bytes.extend_from_slice(&stamp);
+        if value_bytes >= BORROW_BYTES {
+            out.borrow(from + STAMP_BYTES..from + value_bytes);
+            return;
+        }
+        out.bytes.extend_from_slice(&self.shared[from + STAMP_BYTES..from + value_bytes.max(STAMP_BYTES)]);
+        out.bytes.truncate(end);
     }
 
-    /// Where `piece`, which begins `at` bytes into the value of a request's key, first differs from it.
-    pub fn difference(&self, request: &Request, at: usize, piece: &[u8]) -> Option<usize> {
-        let expected = &self.shared[self.value(request.id, request.value_bytes)][at..][..piece.len()];
-        if piece == expected || self.options.shape().is_some() {
+    /// A value's own bytes, and where those begin that it shares, with room for its own. The first of all is a small
+    /// letter, or a digit, so that no value can be taken for `ERR`.
+    #[inline]
+    fn value(&self, id: u32) -> ([u8; STAMP_BYTES], usize) {
+        if self.options.counts() {
+            return (*b"50000000", 0);
+        }
+        let mut stamp = mix(!id).to_le_bytes();
+        stamp[0] = b'a' + stamp[0] % 16;
+        (stamp, mix(id) as usize % OFFSETS)
+    }
+
+    /// Where `piece`, which begins `at` bytes into the value of `id`, first differs from it.
+    pub fn difference(&self, id: u32, at: usize, piece: &[u8]) -> Option<usize> {
+        if self.options.shape().is_some() {
             return None;
         }
+        let (stamp, from) = self.value(id);
+        let own = &stamp[at.min(STAMP_BYTES)..];
+        let (first, rest) = piece.split_at(own.len().min(piece.len()));
+        let own = &own[..first.len()];
+        let shared = &self.shared[from + at + own.len()..][..rest.len()];
+        if first == own && rest == shared {
+            return None;
+        }
+        let expected = own.iter().chain(shared);
         piece.iter().zip(expected).position(|(got, expected)| got != expected).map(|place| at + place)
     }
 }
