@@ -329,8 +329,6 @@ fn slow_readers_cost_nobody_else_the_connection() {
     }
 }
 
-/// Round trips for at least `time`; none may take long.
-#[track_caller]
 /// Has the server find all at once that clients send meanwhile.
 fn at_once(server: &Server, send: impl FnOnce()) {
     server.signal(Signal::STOP);
@@ -339,6 +337,8 @@ fn at_once(server: &Server, send: impl FnOnce()) {
     server.signal(Signal::CONT);
 }
 
+/// Round trips for at least `time`; none may take long.
+#[track_caller]
 fn unnoticed(client: &mut Client, time: Duration) {
     let start = Instant::now();
     let mut worst = Duration::ZERO;
