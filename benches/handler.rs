@@ -22,7 +22,7 @@ const KEYS: usize = 100_032;
 
 /// A session and its store, without anything around them.
 struct Handler {
-    sessions: Vec<Session>,
+    sessions: [Box<Session>; 1],
     executor: Executor,
 }
 
@@ -115,7 +115,7 @@ fn repeat(count: u64, len: usize, mut round: impl FnMut() -> Duration) -> Durati
 impl Handler {
     fn new() -> Handler {
         let store = Store::new(Settings { memory_bytes: 1 << 30, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
-        Handler { sessions: vec![Session::new(1, 0)], executor: Executor::new(store, 1 << 20) }
+        Handler { sessions: [Box::new(Session::new(1, 0))], executor: Executor::new(store, 1 << 20) }
     }
 
     /// Runs a script, `pipeline` requests in each turn, and returns how long that took. Panics on a wrong reply.

@@ -53,7 +53,7 @@ struct Pending<'i> {
 /// Executes what `visits` brought, in order within each session. What has to wait is kept in its session.
 pub fn process<S>(visits: &mut [Visit], input: &[u8], sessions: &mut S, executor: &mut Executor)
 where
-    S: IndexMut<usize, Output = Session>,
+    S: IndexMut<usize, Output: AsMut<Session> + Sized>,
 {
     let mut batch = Batch { visits, input, sessions, executor, pending: Vec::with_capacity(BATCH_COMMANDS) };
     for at in 0..batch.visits.len() {
@@ -61,7 +61,7 @@ where
     }
     batch.run();
     for Visit { session, input: range, needed, .. } in visits {
-        sessions[*session].keep(&input[range.clone()], *needed, executor);
+        sessions[*session].as_mut().keep(&input[range.clone()], *needed);
     }
 }
 
@@ -74,17 +74,17 @@ struct Batch<'a, 'i, S> {
     pending: Vec<Pending<'i>>,
 }
 
-impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
+impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     /// Parses one visit's input.
     fn parse(&mut self, at: usize) {
         let Visit { session: key, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
-        if !self.sessions[key].is_open() {
+        if !self.sessions[key].as_mut().is_open() {
             // What it executes may take the turn's work, and what others have asked for by now comes before that.
             self.run();
         }
         let mut arguments = None;
-        let session = &mut self.sessions[key];
+        let session = self.sessions[key].as_mut();
         let mut done = start + session.begin(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
         while is_open && done < end {
@@ -92,7 +92,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
             let rest = &input[done..];
             let next = match is_stash {
                 true => session::next_frame(rest, self.executor),
-                false => self.sessions[key].next(rest, arguments.get_or_insert_default(), self.executor),
+                false => self.sessions[key].as_mut().next(rest, arguments.get_or_insert_default(), self.executor),
             };
             match next {
                 Next::Command(command, ask, consumed) => {
@@ -114,7 +114,7 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
                     if !self.run_until(at, done) {
                         return;
                     }
-                    let session = &mut self.sessions[key];
+                    let session = self.sessions[key].as_mut();
                     match session.take(rest, self.executor) {
                         Ok(consumed) => done += consumed,
                         Err(needed) => {
@@ -134,7 +134,8 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
     fn run_until(&mut self, at: usize, done: usize) -> bool {
         self.visits[at].input.start = done;
         self.run();
-        !self.sessions[self.visits[at].session].is_choked() && !self.executor.is_spent()
+        let is_done = self.visits[at].input.start == done;
+        is_done && !self.sessions[self.visits[at].session].as_mut().is_choked() && !self.executor.is_spent()
     }
 
     /// Executes the batch.
@@ -144,10 +145,12 @@ impl<'i, S: IndexMut<usize, Output = Session>> Batch<'_, 'i, S> {
         batch.iter_mut().for_each(|pending| executor.store.prefetch_item(&mut pending.hash));
         for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[batch[0].visit];
-            let session = &mut sessions[visit.session];
+            let session = sessions[visit.session].as_mut();
             session.last_command_millis = executor.clock.now_millis;
             for Pending { start, hash, command, ask, .. } in batch {
-                if session.is_choked() || executor.is_spent() {
+                let takes_none = matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
+                let lacks_room = executor.store.is_short && !takes_none;
+                if session.is_choked() || executor.is_spent() || lacks_room {
                     // It goes on from here in a later turn: what is kept then starts with a whole frame.
                     if let Some(resp) = &mut session.resp {
                         resp.take_back(*ask);

@@ -4,16 +4,23 @@
 //! outlive the item it belonged to. The count follows the last reference, whoever holds it: it keeps the memory limit
 //! honest while slow readers hold values that were evicted long ago. This file knows neither sessions nor the store.
 
-use std::sync::{Arc, Weak};
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 
-use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
+use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SPARE_CHUNKS_MAX};
+use crate::memory;
 
-/// Counts the chunks that are alive: each has a weak reference to this one thing, which clones of the meter share. The
-/// count is atomic only because [`Bytes`] insists that what it owns may cross threads; ours has one.
+/// Blocks of memory of chunks that are gone.
+type Spare = Mutex<Vec<MmapMut>>;
+
+/// Makes chunks, and counts those that are alive: each has a weak reference to this one thing, which clones of the meter
+/// share. It keeps some blocks for the next: a new one takes as long to make as to fill. There is a lock only because
+/// [`Bytes`] insists that what it owns may cross threads; ours has one.
 #[derive(Clone, Debug, Default)]
-pub struct ChunkMeter(Arc<()>);
+pub struct ChunkMeter(Arc<Spare>);
 
 impl ChunkMeter {
     /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
@@ -21,36 +28,60 @@ impl ChunkMeter {
         Self::bytes_of(Arc::weak_count(&self.0))
     }
 
-    /// Bytes that so many chunks take, with the C library's header and the reference count in front of each.
+    /// Bytes that so many chunks take, with the reference count of each.
     pub const fn bytes_of(count: usize) -> usize {
         count * (CHUNK_BYTES + MALLOC_BYTES + 64)
     }
 
-    /// A new chunk, to be filled with up to `bytes` bytes. It counts as a whole one.
-    pub fn chunk(&self, bytes: usize) -> Chunk {
-        Chunk { bytes: Vec::with_capacity(bytes.min(CHUNK_BYTES)), _counted: Arc::downgrade(&self.0) }
+    /// Bytes that wait for the next chunks.
+    pub fn spare_bytes(&self) -> usize {
+        lock(&self.0).len() * CHUNK_BYTES
     }
+
+    /// Gives some of them back; false if there are none.
+    pub fn trim(&self) -> bool {
+        lock(&self.0).pop().is_some()
+    }
+
+    /// A new chunk, to be filled. It counts as a whole one.
+    pub fn chunk(&self) -> Chunk {
+        let spare = lock(&self.0).pop();
+        let block = spare.unwrap_or_else(|| memory::block(CHUNK_BYTES));
+        Chunk { block: Some(block), len: 0, meter: Arc::downgrade(&self.0) }
+    }
+}
+
+fn lock(spare: &Spare) -> MutexGuard<'_, Vec<MmapMut>> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A chunk that is being filled. Dropping it, or the last reference to what it became, counts it out.
 #[derive(Debug)]
 pub struct Chunk {
-    /// To be appended to as far as the capacity goes.
-    pub(crate) bytes: Vec<u8>,
-    _counted: Weak<()>,
+    /// There until it is dropped.
+    block: Option<MmapMut>,
+    len: usize,
+    meter: Weak<Spare>,
 }
 
 impl Chunk {
     /// Appends as much of `input` as fits and returns how many bytes that was.
-    pub fn fill(&mut self, input: &[u8]) -> usize {
-        let count = input.len().min(self.bytes.capacity() - self.bytes.len());
-        self.bytes.extend_from_slice(&input[..count]);
-        count
+    pub fn fill(&mut self, mut input: &[u8]) -> usize {
+        self.read_from(&mut input, CHUNK_BYTES).1.unwrap_or(0)
     }
 
-    /// Whether nothing more fits.
+    /// Appends what one read brings of at most `bytes_max` bytes. Returns how many it asked for, and how many these were.
+    pub fn read_from(&mut self, source: &mut impl Read, bytes_max: usize) -> (usize, io::Result<usize>) {
+        let room = self.block.as_deref_mut().map_or(&mut [][..], |block| &mut block[self.len..]);
+        let asked = room.len().min(bytes_max);
+        let result = source.read(&mut room[..asked]);
+        self.len += result.as_ref().unwrap_or(&0);
+        (asked, result)
+    }
+
+    /// Whether it has all the bytes of a chunk.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() == CHUNK_BYTES
+        self.len == CHUNK_BYTES
     }
 
     /// The finished chunk, shared by reference from now on.
@@ -61,6 +92,17 @@ impl Chunk {
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.block.as_deref().map_or(&[], |block| &block[..self.len])
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(meter) = self.meter.upgrade()
+            && let mut spare = lock(&meter)
+            && spare.len() < SPARE_CHUNKS_MAX
+        {
+            spare.extend(self.block.take());
+        }
     }
 }

@@ -27,8 +27,6 @@ pub struct Executor {
     pub base_bytes: usize,
     /// The longest value that is taken, in bytes.
     pub value_bytes_max: usize,
-    /// What the last long frame was collected in, for the next: new ones would leave holes between the store's blocks.
-    pub(crate) long_frame: Vec<u8>,
     /// How much work the store will have done when this turn may do no more, in its units.
     pub(crate) work_max: u64,
     /// The last value that was kept while its item changed: chunks, and the rest.
@@ -46,7 +44,6 @@ impl Executor {
             clock: Clock::default(),
             base_bytes: 0,
             value_bytes_max,
-            long_frame: Vec::new(),
             work_max: TURN_WORK_UNITS,
             kept: Default::default(),
         }
@@ -76,16 +73,10 @@ impl Executor {
         self.store.housekeep(self.work_max.saturating_sub(self.store.work()) as usize);
     }
 
-    /// Changes what the process may take, and the longest value, in bytes.
-    pub fn set_memory_limit(&mut self, max_memory: usize, value_bytes_max: usize) {
-        self.store.set_memory_limit(max_memory.saturating_sub(self.base_bytes));
-        self.value_bytes_max = value_bytes_max;
-    }
-
-    /// A new chunk for up to `bytes` of a value on its way in, unless there is no room for one and none can be made.
-    pub fn chunk(&self, bytes: usize) -> Option<Chunk> {
+    /// A new chunk for a value on its way in, unless there is no room for one and none can be made.
+    pub fn chunk(&self) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
-        is_room.then(|| self.store.chunks().chunk(bytes))
+        is_room.then(|| self.store.chunks.chunk())
     }
 
     /// How much of large values may be read before the store has made more room, in bytes. A store that cannot make room
@@ -213,7 +204,7 @@ impl Executor {
     /// Puts `value` behind what is there. Whole chunks of that are kept; what follows them is moved, so that is bounded.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
         self.stats.sets += 1;
-        let (is_room, chunks) = (self.store.room_bytes() >= value.len(), self.store.chunks().clone());
+        let (is_room, chunks) = (self.store.room_bytes() >= value.len(), self.store.chunks.clone());
         let old = self.store.peek(hash, key).map(|item| item.value);
         let (length, mut copied) = (old.map_or(0, |old| old.len()) + value.len(), 0);
         let written = match old {
@@ -223,12 +214,12 @@ impl Executor {
             Some(old) => {
                 copied = 2 * old.rest.len() + value.len();
                 let mut whole: Vec<Bytes> = old.chunks.to_vec();
-                let mut filling = chunks.chunk(CHUNK_BYTES);
+                let mut filling = chunks.chunk();
                 let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
                 for mut piece in pieces.chain([value.rest]) {
                     while !piece.is_empty() {
                         if filling.is_full() {
-                            whole.push(mem::replace(&mut filling, chunks.chunk(CHUNK_BYTES)).freeze());
+                            whole.push(mem::replace(&mut filling, chunks.chunk()).freeze());
                         }
                         piece = &piece[filling.fill(piece)..];
                     }

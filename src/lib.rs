@@ -26,8 +26,8 @@
 //! - [`store`]: keys and values within a bound on memory.
 //! - [`command`], [`chunk`], [`number`], [`stats`], [`limits`]: the vocabulary, large values' pieces, decimal text, counters,
 //!   and every bound.
-//! - [`config`], [`password`], [`memory`], [`logger`]: options, what clients have to say, how much memory there is, lines
-//!   on standard error.
+//! - [`config`], [`password`], [`memory`], [`logger`]: options, what clients have to say, how much memory there is and
+//!   where it comes from, lines on standard error.
 //!
 //! # The life of a GET
 //!

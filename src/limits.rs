@@ -13,9 +13,8 @@ pub const LENGTH_DIGITS_MAX: usize = 20; // what an unsigned 64-bit number takes
 pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20; // for max-value-size: the Redis protocol's own limit on a string
 // Of max-memory: a value that fills the cache evicts all else, and while it is overwritten there are two of it.
 pub const VALUE_SHARE: usize = 8;
-// A piece of a large value. Two take from the C library exactly what a segment of the store's log takes, so that either
-// fits the hole that the other leaves: smaller ones left holes for nobody, and a limit of 64 MB was passed by 15.
-pub const CHUNK_BYTES: usize = (SEGMENT_BYTES - MALLOC_BYTES) / 2;
+pub const CHUNK_BYTES: usize = 32 * 1024; // a piece of a large value
+pub const SPARE_CHUNKS_MAX: usize = 64; // whose memory is kept for the next: making it anew takes 12 us
 pub const SMALL_VALUE_BYTES_MAX: usize = CHUNK_BYTES; // parsed whole and copied; a longer one streams into chunks
 pub const APPEND_BYTES_MAX: usize = 512 * 1024; // behind a value that is there: moved in one step
 
@@ -41,7 +40,6 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: others wait for no more commands than fit into it
 pub const READ_LARGE_BYTES: usize = 64 * 1024; // while a large value comes in: its bytes are cheap, and a read is not
-pub const READ_SCARCE_BYTES: usize = 4 * 1024; // when memory has run out and the store is still to make room
 // Unfinished input up to this length is put back in front of the next read. A longer frame is collected apart, since
 // copying it for each read would make the work grow with the square of its length.
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
@@ -76,7 +74,6 @@ pub const EVENTS_MAX: usize = 1024; // taken from one poll
 // Parsed, then executed: enough for their cache misses to overlap, few enough for the first-level cache.
 pub const BATCH_COMMANDS: usize = 32;
 pub const TURN_CONNECTIONS: usize = 32; // served: at 3 to 4 us of system calls each, these are 100 us
-pub const TURN_CONNECTIONS_SCARCE: usize = 4; // when memory ran out: replies take some too, and the store must keep up
 pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX; // 1,300 small SETs, or one read of a large value
 // Read in one turn, after which no further connection is read: some 600 GETs, or 250 SETs, unless these evict. Half as
 // much costs 5 % more with pipelines of 64, and twice as much gains little.
@@ -97,9 +94,8 @@ pub const STORE_BYTES_MAX: usize = 1 << 38; // its handles have 37 bits and coun
 pub const COPIED_BYTES_PER_UNIT: u64 = 1024;
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64; // to be spent on making room
 pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps, which with it must end within 60 s of an item's expiry
-// A segment of the log, and a block of the index: 64 KiB, and what it takes to have 64 KiB of cache lines in it, and to be
-// as large as two chunks once the C library has rounded all up. Small enough that a 16 MB cache has two hundred of them.
-pub const SEGMENT_BYTES: usize = 64 * 1024 + 144;
+pub const SEGMENT_BYTES: usize = 64 * 1024; // of the log: small enough that a 16 MB cache has two hundred of them
+pub const INDEX_BLOCK_BYTES: usize = 256 * 1024; // of address space: what of it is used takes memory, page by page
 pub const MALLOC_BYTES: usize = 16; // what the C library adds to a block
 pub const BYTES_PER_BUCKET: usize = 1024 * 1024; // of the index as it begins: these take a ten-thousandth of the memory
 pub const BUCKETS_MIN: usize = 2048; // it begins with no more: four blocks, made in no time

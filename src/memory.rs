@@ -1,10 +1,13 @@
-//! How much memory there is: the tightest limit of the container, the machine's, and what this process holds.
+//! How much memory there is: the tightest limit of the container, the machine's, and what this process holds. And where
+//! large blocks of it come from.
 //!
 //! The parsing is pure, over the texts of `/proc`. It knows no store: how the limit is kept is the store's affair.
 //! Elsewhere than on Linux nothing is found, and a modest fixed limit is the default.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use memmap2::MmapMut;
 
 use crate::limits::{MACHINE_SHARE_BYTES_MAX, MEMORY_BYTES_MIN, UNKNOWN_MACHINE_BYTES};
 
@@ -47,6 +50,16 @@ impl MemoryLimit {
 /// The memory that is resident for this process now, in bytes; `None` where the system does not tell.
 pub fn resident_bytes() -> Option<usize> {
     kilobytes(&read("/proc/self/status".as_ref()), "VmRSS")
+}
+
+/// A block of its own: so many bytes, all zero, which take memory page by page as they are touched. It is given back the
+/// moment it is dropped. The C library would keep it between what is still in use, and a limit that is kept by counting
+/// would be none on what the process holds.
+///
+/// # Panics
+/// If the system refuses: `max-memory` is more than it has to give.
+pub fn block(bytes: usize) -> MmapMut {
+    MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("the system refused {bytes} bytes of memory: {error}"))
 }
 
 /// A file's text; what cannot be read counts as empty.

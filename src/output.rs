@@ -18,7 +18,7 @@ pub struct Output {
     /// Chunks, each with the place in `bytes` that it stands before.
     chunks: VecDeque<(usize, Bytes)>,
     /// What is left of the chunks, in bytes.
-    chunk_bytes: usize,
+    pub chunk_bytes: usize,
 }
 
 /// Pieces of output in one system call: half a megabyte of a large value.
@@ -43,11 +43,6 @@ impl Output {
     /// Memory that it holds for itself, in bytes; chunks are counted by their meter.
     pub fn held_bytes(&self) -> usize {
         self.bytes.capacity() + self.chunks.capacity() * size_of::<(usize, Bytes)>()
-    }
-
-    /// How many bytes wait in chunks.
-    pub fn chunk_bytes(&self) -> usize {
-        self.chunk_bytes
     }
 
     /// Appends bytes.

@@ -8,6 +8,7 @@ mod connection;
 mod incoming;
 mod resp;
 
+use std::io::{self, Read};
 use std::mem;
 
 pub use self::resp::Resp;
@@ -110,20 +111,14 @@ impl Session {
         !self.input_ended && !self.is_broken() && !self.is_busy() && !self.has_backlog() && !self.is_choked()
     }
 
-    /// Where the next bytes of a large value that is coming in go, so that they need not be copied there: as far as the
-    /// capacity goes. [`received`](Self::received) has to be told how many they are.
-    pub fn place(&mut self, executor: &Executor) -> Option<&mut Vec<u8>> {
-        match &mut self.phase {
-            Phase::Receiving(incoming) => Some(&mut incoming.place(executor)?.bytes),
-            _ => None,
-        }
-    }
-
-    /// So many bytes have been put in the [`place`](Self::place) of a large value.
-    pub fn received(&mut self, count: usize) {
-        if let Phase::Receiving(incoming) = &mut self.phase {
-            incoming.placed(count);
-        }
+    /// Reads the next bytes of a large value that is coming in to where they will stay, so that they need not be copied there.
+    /// How many there could have been, and what came of it; nothing if none is coming in, or if it is thrown away.
+    pub fn read_large(&mut self, source: &mut impl Read, executor: &Executor) -> Option<(usize, io::Result<usize>)> {
+        let Phase::Receiving(incoming) = &mut self.phase else { return None };
+        let left = incoming.left;
+        let (asked, result) = incoming.place(executor)?.read_from(source, left);
+        incoming.placed(*result.as_ref().unwrap_or(&0));
+        Some((asked, result))
     }
 
     /// Whether everything that it will ever be sent has been taken from its output.
@@ -194,7 +189,7 @@ impl Session {
     /// What it holds or keeps from being given back, in bytes: how much it is to blame when memory is short.
     pub fn burden_bytes(&self) -> usize {
         let apart: usize = self.frames().map(Frames::chunk_bytes).sum();
-        self.held_bytes() + self.output.chunk_bytes() + apart
+        self.held_bytes() + self.output.chunk_bytes + apart
     }
 
     /// What it keeps of frames: of the one that comes in, and of those that MULTI has queued.
@@ -313,14 +308,12 @@ impl Session {
     /// Keeps input that was not executed. `needed` is what the frame at its start takes at least, 0 if it could run. A
     /// long frame is collected apart, as to carry it again and again would take time with the square of its length.
     #[inline]
-    pub(crate) fn keep(&mut self, rest: &[u8], needed: usize, executor: &mut Executor) {
+    pub(crate) fn keep(&mut self, rest: &[u8], needed: usize) {
         if rest.is_empty() || self.is_broken() {
             return;
         }
         if needed > CARRY_BYTES_MAX {
-            let mut frame = mem::take(&mut executor.long_frame);
-            frame.extend_from_slice(rest);
-            self.phase = Phase::Receiving(Box::new(Incoming::new(frame, needed)));
+            self.phase = Phase::Receiving(Box::new(Incoming::new(rest.into(), needed)));
         } else {
             debug_assert!(self.input.is_empty());
             self.input.extend_from_slice(rest);
@@ -347,11 +340,6 @@ impl Session {
                 }
                 Ok(_) | Err(Stop::Broken(_)) => break,
             }
-        }
-        let mut frame = incoming.frames.bytes;
-        if frame.capacity() > executor.long_frame.capacity() {
-            frame.clear();
-            executor.long_frame = frame;
         }
         taken
     }

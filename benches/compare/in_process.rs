@@ -119,7 +119,7 @@ fn cpu_time() -> Duration {
 
 /// What answers requests: a session with a store as the server has it, or one of the clients of the locked stores.
 enum Engine {
-    Own(Box<(Vec<Session>, Executor)>),
+    Own(Box<([Box<Session>; 1], Executor)>),
     Shared(Box<(Client, Desk)>, Arc<Shards>),
 }
 
@@ -127,7 +127,7 @@ impl Engine {
     fn own() -> Engine {
         let store =
             Store::new(Settings { memory_bytes: MEMORY_BYTES, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
-        Engine::Own(Box::new((vec![Session::new(1, 0)], Executor::new(store, 1 << 20))))
+        Engine::Own(Box::new(([Box::new(Session::new(1, 0))], Executor::new(store, 1 << 20))))
     }
 
     fn shared(shards: Arc<Shards>) -> Engine {

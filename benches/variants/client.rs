@@ -193,7 +193,7 @@ impl Client {
         let mut at = 0;
         while incoming.value_left > 0 && at < input.len() {
             if incoming.filling.is_none() {
-                incoming.filling = shards.chunk(incoming.hash, incoming.value_left);
+                incoming.filling = shards.chunk(incoming.hash);
             }
             // A store that evicts always has a chunk.
             let Some(chunk) = &mut incoming.filling else {

@@ -65,8 +65,8 @@ impl Shards {
     }
 
     /// A chunk for up to `bytes` of a large value of a key with this hash.
-    pub(crate) fn chunk(&self, hash: KeyHash, bytes: usize) -> Option<Chunk> {
-        self.lock(number(hash)).executor.chunk(bytes)
+    pub(crate) fn chunk(&self, hash: KeyHash) -> Option<Chunk> {
+        self.lock(number(hash)).executor.chunk()
     }
 
     /// Executes commands, those for one shard together and in their order, and hands each reply over with its command's

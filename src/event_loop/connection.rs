@@ -4,12 +4,10 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::mem;
-use std::ops::{Index, IndexMut};
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use rustix::buffer::spare_capacity;
 use slab::Slab;
 use socket2::{SockAddr, Socket};
 
@@ -100,13 +98,9 @@ impl Connection {
         let mut total = 0;
         while self.readable
             && total < bytes_max
-            && let Some(place) = self.session.place(executor)
+            && let Some((asked, result)) = self.session.read_large(&mut self.socket, executor)
         {
-            let room = place.capacity() - place.len();
-            let result = rustix::io::read(&self.socket, spare_capacity(place));
-            let count = self.note_read(result.map_err(io::Error::from), room);
-            self.session.received(count);
-            total += count;
+            total += self.note_read(result, asked);
         }
         total
     }
@@ -159,28 +153,16 @@ impl Connection {
     }
 }
 
-/// The connections by their places, which are their sessions' as well.
-pub(super) struct Connections(pub(super) Slab<Connection>);
-
-impl Connections {
-    /// The connection that a token was made for, and its place, if it is still there.
-    #[inline]
-    pub(super) fn find(&mut self, token: Token) -> Option<(usize, &mut Connection)> {
-        let key = token.0 as u32 as usize;
-        let connection = self.0.get_mut(key)?;
-        (connection.token(key) == token).then_some((key, connection))
+impl AsMut<Session> for Connection {
+    fn as_mut(&mut self) -> &mut Session {
+        &mut self.session
     }
 }
 
-impl Index<usize> for Connections {
-    type Output = Session;
-    fn index(&self, key: usize) -> &Session {
-        &self.0[key].session
-    }
-}
-
-impl IndexMut<usize> for Connections {
-    fn index_mut(&mut self, key: usize) -> &mut Session {
-        &mut self.0[key].session
-    }
+/// The connection that a token was made for, and its place, if it is still there.
+#[inline]
+pub(super) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<(usize, &mut Connection)> {
+    let key = token.0 as u32 as usize;
+    let connection = connections.get_mut(key)?;
+    (connection.token(key) == token).then_some((key, connection))
 }

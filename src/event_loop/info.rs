@@ -42,8 +42,7 @@ impl EventLoop {
             (store.stats().expired, store.stats().evictions, executor.clock.unix_millis() * 1000);
         let (base, version) = (executor.base_bytes, env!("CARGO_PKG_VERSION"));
         let (max_memory, policy) = (self.config.max_memory.bytes, self.policy());
-        // The loop tells the store of the chunks that are not the store's as if there were twice as many.
-        let used = base + store.memory_bytes().saturating_sub(store.stray_chunk_bytes());
+        let used = base + store.memory_bytes();
         let resident = memory::resident_bytes().unwrap_or(0);
         let fragmentation = resident as f64 / used.max(1) as f64;
         // Calls alone: to time each command would take longer than most commands do.
@@ -84,7 +83,7 @@ impl EventLoop {
                 || names.iter().any(|name| all.iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes())))
         };
         let meant: Vec<_> = text.split("\n\n").filter(is_meant).map(|section| section.to_owned() + "\n").collect();
-        self.connections[key].output.push_bulk(meant.join("\n").replace('\n', "\r\n").as_bytes());
+        self.connections[key].session.output.push_bulk(meant.join("\n").replace('\n', "\r\n").as_bytes());
         Ok(())
     }
 }

@@ -36,7 +36,8 @@ use crate::batch::{self, Visit};
 use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
-use connection::{Connection, Connections};
+use crate::memory;
+use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use turn::{Counts, TurnClock};
 
@@ -57,7 +58,8 @@ pub struct EventLoop {
     /// When to try at the latest, in milliseconds, while somebody may wait to be accepted. If there was no descriptor for
     /// him, no event tells when there is one.
     accept_by: Option<u64>,
-    connections: Connections,
+    /// The connections by their places.
+    connections: Slab<Connection>,
     /// Connections that have something to do without another event, each once.
     ready: VecDeque<Token>,
     /// Sockets of connections that are over.
@@ -76,6 +78,9 @@ pub struct EventLoop {
     draining: usize,
     /// What all connections hold, in bytes.
     held_bytes: usize,
+    /// What the process held at the last tick beyond what is counted, in bytes.
+    uncounted_bytes: usize,
+    has_freed: bool,
     /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
     relieve_at: Option<u64>,
     /// How many parts of the connections have been swept, and how many are to be at once, one in each turn.
@@ -103,7 +108,7 @@ impl EventLoop {
             signals,
             listeners,
             accept_by: Some(0),
-            connections: Connections(Slab::new()),
+            connections: Slab::new(),
             ready: VecDeque::new(),
             closing: VecDeque::new(),
             executor,
@@ -115,6 +120,8 @@ impl EventLoop {
             stalled: 0,
             draining: 0,
             held_bytes: 0,
+            uncounted_bytes: 0,
+            has_freed: false,
             relieve_at: None,
             swept: 0,
             sweeps_due: 0,
@@ -170,11 +177,15 @@ impl EventLoop {
                 clock.unix_offset_millis = offset_millis;
             }
         }
-        // Chunks that are not the store's count twice: each may keep a hole of its size beside it from being of use.
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        let places = self.connections.0.capacity() * size_of::<Connection>();
-        let own_bytes = self.input.len() + spare + self.executor.long_frame.capacity() + places;
-        self.executor.begin_turn(self.now_millis, own_bytes + self.buffer_bytes());
+        let places = self.connections.capacity() * size_of::<Connection>();
+        let outside_bytes = self.input.len() + spare + places + self.held_bytes;
+        if is_tick || mem::take(&mut self.has_freed) {
+            // Such as holes in the C library's heap, where connections held something.
+            let counted = self.executor.base_bytes + self.executor.store.own_bytes() + outside_bytes;
+            self.uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
+        }
+        self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
         for event in events {
             self.note(event);
         }
@@ -209,7 +220,7 @@ impl EventLoop {
 
     fn totals(&self) -> Counts {
         let Executor { stats, store, .. } = &self.executor;
-        let closed = stats.accepted() - (self.connections.0.len() + self.closing.len()) as u64;
+        let closed = stats.accepted() - (self.connections.len() + self.closing.len()) as u64;
         [stats.accepted(), closed, stats.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
     }
 
@@ -236,7 +247,7 @@ impl EventLoop {
                 }
             }
             token => {
-                let Some((key, connection)) = self.connections.find(token) else { return };
+                let Some((key, connection)) = find(&mut self.connections, token) else { return };
                 // After an error, reading or writing tells what it was.
                 connection.read_closed |= event.is_read_closed() || event.is_error();
                 connection.readable |= event.is_readable() || connection.read_closed;
@@ -250,7 +261,7 @@ impl EventLoop {
     #[inline(always)]
     fn enqueue(&mut self, key: usize) {
         let fair_bytes = self.fair_bytes();
-        let connection = &mut self.connections.0[key];
+        let connection = &mut self.connections[key];
         if connection.wants_turn(fair_bytes) {
             connection.enqueue(key, &mut self.ready);
         }
@@ -276,7 +287,7 @@ impl EventLoop {
     fn admit(&mut self, socket: Socket) {
         let id = self.executor.stats.accepted() + 1;
         let mut connection = Connection::new(socket, id, self.now_millis);
-        let key = self.connections.0.vacant_key();
+        let key = self.connections.vacant_key();
         let source = &mut SourceFd(&connection.socket.as_raw_fd());
         if let Err(error) = self.poll.registry().register(source, connection.token(key), Interest::READABLE) {
             return self.complain("accepting", error);
@@ -291,12 +302,12 @@ impl EventLoop {
             connection.session.break_off();
         }
         connection.enqueue(key, &mut self.ready);
-        self.connections.0.insert(connection);
+        self.connections.insert(connection);
     }
 
     /// How many of the connections are clients.
     fn clients(&self) -> usize {
-        self.connections.0.len() - self.draining
+        self.connections.len() - self.draining
     }
 
     // ---- Fill ----
@@ -306,23 +317,23 @@ impl EventLoop {
     fn fill(&mut self) {
         self.visits.clear();
         let (fair_bytes, room_bytes) = (self.fair_bytes(), self.executor.room_bytes());
-        let most = if room_bytes == 0 { TURN_CONNECTIONS_SCARCE } else { TURN_CONNECTIONS };
+        // While the store has to make room, everybody comes to it in turn: replies take memory, too.
+        let most = if self.executor.store.is_short { 1 } else { TURN_CONNECTIONS };
         let (mut end, mut large_bytes) = (0, 0);
         while self.visits.len() < most
             && end + large_bytes <= TURN_FRAME_BYTES
             && let Some(next) = self.ready.pop_front()
         {
-            let Some((key, connection)) = self.connections.find(next) else { continue };
+            let Some((key, connection)) = find(&mut self.connections, next) else { continue };
             connection.queued = false;
             let (wants_read, is_executing) = (connection.wants_read(fair_bytes), connection.session.is_executing());
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
             if wants_read {
-                // When there is no room left, a large value waits for the store to make some, between turns, and others
-                // are read in small portions: whatever they are, they take memory before they are known.
-                let least = if connection.session.is_receiving() { 0 } else { READ_SCARCE_BYTES };
-                let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes.max(least));
+                // When there is no room left, a large value waits for the store to make some, between turns.
+                let room_bytes = if connection.session.is_receiving() { room_bytes } else { usize::MAX };
+                let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes);
                 // A large value is read to where it will stay. What follows it is then read like any other input.
                 let large = connection.read_large(&self.executor, asked);
                 large_bytes += large;
@@ -349,7 +360,7 @@ impl EventLoop {
 
     /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
     fn settle(&mut self, key: usize, budget: &mut usize) {
-        let connection = &mut self.connections.0[key];
+        let connection = &mut self.connections[key];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
             let count = connection.write(*budget, self.now_millis);
             self.executor.stats.bytes_out += count as u64;
@@ -389,11 +400,12 @@ impl EventLoop {
 
     /// Ends a connection. Its socket is closed in this turn or one soon after.
     fn close(&mut self, key: usize) {
-        let connection = self.connections.0.remove(key);
+        let connection = self.connections.remove(key);
         debug!("connection {} closed", connection.session.id);
         self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.draining.is_some());
         self.held_bytes -= connection.held_bytes;
+        self.has_freed |= connection.held_bytes > 0;
         self.closing.push_back(connection.socket);
     }
 
@@ -413,8 +425,8 @@ impl EventLoop {
         }
         self.sweeps_due = self.sweeps_due.saturating_sub(1);
         self.swept += 1;
-        for key in (self.swept % SWEEP_PARTS..self.connections.0.capacity()).step_by(SWEEP_PARTS) {
-            let Some(connection) = self.connections.0.get(key) else { continue };
+        for key in (self.swept % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
+            let Some(connection) = self.connections.get(key) else { continue };
             match self.overdue(connection) {
                 Some(reason) => self.cut_off(key, reason),
                 None => self.enqueue(key),
@@ -449,7 +461,7 @@ impl EventLoop {
     /// What one may hold and still be read from, in bytes: an equal share of that while buffers are over their bound.
     #[inline]
     fn fair_bytes(&self) -> usize {
-        self.relieve_at.map_or(usize::MAX, |_| self.buffer_bytes_max() / self.connections.0.len().max(1))
+        self.relieve_at.map_or(usize::MAX, |_| self.buffer_bytes_max() / self.connections.len().max(1))
     }
 
     /// Whether that is so much more that there is no time to see whether it passes.
@@ -467,7 +479,7 @@ impl EventLoop {
             return;
         }
         let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
-        let burdens = self.connections.0.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
+        let burdens = self.connections.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
         if (self.now_millis >= relieve_at || self.is_far_over_bound())
             && let Some((bytes, key)) = burdens.max()
         {
@@ -494,14 +506,14 @@ impl EventLoop {
             self.admit(socket);
         }
         self.stop_by = Some(self.now_millis + STOP_MILLIS);
-        for (key, connection) in &mut self.connections.0 {
+        for (key, connection) in &mut self.connections {
             connection.readable = true;
             connection.enqueue(key, &mut self.ready);
         }
     }
 
     fn has_stopped(&self) -> bool {
-        self.stop_by.is_some_and(|by| self.connections.0.is_empty() && self.closing.is_empty() || self.now_millis >= by)
+        self.stop_by.is_some_and(|by| self.connections.is_empty() && self.closing.is_empty() || self.now_millis >= by)
     }
 
     /// Logs a warning, at most one of its kind in a second.

@@ -23,7 +23,7 @@ impl EventLoop {
     /// Answers questions that the sessions of a part of this turn have, as many as it may. The others' turn comes again.
     pub(super) fn answer_questions(&mut self, part: Range<usize>) {
         let sessions = self.visits[part].iter().map(|visit| visit.session);
-        let asked = sessions.filter_map(|key| Some((key, self.connections[key].take_question()?)));
+        let asked = sessions.filter_map(|key| Some((key, self.connections[key].session.take_question()?)));
         for (key, mut question) in asked.take(ANSWERS).collect::<Vec<_>>() {
             let answered = match question.verb {
                 "info" => self.info(key, &question.words),
@@ -33,9 +33,9 @@ impl EventLoop {
             };
             if let Err(complaint) = answered {
                 self.executor.stats.errors += 1;
-                self.connections[key].output.push_line(b'-', &complaint);
-            } else if question.at > 0 && question.at < self.connections.0.capacity() {
-                self.connections[key].ask_again(question);
+                self.connections[key].session.output.push_line(b'-', &complaint);
+            } else if question.at > 0 && question.at < self.connections.capacity() {
+                self.connections[key].session.ask_again(question);
             }
         }
     }
@@ -63,7 +63,7 @@ impl EventLoop {
             ("unixsocket", config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ];
         settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes())));
-        let session = &mut self.connections[key];
+        let session = &mut self.connections[key].session;
         let version = session.resp.as_ref().map_or(Version::Two, |resp| resp.version);
         session.output.push_map(settings.len(), version);
         for (name, value) in settings {
@@ -100,11 +100,12 @@ impl EventLoop {
             }
         }
         let max_memory = config.max_memory.bytes;
-        self.executor.set_memory_limit(max_memory, config.max_value_size.min(max_memory / VALUE_SHARE));
+        self.executor.store.set_memory_limit(max_memory.saturating_sub(self.executor.base_bytes));
+        self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
         let (clients, time) = (config.max_clients, config.idle_timeout);
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {clients}, timeout {time:?}");
         self.config = config;
-        self.connections[key].output.push(b"+OK\r\n");
+        self.connections[key].session.output.push(b"+OK\r\n");
         Ok(())
     }
 
@@ -114,10 +115,10 @@ impl EventLoop {
     fn ask_clients(&mut self, key: usize, question: &mut Question) -> Result<(), Complaint> {
         let kills = question.verb == "client|kill";
         let words = &question.words[1..];
-        let places = self.connections.0.capacity();
+        let places = self.connections.capacity();
         let end = places.min(question.at + LOOKS);
         for other in question.at..end {
-            let Some(connection) = self.connections.0.get_mut(other) else { continue };
+            let Some(connection) = self.connections.get_mut(other) else { continue };
             if connection.session.is_broken() || !is_meant(words, kills, connection, other == key)? {
                 continue;
             }
@@ -134,8 +135,8 @@ impl EventLoop {
         if end < places {
             return Ok(());
         }
-        let is_last = kills && is_meant(words, kills, &self.connections.0[key], true)?;
-        let session = &mut self.connections[key];
+        let is_last = kills && is_meant(words, kills, &self.connections[key], true)?;
+        let session = &mut self.connections[key].session;
         match (kills, question.found, words.len()) {
             (false, ..) => session.output.push_bulk(question.text.as_bytes()),
             (true, 0, 1) => return Err("ERR No such client".into()),

@@ -96,7 +96,8 @@ pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'stati
     let is_it = |(family, member): (&str, &str)| family == verb.name && name.eq_ignore_ascii_case(member.as_bytes());
     let mut subcommands = VERBS[COMMANDS..].iter();
     let found = subcommands.find(|row| row.name.split_once('|').is_some_and(is_it));
-    found.ok_or_else(|| unknown_subcommand(name, verb.name))
+    let (shown, upper) = (shown(name, ECHO_BYTES_MAX), verb.name.to_ascii_uppercase());
+    found.ok_or_else(|| format!("ERR unknown subcommand '{shown}'. Try {upper} HELP.").into())
 }
 
 const fn plain(name: &'static str, arity: i32, flags: &'static str) -> Verb {
@@ -220,11 +221,6 @@ pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
     }
     let name = shown(arguments.name, ECHO_BYTES_MAX);
     format!("ERR unknown command '{name}', with args beginning with: {shown_arguments}").into()
-}
-
-fn unknown_subcommand(name: &[u8], command: &str) -> Complaint {
-    let name = shown(name, ECHO_BYTES_MAX);
-    format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_ascii_uppercase()).into()
 }
 
 fn shown(bytes: &[u8], bytes_max: usize) -> impl std::fmt::Display {

@@ -49,12 +49,12 @@ impl Incoming {
         Incoming { frames: Frames { bytes, longs: Vec::new() }, needed, left: 0 }
     }
 
-    /// Where the next bytes of the long value go, with room for no more than are its own; nothing if no long value is coming
-    /// in, or if there is no room and it is to be thrown away. [`placed`](Self::placed) has to be told of what was put there.
+    /// Where the next bytes of the long value go; nothing if no long value is coming in, or if there is no room and it is to
+    /// be thrown away. [`placed`](Self::placed) has to be told of what was put there.
     pub(super) fn place(&mut self, executor: &Executor) -> Option<&mut Chunk> {
         let long = self.frames.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         if long.filling.is_none() {
-            long.filling = executor.chunk(self.left);
+            long.filling = executor.chunk();
         }
         if long.filling.is_none() {
             *long = Long { refused: true, ..Long::default() };

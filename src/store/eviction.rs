@@ -22,17 +22,22 @@ use crate::command::Refusal;
 use crate::limits::*;
 
 /// What a full store does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Eviction {
     /// It removes what is least likely to be used again, by S3-FIFO with size-aware promotion.
+    #[default]
     S3Fifo,
     /// It refuses what needs more memory.
     None,
 }
 
 /// Bytes that should always be available, so that commands find room and pay for it afterwards: a segment may be tied up
-/// in a walk that is nearly over, and two queues may each need one at once.
-const RESERVE_BYTES: isize = 3 * (SEGMENT_BYTES + MALLOC_BYTES) as isize;
+/// in a walk that is nearly over, two queues may each need one at once, and what is spare is no room for the index.
+const RESERVE_BYTES: isize = 4 * SEGMENT_BYTES as isize;
+
+/// What one command may need at most, in bytes: a segment for what it moves, and one of twice the size for what it brings;
+/// and what is spare, which may be used before more is asked for.
+const OVERDRAFT_BYTES: usize = 4 * SEGMENT_BYTES;
 
 /// Bytes that housekeeping keeps free for chunks.
 const ROOM_BYTES: usize = ChunkMeter::bytes_of(4);
@@ -49,6 +54,9 @@ const DEAD_SHARE_NO_EVICTION: usize = 32;
 
 /// What deciding about an item costs, in units: it is looked up, moved or removed, and remembered.
 pub(super) const ITEM_UNITS: u64 = 3;
+
+/// What giving back the pages of a chunk costs, in units.
+const TRIMMED_UNITS: u64 = 64;
 
 /// How many places of a walk are looked up together, so that their cache misses overlap: it halves what evicting costs.
 const LOOK_AHEAD: usize = 8;
@@ -70,7 +78,12 @@ impl Store {
     /// Bytes of new chunks, at most, that may be allocated before [`housekeep`](Store::housekeep) has made more room.
     /// As long as there is anything left to evict, that brings it to four chunks.
     pub fn room_bytes(&self) -> usize {
-        self.limit.saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
+        (self.limit + self.chunks.spare_bytes()).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
+    }
+
+    /// Whether it is over its limit, and room is going to be made.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.memory_bytes() > self.limit && self.evicts() && !self.is_empty()
     }
 
     /// Whether it may remove items to make room.
@@ -111,19 +124,23 @@ impl Store {
         if self.log.room_bytes(queue) >= size {
             return true;
         }
-        // For a record that is longer than a segment, as large as two: so either fits the hole that the other leaves.
-        let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES + MALLOC_BYTES };
-        // Rather than refuse what later commands will make room for, it goes over the limit by a segment.
-        let overdraft = if self.evicts() { SEGMENT_BYTES } else { 0 };
+        let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES };
+        // Rather than refuse what room is being made for, it goes over the limit by what one command may need.
+        let overdraft = if self.evicts() { OVERDRAFT_BYTES } else { 0 };
         let is_allowed = self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {
             self.log.open(queue, bytes);
+            self.is_short = self.lacks_room();
         }
         is_allowed
     }
 
-    /// Decides about the next few items. False if there is nothing to decide about.
+    /// Decides about the next few items, unless there are pages to give back. False if there is nothing to decide about.
     pub(super) fn step(&mut self) -> bool {
+        if self.chunks.trim() {
+            self.work += TRIMMED_UNITS;
+            return true;
+        }
         if !self.log.is_walking() && !self.choose_walk() {
             return false;
         }

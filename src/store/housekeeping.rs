@@ -60,11 +60,10 @@ impl Store {
             self.work += chunks as u64;
         } else if let Some((index, log)) = self.flushed.last_mut() {
             self.work += FLUSHED_UNITS;
-            // The index first. Its blocks lie between the segments, and the C library gives back to the system what is free
-            // at the end of its heap, however much: with the segments gone before them, 500 MB in one step of 22 ms.
             if !index.dismantle() {
                 match log.dismantle() {
                     Some(chunks) => self.log.discard(chunks),
+                    None if self.chunks.trim() => {}
                     None => drop(self.flushed.pop()),
                 }
             }

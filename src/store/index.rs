@@ -10,28 +10,26 @@
 //! is, without the item, until its place is needed: these are the ghosts that a policy asks which keys have come back.
 //! This file knows hashes and handles, neither keys nor values.
 
+use std::mem;
 use std::ops::Range;
-use std::{iter, mem};
+
+use memmap2::MmapMut;
 
 use super::log::Handle;
 use super::prefetch::prefetch;
-use crate::limits::{BUCKETS_MIN, BYTES_PER_BUCKET, MALLOC_BYTES, SEGMENT_BYTES};
+use crate::limits::{BUCKETS_MIN, BYTES_PER_BUCKET, INDEX_BLOCK_BYTES};
+use crate::memory;
 
 /// Places for entries of a line. The last one of a bucket's first line, and of a line behind that, may hold a link.
 const PLACES: usize = 8;
 const LAST: isize = PLACES as isize - 1;
 
-/// Words of a line: the upper halves of its entries, which are compared all at once, then the lower ones.
-const WORDS: usize = 2 * PLACES;
-type Line = [u32; WORDS];
+/// A line: the upper halves of its entries, which are compared all at once, then the lower ones. The first two of a bucket
+/// begin where the processor loads both together.
+type Line = [[u8; 4]; 2 * PLACES];
 
-/// Lines come in blocks as large as the log's segments, so that the C library has either fit where the other was.
-const LINES: usize = 1024;
-const BLOCK_WORDS: usize = SEGMENT_BYTES / size_of::<u32>();
-
-/// Words of a bucket's first two lines, which begin where the processor loads both together.
-const PAIR: usize = 2 * WORDS;
-const _: () = assert!(BLOCK_WORDS >= LINES * WORDS + PAIR);
+/// Lines come in blocks of so many.
+const LINES: usize = INDEX_BLOCK_BYTES / size_of::<Line>();
 
 /// A bucket is split when there are more items than this for each, and two are merged when there are fewer than that. So
 /// an item takes 13.3 bytes, and 3 % of them lie behind their bucket. 12 would save 1.6 bytes and cost a tenth more time.
@@ -89,7 +87,8 @@ impl Entry {
     /// The one in a place of a line.
     #[inline(always)]
     fn of(line: &Line, at: usize) -> Entry {
-        Entry(u64::from(line[at % PLACES]) << 32 | u64::from(line[PLACES + at % PLACES]))
+        let half = |at: usize| u64::from(u32::from_ne_bytes(line[at]));
+        Entry(half(at % PLACES) << 32 | half(PLACES + at % PLACES))
     }
 
     fn ghost(hash: KeyHash) -> Entry {
@@ -122,35 +121,13 @@ impl Entry {
     }
 }
 
-/// Some lines, and how many words are skipped before the first. The remainders tell the compiler that lines are within.
-#[derive(Debug)]
-struct Block {
-    words: Box<[u32; BLOCK_WORDS]>,
-    skipped: usize,
-}
-
-impl Block {
-    fn new() -> Block {
-        let words: Box<[u32; BLOCK_WORDS]> = vec![0; BLOCK_WORDS].try_into().unwrap_or_else(|_| unreachable!());
-        Block { skipped: words.as_ptr().align_offset(PAIR * size_of::<u32>()), words }
-    }
-
-    #[inline(always)]
-    fn line(&self, number: isize) -> &Line {
-        &self.words[self.skipped % PAIR..].as_chunks().0[number as usize % LINES]
-    }
-
-    #[inline(always)]
-    fn line_mut(&mut self, number: isize) -> &mut Line {
-        &mut self.words[self.skipped % PAIR..].as_chunks_mut().0[number as usize % LINES]
-    }
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Two lines for each bucket, numbered from 0 up, and those that are overflowed into, from -1 down.
-    lines: Vec<Block>,
-    overflow: Vec<Block>,
+    lines: Vec<MmapMut>,
+    overflow: Vec<MmapMut>,
+    /// How many of `lines` were ever used since their block was new.
+    touched: usize,
     /// How many lines of `overflow` were ever used, and the first of them that is free; each has a link to the next.
     overflowed: usize,
     free: Option<isize>,
@@ -171,26 +148,28 @@ pub(super) struct Index {
 impl Index {
     /// An empty index, for a store of `memory_bytes`.
     pub(super) fn new(memory_bytes: usize) -> Index {
-        let buckets = 1 << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
-        Index::empty(buckets, iter::repeat_with(Block::new).take(blocks_of(buckets)).collect(), 0)
-    }
-
-    fn empty(buckets: usize, lines: Vec<Block>, moved: u64) -> Index {
+        let buckets = 1usize << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
         let (mask, shift) = (buckets - 1, TAG - buckets.ilog2());
-        Index { lines, buckets, buckets_min: buckets, mask, shift, moved, ..Index::default() }
+        let mut index = Index { buckets, buckets_min: buckets, mask, shift, ..Index::default() };
+        index.fit_lines();
+        index
     }
 
-    /// An empty index to go on with instead of this one, which is left to be dismantled. It takes this one's first blocks
-    /// along: new ones would lie behind all others, and keep the C library from giving these back.
-    pub(super) fn flushed(&mut self) -> Index {
-        let mut lines: Vec<_> = self.lines.drain(..blocks_of(self.buckets_min)).collect();
-        lines.iter_mut().for_each(|block| block.words.fill(0));
-        Index { puts: self.puts, ..Index::empty(self.buckets_min, lines, self.moved) }
+    /// An empty index to go on with instead of this one.
+    pub(super) fn flushed(&self) -> Index {
+        Index { puts: self.puts, moved: self.moved, ..Index::new(self.buckets_min * BYTES_PER_BUCKET) }
+    }
+
+    /// Has two lines for each bucket.
+    fn fit_lines(&mut self) {
+        let (lines, blocks) = (2 * self.buckets, (2 * self.buckets).div_ceil(LINES));
+        self.lines.resize_with(blocks, new_block);
+        self.touched = self.touched.clamp(lines, blocks * LINES);
     }
 
     /// Bytes held.
     pub(super) fn held(&self) -> usize {
-        (self.lines.len() + self.overflow.len()) * (SEGMENT_BYTES + MALLOC_BYTES)
+        (self.touched + self.overflowed) * size_of::<Line>()
     }
 
     /// The line where a key's entry begins to look for a place.
@@ -205,7 +184,8 @@ impl Index {
     #[inline(always)]
     fn line(&self, number: isize) -> Option<&Line> {
         let block = self.lines.get(number as usize / LINES).or_else(|| self.overflow.get(!number as usize / LINES));
-        block.map(|block| block.line(number))
+        let bytes: &[u8; INDEX_BLOCK_BYTES] = block?.first_chunk()?;
+        Some(&bytes.as_chunks().0.as_chunks().0[number as usize % LINES])
     }
 
     /// What is in a place, which is eight times its line and where it is there.
@@ -218,14 +198,16 @@ impl Index {
     fn line_mut(&mut self, number: isize) -> Option<&mut Line> {
         let block = self.lines.get_mut(number as usize / LINES);
         let block = block.or_else(|| self.overflow.get_mut(!number as usize / LINES));
-        block.map(|block| block.line_mut(number))
+        let bytes: &mut [u8; INDEX_BLOCK_BYTES] = block?.first_chunk_mut()?;
+        Some(&mut bytes.as_chunks_mut().0.as_chunks_mut().0[number as usize % LINES])
     }
 
     #[inline(always)]
     fn set(&mut self, place: isize, entry: Entry) {
         let at = place as usize % PLACES;
         if let Some(line) = self.line_mut(place >> 3) {
-            (line[at], line[PLACES + at]) = ((entry.0 >> 32) as u32, entry.0 as u32);
+            line[at] = ((entry.0 >> 32) as u32).to_ne_bytes();
+            line[PLACES + at] = (entry.0 as u32).to_ne_bytes();
         }
     }
 
@@ -344,7 +326,7 @@ impl Index {
             self.free = self.entry(last_of(number)).link();
         } else {
             self.overflowed += 1;
-            self.overflow.resize_with(self.overflowed.div_ceil(LINES), Block::new);
+            self.overflow.resize_with(self.overflowed.div_ceil(LINES), new_block);
         }
         self.set(last_of(number), self.entry(last_of(home & !1)));
         self.set(last_of(home & !1), Entry::to(Some(number)));
@@ -384,7 +366,7 @@ impl Index {
         let new = self.buckets;
         self.buckets += 1;
         self.mask = self.buckets.next_power_of_two() - 1;
-        self.lines.resize_with(blocks_of(self.buckets), Block::new);
+        self.fit_lines();
         self.put_anew(new & self.mask >> 1);
     }
 
@@ -393,7 +375,7 @@ impl Index {
         self.buckets -= 1;
         self.mask = self.buckets.next_power_of_two() - 1;
         self.put_anew(self.buckets);
-        self.lines.truncate(blocks_of(self.buckets));
+        self.fit_lines();
     }
 
     /// Empties a bucket, and puts its items to where they belong now.
@@ -447,15 +429,16 @@ impl Index {
     }
 }
 
-fn blocks_of(buckets: usize) -> usize {
-    (2 * buckets).div_ceil(LINES)
+fn new_block() -> MmapMut {
+    memory::block(INDEX_BLOCK_BYTES)
 }
 
 /// Which entries of a line are such, by the halves of each: bit 1 for the first, bit 2 for the next. All are looked at at
 /// once, with vector instructions, unless a bit 0 has the compiler treat one apart.
 #[inline(always)]
 fn which(line: &Line, is_such: impl Fn(u32, u32) -> bool) -> u32 {
-    (0..PLACES).fold(0, |found, at| found | if is_such(line[at], line[PLACES + at]) { 2 << at } else { 0 })
+    let half = |at: usize| u32::from_ne_bytes(line[at]);
+    (0..PLACES).fold(0, |found, at| found | if is_such(half(at), half(PLACES + at)) { 2 << at } else { 0 })
 }
 
 /// Where in a line an entry lies that has a hash's tag and that `is_it` accepts.

@@ -7,11 +7,13 @@
 use std::{iter, mem};
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 use slab::Slab;
 
 use super::prefetch::prefetch;
 use super::record::{NEVER, Record};
-use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
+use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
+use crate::memory;
 
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
@@ -56,11 +58,11 @@ pub(super) enum Queue {
     Main,
 }
 
-/// A segment. One that is vacant has no memory. One that is linked has something alive in it, unless it is its queue's
-/// newest.
+/// What is known of a segment. One that is linked has something alive in it, unless it is its queue's newest.
 #[derive(Debug, Default)]
 struct Segment {
-    bytes: Vec<u8>,
+    /// How many of its bytes have been appended.
+    len: usize,
     dead: usize,
     /// No item expires before this time, in milliseconds.
     due: u64,
@@ -69,13 +71,6 @@ struct Segment {
     queue: Queue,
     /// A walk has begun: nothing more is appended.
     is_closed: bool,
-}
-
-impl Segment {
-    /// What it can still take, in bytes. Where no handle leads that is nothing.
-    fn room_bytes(&self) -> usize {
-        if self.is_closed || self.bytes.len() >= OFFSETS { 0 } else { self.bytes.capacity() - self.bytes.len() }
-    }
 }
 
 /// A walk over the places of a segment, that is to leave none of them alive.
@@ -92,10 +87,14 @@ pub(super) struct Walk {
 /// All segments, and the chunk lists of large values.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// The first two have no memory, and close the rings of the queues: what is newer than such a one is its queue's
+    /// The first two have no bytes, and close the rings of the queues: what is newer than such a one is its queue's
     /// oldest, and what is older the newest.
     segments: Vec<Segment>,
+    /// The memory of each, in a table of its own, since a look-up needs no more of them.
+    blocks: Vec<Option<MmapMut>>,
+    /// Segments that are not in use. They have no memory, but for one: making it anew takes 24 us.
     vacant: Vec<usize>,
+    spare: Option<usize>,
     pub(super) walk: Walk,
     probe: usize,
     /// Bytes of live records and chunks in each queue.
@@ -109,14 +108,14 @@ pub(super) struct Log {
     pub(super) dropped: Vec<Bytes>,
     /// Number of references to chunks, dead or alive.
     pub(super) chunks: usize,
-    /// Bytes of segments.
+    /// Bytes of segments, spare ones included.
     held: usize,
 }
 
 impl Log {
     pub(super) fn new() -> Log {
         let rings = [0, 1].map(|ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() });
-        Log { segments: rings.into(), ..Log::default() }
+        Log { segments: rings.into(), blocks: vec![None, None], ..Log::default() }
     }
 
     /// Bytes held: segments, and references to chunks without these.
@@ -124,21 +123,41 @@ impl Log {
         self.held + self.chunks * REFERENCE_BYTES
     }
 
-    /// The bytes that start at an item, or none where there is no item.
+    #[inline(always)]
+    fn block(&self, number: usize) -> &[u8] {
+        self.blocks.get(number).and_then(Option::as_deref).unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn block_mut(&mut self, number: usize) -> &mut [u8] {
+        self.blocks.get_mut(number).and_then(Option::as_deref_mut).unwrap_or_default()
+    }
+
+    /// The bytes that start at an item, to its segment's end; none where there is no item.
     pub(super) fn bytes(&self, handle: Handle) -> &[u8] {
-        self.segments[handle.segment()].bytes.get(handle.offset()..).unwrap_or_default()
+        self.block(handle.segment()).get(handle.offset()..).unwrap_or_default()
     }
 
     pub(super) fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
-        self.segments[handle.segment()].bytes.get_mut(handle.offset()..).unwrap_or_default()
+        self.block_mut(handle.segment()).get_mut(handle.offset()..).unwrap_or_default()
     }
 
     /// Asks for two cache lines at a place that may be gone by now.
     #[inline(always)]
     pub(super) fn prefetch(&self, handle: Handle) {
-        let bytes = self.segments.get(handle.segment()).map_or(&[][..], |segment| &segment.bytes);
-        prefetch(bytes.get(handle.offset()));
-        prefetch(bytes.get(handle.offset() + SECOND_BYTES));
+        let bytes = self.bytes(handle);
+        prefetch(bytes.first());
+        prefetch(bytes.get(SECOND_BYTES));
+    }
+
+    /// The records of a segment from an offset on, with their offsets; gaps are among them.
+    fn records(&self, number: usize, mut offset: usize) -> impl Iterator<Item = (usize, Record)> {
+        let bytes = &self.block(number)[..self.segments[number].len];
+        iter::from_fn(move || {
+            let record = Record::read(bytes.get(offset..).filter(|rest| !rest.is_empty())?);
+            offset += record.size();
+            Some((offset - record.size(), record))
+        })
     }
 
     pub(super) fn chunks_of(&self, record: &Record) -> &[Bytes] {
@@ -202,10 +221,12 @@ impl Log {
     /// Gives back a segment of a log that nobody asks any more; the references to chunks that it led to. None at the end.
     pub(super) fn dismantle(&mut self) -> Option<Vec<Bytes>> {
         for _ in 0..VACANT_PASSED {
-            let segment = self.segments.pop()?;
-            records(&segment.bytes, 0).for_each(|(_, record)| self.drop_list(&record));
-            if segment.bytes.capacity() > 0 {
-                self.held -= segment.bytes.capacity() + MALLOC_BYTES;
+            let last = self.segments.len().checked_sub(1)?;
+            let lists: Vec<_> = self.records(last, 0).filter(|(_, record)| record.list.is_some()).collect();
+            lists.iter().for_each(|(_, record)| self.drop_list(record));
+            self.segments.pop();
+            if let Some(block) = self.blocks.pop().flatten() {
+                self.held -= block.len();
                 break;
             }
         }
@@ -217,43 +238,51 @@ impl Log {
         self.segments[queue as usize].older
     }
 
-    /// What fits the segment that a queue appends to, in bytes.
+    /// What fits the segment that a queue appends to, in bytes. Where no handle leads that is nothing.
     pub(super) fn room_bytes(&self, queue: Queue) -> usize {
-        self.segments[self.newest(queue)].room_bytes()
+        let newest = self.newest(queue);
+        let Segment { len, is_closed, .. } = self.segments[newest];
+        if is_closed || len >= OFFSETS { 0 } else { self.block(newest).len() - len }
     }
 
     /// Bytes of held memory that can take new records at once or after the walk under way: what is left of the segments
-    /// that are appended to, and what the walk has left behind.
+    /// that are appended to, what the walk has left behind, and what is spare.
     pub(super) fn slack_bytes(&self) -> usize {
-        self.room_bytes(Queue::Small) + self.room_bytes(Queue::Main) + self.walk.offset
+        let room_bytes = self.room_bytes(Queue::Small) + self.room_bytes(Queue::Main);
+        room_bytes + self.walk.offset + self.spare.map_or(0, |_| SEGMENT_BYTES)
     }
 
     /// Opens a new segment of `bytes` bytes for the queue.
     pub(super) fn open(&mut self, queue: Queue, bytes: usize) {
         let newest = self.newest(queue);
-        if newest != queue as usize && self.segments[newest].dead == self.segments[newest].bytes.len() {
+        if newest != queue as usize && self.segments[newest].dead == self.segments[newest].len {
             self.release(newest);
         }
-        self.held += bytes + MALLOC_BYTES;
+        let number = self.spare.take_if(|_| bytes == SEGMENT_BYTES).unwrap_or_else(|| {
+            let number = self.vacant.pop().unwrap_or(self.segments.len());
+            self.segments.resize_with(self.segments.len().max(number + 1), Segment::default);
+            self.blocks.resize_with(self.segments.len(), || None);
+            self.blocks[number] = Some(memory::block(bytes));
+            self.held += bytes;
+            number
+        });
         let (older, newer) = (self.newest(queue), queue as usize);
-        let bytes = Vec::with_capacity(bytes);
-        let segment = Segment { bytes, queue, older, newer, due: NEVER, ..Segment::default() };
-        let number = self.vacant.pop().unwrap_or(self.segments.len());
-        match self.segments.get_mut(number) {
-            Some(vacant) => *vacant = segment,
-            None => self.segments.push(segment),
-        }
+        self.segments[number] = Segment { queue, older, newer, due: NEVER, ..Segment::default() };
         self.segments[older].newer = number;
         self.segments[newer].older = number;
     }
 
     fn release(&mut self, number: usize) {
-        let Segment { bytes, dead, older, newer, .. } = mem::take(&mut self.segments[number]);
+        let Segment { dead, older, newer, .. } = mem::take(&mut self.segments[number]);
         self.segments[older].newer = newer;
         self.segments[newer].older = older;
-        self.vacant.push(number);
         self.dead -= dead;
-        self.held -= bytes.capacity() + MALLOC_BYTES;
+        if self.block(number).len() == SEGMENT_BYTES && self.spare.is_none() {
+            self.spare = Some(number);
+        } else {
+            self.held -= self.blocks[number].take().map_or(0, |block| block.len());
+            self.vacant.push(number);
+        }
         if self.walk.segment == number {
             self.walk = Walk::default();
         }
@@ -263,20 +292,20 @@ impl Log {
     pub(super) fn append(&mut self, queue: Queue, record: &Record, key: &[u8], rest: &[u8]) -> Handle {
         debug_assert!(self.room_bytes(queue) >= record.size());
         let number = self.newest(queue);
-        let bytes = &mut self.segments[number].bytes;
-        let start = bytes.len();
-        bytes.resize(start + record.size(), 0);
-        record.write(&mut bytes[start..], key, rest);
+        let start = self.segments[number].len;
+        self.segments[number].len += record.size();
         self.count_in(number, record);
-        Handle::new(number, start)
+        let handle = Handle::new(number, start);
+        record.write(self.bytes_mut(handle), key, rest);
+        handle
     }
 
     /// Moves an item of another segment to the queue's newest, where it must fit.
     pub(super) fn relocate(&mut self, from: Handle, record: &Record, queue: Queue) -> Handle {
-        let source = mem::take(&mut self.segments[from.segment()].bytes);
-        let bytes = &source[from.offset()..];
+        let source = self.blocks[from.segment()].take();
+        let bytes = source.as_deref().map_or(&[][..], |source| &source[from.offset()..]);
         let handle = self.append(queue, record, &bytes[record.key()], &bytes[record.rest()]);
-        self.segments[from.segment()].bytes = source;
+        self.blocks[from.segment()] = source;
         self.bury(from, record);
         handle
     }
@@ -303,15 +332,14 @@ impl Log {
         self.count_out(number, record);
         self.write_gap(number, handle.offset(), record.size());
         let segment = &self.segments[number];
-        if segment.dead == segment.bytes.len() && (segment.is_closed || self.newest(segment.queue) != number) {
+        if segment.dead == segment.len && (segment.is_closed || self.newest(segment.queue) != number) {
             self.release(number);
         }
     }
 
     fn write_gap(&mut self, number: usize, offset: usize, size: usize) {
-        let segment = &mut self.segments[number];
-        Record::gap(size).write_header(&mut segment.bytes[offset..]);
-        segment.dead += size;
+        Record::gap(size).write_header(&mut self.block_mut(number)[offset..]);
+        self.segments[number].dead += size;
         self.dead += size;
     }
 
@@ -348,8 +376,8 @@ impl Log {
                 best = self.probe;
             }
         }
-        let Segment { dead, bytes, .. } = &self.segments[best];
-        let is_worth_it = *dead > 0 && dead * 256 >= bytes.len() * dead_share;
+        let Segment { dead, len, .. } = self.segments[best];
+        let is_worth_it = dead > 0 && dead * 256 >= len * dead_share;
         if is_worth_it {
             self.walk_over(best, true);
         }
@@ -364,7 +392,7 @@ impl Log {
     pub(super) fn ahead(&self, count: usize) -> (Vec<(Handle, Record)>, usize) {
         let Walk { segment, offset: mut end, .. } = self.walk;
         let mut items = Vec::with_capacity(count);
-        for (offset, record) in records(&self.segments[segment].bytes, end).take(count) {
+        for (offset, record) in self.records(segment, end).take(count) {
             if !record.is_gap() {
                 items.push((Handle::new(segment, offset), record));
             }
@@ -380,7 +408,7 @@ impl Log {
         if self.segments.get(number)?.due > now {
             return Some((expired, 0));
         }
-        for (offset, record) in records(&self.segments[number].bytes, 0) {
+        for (offset, record) in self.records(number, 0) {
             if record.deadline > now || expired.len() == count {
                 due = due.min(record.deadline);
             } else {
@@ -388,7 +416,7 @@ impl Log {
             }
         }
         self.segments[number].due = due;
-        Some((expired, self.segments[number].bytes.len()))
+        Some((expired, self.segments[number].len))
     }
 
     /// All items. Panics unless what it counts is what it holds.
@@ -398,7 +426,7 @@ impl Log {
             let mut number = self.segments[ring].newer;
             while number != ring {
                 let (segment, mut dead) = (&self.segments[number], 0);
-                for (offset, record) in records(&segment.bytes, 0) {
+                for (offset, record) in self.records(number, 0) {
                     if record.is_gap() {
                         dead += record.size();
                     } else {
@@ -407,29 +435,20 @@ impl Log {
                         items.push((Handle::new(number, offset), record));
                     }
                 }
-                assert!(dead == segment.dead && (dead < segment.bytes.len() || segment.newer == ring));
+                assert!(dead == segment.dead && (dead < segment.len || segment.newer == ring));
                 assert_eq!(self.segments[segment.newer].older, number);
                 (number, linked, dead_bytes) = (segment.newer, linked + 1, dead_bytes + dead);
             }
         }
         assert_eq!(live_bytes, self.live_bytes);
-        assert_eq!((linked + self.vacant.len(), dead_bytes), (self.segments.len(), self.dead));
+        let unused = self.vacant.len() + self.spare.iter().len();
+        assert_eq!((linked + unused, dead_bytes), (self.segments.len(), self.dead));
         let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
         assert_eq!(chunks + self.dropped.len(), self.chunks);
-        let blocks = self.segments.iter().map(|segment| segment.bytes.capacity()).filter(|bytes| *bytes > 0);
-        assert_eq!(blocks.map(|bytes| bytes + MALLOC_BYTES).sum::<usize>(), self.held);
+        assert_eq!(self.blocks.iter().flatten().map(|block| block.len()).sum::<usize>(), self.held);
         let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
         assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");
         assert_eq!(count(|record| record.deadline != NEVER), self.expiring);
         items
     }
-}
-
-/// The records of a segment from an offset on, with their offsets; gaps are among them.
-fn records(bytes: &[u8], mut offset: usize) -> impl Iterator<Item = (usize, Record)> {
-    iter::from_fn(move || {
-        let record = Record::read(bytes.get(offset..).filter(|rest| !rest.is_empty())?);
-        offset += record.size();
-        Some((offset - record.size(), record))
-    })
 }

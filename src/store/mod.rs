@@ -28,11 +28,11 @@ use self::index::{Entry, Index};
 use self::log::{Log, Queue};
 use crate::chunk::ChunkMeter;
 use crate::command::{Condition, Expiry, Refusal, Value};
-use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN};
+use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN, TURN_WORK_UNITS};
 use crate::number;
 
 /// What a store is made with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Memory for all that the store holds, the chunks it shares, and what [`Store::begin_turn`] is told of, in bytes.
     pub memory_bytes: usize,
@@ -67,7 +67,7 @@ pub struct Item<'a> {
 }
 
 /// The store. See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Store {
     /// The keyed hash function. Whoever does not know its key can neither choose keys that collide nor learn it from our
     /// answers, and a scan does answer in the order of hashes: that rules out cheaper functions, whose key can be solved
@@ -77,14 +77,16 @@ pub struct Store {
     log: Log,
     /// What was flushed and is not given back yet.
     flushed: Vec<(Index, Log)>,
-    /// Counts the chunks that are alive.
-    chunks: ChunkMeter,
+    /// What makes chunks for large values, and counts them for as long as anybody holds them.
+    pub chunks: ChunkMeter,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
     outside_bytes: usize,
     /// Bytes that can be written before room has to be looked for, however much there may be.
     ample: usize,
+    /// Writes had better wait until the next turn: more room is being made than one command may make.
+    pub is_short: bool,
     now: u64,
     work: u64,
     stats: Stats,
@@ -110,23 +112,7 @@ impl Store {
     fn with_hasher(mut settings: Settings, hasher: SipHasher13) -> Store {
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let limit = settings.memory_bytes;
-        Store {
-            hasher,
-            index: Index::new(limit),
-            log: Log::new(),
-            flushed: Vec::new(),
-            chunks: ChunkMeter::default(),
-            settings,
-            limit,
-            outside_bytes: 0,
-            ample: 0,
-            now: 0,
-            work: 0,
-            stats: Stats::default(),
-            copy_credit: 0,
-            swept: 0,
-            next_sweep: 0,
-        }
+        Store { hasher, index: Index::new(limit), log: Log::new(), settings, limit, ..Store::default() }
     }
 
     /// The hash of a key, for all calls about it.
@@ -153,6 +139,10 @@ impl Store {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
         self.ample = 0;
+        if self.lacks_room() {
+            self.housekeep(TURN_WORK_UNITS as usize / 2);
+        }
+        self.is_short = self.lacks_room();
     }
 
     /// The value of a key; a use of it.
@@ -260,11 +250,6 @@ impl Store {
         found.is_some()
     }
 
-    /// What makes chunks for large values, and counts them for as long as anybody holds them.
-    pub fn chunks(&self) -> &ChunkMeter {
-        &self.chunks
-    }
-
     /// Drops references to chunks in bounded steps, as those of a value that was removed.
     pub fn discard(&mut self, chunks: Vec<Bytes>) {
         self.log.discard(chunks);
@@ -306,8 +291,14 @@ impl Store {
 
     /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
     pub fn memory_bytes(&self) -> usize {
+        self.own_bytes() + self.outside_bytes
+    }
+
+    /// The same without what is outside.
+    pub fn own_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(index, log)| index.held() + log.held()).sum();
-        self.index.held() + self.log.held() + flushed + self.chunks.bytes() + self.outside_bytes
+        let chunks = self.chunks.bytes() + self.chunks.spare_bytes();
+        self.index.held() + self.log.held() + flushed + chunks
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way

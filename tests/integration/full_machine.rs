@@ -145,6 +145,54 @@ fn many_half_sent_values_stay_within_the_limit() {
     assert!(kept > 5_000, "{kept} items are left beside them");
 }
 
+/// Items of any size give way to those of any other: none is refused, and the process stays within its limit.
+#[test]
+fn every_size_gives_way_to_every_other() {
+    const TINY: u32 = 400_000;
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut client = Client::tcp(&server);
+    for (count, bytes) in [(300, 100_000), (TINY, 2), (20_000, 1_000), (300, 100_000), (TINY, 2)] {
+        let value = vec![b'v'; bytes];
+        let frames: Vec<u8> = (0..count).flat_map(|number| set(&number.to_le_bytes(), &value)).collect();
+        client.check_beside(&frames, false, &b"OK\r\n".repeat(count as usize));
+    }
+    let peak = peak_resident_bytes(&server);
+    assert!(peak < 17 << 20, "{peak} bytes at most");
+    let mut other = Client::tcp(&server);
+    other.send(b"*1\r\n$6\r\nDBSIZE\r\n");
+    let kept = String::from_utf8_lossy(&other.read_line()[1..]).trim().parse::<u32>().expect("a number");
+    assert!(kept > 200_000, "{kept} tiny items have taken the place of all else");
+}
+
+/// What many clients leave unread holds memory, and so do the holes that are left of it when they have gone.
+#[test]
+fn many_slow_readers_stay_within_the_limit() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut writer = Client::tcp(&server);
+    let mut write = |count: u32, bytes: usize| {
+        let value = vec![b'v'; bytes];
+        let frames: Vec<u8> =
+            (0..count).flat_map(|number| set(&[&number.to_le_bytes()[..], &[bytes as u8]].concat(), &value)).collect();
+        writer.check_beside(&frames, false, &b"OK\r\n".repeat(count as usize));
+    };
+    write(100_000, 32);
+    write(20, 300_000);
+    let readers: Vec<Client> = (0..200_u32)
+        .map(|number| {
+            let mut reader = Client::tcp(&server);
+            // It may be closed.
+            let large = get(&[&(number % 20).to_le_bytes()[..], &[300_000_u32 as u8]].concat());
+            let _ = reader.try_send(&large.repeat(20));
+            reader
+        })
+        .collect();
+    write(100_000, 100);
+    drop(readers);
+    write(100_000, 101);
+    let peak = peak_resident_bytes(&server);
+    assert!(peak < 17 << 20, "{peak} bytes at most");
+}
+
 /// With `eviction=none` a full store says so in its place among the replies, and keeps what it has.
 #[test]
 fn a_full_store_that_may_not_evict_refuses() {

@@ -103,7 +103,7 @@ fn this_process_has_resident_memory() {
 #[test]
 fn chunks_count_until_the_last_reference_is_gone() {
     let meter = ChunkMeter::default();
-    let mut chunk = meter.chunk(CHUNK_BYTES);
+    let mut chunk = meter.chunk();
     assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
     assert!(chunk.is_full());
     let one = meter.bytes();

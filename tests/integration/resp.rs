@@ -486,7 +486,7 @@ fn a_scan_finds_what_is_there_throughout() {
 
 /// A session and its store, driven by bytes and a clock of the test's own.
 struct Driver {
-    sessions: Vec<Session>,
+    sessions: [Box<Session>; 1],
     executor: Executor,
     buffer: Vec<u8>,
     answer: Vec<u8>,
@@ -496,7 +496,7 @@ impl Driver {
     fn new() -> Driver {
         let settings = Settings { memory_bytes: 1 << 26, eviction: Eviction::S3Fifo, default_ttl_millis: 0 };
         let executor = Executor::new(Store::new(settings), 1 << 20);
-        Driver { sessions: vec![Session::new(0, 0)], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
+        Driver { sessions: [Box::new(Session::new(0, 0))], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
     }
 
     /// Lets bytes arrive at this time, and runs whatever they allow to run.

@@ -21,7 +21,7 @@ pub(crate) enum Reader {
 
 /// One session, and a store of its own.
 struct Driver {
-    sessions: Vec<Session>,
+    sessions: [Box<Session>; 1],
     executor: Executor,
     buffer: Vec<u8>,
     received: Vec<u8>,
@@ -58,7 +58,7 @@ impl Driver {
     fn new(reader: Reader) -> Driver {
         let store = Store::new(Settings { memory_bytes: 1 << 30, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
         Driver {
-            sessions: vec![Session::new(0, 0)],
+            sessions: [Box::new(Session::new(0, 0))],
             executor: Executor::new(store, VALUE_BYTES_MAX),
             buffer: vec![0; CARRY_BYTES_MAX + READ_LARGE_BYTES],
             received: Vec::new(),

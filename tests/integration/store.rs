@@ -82,7 +82,7 @@ struct Owned {
 impl Owned {
     fn new(store: &Subject, length: usize, fill: u8) -> Owned {
         let chunk = || {
-            let mut chunk = store.chunks().chunk(CHUNK_BYTES);
+            let mut chunk = store.chunks.chunk();
             chunk.fill(&[fill; CHUNK_BYTES]);
             chunk.freeze()
         };
@@ -526,7 +526,7 @@ fn a_large_value_streams_into_a_full_store() {
     store.set(hash, b"large", streamed.value()).expect("there is room");
     drop(streamed);
     assert_eq!(store.get(hash, b"large").map(flat), Some(value));
-    assert!(store.chunks().bytes() > limit / 9);
+    assert!(store.chunks.bytes() > limit / 9);
     let hash = store.hash(b"large");
     let before = store.work();
     assert!(store.delete(hash, b"large"));
@@ -534,7 +534,7 @@ fn a_large_value_streams_into_a_full_store() {
     while store.wants_housekeeping() == Some(0) {
         store.housekeep(256);
     }
-    assert_eq!(store.chunks().bytes(), 0);
+    assert_eq!(store.chunks.bytes(), 0);
     store.check();
 }
 
