@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use memmap2::MmapMut;
 
-use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SPARE_CHUNKS_MAX};
+use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
 
 /// Blocks of memory of chunks that are gone.
 type Spare = Mutex<Vec<MmapMut>>;
 
 /// Makes chunks, and counts those that are alive: each has a weak reference to this one thing, which clones of the meter
-/// share. It keeps some blocks for the next: a new one takes as long to make as to fill. There is a lock only because
-/// [`Bytes`] insists that what it owns may cross threads; ours has one.
+/// share. It keeps their blocks for the next, until it is told to [trim](Self::trim) them: a new one takes longer to make
+/// than to fill. There is a lock only because [`Bytes`] insists that what it owns may cross threads; ours has one.
 #[derive(Clone, Debug, Default)]
 pub struct ChunkMeter(Arc<Spare>);
 
@@ -98,11 +98,8 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some(meter) = self.meter.upgrade()
-            && let mut spare = lock(&meter)
-            && spare.len() < SPARE_CHUNKS_MAX
-        {
-            spare.extend(self.block.take());
+        if let Some(meter) = self.meter.upgrade() {
+            lock(&meter).extend(self.block.take());
         }
     }
 }

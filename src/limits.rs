@@ -14,7 +14,7 @@ pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20; // for max-value-size: the Red
 // Of max-memory: a value that fills the cache evicts all else, and while it is overwritten there are two of it.
 pub const VALUE_SHARE: usize = 8;
 pub const CHUNK_BYTES: usize = 32 * 1024; // a piece of a large value
-pub const SPARE_CHUNKS_MAX: usize = 64; // whose memory is kept for the next: making it anew takes 12 us
+pub const SPARE_BYTES_MAX: usize = 32 << 20; // of chunks' memory, kept for the next where there is room: making it anew takes 12 us each
 pub const SMALL_VALUE_BYTES_MAX: usize = CHUNK_BYTES; // parsed whole and copied; a longer one streams into chunks
 pub const APPEND_BYTES_MAX: usize = 512 * 1024; // behind a value that is there: moved in one step
 
@@ -44,7 +44,7 @@ pub const READ_LARGE_BYTES: usize = 64 * 1024; // while a large value comes in: 
 // copying it for each read would make the work grow with the square of its length.
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // waiting output at which input is left alone; one reply may go beyond
-pub const SPARE_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty output buffer is freed, not kept for others
+pub const OUTPUT_KEPT_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty output buffer is freed, not kept for others
 const _: () = assert!(READ_BYTES <= READ_LARGE_BYTES);
 
 // A client that was told ERR is still listened to: closed with input unread, it would get a reset, perhaps before the ERR.

@@ -386,7 +386,7 @@ impl EventLoop {
                 _ => return self.close(key),
             }
         }
-        session.output.reclaim(&mut self.spare, SPARE_BYTES_MAX);
+        session.output.reclaim(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
         let held_bytes = session.held_bytes();
         let is_receiving = session.is_receiving();
         self.held_bytes += held_bytes;
