@@ -13,14 +13,18 @@ use memmap2::MmapMut;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
 
-/// Blocks of memory of chunks that are gone.
-type Spare = Mutex<Vec<MmapMut>>;
+/// The blocks of chunks that are gone: those that still have memory, and those that only have addresses.
+#[derive(Debug, Default)]
+struct Spare {
+    ready: Vec<MmapMut>,
+    empty: Vec<MmapMut>,
+}
 
 /// Makes chunks, and counts those that are alive: each has a weak reference to this one thing, which clones of the meter
 /// share. It keeps their blocks for the next, until it is told to [trim](Self::trim) them: a new one takes longer to make
 /// than to fill. There is a lock only because [`Bytes`] insists that what it owns may cross threads; ours has one.
 #[derive(Clone, Debug, Default)]
-pub struct ChunkMeter(Arc<Spare>);
+pub struct ChunkMeter(Arc<Mutex<Spare>>);
 
 impl ChunkMeter {
     /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
@@ -35,23 +39,27 @@ impl ChunkMeter {
 
     /// Bytes that wait for the next chunks.
     pub fn spare_bytes(&self) -> usize {
-        lock(&self.0).len() * CHUNK_BYTES
+        lock(&self.0).ready.len() * CHUNK_BYTES
     }
 
     /// Gives some of them back; false if there are none.
     pub fn trim(&self) -> bool {
-        lock(&self.0).pop().is_some()
+        let mut spare = lock(&self.0);
+        let Some(mut block) = spare.ready.pop() else { return false };
+        memory::give_back(&mut block);
+        spare.empty.push(block);
+        true
     }
 
     /// A new chunk, to be filled. It counts as a whole one.
     pub fn chunk(&self) -> Chunk {
-        let spare = lock(&self.0).pop();
-        let block = spare.unwrap_or_else(|| memory::block(CHUNK_BYTES));
+        let mut spare = lock(&self.0);
+        let block = spare.ready.pop().or_else(|| spare.empty.pop()).unwrap_or_else(|| memory::block(CHUNK_BYTES));
         Chunk { block: Some(block), len: 0, meter: Arc::downgrade(&self.0) }
     }
 }
 
-fn lock(spare: &Spare) -> MutexGuard<'_, Vec<MmapMut>> {
+fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
     spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -61,7 +69,7 @@ pub struct Chunk {
     /// There until it is dropped.
     block: Option<MmapMut>,
     len: usize,
-    meter: Weak<Spare>,
+    meter: Weak<Mutex<Spare>>,
 }
 
 impl Chunk {
@@ -99,7 +107,7 @@ impl AsRef<[u8]> for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if let Some(meter) = self.meter.upgrade() {
-            lock(&meter).extend(self.block.take());
+            lock(&meter).ready.extend(self.block.take());
         }
     }
 }

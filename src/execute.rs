@@ -68,21 +68,15 @@ impl Executor {
         self.store.work() >= self.work_max
     }
 
-    /// Lets the store do what can wait, as far as this turn's bound on its work goes.
-    pub fn housekeep(&mut self) {
-        self.store.housekeep(self.work_max.saturating_sub(self.store.work()) as usize);
-    }
-
     /// A new chunk for a value on its way in, unless there is no room for one and none can be made.
     pub fn chunk(&self) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
         is_room.then(|| self.store.chunks.chunk())
     }
 
-    /// How much of large values may be read before the store has made more room, in bytes. A store that cannot make room
-    /// says so at once.
-    pub fn room_bytes(&self) -> usize {
-        if self.store.evicts() { self.store.room_bytes() } else { usize::MAX }
+    /// Lets the store do what can wait, as far as this turn's bound on its work goes.
+    pub fn housekeep(&mut self) {
+        self.store.housekeep(self.work_max.saturating_sub(self.store.work()) as usize);
     }
 
     /// Carries out `command`, whose key has `hash`, and counts it.

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, UncheckedAdvice};
 
 use crate::limits::{MACHINE_SHARE_BYTES_MAX, MEMORY_BYTES_MIN, UNKNOWN_MACHINE_BYTES};
 
@@ -52,14 +52,23 @@ pub fn resident_bytes() -> Option<usize> {
     kilobytes(&read("/proc/self/status".as_ref()), "VmRSS")
 }
 
-/// A block of its own: so many bytes, all zero, which take memory page by page as they are touched. It is given back the
-/// moment it is dropped. The C library would keep it between what is still in use, and a limit that is kept by counting
-/// would be none on what the process holds.
+/// A block of its own: so many bytes, all zero, which take memory page by page as they are touched. The C library would
+/// keep what is free of it between what is still in use, and a limit that is kept by counting would be none on what the
+/// process holds.
 ///
 /// # Panics
 /// If the system refuses: `max-memory` is more than it has to give.
 pub fn block(bytes: usize) -> MmapMut {
     MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("the system refused {bytes} bytes of memory: {error}"))
+}
+
+/// Gives a block's memory back, and leaves it all zero. To drop it would do so as well, but for the kernel's bound on how
+/// many pieces a process's addresses may be in (65,530): with a hole for each of many blocks it keeps them instead.
+#[allow(unsafe_code)]
+pub fn give_back(block: &mut MmapMut) {
+    // SAFETY: The pages are this process's alone and backed by no file, so all that happens is that they are zero from now
+    // on; and nobody can be looking at them, since they are borrowed mutably. Refused, it does nothing.
+    let _ = unsafe { block.unchecked_advise(UncheckedAdvice::DontNeed) };
 }
 
 /// A file's text; what cannot be read counts as empty.

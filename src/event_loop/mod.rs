@@ -182,7 +182,8 @@ impl EventLoop {
         let outside_bytes = self.input.len() + spare + places + self.held_bytes;
         if is_tick || mem::take(&mut self.has_freed) {
             // Such as holes in the C library's heap, where connections held something.
-            let counted = self.executor.base_bytes + self.executor.store.own_bytes() + outside_bytes;
+            let Executor { store, base_bytes, .. } = &self.executor;
+            let counted = base_bytes + store.memory_bytes() - store.outside_bytes + outside_bytes;
             self.uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
         }
         self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
@@ -316,9 +317,11 @@ impl EventLoop {
     /// this turn's bounds go.
     fn fill(&mut self) {
         self.visits.clear();
-        let (fair_bytes, room_bytes) = (self.fair_bytes(), self.executor.room_bytes());
+        let (fair_bytes, store) = (self.fair_bytes(), &self.executor.store);
+        // How much of large values may be read before the store has made more room. One that cannot says so at once.
+        let room_bytes = if store.evicts() { store.room_bytes() } else { usize::MAX };
         // While the store has to make room, everybody comes to it in turn: replies take memory, too.
-        let most = if self.executor.store.is_short { 1 } else { TURN_CONNECTIONS };
+        let most = if store.is_short { 1 } else { TURN_CONNECTIONS };
         let (mut end, mut large_bytes) = (0, 0);
         while self.visits.len() < most
             && end + large_bytes <= TURN_FRAME_BYTES
@@ -388,13 +391,8 @@ impl EventLoop {
         }
         session.output.reclaim(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
         let held_bytes = session.held_bytes();
-        let is_receiving = session.is_receiving();
         self.held_bytes += held_bytes;
         self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
-        if is_receiving && self.is_far_over_bound() {
-            // Not to read from some was not enough: each of many new ones took a little more.
-            return self.cut_off(key, "buffers were far over their bound");
-        }
         self.enqueue(key);
     }
 

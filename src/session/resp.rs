@@ -198,9 +198,12 @@ impl Client<'_> {
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
         let step = resp::parse(input, cursor, value_bytes_max, authenticated, &values, &mut arguments)?;
         self.resp.cursor = step.next;
+        let is_queued = |verb: &Verb| !matches!(verb.name, "multi" | "exec" | "discard" | "quit");
         let done = match self.resp.verb(&step, &arguments) {
             Ok(None) => Ok(()),
-            Ok(Some(verb)) if self.queues(verb) => self.enqueue(&step, &input[..step.consumed], longs),
+            Ok(Some(verb)) if self.resp.queue.is_some() && is_queued(verb) => {
+                self.enqueue(&step, &input[..step.consumed], longs)
+            }
             Ok(Some(verb)) => {
                 let is_refused = longs[..step.longs].iter().any(|long| long.refused);
                 self.perform(verb, &step, &arguments, is_refused)
@@ -241,11 +244,6 @@ impl Client<'_> {
     }
 
     // ---- Transactions ----
-
-    /// Whether a transaction is to do what `verb` asks for.
-    fn queues(&self, verb: &Verb) -> bool {
-        self.resp.queue.is_some() && !matches!(verb.name, "multi" | "exec" | "discard" | "quit")
-    }
 
     /// Queues a step with its long values, whose bytes may together be as many as one value may have: what waits here is
     /// nobody's but this client's.

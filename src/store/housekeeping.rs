@@ -10,7 +10,7 @@ use crate::limits::{COPIED_BYTES_PER_UNIT, RECLAIM_UNITS_PER_COMMAND, SPARE_BYTE
 
 /// What giving back a flushed segment or a block of the index costs, in units of about 100 ns: a segment is read for what
 /// chunks it leads to, and its pages go back to the system.
-const FLUSHED_UNITS: u64 = 128;
+const FLUSHED_UNITS: u64 = 192;
 
 /// How many items one step of the sweep removes.
 const SWEEP_ITEMS: usize = 64;
@@ -22,7 +22,8 @@ impl Store {
         let end = self.work() + units as u64;
         self.follow_limit();
         while self.work() < end {
-            if !self.settle() && (self.is_roomy() && !self.has_surplus() || !self.step()) && !self.sweep() {
+            let is_ample = self.is_roomy() && self.chunks.spare_bytes() <= SPARE_BYTES_MAX;
+            if !self.settle() && (is_ample || !self.step()) && !self.sweep() {
                 break;
             }
         }
@@ -32,7 +33,7 @@ impl Store {
     /// not until the next command.
     pub fn wants_housekeeping(&self) -> Option<u64> {
         match self.settings.eviction {
-            _ if !self.is_settled() || self.has_surplus() => Some(0),
+            _ if !self.is_settled() || self.chunks.spare_bytes() > SPARE_BYTES_MAX => Some(0),
             Eviction::S3Fifo if !self.is_roomy() && !self.is_empty() => Some(0),
             // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
             Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
@@ -48,11 +49,6 @@ impl Store {
     /// Whether all that is dead has been given back, but for gaps in the log.
     pub(super) fn is_settled(&self) -> bool {
         self.log.dropped.is_empty() && self.flushed.is_empty()
-    }
-
-    /// Whether more is kept for new chunks than may be.
-    fn has_surplus(&self) -> bool {
-        self.chunks.spare_bytes() > SPARE_BYTES_MAX
     }
 
     /// Gives back a piece of what is dead; false if there is nothing.

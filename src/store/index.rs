@@ -163,7 +163,7 @@ impl Index {
     /// Has two lines for each bucket.
     fn fit_lines(&mut self) {
         let (lines, blocks) = (2 * self.buckets, (2 * self.buckets).div_ceil(LINES));
-        self.lines.resize_with(blocks, new_block);
+        self.lines.resize_with(blocks, || memory::block(INDEX_BLOCK_BYTES));
         self.touched = self.touched.clamp(lines, blocks * LINES);
     }
 
@@ -326,7 +326,7 @@ impl Index {
             self.free = self.entry(last_of(number)).link();
         } else {
             self.overflowed += 1;
-            self.overflow.resize_with(self.overflowed.div_ceil(LINES), new_block);
+            self.overflow.resize_with(self.overflowed.div_ceil(LINES), || memory::block(INDEX_BLOCK_BYTES));
         }
         self.set(last_of(number), self.entry(last_of(home & !1)));
         self.set(last_of(home & !1), Entry::to(Some(number)));
@@ -427,10 +427,6 @@ impl Index {
     pub(super) fn check(&self) {
         assert_eq!((0..self.buckets).flat_map(|bucket| self.items(bucket as isize * 2).0).count(), self.len);
     }
-}
-
-fn new_block() -> MmapMut {
-    memory::block(INDEX_BLOCK_BYTES)
 }
 
 /// Which entries of a line are such, by the halves of each: bit 1 for the first, bit 2 for the next. All are looked at at

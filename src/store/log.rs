@@ -22,7 +22,7 @@ const DEADEST_SAMPLE: usize = 32;
 const OFFSETS: usize = 1 << 16;
 
 /// How many vacant places of a flushed log's directory are passed at once.
-const VACANT_PASSED: usize = 64;
+const VACANT_PASSED: usize = 8;
 
 /// How far behind an item's start its second cache line is asked for: a small item mostly lies in two.
 const SECOND_BYTES: usize = 48;
@@ -90,9 +90,9 @@ pub(super) struct Log {
     /// The first two have no bytes, and close the rings of the queues: what is newer than such a one is its queue's
     /// oldest, and what is older the newest.
     segments: Vec<Segment>,
-    /// The memory of each, in a table of its own, since a look-up needs no more of them.
-    blocks: Vec<Option<MmapMut>>,
-    /// Segments that are not in use. They have no memory, but for one: making it anew takes 24 us.
+    /// The bytes of each, in a table of its own, since a look-up needs no more of them.
+    blocks: Vec<MmapMut>,
+    /// Segments that are not in use. Their memory has been given back, but for one: making it anew takes 24 us.
     vacant: Vec<usize>,
     spare: Option<usize>,
     pub(super) walk: Walk,
@@ -114,8 +114,9 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new() -> Log {
-        let rings = [0, 1].map(|ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() });
-        Log { segments: rings.into(), blocks: vec![None, None], ..Log::default() }
+        let ring = |ring| Segment { older: ring, newer: ring, due: NEVER, is_closed: true, ..Segment::default() };
+        let rings = [0, 1].map(ring);
+        Log { segments: rings.into(), blocks: vec![memory::block(1), memory::block(1)], ..Log::default() }
     }
 
     /// Bytes held: segments, and references to chunks without these.
@@ -123,36 +124,26 @@ impl Log {
         self.held + self.chunks * REFERENCE_BYTES
     }
 
-    #[inline(always)]
-    fn block(&self, number: usize) -> &[u8] {
-        self.blocks.get(number).and_then(Option::as_deref).unwrap_or_default()
-    }
-
-    #[inline(always)]
-    fn block_mut(&mut self, number: usize) -> &mut [u8] {
-        self.blocks.get_mut(number).and_then(Option::as_deref_mut).unwrap_or_default()
-    }
-
     /// The bytes that start at an item, to its segment's end; none where there is no item.
     pub(super) fn bytes(&self, handle: Handle) -> &[u8] {
-        self.block(handle.segment()).get(handle.offset()..).unwrap_or_default()
+        self.blocks[handle.segment()].get(handle.offset()..).unwrap_or_default()
     }
 
     pub(super) fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
-        self.block_mut(handle.segment()).get_mut(handle.offset()..).unwrap_or_default()
+        self.blocks[handle.segment()].get_mut(handle.offset()..).unwrap_or_default()
     }
 
     /// Asks for two cache lines at a place that may be gone by now.
     #[inline(always)]
     pub(super) fn prefetch(&self, handle: Handle) {
-        let bytes = self.bytes(handle);
-        prefetch(bytes.first());
-        prefetch(bytes.get(SECOND_BYTES));
+        let bytes: &[u8] = self.blocks.get(handle.segment()).map_or(&[], |block| block);
+        prefetch(bytes.get(handle.offset()));
+        prefetch(bytes.get(handle.offset() + SECOND_BYTES));
     }
 
     /// The records of a segment from an offset on, with their offsets; gaps are among them.
     fn records(&self, number: usize, mut offset: usize) -> impl Iterator<Item = (usize, Record)> {
-        let bytes = &self.block(number)[..self.segments[number].len];
+        let bytes = &self.blocks[number][..self.segments[number].len];
         iter::from_fn(move || {
             let record = Record::read(bytes.get(offset..).filter(|rest| !rest.is_empty())?);
             offset += record.size();
@@ -224,8 +215,8 @@ impl Log {
             let last = self.segments.len().checked_sub(1)?;
             let lists: Vec<_> = self.records(last, 0).filter(|(_, record)| record.list.is_some()).collect();
             lists.iter().for_each(|(_, record)| self.drop_list(record));
-            self.segments.pop();
-            if let Some(block) = self.blocks.pop().flatten() {
+            let (segment, block) = (self.segments.pop()?, self.blocks.pop()?);
+            if segment.len > 0 {
                 self.held -= block.len();
                 break;
             }
@@ -242,7 +233,7 @@ impl Log {
     pub(super) fn room_bytes(&self, queue: Queue) -> usize {
         let newest = self.newest(queue);
         let Segment { len, is_closed, .. } = self.segments[newest];
-        if is_closed || len >= OFFSETS { 0 } else { self.block(newest).len() - len }
+        if is_closed || len >= OFFSETS { 0 } else { self.blocks[newest].len() - len }
     }
 
     /// Bytes of held memory that can take new records at once or after the walk under way: what is left of the segments
@@ -261,8 +252,10 @@ impl Log {
         let number = self.spare.take_if(|_| bytes == SEGMENT_BYTES).unwrap_or_else(|| {
             let number = self.vacant.pop().unwrap_or(self.segments.len());
             self.segments.resize_with(self.segments.len().max(number + 1), Segment::default);
-            self.blocks.resize_with(self.segments.len(), || None);
-            self.blocks[number] = Some(memory::block(bytes));
+            self.blocks.resize_with(self.segments.len(), || memory::block(bytes));
+            if self.blocks[number].len() != bytes {
+                self.blocks[number] = memory::block(bytes);
+            }
             self.held += bytes;
             number
         });
@@ -277,10 +270,12 @@ impl Log {
         self.segments[older].newer = newer;
         self.segments[newer].older = older;
         self.dead -= dead;
-        if self.block(number).len() == SEGMENT_BYTES && self.spare.is_none() {
+        let block = &mut self.blocks[number];
+        if block.len() == SEGMENT_BYTES && self.spare.is_none() {
             self.spare = Some(number);
         } else {
-            self.held -= self.blocks[number].take().map_or(0, |block| block.len());
+            self.held -= block.len();
+            memory::give_back(block);
             self.vacant.push(number);
         }
         if self.walk.segment == number {
@@ -292,20 +287,25 @@ impl Log {
     pub(super) fn append(&mut self, queue: Queue, record: &Record, key: &[u8], rest: &[u8]) -> Handle {
         debug_assert!(self.room_bytes(queue) >= record.size());
         let number = self.newest(queue);
-        let start = self.segments[number].len;
-        self.segments[number].len += record.size();
-        self.count_in(number, record);
-        let handle = Handle::new(number, start);
+        let handle = self.claim(number, record);
         record.write(self.bytes_mut(handle), key, rest);
         handle
     }
 
+    /// Makes a place for a record behind all others of a segment.
+    fn claim(&mut self, number: usize, record: &Record) -> Handle {
+        self.count_in(number, record);
+        let start = self.segments[number].len;
+        self.segments[number].len += record.size();
+        Handle::new(number, start)
+    }
+
     /// Moves an item of another segment to the queue's newest, where it must fit.
     pub(super) fn relocate(&mut self, from: Handle, record: &Record, queue: Queue) -> Handle {
-        let source = self.blocks[from.segment()].take();
-        let bytes = source.as_deref().map_or(&[][..], |source| &source[from.offset()..]);
-        let handle = self.append(queue, record, &bytes[record.key()], &bytes[record.rest()]);
-        self.blocks[from.segment()] = source;
+        let handle = self.claim(self.newest(queue), record);
+        if let Ok([source, target]) = self.blocks.get_disjoint_mut([from.segment(), handle.segment()]) {
+            target[handle.offset()..][..record.size()].copy_from_slice(&source[from.offset()..][..record.size()]);
+        }
         self.bury(from, record);
         handle
     }
@@ -338,7 +338,7 @@ impl Log {
     }
 
     fn write_gap(&mut self, number: usize, offset: usize, size: usize) {
-        Record::gap(size).write_header(&mut self.block_mut(number)[offset..]);
+        Record::gap(size).write_header(&mut self.blocks[number][offset..]);
         self.segments[number].dead += size;
         self.dead += size;
     }
@@ -422,6 +422,7 @@ impl Log {
     /// All items. Panics unless what it counts is what it holds.
     pub(super) fn check(&self) -> Vec<(Handle, Record)> {
         let (mut items, mut linked, mut dead_bytes, mut live_bytes) = (Vec::new(), 2, 0, [0, 0]);
+        let mut held = self.spare.map_or(0, |_| SEGMENT_BYTES);
         for ring in [0, 1] {
             let mut number = self.segments[ring].newer;
             while number != ring {
@@ -437,6 +438,7 @@ impl Log {
                 }
                 assert!(dead == segment.dead && (dead < segment.len || segment.newer == ring));
                 assert_eq!(self.segments[segment.newer].older, number);
+                held += self.blocks[number].len();
                 (number, linked, dead_bytes) = (segment.newer, linked + 1, dead_bytes + dead);
             }
         }
@@ -445,7 +447,7 @@ impl Log {
         assert_eq!((linked + unused, dead_bytes), (self.segments.len(), self.dead));
         let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
         assert_eq!(chunks + self.dropped.len(), self.chunks);
-        assert_eq!(self.blocks.iter().flatten().map(|block| block.len()).sum::<usize>(), self.held);
+        assert_eq!(held, self.held);
         let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
         assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");
         assert_eq!(count(|record| record.deadline != NEVER), self.expiring);

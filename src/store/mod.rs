@@ -82,7 +82,8 @@ pub struct Store {
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
-    outside_bytes: usize,
+    /// Bytes that the process holds outside of the store and of chunks.
+    pub outside_bytes: usize,
     /// Bytes that can be written before room has to be looked for, however much there may be.
     ample: usize,
     /// Writes had better wait until the next turn: more room is being made than one command may make.
@@ -291,14 +292,9 @@ impl Store {
 
     /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
     pub fn memory_bytes(&self) -> usize {
-        self.own_bytes() + self.outside_bytes
-    }
-
-    /// The same without what is outside.
-    pub fn own_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(index, log)| index.held() + log.held()).sum();
         let chunks = self.chunks.bytes() + self.chunks.spare_bytes();
-        self.index.held() + self.log.held() + flushed + chunks
+        self.index.held() + self.log.held() + flushed + chunks + self.outside_bytes
     }
 
     /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way

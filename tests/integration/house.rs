@@ -31,10 +31,10 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Lines of code in all of `src` but its `bin`: those that are neither blank nor a comment.
-const SOURCE_CODE_LINES_MAX: usize = 4_997;
+const SOURCE_CODE_LINES_MAX: usize = 4_998;
 
 /// The same with blank lines and comments. The aim is 5,000 for these as well; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 6_732;
+const SOURCE_LINES_MAX: usize = 6_731;
 
 /// A source file, by its path from the repository's root.
 struct Source {
@@ -85,9 +85,10 @@ fn only_one_file_knows_the_frames() {
 }
 
 #[test]
-fn only_one_file_is_unsafe() {
-    let sources = product().into_iter().filter(|source| source.path != "src/store/prefetch.rs");
-    refuse(sources, &["unsafe"], "is for src/store/prefetch.rs alone; see what it says");
+fn only_two_files_are_unsafe() {
+    let allowed = ["src/store/prefetch.rs", "src/memory.rs"];
+    let sources = product().into_iter().filter(|source| !allowed.contains(&source.path.as_str()));
+    refuse(sources, &["unsafe"], "is for src/store/prefetch.rs and src/memory.rs alone; see what they say");
 }
 
 #[test]

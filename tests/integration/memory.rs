@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gostash::chunk::ChunkMeter;
 use gostash::limits::{CHUNK_BYTES, MEMORY_BYTES_MIN};
-use gostash::memory::{MemoryLimit, kilobytes, limit_files, resident_bytes};
+use gostash::memory::{MemoryLimit, block, give_back, kilobytes, limit_files, resident_bytes};
 
 const MB: usize = 1 << 20;
 
@@ -115,4 +115,34 @@ fn chunks_count_until_the_last_reference_is_gone() {
     assert_eq!(sending[0], 7);
     drop(sending);
     assert_eq!(meter.bytes(), 0);
+}
+
+#[test]
+fn memory_is_given_back_and_all_zero_then() {
+    let mut own = block(100_000);
+    assert!(own.iter().all(|byte| *byte == 0));
+    for round in 1..4 {
+        own.fill(round);
+        give_back(&mut own);
+        assert!(own.len() == 100_000 && own.iter().all(|byte| *byte == 0), "round {round}");
+    }
+}
+
+#[test]
+fn a_chunk_that_is_gone_leaves_its_memory_to_the_next() {
+    let meter = ChunkMeter::default();
+    let chunks: Vec<_> = (0..3).map(|_| meter.chunk()).collect();
+    assert_eq!(meter.spare_bytes(), 0);
+    drop(chunks);
+    assert_eq!((meter.bytes(), meter.spare_bytes()), (0, 3 * CHUNK_BYTES));
+    let mut chunk = meter.chunk();
+    assert_eq!(meter.spare_bytes(), 2 * CHUNK_BYTES);
+    assert!(meter.trim() && meter.trim() && !meter.trim());
+    assert_eq!((chunk.fill(b"one"), chunk.fill(b"two")), (3, 3));
+    assert_eq!(&chunk.freeze()[..], b"onetwo");
+    // What it had is of no consequence for what has its place.
+    let mut next = meter.chunk();
+    assert!(next.as_ref().is_empty());
+    next.fill(b"three");
+    assert_eq!(next.as_ref(), b"three");
 }
