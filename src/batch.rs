@@ -82,6 +82,9 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         if !self.sessions[key].as_mut().is_open() {
             // What it executes may take the turn's work, and what others have asked for by now comes before that.
             self.run();
+            if self.executor.store.is_short {
+                return;
+            }
         }
         let mut arguments = None;
         let session = self.sessions[key].as_mut();

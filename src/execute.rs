@@ -198,7 +198,8 @@ impl Executor {
     /// Puts `value` behind what is there. Whole chunks of that are kept; what follows them is moved, so that is bounded.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
         self.stats.sets += 1;
-        let (is_room, chunks) = (self.store.room_bytes() >= value.len(), self.store.chunks.clone());
+        let is_room = self.store.evicts() || self.store.room_bytes() >= value.len();
+        let chunks = self.store.chunks.clone();
         let old = self.store.peek(hash, key).map(|item| item.value);
         let (length, mut copied) = (old.map_or(0, |old| old.len()) + value.len(), 0);
         let written = match old {

@@ -62,6 +62,16 @@ pub fn block(bytes: usize) -> MmapMut {
     MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("the system refused {bytes} bytes of memory: {error}"))
 }
 
+/// Has the C library give large buffers back, too: left alone, it takes them into its heap once it has seen some freed.
+pub fn give_back_large_buffers() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code)]
+    // SAFETY: It sets a number that is looked at when memory is asked for. No other thread is there to ask meanwhile.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, crate::limits::LARGE_BUFFER_BYTES as i32);
+    }
+}
+
 /// Gives a block's memory back, and leaves it all zero. To drop it would do so as well, but for the kernel's bound on how
 /// many pieces a process's addresses may be in (65,530): with a hole for each of many blocks it keeps them instead.
 #[allow(unsafe_code)]

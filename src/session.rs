@@ -33,7 +33,7 @@ pub struct Session {
     pub last_command_millis: u64,
     /// What it is still to be sent.
     pub output: Output,
-    /// The client has closed its side: nothing follows `input`.
+    /// The client has closed its side, or is not listened to any longer. What has arrived is still answered.
     pub input_ended: bool,
     /// What was agreed with a client that speaks RESP; GoStash frames need no agreement.
     pub resp: Option<Box<Resp>>,
@@ -151,14 +151,6 @@ impl Session {
         length
     }
 
-    /// The client has closed its side, or is not listened to any longer. What has arrived is still answered.
-    pub fn end_input(&mut self) {
-        self.input_ended = true;
-        if matches!(self.phase, Phase::Receiving(_)) {
-            self.phase = Phase::Open;
-        }
-    }
-
     /// Takes no more input: what is in its output is the last.
     pub fn quit(&mut self) {
         self.phase = Phase::Broken;
@@ -182,8 +174,8 @@ impl Session {
     #[inline]
     pub fn held_bytes(&self) -> usize {
         let apart = self.frames().map(|frames| size_of::<Queue>() + frames.bytes.capacity()).sum::<usize>();
-        let agreed = self.resp.as_ref().map_or(0, |_| size_of::<Resp>());
-        self.input.capacity() + self.output.held_bytes() + apart + agreed
+        let found = if let Phase::Asking(question) = &self.phase { question.text.capacity() } else { 0 };
+        self.input.capacity() + self.output.held_bytes() + apart + found
     }
 
     /// What it holds or keeps from being given back, in bytes: how much it is to blame when memory is short.

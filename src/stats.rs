@@ -1,7 +1,7 @@
 //! Counters: what the server has done since it started. Plain numbers, counted by whoever does the work.
 
 /// All counters. They only grow, and wrap around after 2^64.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
     /// Connections that were served.
     pub connections: u64,

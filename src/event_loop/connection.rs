@@ -58,17 +58,11 @@ impl Connection {
         }
     }
 
-    /// Whether to read from it now, where who holds more than `fair_bytes` is not read from.
+    /// Whether to read from it now, where who holds more than `fair_bytes` is not read from, unless it has an end.
     #[inline]
     pub(super) fn wants_read(&self, fair_bytes: usize) -> bool {
         let wants = self.readable && (self.draining.is_some() || self.session.wants_input());
-        wants && (fair_bytes == usize::MAX || self.session.burden_bytes() <= fair_bytes)
-    }
-
-    /// Whether there is anything to do for it before its next event.
-    #[inline]
-    pub(super) fn wants_turn(&self, fair_bytes: usize) -> bool {
-        self.wants_read(fair_bytes) || self.session.can_run() || self.writable && !self.session.output.is_empty()
+        wants && (self.read_closed || fair_bytes == usize::MAX || self.session.burden_bytes() <= fair_bytes)
     }
 
     /// Goes on the ready queue, unless it is there.
@@ -111,7 +105,7 @@ impl Connection {
         match &result {
             Ok(0) => {
                 self.readable = false;
-                self.session.end_input();
+                self.session.input_ended = true;
             }
             Ok(count) => self.readable = *count == asked || self.read_closed,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,

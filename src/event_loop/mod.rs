@@ -37,9 +37,11 @@ use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
 use crate::memory;
+use crate::session::Resp;
+use crate::stats::Stats;
 use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
-use turn::{Counts, TurnClock};
+use turn::TurnClock;
 
 /// Tokens of connections have a place in the slab in their lower half, which is less than these have there.
 const LISTENERS: Token = Token(usize::MAX);
@@ -80,7 +82,6 @@ pub struct EventLoop {
     held_bytes: usize,
     /// What the process held at the last tick beyond what is counted, in bytes.
     uncounted_bytes: usize,
-    has_freed: bool,
     /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
     relieve_at: Option<u64>,
     /// How many parts of the connections have been swept, and how many are to be at once, one in each turn.
@@ -121,7 +122,6 @@ impl EventLoop {
             draining: 0,
             held_bytes: 0,
             uncounted_bytes: 0,
-            has_freed: false,
             relieve_at: None,
             swept: 0,
             sweeps_due: 0,
@@ -178,13 +178,14 @@ impl EventLoop {
             }
         }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        let places = self.connections.capacity() * size_of::<Connection>();
+        let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
         let outside_bytes = self.input.len() + spare + places + self.held_bytes;
-        if is_tick || mem::take(&mut self.has_freed) {
+        if is_tick {
             // Such as holes in the C library's heap, where connections held something.
             let Executor { store, base_bytes, .. } = &self.executor;
             let counted = base_bytes + store.memory_bytes() - store.outside_bytes + outside_bytes;
-            self.uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
+            let uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
+            self.uncounted_bytes = uncounted_bytes.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
         }
         self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
         for event in events {
@@ -216,13 +217,10 @@ impl EventLoop {
         self.sweep(is_tick);
         self.closing.drain(..self.closing.len().min(TURN_CLOSES));
         self.executor.housekeep();
-        self.clock.end(self.totals());
-    }
-
-    fn totals(&self) -> Counts {
         let Executor { stats, store, .. } = &self.executor;
-        let closed = stats.accepted() - (self.connections.len() + self.closing.len()) as u64;
-        [stats.accepted(), closed, stats.visited, stats.commands(), stats.bytes_in, stats.bytes_out, store.work()]
+        let (accepted, Stats { visited, bytes_in, bytes_out, .. }) = (stats.accepted(), *stats);
+        let closed = accepted - (self.connections.len() + self.closing.len()) as u64;
+        self.clock.end([accepted, closed, visited, stats.commands(), bytes_in, bytes_out, store.work()]);
     }
 
     /// Whether there is anything to do when only time has passed.
@@ -263,7 +261,8 @@ impl EventLoop {
     fn enqueue(&mut self, key: usize) {
         let fair_bytes = self.fair_bytes();
         let connection = &mut self.connections[key];
-        if connection.wants_turn(fair_bytes) {
+        let is_writable = connection.writable && !connection.session.output.is_empty();
+        if connection.wants_read(fair_bytes) || connection.session.can_run() || is_writable {
             connection.enqueue(key, &mut self.ready);
         }
     }
@@ -319,9 +318,10 @@ impl EventLoop {
         self.visits.clear();
         let (fair_bytes, store) = (self.fair_bytes(), &self.executor.store);
         // How much of large values may be read before the store has made more room. One that cannot says so at once.
-        let room_bytes = if store.evicts() { store.room_bytes() } else { usize::MAX };
-        // While the store has to make room, everybody comes to it in turn: replies take memory, too.
-        let most = if store.is_short { 1 } else { TURN_CONNECTIONS };
+        let room_bytes = if store.evicts() && !store.is_empty() { store.room_bytes() } else { usize::MAX };
+        // Replies take memory, too: everybody comes to it in turn while the store has to make room, or buffers have none.
+        let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
+        let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
         let (mut end, mut large_bytes) = (0, 0);
         while self.visits.len() < most
             && end + large_bytes <= TURN_FRAME_BYTES
@@ -350,7 +350,7 @@ impl EventLoop {
                     None => end += count,
                 }
                 if self.stop_by.is_some() && !connection.readable {
-                    connection.session.end_input();
+                    connection.session.input_ended = true;
                 }
             }
             let mut visit = Visit::new(key, start..end);
@@ -403,7 +403,6 @@ impl EventLoop {
         self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.draining.is_some());
         self.held_bytes -= connection.held_bytes;
-        self.has_freed |= connection.held_bytes > 0;
         self.closing.push_back(connection.socket);
     }
 
@@ -462,11 +461,6 @@ impl EventLoop {
         self.relieve_at.map_or(usize::MAX, |_| self.buffer_bytes_max() / self.connections.len().max(1))
     }
 
-    /// Whether that is so much more that there is no time to see whether it passes.
-    fn is_far_over_bound(&self) -> bool {
-        self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5
-    }
-
     /// Keeps buffers within their bound: beyond it, who holds more than a fair share is not read from, and after a while,
     /// or far beyond it at once, the largest holder is closed.
     fn relieve(&mut self) {
@@ -478,7 +472,8 @@ impl EventLoop {
         }
         let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
         let burdens = self.connections.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
-        if (self.now_millis >= relieve_at || self.is_far_over_bound())
+        let is_far_over = self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
+        if (self.now_millis >= relieve_at || is_far_over)
             && let Some((bytes, key)) = burdens.max()
         {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);

@@ -56,7 +56,7 @@ const DEAD_SHARE_NO_EVICTION: usize = 32;
 pub(super) const ITEM_UNITS: u64 = 3;
 
 /// What giving back the memory of a chunk costs, in units.
-const TRIMMED_UNITS: u64 = 64;
+pub(super) const TRIMMED_UNITS: u64 = 64;
 
 /// How many places of a walk are looked up together, so that their cache misses overlap: it halves what evicting costs.
 const LOOK_AHEAD: usize = 8;

@@ -5,7 +5,7 @@
 //! expires an item early nor keeps it longer. This file does not know which items leave a full store.
 
 use super::Store;
-use super::eviction::{Eviction, ITEM_UNITS};
+use super::eviction::{Eviction, ITEM_UNITS, TRIMMED_UNITS};
 use crate::limits::{COPIED_BYTES_PER_UNIT, RECLAIM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, SWEEP_PAUSE_MILLIS};
 
 /// What giving back a flushed segment or a block of the index costs, in units of about 100 ns: a segment is read for what
@@ -22,8 +22,7 @@ impl Store {
         let end = self.work() + units as u64;
         self.follow_limit();
         while self.work() < end {
-            let is_ample = self.is_roomy() && self.chunks.spare_bytes() <= SPARE_BYTES_MAX;
-            if !self.settle() && (is_ample || !self.step()) && !self.sweep() {
+            if !self.settle() && (self.is_roomy() || !self.step()) && !self.sweep() {
                 break;
             }
         }
@@ -34,7 +33,8 @@ impl Store {
     pub fn wants_housekeeping(&self) -> Option<u64> {
         match self.settings.eviction {
             _ if !self.is_settled() || self.chunks.spare_bytes() > SPARE_BYTES_MAX => Some(0),
-            Eviction::S3Fifo if !self.is_roomy() && !self.is_empty() => Some(0),
+            _ if self.is_empty() => None,
+            Eviction::S3Fifo if !self.is_roomy() || self.limit > self.settings.memory_bytes => Some(0),
             // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
             Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
             _ => self.sweep_wait(),
@@ -53,6 +53,10 @@ impl Store {
 
     /// Gives back a piece of what is dead; false if there is nothing.
     pub(super) fn settle(&mut self) -> bool {
+        if self.chunks.spare_bytes() > SPARE_BYTES_MAX && self.chunks.trim() {
+            self.work += TRIMMED_UNITS;
+            return true;
+        }
         if self.is_settled() {
             return false;
         }

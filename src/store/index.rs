@@ -420,7 +420,10 @@ impl Index {
 
     /// Gives back a piece of an index that nobody asks any more; false at the end.
     pub(super) fn dismantle(&mut self) -> bool {
-        self.lines.pop().or_else(|| self.overflow.pop()).is_some()
+        let is_left = self.lines.pop().or_else(|| self.overflow.pop()).is_some();
+        self.touched = self.touched.min(self.lines.len() * LINES);
+        self.overflowed = self.overflowed.min(self.overflow.len() * LINES);
+        is_left
     }
 
     /// Panics unless what it counts is what it holds.

@@ -181,11 +181,7 @@ impl Log {
     /// Drops references to chunks, as those of an item that is dead; [`settle`](Self::settle) gives them back.
     pub(super) fn discard(&mut self, mut list: Vec<Bytes>) {
         self.chunks += list.len();
-        if self.dropped.is_empty() {
-            self.dropped = list;
-        } else {
-            self.dropped.append(&mut list);
-        }
+        self.dropped.append(&mut list);
     }
 
     /// Gives back some references to chunks: a share of all where these are so many that they would pile up, since each

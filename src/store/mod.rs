@@ -100,20 +100,16 @@ pub struct Store {
 
 impl Store {
     /// An empty store. Memory beyond the least and the most it can work with is clamped.
-    pub fn new(settings: Settings) -> Store {
+    pub fn new(mut settings: Settings) -> Store {
         let [low, high] = [0, 1].map(|half| RandomState::new().hash_one(half));
-        Store::with_hasher(settings, SipHasher13::new_with_keys(low, high))
+        settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
+        let (hasher, limit) = (SipHasher13::new_with_keys(low, high), settings.memory_bytes);
+        Store { hasher, index: Index::new(limit), log: Log::new(), settings, limit, ..Store::default() }
     }
 
     /// An empty store that hashes keys as this one does, so that one look decides between stores.
     pub fn sibling(&self, settings: Settings) -> Store {
-        Store::with_hasher(settings, self.hasher)
-    }
-
-    fn with_hasher(mut settings: Settings, hasher: SipHasher13) -> Store {
-        settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        let limit = settings.memory_bytes;
-        Store { hasher, index: Index::new(limit), log: Log::new(), settings, limit, ..Store::default() }
+        Store { hasher: self.hasher, ..Store::new(settings) }
     }
 
     /// The hash of a key, for all calls about it.

@@ -2,11 +2,12 @@
 //! server goes on with what it has, without spinning, and takes more as soon as there is room.
 
 use std::thread::scope;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::client::{Client, del, get, inc, line, set};
-use crate::process::{cpu_share, descriptors, peak_resident_bytes};
+use crate::process::{cpu_share, descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet};
 use crate::server::{Server, wait_until};
 
 #[test]
@@ -109,7 +110,7 @@ fn the_longest_value_may_take_its_time() {
     let mut client = Client::tcp(&server);
     let (first, last) = frame.split_at(frame.len() - 3);
     client.send(first);
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(1500));
     client.send(last);
     client.expect(b"OK\r\n");
 }
@@ -151,7 +152,8 @@ fn every_size_gives_way_to_every_other() {
     const TINY: u32 = 400_000;
     let server = Server::start(&["--max-memory", "16mb"]);
     let mut client = Client::tcp(&server);
-    for (count, bytes) in [(300, 100_000), (TINY, 2), (20_000, 1_000), (300, 100_000), (TINY, 2)] {
+    let kinds = [(300, 100_000), (TINY, 2), (20_000, 1_000), (TINY, 3), (600, 20_000), (TINY, 2), (400, 32_000)];
+    for (count, bytes) in kinds.into_iter().chain([(TINY, 3), (300, 100_000), (TINY, 2)]) {
         let value = vec![b'v'; bytes];
         let frames: Vec<u8> = (0..count).flat_map(|number| set(&number.to_le_bytes(), &value)).collect();
         client.check_beside(&frames, false, &b"OK\r\n".repeat(count as usize));
@@ -164,9 +166,60 @@ fn every_size_gives_way_to_every_other() {
     assert!(kept > 200_000, "{kept} tiny items have taken the place of all else");
 }
 
+/// A transaction that needs more room than one command may make waits for it, too.
+#[test]
+fn a_transaction_finds_room() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut client = Client::tcp(&server);
+    let tiny: Vec<u8> = (0..400_000_u32).flat_map(|number| set(&number.to_le_bytes(), b"no")).collect();
+    client.check_beside(&tiny, false, &b"OK\r\n".repeat(400_000));
+    let mut other = Client::tcp(&server);
+    let value = "v".repeat(20_000);
+    let set = format!("*3\r\n$3\r\nSET\r\n$5\r\nlarge\r\n$20000\r\n{value}\r\n*2\r\n$3\r\nDEL\r\n$5\r\nlarge\r\n");
+    let frames = format!("*1\r\n$5\r\nMULTI\r\n{}*1\r\n$4\r\nEXEC\r\n", set.repeat(60));
+    let replies = format!("+OK\r\n{}*120\r\n{}", "+QUEUED\r\n".repeat(120), "+OK\r\n:1\r\n".repeat(60));
+    other.check_beside(frames.as_bytes(), false, replies.as_bytes());
+}
+
+/// Where all memory that there is belongs to connections, a value is refused: it neither waits for ever nor has the loop spin.
+#[test]
+fn an_empty_store_without_room_says_so() {
+    let server = Server::start(&["--max-memory", "8mb"]);
+    let others: Vec<Client> = (0..4000)
+        .map(|_| {
+            let mut client = Client::tcp(&server);
+            client.check(b"PING\r\n", b"+PONG\r\n");
+            client
+        })
+        .collect();
+    let mut client = Client::tcp(&server);
+    client.send(&set(b"large", &vec![b'v'; 500_000]));
+    let reply = client.read_line();
+    assert!(reply == b"OK\r\n" || reply == b"ERR\r\n", "{:?}", String::from_utf8_lossy(&reply));
+    drop(others);
+}
+
+/// A limit that is lowered while nobody asks for anything is kept all the same.
+#[test]
+fn a_lowered_limit_is_kept_by_an_idle_server() {
+    let server = Server::start(&["--max-memory", "64mb"]);
+    let mut client = Client::tcp(&server);
+    let frames: Vec<u8> = (0..2_500_u32).flat_map(|number| set(&number.to_le_bytes(), &[b'v'; 30_000])).collect();
+    client.check_beside(&frames, false, &b"OK\r\n".repeat(2_500));
+    let mut other = Client::tcp(&server);
+    other.check(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$9\r\nmaxmemory\r\n$8\r\n16777216\r\n", b"+OK\r\n");
+    wait_until("memory to be given back", || resident_bytes(&server) < 17 << 20);
+}
+
 /// What many clients leave unread holds memory, and so do the holes that are left of it when they have gone.
 #[test]
 fn many_slow_readers_stay_within_the_limit() {
+    slow_readers(300_000);
+    // These are copied for each of them.
+    slow_readers(30_000);
+}
+
+fn slow_readers(large_bytes: usize) {
     let server = Server::start(&["--max-memory", "16mb"]);
     let mut writer = Client::tcp(&server);
     let mut write = |count: u32, bytes: usize| {
@@ -176,13 +229,13 @@ fn many_slow_readers_stay_within_the_limit() {
         writer.check_beside(&frames, false, &b"OK\r\n".repeat(count as usize));
     };
     write(100_000, 32);
-    write(20, 300_000);
+    write(20, large_bytes);
     let readers: Vec<Client> = (0..200_u32)
         .map(|number| {
             let mut reader = Client::tcp(&server);
             // It may be closed.
-            let large = get(&[&(number % 20).to_le_bytes()[..], &[300_000_u32 as u8]].concat());
-            let _ = reader.try_send(&large.repeat(20));
+            let large = get(&[&(number % 20).to_le_bytes()[..], &[large_bytes as u8]].concat());
+            let _ = reader.try_send(&large.repeat(6_000_000 / large_bytes));
             reader
         })
         .collect();
@@ -191,6 +244,54 @@ fn many_slow_readers_stay_within_the_limit() {
     write(100_000, 101);
     let peak = peak_resident_bytes(&server);
     assert!(peak < 17 << 20, "{peak} bytes at most");
+}
+
+/// What is told about all clients takes memory for each of many who ask.
+#[test]
+fn many_lists_of_clients_stay_within_the_limit() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let name = "n".repeat(120);
+    let greeting = format!("*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$120\r\n{name}\r\n");
+    let mut clients: Vec<Client> = (0..1_500)
+        .map(|_| {
+            let mut client = Client::tcp(&server);
+            client.check(greeting.as_bytes(), b"+OK\r\n");
+            client
+        })
+        .collect();
+    for asking in clients.iter_mut().take(200) {
+        asking.send(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n");
+    }
+    wait_until_quiet(&server);
+    let peak = peak_resident_bytes(&server);
+    assert!(peak < 17 << 20, "{peak} bytes at most");
+    // And whoever comes then is served.
+    drop(clients);
+    let mut client = Client::tcp(&server);
+    (0..100_u8).for_each(|number| client.check(&set(&[number], b"value"), b"OK\r\n"));
+}
+
+/// Those who have gone with a frame half sent take nobody's place.
+#[test]
+fn who_vanishes_with_half_a_frame_holds_up_nobody() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let frame = set(b"half", &[b'v'; 30_000]);
+    let mut client = Client::tcp(&server);
+    client.send(&frame[..12_500]);
+    let others: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut other = Client::tcp(&server);
+            // It may be closed.
+            let _ = other.try_send(&frame[..13_000]);
+            other
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(others);
+    let since = Instant::now();
+    client.send(&frame[12_500..]);
+    client.expect(b"OK\r\n");
+    assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
 }
 
 /// With `eviction=none` a full store says so in its place among the replies, and keeps what it has.

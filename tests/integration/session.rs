@@ -46,7 +46,7 @@ pub(crate) fn run(row: &Row, ends: &[usize], reader: Reader) {
     let session = &mut driver.sessions[0];
     let closes = matches!(row.ending, Ending::Broken | Ending::Closed);
     assert_eq!(session.is_finished(), closes, "{name}: {:?}", row.ending);
-    session.end_input();
+    session.input_ended = true;
     driver.run_backlog();
     driver.receive();
     assert!(driver.sessions[0].is_finished(), "{name}: the end of input ends it");

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::client::{Client, dec, del, get, inc, line, set};
 use crate::process::wait_until_quiet;
-use crate::server::Server;
+use crate::server::{Server, wait_until};
 
 #[test]
 fn what_arrived_before_sigterm_is_answered() {
@@ -35,6 +35,27 @@ fn what_arrived_before_sigterm_is_answered() {
     }
     large.expect_end();
     assert_eq!(server.wait().code(), Some(0));
+}
+
+/// A frame that came in over many reads is whole when its last byte has arrived, however late that was.
+#[test]
+fn a_long_frame_that_arrived_before_sigterm_is_answered() {
+    for (bytes, late) in [(20_000, 1), (100_000, 1), (100_000, 100_000)] {
+        let mut server = Server::start(&[]);
+        let mut client = Client::tcp(&server);
+        client.check(&inc(b"key"), b"1\r\n");
+        let frame = set(b"long", &vec![b'v'; bytes]);
+        client.send(&frame[..frame.len() - late]);
+        wait_until_quiet(&server);
+        server.signal(Signal::STOP);
+        wait_until("the server to stop", || server.status_line("State").starts_with('T'));
+        client.send(&frame[frame.len() - late..]);
+        server.signal(Signal::TERM);
+        server.signal(Signal::CONT);
+        client.expect(b"OK\r\n");
+        client.expect_end();
+        assert_eq!(server.wait().code(), Some(0));
+    }
 }
 
 #[test]

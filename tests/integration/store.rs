@@ -491,11 +491,15 @@ fn a_flush_is_at_once_and_its_memory_comes_back() {
     assert!((full..full + 10_000).contains(&store.memory_bytes()), "nothing is given back yet");
     assert!((0..200_000).all(|id| store.peek_id(id).is_none()));
     store.set_id(1, 40).expect("there is room");
+    let (mut memory, mut steps, mut falls) = (store.memory_bytes(), 0, 0);
     while store.wants_housekeeping().is_some() {
         let before = store.work();
         store.housekeep(100);
+        (steps, falls) = (steps + 1, falls + usize::from(steps < 8 && store.memory_bytes() < memory));
+        memory = store.memory_bytes();
         assert!(store.work() - before < 100 + UNITS_MAX);
     }
+    assert_eq!(falls, 8, "each of the first pieces counts no more as soon as it has been given back");
     assert!(store.get_id(1));
     assert!(store.memory_bytes() < empty + 500_000, "{empty} {}", store.memory_bytes());
     store.check();
