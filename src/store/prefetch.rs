@@ -1,4 +1,4 @@
-//! Asking the processor to begin to load a place, without waiting for it: one of the two pieces of unsafe code there are.
+//! Asking the processor to begin to load a place, without waiting for it: unsafe code, as else in memory.rs alone.
 //!
 //! A plain load does not do: what comes after it can be begun but not finished before it has arrived, so a dozen of them
 //! are under way at most, and the processor stands still. With these a request in a pipeline of 64 takes 0.86 of the

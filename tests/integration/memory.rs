@@ -117,6 +117,7 @@ fn chunks_count_until_the_last_reference_is_gone() {
     assert_eq!(meter.bytes(), 0);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn memory_is_given_back_and_all_zero_then() {
     let mut own = block(100_000);
