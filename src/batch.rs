@@ -152,8 +152,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             session.last_command_millis = executor.clock.now_millis;
             for Pending { start, hash, command, ask, .. } in batch {
                 let takes_none = matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
-                let lacks_room = executor.store.is_short && !takes_none;
-                if session.is_choked() || executor.is_spent() || lacks_room {
+                if session.is_choked() || executor.is_spent() || executor.store.is_short && !takes_none {
                     // It goes on from here in a later turn: what is kept then starts with a whole frame.
                     if let Some(resp) = &mut session.resp {
                         resp.take_back(*ask);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::chunk::Chunk;
 use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
-use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, TURN_WORK_UNITS};
+use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
@@ -27,6 +27,8 @@ pub struct Executor {
     pub base_bytes: usize,
     /// The longest value that is taken, in bytes.
     pub value_bytes_max: usize,
+    /// How much output EXEC may make before it has others take their turn, in bytes.
+    pub exec_output_bytes: usize,
     /// How much work the store will have done when this turn may do no more, in its units.
     pub(crate) work_max: u64,
     /// The last value that was kept while its item changed: chunks, and the rest.
@@ -44,6 +46,7 @@ impl Executor {
             clock: Clock::default(),
             base_bytes: 0,
             value_bytes_max,
+            exec_output_bytes: OUTPUT_HIGH_BYTES,
             work_max: TURN_WORK_UNITS,
             kept: Default::default(),
         }
@@ -55,11 +58,6 @@ impl Executor {
         self.work_max = self.store.work() + TURN_WORK_UNITS;
         self.drop_kept();
         self.store.begin_turn(now_millis, outside_bytes);
-    }
-
-    /// Counts work of this turn that the store does not count itself, in the store's units.
-    pub fn charge(&mut self, units: u64) {
-        self.work_max = self.work_max.saturating_sub(units);
     }
 
     /// Whether as much work has been done as one turn may do.
@@ -159,7 +157,7 @@ impl Executor {
                 self.keep(hash, key);
                 self.stats.hits += u64::from(returns_value);
                 let expiry = Expiry::At(deadline.unwrap_or(u64::MAX));
-                self.charge(self.kept.1.len() as u64 / COPIED_BYTES_PER_UNIT);
+                self.store.work += self.kept.1.len() as u64 / COPIED_BYTES_PER_UNIT;
                 let value = Value { chunks: &self.kept.0, rest: &self.kept.1 };
                 let written = match deadline {
                     Some(at) if at <= clock.now_millis => Ok(self.store.delete(hash, key)),
@@ -223,7 +221,7 @@ impl Executor {
                 self.store.write(hash, key, value, Condition::Always, Expiry::Keep)
             }
         };
-        self.charge(copied as u64 / COPIED_BYTES_PER_UNIT);
+        self.store.work += copied as u64 / COPIED_BYTES_PER_UNIT;
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))
     }
 }

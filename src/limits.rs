@@ -58,7 +58,6 @@ pub const BUFFER_SHARE: usize = 8;
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
 pub const UNCOUNTED_SHARE: usize = 4; // of max-memory, at most, is left to what the C library may keep for itself
-pub const LARGE_BUFFER_BYTES: usize = 64 * 1024; // of a buffer that the C library takes from the system and gives back
 pub const PRESSURE_MILLIS: u64 = 1000; // over that bound until the largest holder is closed, and then one each tick
 
 // ---- The event loop's time ----
@@ -115,8 +114,8 @@ pub const STRANGER_BYTES_MAX: usize = 16 * 1024; // of an argument before that
 const _: () = assert!(PASSWORD_BYTES_MAX <= STRANGER_BYTES_MAX, "a client must be able to say the password");
 pub const NAME_BYTES_MAX: usize = 128; // that a client gives itself or its library
 pub const QUEUE_BYTES_MAX: usize = 4 << 20; // of what MULTI queues, large values apart
-// EXEC lets others have their turn after so many commands, or when as much output waits as may. A transaction up to this
-// long is run in one go; a longer one is a pipeline that a library wrapped into MULTI, and nobody may wait for all of it.
+// EXEC lets others have their turn after so many commands, or when much output waits. A transaction up to this long is run
+// in one go; a longer one is a pipeline that a library wrapped into MULTI, and nobody may wait for all of it.
 pub const EXEC_COMMANDS: usize = 1024;
 pub const SCAN_PATTERN_BYTES_MAX: usize = 256; // matching takes as long as pattern and key multiplied
 pub const SCAN_WORK_UNITS: u64 = 256; // after which one SCAN ends early

@@ -80,6 +80,7 @@ pub struct EventLoop {
     draining: usize,
     /// What all connections hold, in bytes.
     held_bytes: usize,
+    held_bytes_max: usize,
     /// What the process held at the last tick beyond what is counted, in bytes.
     uncounted_bytes: usize,
     /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
@@ -121,6 +122,7 @@ impl EventLoop {
             stalled: 0,
             draining: 0,
             held_bytes: 0,
+            held_bytes_max: 0,
             uncounted_bytes: 0,
             relieve_at: None,
             swept: 0,
@@ -179,7 +181,9 @@ impl EventLoop {
         }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
-        let outside_bytes = self.input.len() + spare + places + self.held_bytes;
+        // What connections have held since the last tick counts until it is known what has become of it.
+        self.held_bytes_max = if is_tick { self.held_bytes } else { self.held_bytes.max(self.held_bytes_max) };
+        let outside_bytes = self.input.len() + spare + places + self.held_bytes_max;
         if is_tick {
             // Such as holes in the C library's heap, where connections held something.
             let Executor { store, base_bytes, .. } = &self.executor;
@@ -322,6 +326,7 @@ impl EventLoop {
         // Replies take memory, too: everybody comes to it in turn while the store has to make room, or buffers have none.
         let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
+        self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
         let (mut end, mut large_bytes) = (0, 0);
         while self.visits.len() < most
             && end + large_bytes <= TURN_FRAME_BYTES

@@ -212,7 +212,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
             break;
         }
     }
-    executor.charge(matching + found as u64);
+    executor.store.work += matching + found as u64;
     output.push_header(b'*', 2);
     output.push_bulk(cursor.to_string().as_bytes());
     output.push_header(b'*', found);

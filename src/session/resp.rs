@@ -4,7 +4,7 @@
 use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
-use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, OUTPUT_HIGH_BYTES, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
@@ -287,7 +287,7 @@ impl Client<'_> {
     pub(super) fn run(&mut self) {
         for _ in 0..EXEC_COMMANDS {
             let is_ready = matches!(self.phase, Phase::Open) && !self.executor.store.is_short;
-            let may_go_on = is_ready && self.output.len() < OUTPUT_HIGH_BYTES;
+            let may_go_on = is_ready && self.output.len() < self.executor.exec_output_bytes;
             // A command of the queue is not to be queued again, so there is none meanwhile.
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
             let Queue { frames, done, .. } = &mut *queue;

@@ -35,10 +35,6 @@ pub enum Eviction {
 /// in a walk that is nearly over, two queues may each need one at once, and what is spare is no room for the index.
 const RESERVE_BYTES: isize = 4 * SEGMENT_BYTES as isize;
 
-/// What one command may need at most, in bytes: a segment for what it moves, and one of twice the size for what it brings;
-/// and what is spare, which may be used before more is asked for.
-const OVERDRAFT_BYTES: usize = 4 * SEGMENT_BYTES;
-
 /// Bytes that housekeeping keeps free for chunks.
 const ROOM_BYTES: usize = ChunkMeter::bytes_of(4);
 
@@ -125,8 +121,9 @@ impl Store {
             return true;
         }
         let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES };
-        // Rather than refuse what room is being made for, it goes over the limit by what one command may need.
-        let overdraft = if self.evicts() { OVERDRAFT_BYTES } else { 0 };
+        // Rather than refuse what room is being made for, it goes over the limit by what one command may need: a segment for
+        // what it moves, two for what it brings, and one for what is spare, which may be used before more is asked for.
+        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES } else { 0 };
         let is_allowed = self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {
             self.log.open(queue, bytes);

@@ -89,7 +89,8 @@ pub struct Store {
     /// Writes had better wait until the next turn: more room is being made than one command may make.
     pub is_short: bool,
     now: u64,
-    work: u64,
+    /// What was done, in units of about 100 ns, but for entries that were moved: see [`Store::work`].
+    pub work: u64,
     stats: Stats,
     /// Bytes that the policy may still copy before it has to drop what it would rather keep.
     copy_credit: isize,
