@@ -13,18 +13,17 @@ use crate::protocol::resp::Version;
 use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity};
 use crate::session::{Question, Resp};
 
-/// Answers in one of the two parts of a turn: an INFO takes 50 us.
-const ANSWERS: usize = 1;
-
 /// Connections that one question may look at in one turn.
 const LOOKS: usize = 2 * TURN_CONNECTIONS;
 
 impl EventLoop {
-    /// Answers questions that the sessions of a part of this turn have, as many as it may. The others' turn comes again.
+    /// Answers one question that a session of a part of this turn has: an INFO takes 50 us. None while the store has to make
+    /// room, since answers may be long. The others' turn comes again.
     pub(super) fn answer_questions(&mut self, part: Range<usize>) {
         let sessions = self.visits[part].iter().map(|visit| visit.session);
         let asked = sessions.filter_map(|key| Some((key, self.connections[key].session.take_question()?)));
-        for (key, mut question) in asked.take(ANSWERS).collect::<Vec<_>>() {
+        let most = usize::from(!self.executor.store.is_short);
+        for (key, mut question) in asked.take(most).collect::<Vec<_>>() {
             let answered = match question.verb {
                 "info" => self.info(key, &question.words),
                 "config|get" => self.config_get(key, &question.words[1..]),
