@@ -83,7 +83,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             // What it executes may take the turn's work, and what others have asked for by now comes before that.
             self.run();
             if self.executor.store.is_short {
-                return;
+                return; // a long frame or a transaction waits for room, as any write does
             }
         }
         let mut arguments = None;

@@ -14,7 +14,7 @@ pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20; // for max-value-size: the Red
 // Of max-memory: a value that fills the cache evicts all else, and while it is overwritten there are two of it.
 pub const VALUE_SHARE: usize = 8;
 pub const CHUNK_BYTES: usize = 32 * 1024; // a piece of a large value
-pub const SPARE_BYTES_MAX: usize = 32 << 20; // of chunks' memory, kept for the next where there is room: making it anew takes 12 us each
+pub const SPARE_BYTES_MAX: usize = 32 << 20; // of chunks that are gone, kept where there is room: anew each takes 12 us
 pub const SMALL_VALUE_BYTES_MAX: usize = CHUNK_BYTES; // parsed whole and copied; a longer one streams into chunks
 pub const APPEND_BYTES_MAX: usize = 512 * 1024; // behind a value that is there: moved in one step
 
@@ -101,7 +101,7 @@ pub const SEGMENT_BYTES: usize = 64 * 1024; // of the log: small enough that a 1
 pub const INDEX_BLOCK_BYTES: usize = 256 * 1024; // of address space: what of it is used takes memory, page by page
 pub const MALLOC_BYTES: usize = 16; // what the C library adds to a block
 pub const BYTES_PER_BUCKET: usize = 1024 * 1024; // of the index as it begins: these take a ten-thousandth of the memory
-pub const BUCKETS_MIN: usize = 2048; // it begins with no more: four blocks, made in no time
+pub const BUCKETS_MIN: usize = 2048; // it begins with no more: one block, made in no time
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key's length in 16 bits");
 const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_BYTES, "a record fits two segments");
 

@@ -64,7 +64,7 @@ impl Shards {
         self.value_bytes_max
     }
 
-    /// A chunk for up to `bytes` of a large value of a key with this hash.
+    /// A chunk for a large value of a key with this hash.
     pub(crate) fn chunk(&self, hash: KeyHash) -> Option<Chunk> {
         self.lock(number(hash)).executor.chunk()
     }

@@ -80,7 +80,7 @@ pub struct EventLoop {
     draining: usize,
     /// What all connections hold, in bytes.
     held_bytes: usize,
-    held_bytes_max: usize,
+    held_bytes_max: usize, // since the last tick
     /// What the process held at the last tick beyond what is counted, in bytes.
     uncounted_bytes: usize,
     /// When the largest holder is closed, in milliseconds, while buffers are over their bound.

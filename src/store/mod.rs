@@ -137,10 +137,10 @@ impl Store {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
         self.ample = 0;
-        if self.lacks_room() {
+        self.is_short = self.lacks_room() && {
             self.housekeep(TURN_WORK_UNITS as usize / 2);
-        }
-        self.is_short = self.lacks_room();
+            self.lacks_room()
+        };
     }
 
     /// The value of a key; a use of it.

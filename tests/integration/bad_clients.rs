@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use crate::client::{Client, del, get, inc, line, set};
-use crate::process::{descriptors, peak_resident_bytes, wait_until_quiet};
+use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
 use crate::server::{PATIENCE, Server, wait_until};
 
@@ -327,14 +325,6 @@ fn slow_readers_cost_nobody_else_the_connection() {
             }
         });
     }
-}
-
-/// Has the server find all at once that clients send meanwhile.
-fn at_once(server: &Server, send: impl FnOnce()) {
-    server.signal(Signal::STOP);
-    wait_until("the server to stop", || server.status_line("State").starts_with('T'));
-    send();
-    server.signal(Signal::CONT);
 }
 
 /// Round trips for at least `time`; none may take long.

@@ -1,11 +1,21 @@
-//! What the kernel says about the server's process: memory, processor time, descriptors. Read from `/proc`, so
-//! these tests need Linux.
+//! The server's process: what the kernel says about its memory, processor time and descriptors, and having it stand still
+//! for a while. Read from `/proc`, so these tests need Linux.
 
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::server::{Server, wait_until};
+
+/// Has the server find all at once that clients send meanwhile.
+pub(crate) fn at_once(server: &Server, send: impl FnOnce()) {
+    server.signal(Signal::STOP);
+    wait_until("the server to stop", || server.status_line("State").starts_with('T'));
+    send();
+    server.signal(Signal::CONT);
+}
 
 /// Resident memory in bytes.
 pub(crate) fn resident_bytes(server: &Server) -> u64 {

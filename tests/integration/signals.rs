@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::client::{Client, dec, del, get, inc, line, set};
-use crate::process::wait_until_quiet;
-use crate::server::{Server, wait_until};
+use crate::process::{at_once, wait_until_quiet};
+use crate::server::Server;
 
 #[test]
 fn what_arrived_before_sigterm_is_answered() {
@@ -47,11 +47,10 @@ fn a_long_frame_that_arrived_before_sigterm_is_answered() {
         let frame = set(b"long", &vec![b'v'; bytes]);
         client.send(&frame[..frame.len() - late]);
         wait_until_quiet(&server);
-        server.signal(Signal::STOP);
-        wait_until("the server to stop", || server.status_line("State").starts_with('T'));
-        client.send(&frame[frame.len() - late..]);
-        server.signal(Signal::TERM);
-        server.signal(Signal::CONT);
+        at_once(&server, || {
+            client.send(&frame[frame.len() - late..]);
+            server.signal(Signal::TERM);
+        });
         client.expect(b"OK\r\n");
         client.expect_end();
         assert_eq!(server.wait().code(), Some(0));
