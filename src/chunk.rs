@@ -4,7 +4,6 @@
 //! outlive the item it belonged to. The count follows the last reference, whoever holds it: it keeps the memory limit
 //! honest while slow readers hold values that were evicted long ago. This file knows neither sessions nor the store.
 
-use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -73,23 +72,29 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// How many bytes more it takes.
+    pub fn room_bytes(&self) -> usize {
+        CHUNK_BYTES - self.len
+    }
+
+    /// Where the next go, `bytes_max` at most. [`advance`](Self::advance) has to be told how many came.
+    pub fn room(&mut self, bytes_max: usize) -> &mut [u8] {
+        let end = self.len + bytes_max.min(self.room_bytes());
+        self.block.as_deref_mut().map_or(&mut [], |block| &mut block[self.len..end])
+    }
+
+    /// Takes up to `count` bytes of its room for filled, and returns how many these are.
+    pub fn advance(&mut self, count: usize) -> usize {
+        let count = count.min(self.room_bytes());
+        self.len += count;
+        count
+    }
+
     /// Appends as much of `input` as fits and returns how many bytes that was.
-    pub fn fill(&mut self, mut input: &[u8]) -> usize {
-        self.read_from(&mut input, CHUNK_BYTES).1.unwrap_or(0)
-    }
-
-    /// Appends what one read brings of at most `bytes_max` bytes. Returns how many it asked for, and how many these were.
-    pub fn read_from(&mut self, source: &mut impl Read, bytes_max: usize) -> (usize, io::Result<usize>) {
-        let room = self.block.as_deref_mut().map_or(&mut [][..], |block| &mut block[self.len..]);
-        let asked = room.len().min(bytes_max);
-        let result = source.read(&mut room[..asked]);
-        self.len += result.as_ref().unwrap_or(&0);
-        (asked, result)
-    }
-
-    /// Whether it has all the bytes of a chunk.
-    pub fn is_full(&self) -> bool {
-        self.len == CHUNK_BYTES
+    pub fn fill(&mut self, input: &[u8]) -> usize {
+        let room = self.room(input.len());
+        room.copy_from_slice(&input[..room.len()]);
+        self.advance(input.len())
     }
 
     /// The finished chunk, shared by reference from now on.

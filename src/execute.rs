@@ -211,7 +211,7 @@ impl Executor {
                 let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
                 for mut piece in pieces.chain([value.rest]) {
                     while !piece.is_empty() {
-                        if filling.is_full() {
+                        if filling.room_bytes() == 0 {
                             whole.push(mem::replace(&mut filling, chunks.chunk()).freeze());
                         }
                         piece = &piece[filling.fill(piece)..];

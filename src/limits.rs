@@ -45,7 +45,6 @@ pub const READ_LARGE_BYTES: usize = 64 * 1024; // while a large value comes in: 
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // waiting output at which input is left alone; one reply may go beyond
 pub const OUTPUT_KEPT_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty output buffer is freed, not kept for others
-const _: () = assert!(READ_BYTES <= READ_LARGE_BYTES);
 
 // A client that was told ERR is still listened to: closed with input unread, it would get a reset, perhaps before the ERR.
 pub const DRAIN_MILLIS: u64 = 2000;
@@ -77,10 +76,12 @@ pub const BATCH_COMMANDS: usize = 32;
 pub const TURN_CONNECTIONS: usize = 32; // served: at 3 to 4 us of system calls each, these are 100 us
 // Of what buffers may still take, for each that is served: a reply beyond what may wait, in buffers that double.
 pub const VISIT_BYTES: usize = 256 * 1024;
-pub const TURN_READ_BYTES: usize = READ_LARGE_BYTES + CARRY_BYTES_MAX; // 1,300 small SETs, or one read of a large value
 // Read in one turn, after which no further connection is read: some 600 GETs, or 250 SETs, unless these evict. Half as
 // much costs 5 % more with pipelines of 64, and twice as much gains little.
 pub const TURN_FRAME_BYTES: usize = 16 * 1024;
+// With what the last connection carries over, be it frames that it may not run yet, and reads.
+pub const TURN_READ_BYTES: usize = TURN_FRAME_BYTES + CARRY_BYTES_MAX + 2 * READ_BYTES;
+pub const TURN_LARGE_BYTES: usize = 256 * 1024; // of large values, read in 40 us at most; four turns would take 8 us more
 // What a client may bring and be answered before who brought more, with half of a turn's work: it waits one turn, not two.
 pub const SHORT_VISIT_BYTES: usize = 256;
 pub const TURN_WRITE_BYTES: usize = 256 * 1024; // of which the last connection may take one write more

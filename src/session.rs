@@ -8,7 +8,6 @@ mod connection;
 mod incoming;
 mod resp;
 
-use std::io::{self, Read};
 use std::mem;
 
 pub use self::resp::Resp;
@@ -18,11 +17,11 @@ pub(crate) use self::resp::Ask;
 use self::resp::{Client, Queue};
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
-use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES};
+use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{Arguments, is_first_byte};
-use crate::protocol::stash::{self, LINE_END};
+use crate::protocol::stash;
 
 /// One client without its socket.
 #[derive(Debug, Default)]
@@ -111,33 +110,16 @@ impl Session {
         !self.input_ended && !self.is_broken() && !self.is_busy() && !self.has_backlog() && !self.is_choked()
     }
 
-    /// Reads the next bytes of a large value that is coming in to where they will stay, so that they need not be copied there.
-    /// How many there could have been, and what came of it; nothing if none is coming in, or if it is thrown away.
-    pub fn read_large(&mut self, source: &mut impl Read, executor: &Executor) -> Option<(usize, io::Result<usize>)> {
-        let Phase::Receiving(incoming) = &mut self.phase else { return None };
-        let left = incoming.left;
-        let (asked, result) = incoming.place(executor)?.read_from(source, left);
-        incoming.placed(*result.as_ref().unwrap_or(&0));
-        Some((asked, result))
+    /// The frame that is coming in over many reads, if one is: reading it may take memory from the store.
+    #[inline]
+    pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
+        if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None }
     }
 
     /// Whether everything that it will ever be sent has been taken from its output.
     #[inline]
     pub fn is_finished(&self) -> bool {
         self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_backlog() && !self.is_busy())
-    }
-
-    /// How much to read at once, in bytes.
-    pub fn read_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Receiving(incoming) => (incoming.left + LINE_END.len()).clamp(READ_BYTES, READ_LARGE_BYTES),
-            _ => READ_BYTES,
-        }
-    }
-
-    /// Whether a large value is coming in, so that reading takes memory from the store.
-    pub fn is_receiving(&self) -> bool {
-        matches!(&self.phase, Phase::Receiving(incoming) if incoming.left > 0)
     }
 
     /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
@@ -187,10 +169,7 @@ impl Session {
     /// What it keeps of frames: of the one that comes in, and of those that MULTI has queued.
     #[inline]
     fn frames(&self) -> impl Iterator<Item = &Frames> {
-        let incoming = match &self.phase {
-            Phase::Receiving(incoming) => Some(&incoming.frames),
-            _ => None,
-        };
+        let incoming = if let Phase::Receiving(incoming) = &self.phase { Some(&incoming.frames) } else { None };
         incoming.into_iter().chain(self.queue().map(|queue| &queue.frames))
     }
 

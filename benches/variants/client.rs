@@ -201,7 +201,7 @@ impl Client {
                 return input.len();
             };
             let count = chunk.fill(&input[at..input.len().min(at + incoming.value_left)]);
-            if chunk.is_full() {
+            if chunk.room_bytes() == 0 {
                 incoming.chunks.extend(incoming.filling.take().map(Chunk::freeze));
             }
             incoming.value_left -= count;

@@ -79,24 +79,22 @@ impl Connection {
         Token((self.session.id as usize) << 32 | key)
     }
 
-    /// Reads once into `buffer`, and returns how many bytes that brought.
+    /// Reads a large value that is coming in to where it will stay, up to `large_max` bytes of it, and once what follows it,
+    /// or anything else, into `buffer`. Returns how many bytes each brought.
     #[inline]
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> usize {
-        let result = self.socket.read(buffer);
-        self.note_read(result, buffer.len())
-    }
-
-    /// Reads a large value that is coming in to where it will stay, until about `bytes_max` bytes have come, and returns
-    /// how many these were.
-    pub(super) fn read_large(&mut self, executor: &Executor, bytes_max: usize) -> usize {
-        let mut total = 0;
-        while self.readable
-            && total < bytes_max
-            && let Some((asked, result)) = self.session.read_large(&mut self.socket, executor)
+    pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &Executor) -> (usize, usize) {
+        let mut large = 0;
+        while let Some(incoming) = self.session.incoming()
+            && let Some((asked, result, part)) = incoming.read(&mut self.socket, large_max - large, buffer, executor)
         {
-            total += self.note_read(result, asked);
+            let count = self.note_read(result, asked) - part;
+            large += part;
+            if count > 0 || !self.readable || large == large_max {
+                return (large, count);
+            }
         }
-        total
+        let result = self.socket.read(buffer);
+        (large, self.note_read(result, buffer.len()))
     }
 
     /// Takes note of what came of a read that could have brought `asked` bytes, and returns how many it brought.

@@ -48,9 +48,6 @@ const LISTENERS: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const _: () = assert!(usize::BITS == 64 && CLIENTS_MAX < u32::MAX as usize / 2, "tokens need 64 bits");
 
-/// A connection carries over what is left of a frame, or a read of frames that it may not run yet.
-const _: () = assert!(TURN_FRAME_BYTES + CARRY_BYTES_MAX + 2 * READ_BYTES <= TURN_READ_BYTES);
-
 /// The server's one thread.
 pub struct EventLoop {
     config: Config,
@@ -321,15 +318,13 @@ impl EventLoop {
     fn fill(&mut self) {
         self.visits.clear();
         let (fair_bytes, store) = (self.fair_bytes(), &self.executor.store);
-        // How much of large values may be read before the store has made more room. One that cannot says so at once.
-        let room_bytes = if store.evicts() && !store.is_empty() { store.room_bytes() } else { usize::MAX };
         // Replies take memory, too: everybody comes to it in turn while the store has to make room, or buffers have none.
         let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
         self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
         let (mut end, mut large_bytes) = (0, 0);
         while self.visits.len() < most
-            && end + large_bytes <= TURN_FRAME_BYTES
+            && end + large_bytes / (TURN_LARGE_BYTES / TURN_FRAME_BYTES) < TURN_FRAME_BYTES
             && let Some(next) = self.ready.pop_front()
         {
             let Some((key, connection)) = find(&mut self.connections, next) else { continue };
@@ -338,16 +333,14 @@ impl EventLoop {
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
-            if wants_read {
-                // When there is no room left, a large value waits for the store to make some, between turns.
-                let room_bytes = if connection.session.is_receiving() { room_bytes } else { usize::MAX };
-                let asked = connection.session.read_bytes().min(self.input.len() - end).min(room_bytes);
-                // A large value is read to where it will stay. What follows it is then read like any other input.
-                let large = connection.read_large(&self.executor, asked);
+            // When there is no room left, a large value waits for the store to make some, between turns.
+            let store = &self.executor.store;
+            let waits = store.evicts() && !store.is_empty() && connection.session.incoming().is_some();
+            let room_bytes = if waits { store.room_bytes() } else { usize::MAX };
+            if wants_read && room_bytes > 0 {
+                let (large_max, asked) = (room_bytes.min(TURN_LARGE_BYTES - large_bytes), end..end + READ_BYTES);
+                let (large, count) = connection.read(large_max, &mut self.input[asked], &self.executor);
                 large_bytes += large;
-                let asked = if large == 0 { asked } else { asked.min(connection.session.read_bytes()) };
-                let is_next = connection.readable && asked > 0 && (large == 0 || !connection.session.is_receiving());
-                let count = if is_next { connection.read(&mut self.input[end..end + asked]) } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.draining {
                     // What a client sends after it was told ERR is thrown away.

@@ -76,21 +76,15 @@ pub fn is_first_byte(byte: u8) -> bool {
 #[inline]
 pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, u8, usize)> {
     let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else { return None };
-    let (verb, mut action, rest) = match (count, length, name) {
-        (b'2', b'3', [b'g' | b'G', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => {
-            (GET, Action::Get, rest)
-        }
-        (b'3', b'3', [b's' | b'S', b'e' | b'E', b't' | b'T', b'\r', b'\n', b'$', rest @ ..]) => {
-            (SET, Action::Set(Value::default()), rest)
-        }
-        (b'2', b'4', [b'i' | b'I', b'n' | b'N', b'c' | b'C', b'r' | b'R', b'\r', b'\n', b'$', rest @ ..]) => {
-            (ADD_ONE, Action::Add(1), rest)
-        }
-        (b'2', b'4', [b'd' | b'D', b'e' | b'E', b'c' | b'C', b'r' | b'R', b'\r', b'\n', b'$', rest @ ..]) => {
-            (TAKE_ONE, Action::Add(-1), rest)
-        }
+    // This bit makes capitals small; it makes a hyphen of the line's end.
+    let (verb, mut action) = match (count, length, &name.first_chunk()?.map(|byte: u8| byte | 0x20)) {
+        (b'2', b'3', b"get-") => (GET, Action::Get),
+        (b'3', b'3', b"set-") => (SET, Action::Set(Value::default())),
+        (b'2', b'4', b"incr") => (ADD_ONE, Action::Add(1)),
+        (b'2', b'4', b"decr") => (TAKE_ONE, Action::Add(-1)),
         _ => return None,
     };
+    let rest = name[usize::from(length - b'0')..].strip_prefix(b"\r\n$")?;
     let (key, mut rest) = plain_bulk(rest, KEY_BYTES_MAX)?;
     if let Action::Set(value) = &mut action {
         (value.rest, rest) = plain_bulk(rest.strip_prefix(b"$")?, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;

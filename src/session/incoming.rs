@@ -2,12 +2,14 @@
 //! own. Of one that comes in over many reads, room is taken for what has come and not for what was announced. It knows no
 //! protocol.
 
+use std::io::{self, IoSliceMut, Read};
+
 use bytes::Bytes;
 
 use crate::chunk::Chunk;
 use crate::command::Value;
 use crate::execute::Executor;
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, READ_LARGE_BYTES};
 
 /// Frames as they came, and their long values apart.
 #[derive(Debug, Default)]
@@ -18,7 +20,7 @@ pub(super) struct Frames {
 
 /// A frame on its way in.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(crate) struct Incoming {
     /// All of it that has come.
     pub(super) frames: Frames,
     /// How long its bytes must be before parsing them can get anywhere.
@@ -49,46 +51,68 @@ impl Incoming {
         Incoming { frames: Frames { bytes, longs: Vec::new() }, needed, left: 0 }
     }
 
-    /// Where the next bytes of the long value go; nothing if no long value is coming in, or if there is no room and it is to
-    /// be thrown away. [`placed`](Self::placed) has to be told of what was put there.
-    pub(super) fn place(&mut self, executor: &Executor) -> Option<&mut Chunk> {
+    /// Reads the next bytes of the long value to where they will stay, at most `bytes_max`, and what follows it into `rest`,
+    /// all at once: how many bytes there could have been, what came of it, and how many of them were the value's. Nothing
+    /// if no long value is coming in, or if there is no room and it is to be thrown away.
+    pub(crate) fn read(
+        &mut self,
+        source: &mut impl Read,
+        bytes_max: usize,
+        rest: &mut [u8],
+        executor: &Executor,
+    ) -> Option<(usize, io::Result<usize>, usize)> {
         let long = self.frames.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
-        if long.filling.is_none() {
-            long.filling = executor.chunk();
-        }
-        if long.filling.is_none() {
-            *long = Long { refused: true, ..Long::default() };
-        }
-        long.filling.as_mut()
-    }
-
-    /// So many bytes of the long value have been put in their place, or thrown away.
-    pub(super) fn placed(&mut self, count: usize) {
-        self.left -= count;
-        if let Some(long) = self.frames.longs.last_mut()
-            && let Some(chunk) = long.filling.take_if(|chunk| chunk.is_full())
+        let wanted = self.left.min(bytes_max).min(READ_LARGE_BYTES);
+        let (mut chunks, mut room_bytes) = (Vec::new(), 0);
+        while room_bytes < wanted
+            && let Some(chunk) = long.filling.take().or_else(|| executor.chunk())
         {
-            long.chunks.push(chunk.freeze());
+            room_bytes += chunk.room_bytes();
+            chunks.push(chunk);
         }
+        if chunks.is_empty() {
+            *long = Long { refused: true, ..Long::default() };
+            return None;
+        }
+        let mut asked = 0;
+        let mut slices = Vec::with_capacity(chunks.len() + 1);
+        for chunk in &mut chunks {
+            let room = chunk.room(wanted - asked);
+            asked += room.len();
+            slices.push(IoSliceMut::new(room));
+        }
+        if asked == self.left {
+            asked += rest.len();
+            slices.push(IoSliceMut::new(rest));
+        }
+        let result = source.read_vectored(&mut slices);
+        let (before, end) = (self.left, self.left.saturating_sub(*result.as_ref().unwrap_or(&0)));
+        for mut chunk in chunks {
+            self.left -= chunk.advance(self.left - end);
+            match chunk.room_bytes() {
+                0 => long.chunks.push(chunk.freeze()),
+                // One that nothing came for is given back.
+                1..CHUNK_BYTES => long.filling = Some(chunk),
+                _ => {}
+            }
+        }
+        Some((asked, result, before - end))
     }
 
     /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are. Returns how
     /// many.
-    pub(super) fn take(&mut self, bytes: &[u8], executor: &Executor) -> usize {
-        let mut taken = 0;
-        while self.left > 0 && taken < bytes.len() {
-            let next = &bytes[taken..bytes.len().min(taken + self.left)];
-            let count = self.place(executor).map_or(next.len(), |chunk| chunk.fill(next));
-            self.placed(count);
-            taken += count;
+    pub(super) fn take(&mut self, mut bytes: &[u8], executor: &Executor) -> usize {
+        let length = bytes.len();
+        while self.left > 0 && !bytes.is_empty() {
+            if self.read(&mut bytes, usize::MAX, &mut [], executor).is_none() {
+                self.left -= bytes.split_off(..self.left.min(bytes.len())).map_or(0, <[u8]>::len);
+            }
         }
         if self.left == 0 {
             let missing = self.needed.saturating_sub(self.frames.bytes.len());
-            let more = &bytes[taken..bytes.len().min(taken + missing)];
-            self.frames.bytes.extend_from_slice(more);
-            taken += more.len();
+            self.frames.bytes.extend(bytes.split_off(..missing.min(bytes.len())).unwrap_or_default());
         }
-        taken
+        length - bytes.len()
     }
 }
 

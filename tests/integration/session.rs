@@ -74,7 +74,7 @@ impl Driver {
                 self.run_backlog();
                 assert!(self.sessions[0].wants_input(), "it neither runs nor reads");
             }
-            let count = input.len().min(self.sessions[0].read_bytes());
+            let count = input.len().min(READ_LARGE_BYTES);
             let (piece, later) = input.split_at(count);
             self.turn(piece);
             self.run_backlog();

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use gostash::limits::{OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES};
+use gostash::limits::*;
 
 use crate::client::{Client, dec, del, get, inc, line, set};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
@@ -131,7 +131,8 @@ fn input_may_end_anywhere() {
 #[test]
 fn bounds_that_are_hit_exactly_lose_nothing() {
     let server = Server::start(&[]);
-    for bound in [READ_BYTES, READ_LARGE_BYTES, OUTPUT_HIGH_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES] {
+    let reads = [READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_LARGE_BYTES];
+    for bound in reads.into_iter().chain([OUTPUT_HIGH_BYTES, TURN_WRITE_BYTES]) {
         for len in [bound - 1, bound, bound + 1, 2 * bound, 3 * bound] {
             // Many short frames, behind one that makes up for the rest.
             let shortest = inc(b"");
@@ -151,10 +152,12 @@ fn bounds_that_are_hit_exactly_lose_nothing() {
                 client.expect_end();
                 Client::tcp(&server).check(&del(b""), b"OK\r\n");
             }
-            // The same on the way out.
-            let value = vec![b'v'; len - 2];
+            // A value, with what follows it, and the same on the way out.
+            let value: Vec<u8> = (0..len - 2).map(|at| b'a' + (at % 23) as u8).collect();
             let mut client = Client::tcp(&server);
-            client.check(&set(b"value", &value), b"OK\r\n");
+            let misses = READ_BYTES / 4;
+            let input = [set(b"value", &value), get(b"no such key").repeat(misses)].concat();
+            client.check_beside(&input, false, &[&b"OK\r\n"[..], &b"ERR\r\n".repeat(misses)].concat());
             client.send(&get(b"value").repeat(3));
             client.half_close();
             client.expect(&line(&value).repeat(3));
