@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use gostash::command::Value;
+use gostash::command::{Action, Value};
 use gostash::store::{Eviction, KeyHash, Settings, Store};
 
 const VALUE: &[u8] = b"thirty-two bytes of some value..";
@@ -28,7 +28,7 @@ fn store() -> Store {
 /// The key's hash, looked up as a batch does it.
 fn seen(store: &Store, key: &str) -> KeyHash {
     let mut hash = store.hash(key.as_bytes());
-    store.prefetch_index(hash, true);
+    store.prefetch_index(hash, &Action::Set(Value::default()));
     store.prefetch_item(&mut hash);
     hash
 }

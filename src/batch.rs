@@ -100,8 +100,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             match next {
                 Next::Command(command, ask, consumed) => {
                     let hash = self.executor.store.hash(command.key);
-                    let is_write = matches!(command.action, Action::Set(_) | Action::Write { .. });
-                    self.executor.store.prefetch_index(hash, is_write);
+                    self.executor.store.prefetch_index(hash, &command.action);
                     self.pending.push(Pending { visit: at, start: done, hash, command, ask });
                     done += consumed;
                     if self.pending.len() == BATCH_COMMANDS && !self.run_until(at, done) {

@@ -27,7 +27,7 @@ pub use self::record::{NEVER, Record};
 use self::index::{Entry, Index};
 use self::log::{Log, Queue};
 use crate::chunk::ChunkMeter;
-use crate::command::{Condition, Expiry, Refusal, Value};
+use crate::command::{Action, Condition, Expiry, Refusal, Value};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN, TURN_WORK_UNITS};
 use crate::number;
 
@@ -121,8 +121,8 @@ impl Store {
 
     /// Asks for the part of the index that tells of a key, so that it is in the processor's cache some time later.
     #[inline(always)]
-    pub fn prefetch_index(&self, hash: KeyHash, is_write: bool) {
-        self.index.prefetch(hash, is_write);
+    pub fn prefetch_index(&self, hash: KeyHash, action: &Action<'_>) {
+        self.index.prefetch(hash, matches!(action, Action::Set(_) | Action::Write { .. }));
     }
 
     /// Looks where a key's item may lie, asks for its start, and keeps in `hash` what need not be searched again.

@@ -40,7 +40,7 @@ impl Subject {
     /// As a batch does it: look ahead, then execute.
     fn seen(&self, key: &[u8]) -> KeyHash {
         let mut hash = self.hash(key);
-        self.prefetch_index(hash, true);
+        self.prefetch_index(hash, &Action::Set(Value::default()));
         self.prefetch_item(&mut hash);
         hash
     }
@@ -726,7 +726,7 @@ fn what_is_looked_at_ahead_may_move_or_come_in_between() {
     let mut store = store(16 << 20, Eviction::S3Fifo);
     let mut hashes: Vec<_> = (0..4_000).map(|id| store.hash(key_of(id).as_bytes())).collect();
     for first in [0, 1_000, 2_000, 3_000] {
-        hashes.iter().for_each(|hash| store.prefetch_index(*hash, false));
+        hashes.iter().for_each(|hash| store.prefetch_index(*hash, &Action::Get));
         assert!((first..first + 1_000).all(|id| store.set_id(id, 1).is_ok()));
         hashes.iter_mut().for_each(|hash| store.prefetch_item(hash));
         for (id, hash) in hashes.iter().enumerate() {
