@@ -293,10 +293,10 @@ impl Output {
         self.push_value(value, b"\r\n");
     }
 
-    /// Nothing, where there could be a string (`$`) or an array (`*`).
-    pub(crate) fn push_null(&mut self, kind: u8, version: Version) {
+    /// Nothing.
+    pub(crate) fn push_null(&mut self, version: Version) {
         match version {
-            Version::Two => self.push(&[kind, b'-', b'1', b'\r', b'\n']),
+            Version::Two => self.push(b"$-1\r\n"),
             Version::Three => self.push(b"_\r\n"),
         }
     }

@@ -234,8 +234,10 @@ pub fn lower<'b>(word: &[u8], letters: &'b mut [u8; 8]) -> &'b [u8] {
     letters
 }
 
+/// A number among a command's arguments, without leading zeros: `-01` may be a slip, and as a time to live would remove a key.
 pub fn integer(text: &[u8]) -> Result<i64, Complaint> {
-    number::parse(text).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
+    let is_plain = matches!(text, b"0" | [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..]);
+    number::parse(text).filter(|_| is_plain).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
 }
 
 /// INCR, DECR and their like with a number.

@@ -37,7 +37,7 @@ impl Client<'_> {
                 output.push_line(b'-', "ERR MULTI calls can not be nested");
             }
             ("client|id", _) => output.push_header(b':', self.id as i64),
-            ("client|getname", _) if self.resp.name.is_empty() => output.push_null(b'$', version),
+            ("client|getname", _) if self.resp.name.is_empty() => output.push_null(version),
             ("client|getname", _) => output.push_bulk(self.resp.name.as_bytes()),
             ("command|count", _) => output.push_header(b':', COMMANDS as i64),
             ("command|docs", _) => output.push_map(0, version),
@@ -47,7 +47,8 @@ impl Client<'_> {
             }
             ("command|info", [_, names @ ..]) => {
                 output.push_header(b'*', names.len() as i64);
-                names.iter().for_each(|name| push_verb(verbs::find(name), version, output));
+                let find = |name: &[u8]| VERBS.iter().find(|verb| name.eq_ignore_ascii_case(verb.name.as_bytes()));
+                names.iter().for_each(|name| push_verb(find(name), version, output));
             }
             ("time", _) => {
                 let millis = self.executor.clock.unix_millis();
@@ -158,7 +159,7 @@ impl Client<'_> {
 
 /// A row of COMMAND's answer.
 fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
-    let Some(verb) = verb else { return output.push_null(b'*', version) };
+    let Some(verb) = verb else { return output.push_null(version) };
     let (first, last, step) = verb.keys;
     output.push_header(b'*', 10);
     output.push_bulk(verb.name.as_bytes());

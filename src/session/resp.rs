@@ -150,7 +150,7 @@ impl Resp {
         match (ask.form, reply) {
             (Form::Plain, Reply::Value(value)) => output.push_bulk_value(value),
             (Form::Plain, Reply::Done) => output.push(b"+OK\r\n"),
-            (Form::Plain, Reply::Missing) => output.push_null(b'$', self.version),
+            (Form::Plain, Reply::Missing) => output.push_null(self.version),
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (Form::Each, reply) => {
                 if ask.is_first {
@@ -167,7 +167,7 @@ impl Resp {
             (Form::Type, Reply::Missing) => output.push(b"+none\r\n"),
             (Form::Type, _) => output.push(b"+string\r\n"),
             (_, Reply::Number(number)) => output.push_header(b':', number),
-            (_, Reply::Value(_) | Reply::Done) => output.push_null(b'$', self.version),
+            (_, Reply::Value(_) | Reply::Done) => output.push_null(self.version),
         }
     }
 
