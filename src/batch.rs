@@ -140,7 +140,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         is_done && !self.sessions[self.visits[at].session].as_mut().is_choked() && !self.executor.is_spent()
     }
 
-    /// Executes the batch.
+    /// Executes the batch. A visit's input starts behind what was parsed of it; who has to wait gets it moved back to the first
+    /// command that was not executed.
     #[inline(never)]
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;

@@ -19,13 +19,13 @@ struct Spare {
     empty: Vec<MmapMut>,
 }
 
-/// Makes chunks, and counts those that are alive: each has a weak reference to this one thing, which clones of the meter
+/// Makes chunks, and counts those that are alive: each has a weak reference to this one thing, which clones of the pool
 /// share. It keeps their blocks for the next, until it is told to [trim](Self::trim) them: a new one takes longer to make
 /// than to fill. There is a lock only because [`Bytes`] insists that what it owns may cross threads; ours has one.
 #[derive(Clone, Debug, Default)]
-pub struct ChunkMeter(Arc<Mutex<Spare>>);
+pub struct ChunkPool(Arc<Mutex<Spare>>);
 
-impl ChunkMeter {
+impl ChunkPool {
     /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
     pub fn bytes(&self) -> usize {
         Self::bytes_of(Arc::weak_count(&self.0))
@@ -54,7 +54,7 @@ impl ChunkMeter {
     pub fn chunk(&self) -> Chunk {
         let mut spare = lock(&self.0);
         let block = spare.ready.pop().or_else(|| spare.empty.pop()).unwrap_or_else(|| memory::block(CHUNK_BYTES));
-        Chunk { block: Some(block), len: 0, meter: Arc::downgrade(&self.0) }
+        Chunk { block: Some(block), len: 0, pool: Arc::downgrade(&self.0) }
     }
 }
 
@@ -68,7 +68,7 @@ pub struct Chunk {
     /// There until it is dropped.
     block: Option<MmapMut>,
     len: usize,
-    meter: Weak<Mutex<Spare>>,
+    pool: Weak<Mutex<Spare>>,
 }
 
 impl Chunk {
@@ -111,8 +111,8 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some(meter) = self.meter.upgrade() {
-            lock(&meter).ready.extend(self.block.take());
+        if let Some(pool) = self.pool.upgrade() {
+            lock(&pool).ready.extend(self.block.take());
         }
     }
 }

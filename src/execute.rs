@@ -187,9 +187,7 @@ impl Executor {
     }
 
     fn drop_kept(&mut self) {
-        if !self.kept.0.is_empty() {
-            self.store.discard(mem::take(&mut self.kept.0));
-        }
+        self.store.discard(mem::take(&mut self.kept.0));
         self.kept.1.clear();
     }
 

@@ -32,14 +32,15 @@
 //! # The life of a GET
 //!
 //! 1. The poll reports the client's socket as readable: `EventLoop::note` puts the connection on the ready queue.
-//! 2. `EventLoop::fill` reads it, and up to 31 others that are ready, into one input buffer.
+//! 2. `EventLoop::read_ready` reads it, and up to 31 others that are ready, into one input buffer.
 //! 3. [`batch::process`] parses the frame with [`protocol::stash::parse`], where it was read, hashes the key, asks the
 //!    processor for the line of the index that tells of it, and adds the command to the batch. When the batch is full or
 //!    the input has run out, the items of all its commands are asked for, too.
 //! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns a reply that borrows
 //!    the value.
 //! 5. [`session::Session`] encodes the reply into its [`output`]: a small value is copied, a large one referred to.
-//! 6. `EventLoop::settle` writes the output to the socket, and takes the empty buffer back for the next client.
+//! 6. `EventLoop::finish_visit` writes the output to the socket, takes the empty buffer back for the next client, and puts
+//!    the connection back on the ready queue if it can do more without an event.
 //!
 //! # Deliberately absent
 //!

@@ -39,7 +39,7 @@ pub const KEEPALIVE: Duration = Duration::from_secs(60); // of silence until the
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: others wait for no more commands than fit into it
-pub const READ_LARGE_BYTES: usize = 64 * 1024; // while a large value comes in: its bytes are cheap, and a read is not
+pub const READ_LARGE_BYTES: usize = 64 * 1024; // of a large value by one read: its bytes are cheap, and a read is not
 // Unfinished input up to this length is put back in front of the next read. A longer frame is collected apart, since
 // copying it for each read would make the work grow with the square of its length.
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
@@ -79,9 +79,9 @@ pub const VISIT_BYTES: usize = 256 * 1024;
 // Read in one turn, after which no further connection is read: some 600 GETs, or 250 SETs, unless these evict. Half as
 // much costs 5 % more with pipelines of 64, and twice as much gains little.
 pub const TURN_FRAME_BYTES: usize = 16 * 1024;
-// With what the last connection carries over, be it frames that it may not run yet, and reads.
-pub const TURN_READ_BYTES: usize = TURN_FRAME_BYTES + CARRY_BYTES_MAX + 2 * READ_BYTES;
-pub const TURN_LARGE_BYTES: usize = 256 * 1024; // of large values, read in 40 us at most; four turns would take 8 us more
+// The last connection carries over an unfinished frame and reads, or frames that it may not run yet.
+pub const TURN_READ_BYTES: usize = TURN_FRAME_BYTES + CARRY_BYTES_MAX + READ_BYTES;
+pub const TURN_LARGE_BYTES: usize = 256 * 1024; // of large values: 40 us into memory that is there, some 140 into new
 // What a client may bring and be answered before who brought more, with half of a turn's work: it waits one turn, not two.
 pub const SHORT_VISIT_BYTES: usize = 256;
 pub const TURN_WRITE_BYTES: usize = 256 * 1024; // of which the last connection may take one write more

@@ -40,7 +40,7 @@ impl Output {
         self.len() == 0
     }
 
-    /// Memory that it holds for itself, in bytes; chunks are counted by their meter.
+    /// Memory that it holds for itself, in bytes; chunks are counted by their pool.
     pub fn held_bytes(&self) -> usize {
         self.bytes.capacity() + self.chunks.capacity() * size_of::<(usize, Bytes)>()
     }
@@ -139,7 +139,7 @@ impl Output {
             self.chunk_bytes -= shared;
             count -= shared;
             if !chunk.is_empty() {
-                return;
+                break;
             }
             self.chunks.pop_front();
         }
@@ -183,5 +183,3 @@ impl Output {
         }
     }
 }
-
-const _: () = assert!(CHUNK_BYTES > COMPACT_BYTES_MIN);

@@ -101,13 +101,13 @@ impl Session {
     /// Whether there are frames to run without reading anything.
     #[inline]
     pub fn can_run(&self) -> bool {
-        (self.has_backlog() || self.is_busy()) && !self.is_choked()
+        self.has_work() && !self.is_choked()
     }
 
     /// Whether more input would be of use now.
     #[inline]
     pub fn wants_input(&self) -> bool {
-        !self.input_ended && !self.is_broken() && !self.is_busy() && !self.has_backlog() && !self.is_choked()
+        !self.input_ended && !self.is_broken() && !self.has_work() && !self.is_choked()
     }
 
     /// The frame that is coming in over many reads, if one is: reading it may take memory from the store.
@@ -119,7 +119,7 @@ impl Session {
     /// Whether everything that it will ever be sent has been taken from its output.
     #[inline]
     pub fn is_finished(&self) -> bool {
-        self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_backlog() && !self.is_busy())
+        self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_work())
     }
 
     /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
@@ -190,15 +190,11 @@ impl Session {
         self.phase = Phase::Asking(question);
     }
 
+    /// Whether frames wait that may be run, or a command that has been taken from the input is not done yet.
     #[inline]
-    fn has_backlog(&self) -> bool {
-        !self.input.is_empty() && self.needed <= self.input.len()
-    }
-
-    /// Whether a command that has been taken from the input is not done yet.
-    #[inline]
-    fn is_busy(&self) -> bool {
-        matches!(self.phase, Phase::Asking(_)) || self.is_executing()
+    fn has_work(&self) -> bool {
+        let has_backlog = !self.input.is_empty() && self.needed <= self.input.len();
+        has_backlog || matches!(self.phase, Phase::Asking(_)) || self.is_executing()
     }
 
     /// Whether EXEC has not done all of its queue.
@@ -318,7 +314,6 @@ impl Session {
     /// Does what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it that
     /// took. A broken frame has been answered when it is returned.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
-        self.last_command_millis = executor.clock.now_millis;
         let value_bytes_max = executor.value_bytes_max;
         let stepped = match self.client(executor) {
             Some(mut client) => client.step(input, longs, value_bytes_max),
@@ -330,14 +325,18 @@ impl Session {
                 })
             }
         };
-        if let Err(Stop::Broken(reason)) = &stepped {
-            log::debug!("broken frame: {reason}");
-            executor.stats.broken += 1;
-            match self.resp {
-                Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
-                None => self.output.push(stash::ERROR_REPLY),
+        match &stepped {
+            Ok(_) => self.last_command_millis = executor.clock.now_millis,
+            Err(Stop::Broken(reason)) => {
+                log::debug!("broken frame: {reason}");
+                executor.stats.broken += 1;
+                match self.resp {
+                    Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
+                    None => self.output.push(stash::ERROR_REPLY),
+                }
+                self.quit();
             }
-            self.quit();
+            Err(_) => {}
         }
         stepped
     }

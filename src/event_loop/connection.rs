@@ -79,22 +79,14 @@ impl Connection {
         Token((self.session.id as usize) << 32 | key)
     }
 
-    /// Reads a large value that is coming in to where it will stay, up to `large_max` bytes of it, and once what follows it,
+    /// Reads once: of a large value that is coming in up to `large_max` bytes to where they will stay, and what follows it,
     /// or anything else, into `buffer`. Returns how many bytes each brought.
     #[inline]
     pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &Executor) -> (usize, usize) {
-        let mut large = 0;
-        while let Some(incoming) = self.session.incoming()
-            && let Some((asked, result, part)) = incoming.read(&mut self.socket, large_max - large, buffer, executor)
-        {
-            let count = self.note_read(result, asked) - part;
-            large += part;
-            if count > 0 || !self.readable || large == large_max {
-                return (large, count);
-            }
-        }
-        let result = self.socket.read(buffer);
-        (large, self.note_read(result, buffer.len()))
+        let incoming = self.session.incoming();
+        let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
+        let (asked, result, large) = read.unwrap_or_else(|| (buffer.len(), self.socket.read(buffer), 0));
+        (large, self.note_read(result, asked) - large)
     }
 
     /// Takes note of what came of a read that could have brought `asked` bytes, and returns how many it brought.

@@ -195,7 +195,7 @@ impl EventLoop {
         if self.accept_by.is_some() {
             self.accept();
         }
-        self.fill();
+        self.read_ready();
         self.visits.sort_by_key(|visit| visit.is_long);
         let (short, all) = (self.visits.partition_point(|visit| !visit.is_long), self.visits.len());
         let shares = if (1..all).contains(&short) { 2 } else { 1 };
@@ -210,7 +210,7 @@ impl EventLoop {
             self.visits[part.clone()].sort_by_key(|visit| !visit.waits());
             let mut budget = TURN_WRITE_BYTES / shares;
             for at in part {
-                self.settle(self.visits[at].session, &mut budget);
+                self.finish_visit(self.visits[at].session, &mut budget);
             }
         }
         self.executor.stats.visited += self.visits.len() as u64;
@@ -257,9 +257,10 @@ impl EventLoop {
         }
     }
 
-    /// Puts a connection on the ready queue if it has something to do.
+    /// Puts a connection on the ready queue if it has something to do. After each visit either that is so, or an event or a
+    /// sweep will come to it.
     #[inline(always)]
-    fn enqueue(&mut self, key: usize) {
+    fn requeue(&mut self, key: usize) {
         let fair_bytes = self.fair_bytes();
         let connection = &mut self.connections[key];
         let is_writable = connection.writable && !connection.session.output.is_empty();
@@ -315,7 +316,7 @@ impl EventLoop {
 
     /// Reads from the connections at the head of the ready queue, each once and behind what it carries over, as far as
     /// this turn's bounds go.
-    fn fill(&mut self) {
+    fn read_ready(&mut self) {
         self.visits.clear();
         let (fair_bytes, store) = (self.fair_bytes(), &self.executor.store);
         // Replies take memory, too: everybody comes to it in turn while the store has to make room, or buffers have none.
@@ -333,8 +334,7 @@ impl EventLoop {
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
-            // When there is no room left, a large value waits for the store to make some, between turns.
-            let store = &self.executor.store;
+            // When there is no room left, a long frame waits for the store to make some, between turns.
             let waits = store.evicts() && !store.is_empty() && connection.session.incoming().is_some();
             let room_bytes = if waits { store.room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
@@ -360,7 +360,7 @@ impl EventLoop {
     // ---- Flush ----
 
     /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
-    fn settle(&mut self, key: usize, budget: &mut usize) {
+    fn finish_visit(&mut self, key: usize, budget: &mut usize) {
         let connection = &mut self.connections[key];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
             let count = connection.write(*budget, self.now_millis);
@@ -391,7 +391,7 @@ impl EventLoop {
         let held_bytes = session.held_bytes();
         self.held_bytes += held_bytes;
         self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
-        self.enqueue(key);
+        self.requeue(key);
     }
 
     /// Ends a connection. Its socket is closed in this turn or one soon after.
@@ -424,7 +424,7 @@ impl EventLoop {
             let Some(connection) = self.connections.get(key) else { continue };
             match self.overdue(connection) {
                 Some(reason) => self.cut_off(key, reason),
-                None => self.enqueue(key),
+                None => self.requeue(key),
             }
         }
     }
@@ -493,7 +493,7 @@ impl EventLoop {
         info!("stopping");
         // Who has connected by now may have sent something by now.
         let listeners = mem::take(&mut self.listeners);
-        for socket in (0..LISTEN_BACKLOG).map_while(|_| listeners.accept()?.ok()) {
+        for socket in (0..LISTEN_BACKLOG).map_while(|_| listeners.accept()).flatten() {
             self.admit(socket);
         }
         self.stop_by = Some(self.now_millis + STOP_MILLIS);

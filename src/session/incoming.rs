@@ -61,6 +61,7 @@ impl Incoming {
         rest: &mut [u8],
         executor: &Executor,
     ) -> Option<(usize, io::Result<usize>, usize)> {
+        debug_assert!(bytes_max > 0, "what there is no room for now is not to be thrown away");
         let long = self.frames.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         let wanted = self.left.min(bytes_max).min(READ_LARGE_BYTES);
         let (mut chunks, mut room_bytes) = (Vec::new(), 0);
@@ -104,8 +105,9 @@ impl Incoming {
     pub(super) fn take(&mut self, mut bytes: &[u8], executor: &Executor) -> usize {
         let length = bytes.len();
         while self.left > 0 && !bytes.is_empty() {
-            if self.read(&mut bytes, usize::MAX, &mut [], executor).is_none() {
-                self.left -= bytes.split_off(..self.left.min(bytes.len())).map_or(0, <[u8]>::len);
+            let count = self.left.min(bytes.len());
+            if self.read(&mut bytes, count, &mut [], executor).is_none() {
+                (bytes, self.left) = (&bytes[count..], self.left - count);
             }
         }
         if self.left == 0 {

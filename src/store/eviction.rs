@@ -17,7 +17,7 @@ use super::Store;
 use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
 use super::record::Record;
-use crate::chunk::ChunkMeter;
+use crate::chunk::ChunkPool;
 use crate::command::Refusal;
 use crate::limits::*;
 
@@ -36,7 +36,7 @@ pub enum Eviction {
 const RESERVE_BYTES: isize = 4 * SEGMENT_BYTES as isize;
 
 /// Bytes that housekeeping keeps free for chunks.
-const ROOM_BYTES: usize = ChunkMeter::bytes_of(4);
+const ROOM_BYTES: usize = ChunkPool::bytes_of(4);
 
 /// The small queue's share of all live bytes, in 256ths.
 const SMALL_SHARE: usize = 26;

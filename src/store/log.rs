@@ -116,7 +116,7 @@ impl Log {
     pub(super) fn new() -> Log {
         let ring = |ring| Segment { older: ring, newer: ring, due: NEVER, is_closed: true, ..Segment::default() };
         let rings = [0, 1].map(ring);
-        Log { segments: rings.into(), blocks: vec![memory::block(1), memory::block(1)], ..Log::default() }
+        Log { segments: rings.into(), blocks: vec![memory::block(0), memory::block(0)], ..Log::default() }
     }
 
     /// Bytes held: segments, and references to chunks without these.
@@ -172,9 +172,7 @@ impl Log {
 
     fn drop_list(&mut self, record: &Record) {
         if let Some(number) = record.list {
-            let list = self.lists.remove(number as usize);
-            self.chunks -= list.len();
-            self.discard(list);
+            self.dropped.append(&mut self.lists.remove(number as usize));
         }
     }
 
@@ -282,14 +280,14 @@ impl Log {
     /// Appends a record that fits.
     pub(super) fn append(&mut self, queue: Queue, record: &Record, key: &[u8], rest: &[u8]) -> Handle {
         debug_assert!(self.room_bytes(queue) >= record.size());
-        let number = self.newest(queue);
-        let handle = self.claim(number, record);
+        let handle = self.claim(queue, record);
         record.write(self.bytes_mut(handle), key, rest);
         handle
     }
 
-    /// Makes a place for a record behind all others of a segment.
-    fn claim(&mut self, number: usize, record: &Record) -> Handle {
+    /// Makes a place for a record behind all others of a queue's newest segment.
+    fn claim(&mut self, queue: Queue, record: &Record) -> Handle {
+        let number = self.newest(queue);
         self.count_in(number, record);
         let start = self.segments[number].len;
         self.segments[number].len += record.size();
@@ -298,7 +296,7 @@ impl Log {
 
     /// Moves an item of another segment to the queue's newest, where it must fit.
     pub(super) fn relocate(&mut self, from: Handle, record: &Record, queue: Queue) -> Handle {
-        let handle = self.claim(self.newest(queue), record);
+        let handle = self.claim(queue, record);
         if let Ok([source, target]) = self.blocks.get_disjoint_mut([from.segment(), handle.segment()]) {
             target[handle.offset()..][..record.size()].copy_from_slice(&source[from.offset()..][..record.size()]);
         }

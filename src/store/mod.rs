@@ -26,7 +26,7 @@ pub use self::record::{NEVER, Record};
 
 use self::index::{Entry, Index};
 use self::log::{Log, Queue};
-use crate::chunk::ChunkMeter;
+use crate::chunk::ChunkPool;
 use crate::command::{Action, Condition, Expiry, Refusal, Value};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN, TURN_WORK_UNITS};
 use crate::number;
@@ -78,7 +78,7 @@ pub struct Store {
     /// What was flushed and is not given back yet.
     flushed: Vec<(Index, Log)>,
     /// What makes chunks for large values, and counts them for as long as anybody holds them.
-    pub chunks: ChunkMeter,
+    pub chunks: ChunkPool,
     settings: Settings,
     /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
     limit: usize,
@@ -146,7 +146,8 @@ impl Store {
     /// The value of a key; a use of it.
     #[inline(always)]
     pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        // Most items were looked at ahead, and most records are plain: this is the path that all is built for.
+        // Most records are plain, and most were looked for ahead: `prefetch_item` left in `hash` where. There may be another's
+        // by now, or nothing; the key decides, and else all is searched. This is the path that all is built for.
         let entry = self.index.seen(hash);
         if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key) {
             self.index.count_use(hash, entry);
@@ -298,7 +299,7 @@ impl Store {
     /// out.
     pub fn stray_chunk_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunks).sum();
-        self.chunks.bytes().saturating_sub(ChunkMeter::bytes_of(self.log.chunks + flushed))
+        self.chunks.bytes().saturating_sub(ChunkPool::bytes_of(self.log.chunks + flushed))
     }
 
     /// The counters.

@@ -249,13 +249,21 @@ fn an_idle_client_is_closed_and_a_busy_one_is_not() {
 /// Bytes are not commands: who sends one at a time is idle all the same.
 #[test]
 fn trickling_does_not_count_as_busy() {
-    let server = Server::start(&["--idle-timeout", "1"]);
-    let mut client = Client::tcp(&server);
-    client.send(b"SET\x003\0key\x001000000\0");
-    let since = Instant::now();
-    while client.try_send(b"v").is_ok() {
-        assert!(since.elapsed() < PATIENCE, "a client that completes nothing is never idle");
-        sleep(Duration::from_millis(20));
+    let open = Server::start(&["--idle-timeout", "1"]);
+    let closed = Server::start(&["--idle-timeout", "1", "--password", "x"]);
+    let beginnings: [(&Server, &[u8]); 3] = [
+        (&open, b"SET\x003\0key\x001000000\0"),
+        (&open, b"*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nGET\r\n$60000\r\n"),
+        (&closed, b"*2\r\n$4\r\nAUTH\r\n$16000\r\n"),
+    ];
+    for (server, beginning) in beginnings {
+        let mut client = Client::tcp(server);
+        client.send(beginning);
+        let since = Instant::now();
+        while client.try_send(b"v").is_ok() {
+            assert!(since.elapsed() < PATIENCE, "a client that completes nothing is never idle");
+            sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gostash::chunk::ChunkMeter;
+use gostash::chunk::ChunkPool;
 use gostash::limits::{CHUNK_BYTES, MEMORY_BYTES_MIN};
 use gostash::memory::{MemoryLimit, block, give_back, kilobytes, limit_files, resident_bytes};
 
@@ -102,19 +102,19 @@ fn this_process_has_resident_memory() {
 
 #[test]
 fn chunks_count_until_the_last_reference_is_gone() {
-    let meter = ChunkMeter::default();
-    let mut chunk = meter.chunk();
+    let pool = ChunkPool::default();
+    let mut chunk = pool.chunk();
     assert_eq!(chunk.fill(&[7; 2 * CHUNK_BYTES]), CHUNK_BYTES);
     assert_eq!(chunk.room_bytes(), 0);
-    let one = meter.bytes();
+    let one = pool.bytes();
     assert!(one >= CHUNK_BYTES);
     let stored = chunk.freeze();
     let sending = stored.clone();
     drop(stored);
-    assert_eq!(meter.bytes(), one, "a reader still holds it");
+    assert_eq!(pool.bytes(), one, "a reader still holds it");
     assert_eq!(sending[0], 7);
     drop(sending);
-    assert_eq!(meter.bytes(), 0);
+    assert_eq!(pool.bytes(), 0);
 }
 
 #[cfg(target_os = "linux")]
@@ -131,18 +131,18 @@ fn memory_is_given_back_and_all_zero_then() {
 
 #[test]
 fn a_chunk_that_is_gone_leaves_its_memory_to_the_next() {
-    let meter = ChunkMeter::default();
-    let chunks: Vec<_> = (0..3).map(|_| meter.chunk()).collect();
-    assert_eq!(meter.spare_bytes(), 0);
+    let pool = ChunkPool::default();
+    let chunks: Vec<_> = (0..3).map(|_| pool.chunk()).collect();
+    assert_eq!(pool.spare_bytes(), 0);
     drop(chunks);
-    assert_eq!((meter.bytes(), meter.spare_bytes()), (0, 3 * CHUNK_BYTES));
-    let mut chunk = meter.chunk();
-    assert_eq!(meter.spare_bytes(), 2 * CHUNK_BYTES);
-    assert!(meter.trim() && meter.trim() && !meter.trim());
+    assert_eq!((pool.bytes(), pool.spare_bytes()), (0, 3 * CHUNK_BYTES));
+    let mut chunk = pool.chunk();
+    assert_eq!(pool.spare_bytes(), 2 * CHUNK_BYTES);
+    assert!(pool.trim() && pool.trim() && !pool.trim());
     assert_eq!((chunk.fill(b"one"), chunk.fill(b"two")), (3, 3));
     assert_eq!(&chunk.freeze()[..], b"onetwo");
     // What it had is of no consequence for what has its place.
-    let mut next = meter.chunk();
+    let mut next = pool.chunk();
     assert!(next.as_ref().is_empty());
     next.fill(b"three");
     assert_eq!(next.as_ref(), b"three");

@@ -83,3 +83,16 @@ fn a_signal_in_the_middle_of_a_write_loses_nothing() {
     assert_eq!((tried, result.ok()), (12, Some(5)));
     assert_eq!(gather(&output), b", world");
 }
+
+/// A reader who never quite catches up, with a chunk waiting for him at any time, makes it grow no further.
+#[test]
+fn what_was_sent_is_given_back_while_chunks_wait() {
+    let chunk = Bytes::from(vec![b'c'; CHUNK_BYTES]);
+    let mut output = Output::default();
+    for _ in 0..1000 {
+        output.push_value(Value { chunks: std::slice::from_ref(&chunk), rest: &[b'r'; 2000] }, b"\r\n");
+        // All but half of the last chunk, and what follows it.
+        output.consume(output.len() - CHUNK_BYTES / 2 - 2002);
+        assert!(output.held_bytes() < 100_000, "it holds {} bytes", output.held_bytes());
+    }
+}
