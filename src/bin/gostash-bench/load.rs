@@ -47,7 +47,6 @@ const SILENCE_NANOS: u64 = 60 * SECOND;
 const DRAIN_NANOS: u64 = 5 * SECOND;
 
 const SECOND: u64 = 1_000_000_000;
-const NEVER: u64 = u64::MAX;
 
 /// Connections to one server, and the work they do.
 pub struct Load<'a> {
@@ -64,6 +63,8 @@ pub struct Load<'a> {
     buffer: Vec<u8>,
     origin: Instant,
     interrupted: &'a AtomicBool,
+    /// The server's process.
+    pub server: Option<u32>,
 }
 
 struct Connection {
@@ -79,49 +80,30 @@ struct Connection {
 }
 
 /// Work of one kind, and what came of it.
-struct Phase<'t> {
+#[derive(Default)]
+pub struct Phase {
     name: &'static str,
-    source: Source<'t>,
-    /// Requests to be sent at most.
-    requests_max: u64,
+    pub source: Source,
     /// Requests under way on a connection at most.
-    depth: usize,
+    pub depth: usize,
     /// In open loop, how many requests are due each second.
     rate: Option<f64>,
-    /// How many were sent.
-    sent: u64,
-    start_nanos: u64,
+    /// How many requests are sent at most.
+    requests_max: Option<u64>,
     /// How long it lasts at most.
-    nanos_max: u64,
-    tally: Tally,
-}
-
-/// Where requests come from.
-enum Source<'t> {
-    /// All keys are set, one after the other, from this one on.
-    Keys(u32),
-    /// Drawn as the options say.
-    Draws,
-    Trace(&'t mut Trace),
-}
-
-/// What was counted in a phase.
-pub struct Tally {
+    nanos_max: Option<u64>,
+    start_nanos: u64,
+    /// How many requests were sent.
+    sent: u64,
     pub replies: u64,
-    /// How long each reply took, in nanoseconds.
-    pub latency: Histogram<u64>,
+    pub latency: Latency,
     pub misses: u64,
     /// Hits among GETs.
     pub hits: u64,
     pub refused: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
-}
-
-/// One measurement's result.
-pub struct Row {
-    pub depth: usize,
-    pub tally: Tally,
+    /// How long it lasted.
     pub seconds: f64,
     /// What the server used.
     pub server: Option<Usage>,
@@ -132,28 +114,31 @@ pub struct Row {
     pub interrupted: bool,
 }
 
-impl<'t> Phase<'t> {
-    /// As many requests as are to be had, for as long as they take.
-    fn new(name: &'static str, source: Source<'t>, depth: usize) -> Self {
-        // Three digits from 100 ns to an hour; the bounds are right, so this cannot fail.
-        let latency = Histogram::new_with_bounds(100, 3_600 * SECOND, 3).expect("bounds of a histogram");
-        let tally = Tally { replies: 0, latency, misses: 0, hits: 0, refused: 0, sent_bytes: 0, received_bytes: 0 };
-        Phase {
-            name,
-            source,
-            requests_max: u64::MAX,
-            depth,
-            rate: None,
-            sent: 0,
-            start_nanos: 0,
-            nanos_max: NEVER,
-            tally,
-        }
-    }
+/// Where requests come from.
+#[derive(Default)]
+pub enum Source {
+    /// Drawn as the options say.
+    #[default]
+    Draws,
+    /// All keys are set, one after the other.
+    Keys,
+    Trace(Box<Trace>),
+}
 
+/// How long each reply took, in nanoseconds.
+pub struct Latency(pub Histogram<u64>);
+
+impl Default for Latency {
+    fn default() -> Self {
+        // Three digits from 100 ns to an hour; the bounds are right, so this cannot fail.
+        Latency(Histogram::new_with_bounds(100, 3_600 * SECOND, 3).expect("bounds of a histogram"))
+    }
+}
+
+impl Phase {
     /// How many more are to be sent.
     fn left(&self) -> u64 {
-        self.requests_max - self.sent
+        self.requests_max.map_or(u64::MAX, |most| most - self.sent)
     }
 
     /// When the next request is due at this rate.
@@ -166,20 +151,10 @@ impl<'t> Phase<'t> {
         let due = (now - self.start_nanos) as f64 * rate / SECOND as f64;
         (due as u64 + 1).saturating_sub(self.sent)
     }
-}
 
-impl Tally {
-    /// What shares of the replies took at most, in nanoseconds, with the names of those shares.
-    pub fn latencies(&self) -> [(&'static str, u64); 6] {
-        let shares = [
-            ("latency_p50_ns", 0.5),
-            ("latency_p90_ns", 0.9),
-            ("latency_p99_ns", 0.99),
-            ("latency_p99_9_ns", 0.999),
-            ("latency_p99_99_ns", 0.9999),
-            ("latency_max_ns", 1.0),
-        ];
-        shares.map(|(name, share)| (name, self.latency.value_at_quantile(share)))
+    /// How much time it has left.
+    fn nanos_left(&self, now: u64) -> u64 {
+        self.nanos_max.map_or(u64::MAX, |most| most.saturating_sub(now - self.start_nanos))
     }
 }
 
@@ -211,6 +186,8 @@ impl<'a> Load<'a> {
             buffer: vec![0; READ_BYTES],
             origin: Instant::now(),
             interrupted,
+            // Only now, when it has been connected to, has it surely taken over its socket.
+            server: process::find(options),
         })
     }
 
@@ -222,57 +199,52 @@ impl<'a> Load<'a> {
         let keys = if self.options.protocol.is_echo() { (*keys).min(count as u32) } else { *keys };
         let each = keys.div_ceil(count as u32) as usize;
         let depth = PRELOAD_DEPTH.min(PRELOAD_BYTES / (value_size.high + key_size.high)).min(each).max(1);
-        let mut phase = Phase { requests_max: keys.into(), ..Phase::new("preload", Source::Keys(0), depth) };
-        self.drive(count, &mut phase)?;
-        match phase.tally.refused {
+        let (source, requests_max) = (Source::Keys, Some(keys.into()));
+        let phase = self.drive(count, Phase { name: "preload", source, depth, requests_max, ..Phase::default() })?;
+        match phase.refused {
             0 => Ok(()),
             refused => Err(format!("preload: expected the server to take {keys} keys, but it refused {refused}")),
         }
     }
 
     /// Replays a trace, of which nobody knows what the server has kept.
-    pub fn replay(&mut self, trace: &mut Trace, server: Option<u32>) -> Result<Row, String> {
+    pub fn replay(&mut self, trace: Trace) -> Result<Phase, String> {
         self.model = None;
-        self.measure(Phase::new("replay", Source::Trace(trace), self.options.depths[0]), server)
+        let (source, depth) = (Source::Trace(trace.into()), self.options.depths[0]);
+        self.measure(Phase { name: "replay", source, depth, ..Phase::default() })
     }
 
     /// Warms up, and measures.
-    pub fn run(&mut self, depth: usize, server: Option<u32>) -> Result<Row, String> {
+    pub fn run(&mut self, depth: usize) -> Result<Phase, String> {
         let Options { rate, requests, duration, warmup, .. } = *self.options;
-        let warm_up = Phase { rate, nanos_max: nanos(warmup), ..Phase::new("warm-up", Source::Draws, depth) };
-        self.measure(warm_up, None)?;
+        let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
+        let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
+        self.measure(warm_up)?;
         // In open loop a measurement is over when all that was due in it is answered, lest the last stall go unseen.
-        let due = rate.map(|rate| (rate * duration.as_secs_f64()) as u64);
-        let requests_max = requests.or(due).map_or(u64::MAX, |count| count.max(1));
+        let due = rate.map(|rate| (rate * duration) as u64);
+        let requests_max = requests.or(due).map(|count| count.max(1));
         let nanos_max = match (requests, rate) {
-            (Some(_), _) => NEVER,
-            (None, Some(_)) => 2 * nanos(duration) + 10 * SECOND,
-            (None, None) => nanos(duration),
+            (Some(_), _) => None,
+            (None, Some(_)) => Some(2 * nanos(duration) + 10 * SECOND),
+            (None, None) => Some(nanos(duration)),
         };
-        let phase = Phase::new("measuring", Source::Draws, depth);
-        self.measure(Phase { rate, requests_max, nanos_max, ..phase }, server)
+        self.measure(Phase { name: "measuring", depth, rate, requests_max, nanos_max, ..Phase::default() })
     }
 
     /// Does the work of a phase, and waits for what is under way after it.
-    fn measure(&mut self, mut phase: Phase, server: Option<u32>) -> Result<Row, String> {
-        let usage = || [server, Some(std::process::id())].map(|process| process.and_then(process::usage));
+    fn measure(&mut self, phase: Phase) -> Result<Phase, String> {
+        let processes = [self.server, Some(std::process::id())];
+        let usage = || processes.map(|process| process.and_then(process::usage));
         let before = usage();
-        self.drive(self.options.clients, &mut phase)?;
+        let mut phase = self.drive(self.options.clients, phase)?;
         let (end, after) = (self.now(), usage());
-        let [server, client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
-        let unanswered = phase.rate.map_or(0, |rate| self.under_way + phase.backlog(rate, end).min(phase.left()));
+        [phase.server, phase.client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
+        phase.seconds = (end - phase.start_nanos).max(1) as f64 / SECOND as f64;
+        phase.unanswered = phase.rate.map_or(0, |rate| self.under_way + phase.backlog(rate, end).min(phase.left()));
         // What is still under way belongs to nobody.
-        let rest = Phase::new("", Source::Draws, 0);
-        self.drive(0, &mut Phase { requests_max: 0, nanos_max: DRAIN_NANOS, ..rest })?;
-        Ok(Row {
-            depth: phase.depth,
-            tally: phase.tally,
-            seconds: (end - phase.start_nanos).max(1) as f64 / SECOND as f64,
-            server,
-            client,
-            unanswered,
-            interrupted: self.is_interrupted(),
-        })
+        self.drive(0, Phase { requests_max: Some(0), nanos_max: Some(DRAIN_NANOS), ..Phase::default() })?;
+        phase.interrupted = self.is_interrupted();
+        Ok(phase)
     }
 
     /// Whether Ctrl-C was pressed.
@@ -281,7 +253,7 @@ impl<'a> Load<'a> {
     }
 
     /// Has the first `clients` do the work of a phase, until all of it is done or its time is over.
-    fn drive(&mut self, clients: usize, phase: &mut Phase) -> Result<(), String> {
+    fn drive(&mut self, clients: usize, mut phase: Phase) -> Result<Phase, String> {
         self.ready = (0..clients).collect();
         for (slot, connection) in self.connections.iter_mut().enumerate() {
             connection.is_ready = slot < clients;
@@ -293,36 +265,36 @@ impl<'a> Load<'a> {
         let mut now = self.now();
         let mut last_reply = now;
         phase.start_nanos = now;
-        while now - phase.start_nanos < phase.nanos_max && !self.is_interrupted() {
-            self.issue(phase, now)?;
+        while phase.nanos_left(now) > 0 && !self.is_interrupted() {
+            self.issue(&mut phase, now)?;
             if phase.left() == 0 && self.under_way == 0 {
                 break;
             }
-            match self.poll.poll(&mut events, Some(self.timeout(phase, now))) {
+            match self.poll.poll(&mut events, Some(self.timeout(&phase, now))) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.map_err(|error| format!("poll: {error}"))?,
             }
             // All that is ready is read before anything is sent: it costs less, and the server sees its clients at once.
-            let replies = phase.tally.replies;
+            let replies = phase.replies;
             for event in &events {
                 let slot = event.token().0;
                 if event.is_writable() {
-                    self.flush(slot, phase)?;
+                    self.flush(slot, &mut phase)?;
                 }
                 if event.is_readable() {
-                    self.receive(slot, event.is_read_closed(), phase)?;
+                    self.receive(slot, event.is_read_closed(), &mut phase)?;
                 }
             }
             now = self.now();
-            if phase.tally.replies > replies || self.under_way == 0 {
+            if phase.replies > replies || self.under_way == 0 {
                 last_reply = now;
-            } else if phase.nanos_max == NEVER && now - last_reply > SILENCE_NANOS {
+            } else if phase.nanos_max.is_none() && now - last_reply > SILENCE_NANOS {
                 let (more, seconds) = (self.under_way, SILENCE_NANOS / SECOND);
                 return Err(format!("expected {more} more replies, got none for {seconds} s"));
             }
-            progress.show(phase.name, now - phase.start_nanos, phase.tally.replies);
+            progress.show(phase.name, now - phase.start_nanos, phase.replies);
         }
-        Ok(())
+        Ok(phase)
     }
 
     /// Gives requests to the connections that may have some.
@@ -361,16 +333,15 @@ impl<'a> Load<'a> {
                     let (operation, id) = self.draws.next(slot, connection.last);
                     (operation, id, workload.value_bytes(id))
                 }
-                Source::Keys(next) => {
-                    let id = *next;
-                    *next += 1;
+                Source::Keys => {
+                    let id = phase.sent as u32;
                     (Operation::Set, id, workload.value_bytes(id))
                 }
                 Source::Trace(trace) => {
                     let begins_window = connection.replies.under_way() == 0;
                     let Some(next) = trace.next(begins_window) else {
                         // A trace that has nothing to begin with is over.
-                        phase.requests_max = if begins_window { phase.sent } else { phase.requests_max };
+                        phase.requests_max = begins_window.then_some(phase.sent);
                         break;
                     };
                     next
@@ -389,7 +360,7 @@ impl<'a> Load<'a> {
     fn flush(&mut self, slot: usize, phase: &mut Phase) -> Result<(), String> {
         let connection = &mut self.connections[slot];
         let flushed = connection.output.flush(&mut connection.socket, &self.workload.shared).and_then(|count| {
-            phase.tally.sent_bytes += count as u64;
+            phase.sent_bytes += count as u64;
             // A Unix socket reports writability after each read of its peer, so it is asked for only while needed.
             if connection.output.is_empty() == connection.watches_output {
                 connection.watches_output = !connection.watches_output;
@@ -413,33 +384,30 @@ impl<'a> Load<'a> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(self.broken(slot, &error.to_string())),
             };
-            let (workload, model) = (&self.workload, &mut self.model);
-            let Phase { tally, source, rate, .. } = phase;
-            let is_open = rate.is_some();
-            let mut trace = if let Source::Trace(trace) = source { Some(&mut **trace) } else { None };
-            tally.received_bytes += count as u64;
+            let is_open = phase.rate.is_some();
             let before = connection.replies.under_way();
             let done = |request: &Request, outcome| {
                 if is_open {
-                    tally.latency.saturating_record(now.saturating_sub(request.due_nanos));
+                    phase.latency.0.saturating_record(now.saturating_sub(request.due_nanos));
                 }
                 match outcome {
-                    Outcome::Done if request.operation == Operation::Get => tally.hits += 1,
+                    Outcome::Done if request.operation == Operation::Get => phase.hits += 1,
                     Outcome::Done | Outcome::Number(_) => {}
-                    Outcome::Miss => tally.misses += 1,
-                    Outcome::Refused => tally.refused += 1,
+                    Outcome::Miss => phase.misses += 1,
+                    Outcome::Refused => phase.refused += 1,
                 }
-                if let Some(trace) = &mut trace {
+                if let Source::Trace(trace) = &mut phase.source {
                     trace.note(request, outcome);
                 }
-                model.as_mut().map_or(Ok(()), |model| model.check(request, outcome, workload))
+                self.model.as_mut().map_or(Ok(()), |model| model.check(request, outcome, &self.workload))
             };
-            connection.replies.feed(&self.buffer[..count], workload, self.options.verify, done)?;
+            connection.replies.feed(&self.buffer[..count], &self.workload, self.options.verify, done)?;
             let completed = (before - connection.replies.under_way()) as u64;
-            tally.replies += completed;
             self.under_way -= completed;
+            phase.replies += completed;
+            phase.received_bytes += count as u64;
             if !is_open && completed > 0 {
-                tally.latency.saturating_record_n(now - connection.sent_nanos, completed);
+                phase.latency.0.saturating_record_n(now - connection.sent_nanos, completed);
             }
             // A short read means that no more was there, unless the end of it came in the same event.
             if count < self.buffer.len() && !is_closed {
@@ -461,7 +429,7 @@ impl<'a> Load<'a> {
     }
 
     fn timeout(&self, phase: &Phase, now: u64) -> Duration {
-        let mut left = phase.nanos_max - (now - phase.start_nanos);
+        let mut left = phase.nanos_left(now);
         if let Some(rate) = phase.rate
             && phase.left() > 0
             && !self.ready.is_empty()
@@ -506,8 +474,4 @@ impl Connection {
             watches_output: false,
         })
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    duration.as_nanos() as u64
 }

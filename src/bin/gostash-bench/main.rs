@@ -62,11 +62,10 @@ fn run(mut options: Options, trace: Option<PathBuf>) -> Result<bool, String> {
     let trace = trace.map(|file| Trace::read(&file, &mut options)).transpose()?;
     let interrupted = interruption();
     let mut load = Load::new(&options, &interrupted)?;
-    let report = Report { options: &options, server: process::find(&options) };
-    if let Some(mut trace) = trace {
-        let row = load.replay(&mut trace, report.server)?;
-        print(&report.replay(&row, &trace));
-        return Ok(!row.interrupted);
+    let report = Report { options: &options, server: load.server };
+    if let Some(trace) = trace {
+        print(&report.row(&load.replay(trace)?));
+        return Ok(!load.is_interrupted());
     }
     if options.preload {
         load.preload()?;
@@ -77,7 +76,7 @@ fn run(mut options: Options, trace: Option<PathBuf>) -> Result<bool, String> {
         if load.is_interrupted() {
             break;
         }
-        let row = load.run(depth, report.server)?;
+        let row = load.run(depth)?;
         print(&report.row(&row));
         foot = report.foot(row.server);
     }

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 use gostash::config::size;
 use gostash::limits::KEY_BYTES_MAX;
@@ -74,11 +73,11 @@ options! {
     rate: Option<f64> = "rate", "", |text| optional(text, |text| number(text, 1.0..=1e9));
         "requests a second, from 1 to 1e9";
         "open loop: so many requests a second, timed from when each was due; --pipeline is how many may be under way";
-    duration: Duration = "duration", "5", seconds;
+    duration: f64 = "duration", "5", |text| number(text, 0.0..=1e6);
         "seconds, such as 0.5"; "measure for so many seconds";
     requests: Option<u64> = "requests", "", |text| optional(text, |text| number(text, 1..=u64::MAX));
         "a number of at least 1"; "measure so many requests instead";
-    warmup: Duration = "warmup", "1", seconds;
+    warmup: f64 = "warmup", "1", |text| number(text, 0.0..=1e6);
         "seconds, such as 0.5"; "run for so many seconds before measuring";
     command: Option<Operation> = "command", "mix", |text| match text {
             "mix" => Some(None),
@@ -256,11 +255,6 @@ fn optional<T>(text: &str, read: fn(&str) -> Option<T>) -> Option<Option<T>> {
 
 fn number<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
     text.parse().ok().filter(|number| range.contains(number))
-}
-
-/// A time so short that what follows is arithmetic on nanoseconds.
-fn seconds(text: &str) -> Option<Duration> {
-    number(text, 0.0..=1e6).map(Duration::from_secs_f64)
 }
 
 /// A length or two, each written as the server's own sizes are.

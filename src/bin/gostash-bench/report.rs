@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::load::{Row, Tally};
+use crate::load::{Phase, Source};
 use crate::options::Options;
 use crate::process::Usage;
 use crate::protocol::Operation;
@@ -60,31 +60,33 @@ impl Report<'_> {
     }
 
     /// One row of the table, or a line of JSON.
-    pub fn row(&self, row: &Row) -> String {
+    pub fn row(&self, row: &Phase) -> String {
+        if let Source::Trace(trace) = &row.source {
+            return self.replay(row, trace);
+        }
         if self.options.json {
             return self.json(row);
         }
         let (_, explanation) = self.limit(row);
-        let tally = &row.tally;
         let (cost, busy) = row.cost(row.server).unzip();
         let mark = if explanation.is_some() { "*" } else { "" };
         let (depth, rate) = (count(row.depth as u64), count(row.rate() as u64));
         let cost = cost.map_or("-".into(), |nanos| count(nanos.round() as u64));
         let busy = busy.map_or("-".into(), percent);
-        let latencies = tally.latencies().map(|(_, nanos)| format!("{:>8}", time(nanos))).join(" ");
-        let traffic = (tally.sent_bytes + tally.received_bytes) as f64 / row.seconds / 1e6;
+        let latencies = row.latencies().map(|(_, nanos)| format!("{:>8}", time(nanos))).join(" ");
+        let traffic = (row.sent_bytes + row.received_bytes) as f64 / row.seconds / 1e6;
         let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
         let mut note = |note: String| text += &format!("        {note}\n");
         let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
         if let Some(explanation) = explanation {
             note(format!("* {explanation}; busy: the server {}, the client {}", busy(row.server), busy(row.client)));
         }
-        if tally.misses > 0 {
-            let hits = 100.0 * ratio(tally.hits, tally.hits + tally.misses);
-            note(format!("{} misses, {hits:.2} % hits", count(tally.misses)));
+        if row.misses > 0 {
+            let hits = 100.0 * ratio(row.hits, row.hits + row.misses);
+            note(format!("{} misses, {hits:.2} % hits", count(row.misses)));
         }
-        if tally.refused > 0 {
-            note(format!("{} requests refused", count(tally.refused)));
+        if row.refused > 0 {
+            note(format!("{} requests refused", count(row.refused)));
         }
         if row.unanswered > 0 {
             note(format!("{} requests that were due have no reply", count(row.unanswered)));
@@ -109,7 +111,7 @@ impl Report<'_> {
     }
 
     /// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
-    fn limit(&self, row: &Row) -> (&'static str, Option<&'static str>) {
+    fn limit(&self, row: &Phase) -> (&'static str, Option<&'static str>) {
         let server_busy = row.cost(row.server).map(|(_, busy)| busy);
         let client_busy = row.cost(row.client).map(|(_, busy)| busy);
         // In open loop the client looks at the clock all the time, so it is busy whatever it does.
@@ -129,8 +131,8 @@ impl Report<'_> {
     }
 
     /// Names end in their units.
-    fn json(&self, row: &Row) -> String {
-        let (options, tally) = (self.options, &row.tally);
+    fn json(&self, row: &Phase) -> String {
+        let options = self.options;
         let (client_cost, client_busy) = row.cost(row.client).unzip();
         let (server_cost, server_busy) = row.cost(row.server).unzip();
         let command = options.command.map_or("mix".into(), |command| command.name().to_lowercase());
@@ -140,22 +142,22 @@ impl Report<'_> {
             keys: options.keys, key_bytes: quoted(&options.key_size), value_bytes: quoted(&options.value_size),
             distribution: quoted(&options.distribution()), rate_wanted: or_null(options.rate),
             request_bytes: or_null(options.request_bytes), reply_bytes: or_null(options.reply_bytes),
-            seconds: row.seconds, requests: tally.replies, requests_per_second: row.rate(),
-            sent_bytes_per_second: tally.sent_bytes as f64 / row.seconds,
-            received_bytes_per_second: tally.received_bytes as f64 / row.seconds,
-            hits: tally.hits, misses: tally.misses, refused: tally.refused, unanswered: row.unanswered,
-            latency_mean_ns: tally.latency.mean(),
+            seconds: row.seconds, requests: row.replies, requests_per_second: row.rate(),
+            sent_bytes_per_second: row.sent_bytes as f64 / row.seconds,
+            received_bytes_per_second: row.received_bytes as f64 / row.seconds,
+            hits: row.hits, misses: row.misses, refused: row.refused, unanswered: row.unanswered,
+            latency_mean_ns: row.latency.0.mean(),
             client_cpu_ns_per_request: or_null(client_cost), client_busy: or_null(client_busy),
             server_cpu_ns_per_request: or_null(server_cost), server_busy: or_null(server_busy),
             limited_by: quoted(&self.limit(row).0),
         };
-        figures.extend(tally.latencies().map(|(name, nanos)| (name, nanos.to_string())));
+        figures.extend(row.latencies().map(|(name, nanos)| (name, nanos.to_string())));
         self.object(figures, row)
     }
 
     /// What became of a trace.
-    pub fn replay(&self, row: &Row, trace: &Trace) -> String {
-        let Tally { hits, refused, .. } = row.tally;
+    fn replay(&self, row: &Phase, trace: &Trace) -> String {
+        let Phase { hits, refused, .. } = *row;
         let (requests, first_sights) = (trace.requests, trace.first_sights());
         let share = |part, whole| format!("{:.6}", ratio(part, whole));
         let figures = figures! {
@@ -177,7 +179,7 @@ impl Report<'_> {
     }
 
     /// A line of JSON.
-    fn object(&self, figures: Vec<(&str, String)>, row: &Row) -> String {
+    fn object(&self, figures: Vec<(&str, String)>, row: &Phase) -> String {
         let (target, protocol) = (quoted(&self.options.target()), quoted(&self.options.protocol.name));
         let mut all = figures! { server: target, protocol: protocol };
         all.extend(figures);
@@ -192,16 +194,29 @@ impl Report<'_> {
     }
 }
 
-impl Row {
+impl Phase {
+    /// What shares of the replies took at most, in nanoseconds, with the names of those shares.
+    fn latencies(&self) -> [(&'static str, u64); 6] {
+        let shares = [
+            ("latency_p50_ns", 0.5),
+            ("latency_p90_ns", 0.9),
+            ("latency_p99_ns", 0.99),
+            ("latency_p99_9_ns", 0.999),
+            ("latency_p99_99_ns", 0.9999),
+            ("latency_max_ns", 1.0),
+        ];
+        shares.map(|(name, share)| (name, self.latency.0.value_at_quantile(share)))
+    }
+
     /// Replies a second.
     fn rate(&self) -> f64 {
-        self.tally.replies as f64 / self.seconds
+        self.replies as f64 / self.seconds
     }
 
     /// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
     fn cost(&self, used: Option<Usage>) -> Option<(f64, f64)> {
         let nanos = used?.cpu_nanos as f64;
-        Some((nanos / self.tally.replies.max(1) as f64, nanos / self.seconds / 1e9))
+        Some((nanos / self.replies.max(1) as f64, nanos / self.seconds / 1e9))
     }
 }
 

@@ -3,7 +3,6 @@
 
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
-use crate::replies::wrong;
 use crate::workload::{FIRST_NUMBER, Request, Workload};
 
 /// How often each key was written, as the preload's SET and every INC or DEC after it.
@@ -50,6 +49,6 @@ impl Model {
             Outcome::Refused => "a refusal",
             Outcome::Number(number) => &number.to_string(),
         };
-        Err(wrong(request, workload, &format!("expected {expected}, got {got}")))
+        Err(workload.wrong(request, &format!("expected {expected}, got {got}")))
     }
 }

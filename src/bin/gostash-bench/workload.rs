@@ -2,7 +2,6 @@
 //! key's number, so any reply can be checked without remembering it. It knows no socket and no clock.
 
 use std::fmt;
-use std::io::Write;
 
 use crate::draws::{Random, mix};
 use crate::options::Options;
@@ -24,6 +23,9 @@ pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
 /// A line longer than this is not a reply to anything we send, in bytes.
 const LINE_BYTES_MAX: usize = 512;
+
+/// A length that nobody knows.
+pub const UNKNOWN: usize = usize::MAX;
 
 /// One request, until it has its reply.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +83,6 @@ struct Phrase {
     request: Message,
     reply: Message,
     miss: &'static [u8],
-    /// How long the reply is if all goes well, where that is always the same and a miss is not as long.
-    reply_bytes: Option<usize>,
 }
 
 /// A request or a reply: a head, then perhaps a value or a number, and what follows that.
@@ -105,15 +105,12 @@ enum Gap {
 }
 
 /// How the bytes begin that came for a request.
-pub enum Start {
-    /// With a line of so many bytes that says all.
-    Line(Outcome, usize),
-    /// With the head of the right reply, of so many bytes.
-    Head(usize),
-    /// More bytes are needed to tell.
-    Partial,
-    /// With nothing that answers it.
-    Wrong,
+pub struct Start {
+    pub outcome: Outcome,
+    /// Of a line that says all, or of the right reply's head.
+    pub bytes: usize,
+    /// What has to follow that head.
+    pub body_bytes: usize,
 }
 
 impl Workload {
@@ -125,122 +122,20 @@ impl Workload {
             false => (0..words).flat_map(|_| random.next().to_le_bytes()).collect(),
         };
         let mut workload = Workload { options: options.clone(), shared, phrases: Vec::new() };
-        workload.phrases = workload.options.protocol.phrases.iter().map(|texts| workload.phrase(texts)).collect();
+        let sent = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
+        let phrases = options.protocol.phrases.iter().map(|(request, reply, miss)| Phrase {
+            request: workload.message(sent.as_deref().unwrap_or(request)),
+            reply: workload.message(if sent.is_some() { "{v}" } else { reply }),
+            miss: miss.as_bytes(),
+        });
+        workload.phrases = phrases.collect();
         workload
     }
 
-    /// Appends a request's bytes, and returns how long the reply is if all goes well; `None` where a miss is as long.
-    #[inline]
-    pub fn write(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) -> Option<usize> {
-        let phrase = &self.phrases[operation as usize];
-        let request = &phrase.request;
-        self.write_head(request, id, value_bytes, &mut out.bytes);
-        if request.gap == Gap::Value {
-            self.write_value(id, value_bytes, out);
-            // So it is in every protocol; a copy of a length that the compiler knows is a few stores.
-            out.bytes.extend_from_slice(b"\r\n");
-        }
-        phrase.reply_bytes.or_else(|| self.reply_bytes(phrase, id, value_bytes, &mut out.bytes))
-    }
-
-    /// How long that is, seen by writing the reply's head for a moment where there is room.
-    #[inline(never)]
-    fn reply_bytes(&self, phrase: &Phrase, id: u32, value_bytes: usize, room: &mut Vec<u8>) -> Option<usize> {
-        let (reply, before) = (&phrase.reply, room.len());
-        self.write_head(reply, id, value_bytes, room);
-        let bytes = room.len() - before + reply.gap_bytes(value_bytes) + reply.end.len();
-        room.truncate(before);
-        (bytes != phrase.miss.len()).then_some(bytes)
-    }
-
-    /// How `input`, which is not empty, begins to answer a request. `scratch` is room to write in.
-    #[inline]
-    pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Start {
-        let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
-        let head = match (&reply.template, reply.digits_at) {
-            (Some(template), None) => template,
-            _ => {
-                scratch.clear();
-                self.write_head(reply, request.id, request.value_bytes, scratch);
-                scratch
-            }
-        };
-        if reply.gap != Gap::Number {
-            if input.starts_with(head) && (!head.is_empty() || miss.first() != input.first()) {
-                return Start::Head(head.len());
-            }
-            if input.len() < head.len() && head.starts_with(input) {
-                return Start::Partial;
-            }
-        }
-        self.line(reply, head, miss, input)
-    }
-
-    /// A number, or why there is no right reply.
-    fn line(&self, reply: &Message, head: &[u8], miss: &[u8], input: &[u8]) -> Start {
-        let Some(end) = input.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n') else {
-            return if input.len() < LINE_BYTES_MAX { Start::Partial } else { Start::Wrong };
-        };
-        let line = &input[..=end];
-        let number = || {
-            let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_bytes())?;
-            std::str::from_utf8(digits).ok()?.parse().ok()
-        };
-        let outcome = if reply.gap == Gap::Number
-            && let Some(number) = number()
-        {
-            Outcome::Number(number)
-        } else if line == miss {
-            Outcome::Miss
-        } else if self.options.protocol.refusals.iter().any(|refusal| line.starts_with(refusal.as_bytes())) {
-            Outcome::Refused
-        } else {
-            return Start::Wrong;
-        };
-        Start::Line(outcome, line.len())
-    }
-
-    /// The length of the value in the right reply to a request, in bytes, and what follows it.
-    #[inline]
-    pub fn body(&self, request: &Request) -> (usize, &[u8]) {
-        let reply = &self.phrases[request.operation as usize].reply;
-        (reply.gap_bytes(request.value_bytes), reply.end.as_bytes())
-    }
-
-    /// A request as a person would write it.
-    pub fn describe(&self, request: &Request) -> String {
-        let mut key = Vec::new();
-        self.write_key(request.id, &mut key);
-        format!("{} {}", request.operation.name(), key.escape_ascii())
-    }
-
-    /// The right reply to a request as a person would write it.
-    pub fn describe_reply(&self, request: &Request) -> String {
-        match self.phrases[request.operation as usize].reply.gap {
-            Gap::Value => format!("a value of {} bytes", request.value_bytes),
-            _ => "a reply in this protocol".to_owned(),
-        }
-    }
-
-    fn phrase(&self, &(request, reply, miss): &(&str, &str, &'static str)) -> Phrase {
-        let sent = self.options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
-        let mut phrase = Phrase {
-            request: self.message(sent.as_deref().unwrap_or(request)),
-            reply: self.message(if sent.is_some() { "{v}" } else { reply }),
-            miss: miss.as_bytes(),
-            reply_bytes: None,
-        };
-        let Sizes { low, high } = self.options.value_size;
-        if phrase.reply.template.is_some() && (phrase.reply.gap != Gap::Value || low == high) {
-            phrase.reply_bytes = self.reply_bytes(&phrase, 0, low, &mut Vec::new());
-        }
-        phrase
-    }
-
-    fn message(&self, phrase: &str) -> Message {
-        let value = phrase.split_once("{v}").map(|(head, end)| (head, Gap::Value, end));
-        let number = || phrase.split_once("{n}").map(|(head, end)| (head, Gap::Number, end));
-        let (head, gap, end) = value.or_else(number).unwrap_or((phrase, Gap::Nothing, ""));
+    fn message(&self, text: &str) -> Message {
+        let split = |gap, mark| text.split_once(mark).map(|(head, end)| (head, gap, end));
+        let (head, gap, end) =
+            split(Gap::Value, "{v}").or(split(Gap::Number, "{n}")).unwrap_or((text, Gap::Nothing, ""));
         let head: Vec<String> = head.split(['{', '}']).map(str::to_owned).collect();
         let Options { key_size, value_size, .. } = &self.options;
         let write = |parts| {
@@ -258,6 +153,22 @@ impl Workload {
         Message { template, digits_at, head, gap, end: end.to_owned() }
     }
 
+    /// Appends a request's bytes, and returns how long the reply is if all goes well; [`UNKNOWN`] if only writing it would
+    /// tell, or if a miss is as long.
+    #[inline]
+    pub fn write(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) -> usize {
+        let Phrase { request, reply, miss } = &self.phrases[operation as usize];
+        self.write_head(request, id, value_bytes, &mut out.bytes);
+        if request.gap == Gap::Value {
+            self.write_value(id, value_bytes, out);
+            // So it is in every protocol; a copy of a length that the compiler knows is a few stores.
+            out.bytes.extend_from_slice(b"\r\n");
+        }
+        let Some(head) = &reply.template else { return UNKNOWN };
+        let bytes = head.len() + reply.body_bytes(value_bytes);
+        if bytes == miss.len() { UNKNOWN } else { bytes }
+    }
+
     #[inline]
     fn write_head(&self, message: &Message, id: u32, value_bytes: usize, out: &mut Vec<u8>) {
         let Some(template) = &message.template else {
@@ -272,13 +183,13 @@ impl Workload {
 
     #[inline(never)]
     fn write_parts(&self, parts: &[String], id: u32, value_bytes: usize, out: &mut Vec<u8>) {
+        let number = |bytes, out: &mut Vec<u8>| out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
         for (place, part) in parts.iter().enumerate() {
             match part.as_str() {
                 text if place % 2 == 0 => out.extend_from_slice(text.as_bytes()),
                 "k" => self.write_key(id, out),
-                // Writing to memory does not fail.
-                "K" => _ = write!(out, "{}", self.key_bytes(id)),
-                _ => _ = write!(out, "{value_bytes}"),
+                "K" => number(self.key_bytes(id), out),
+                _ => number(value_bytes, out),
             }
         }
     }
@@ -299,11 +210,8 @@ impl Workload {
     /// The length of a key's value, in bytes.
     #[inline]
     pub fn value_bytes(&self, id: u32) -> usize {
-        if self.options.value_size.is_fixed() {
-            self.options.value_size.low
-        } else {
-            self.options.value_size.pick((mix(id) >> 32) as u32)
-        }
+        let Sizes { low, high } = self.options.value_size;
+        if low == high { low } else { self.options.value_size.pick((mix(id) >> 32) as u32) }
     }
 
     #[inline]
@@ -331,30 +239,108 @@ impl Workload {
         (stamp, mix(id) as usize % OFFSETS)
     }
 
-    /// Where `piece`, which begins `at` bytes into the value of `id`, first differs from it.
-    pub fn difference(&self, id: u32, at: usize, piece: &[u8]) -> Option<usize> {
-        if self.options.shape().is_some() {
-            return None;
+    /// How `input`, which is not empty, begins to answer a request; `None` if more bytes are needed to tell. `scratch` is
+    /// room to write in.
+    #[inline]
+    pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Result<Option<Start>, String> {
+        let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
+        let head = match (&reply.template, reply.digits_at) {
+            (Some(template), None) => template,
+            _ => {
+                scratch.clear();
+                self.write_head(reply, request.id, request.value_bytes, scratch);
+                scratch
+            }
+        };
+        if reply.gap != Gap::Number {
+            if input.starts_with(head) && (!head.is_empty() || miss.first() != input.first()) {
+                let body_bytes = reply.body_bytes(request.value_bytes);
+                return Ok(Some(Start { outcome: Outcome::Done, bytes: head.len(), body_bytes }));
+            }
+            if input.len() < head.len() && head.starts_with(input) {
+                return Ok(None);
+            }
         }
-        let (stamp, from) = self.value(id);
+        self.line(request, head, input)
+    }
+
+    /// A number, or why there is no right reply.
+    fn line(&self, request: &Request, head: &[u8], input: &[u8]) -> Result<Option<Start>, String> {
+        let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
+        let end = input.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n');
+        if end.is_none() && input.len() < LINE_BYTES_MAX {
+            return Ok(None);
+        }
+        let line = end.map_or(&[][..], |end| &input[..=end]);
+        let number = || {
+            let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_bytes())?;
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        };
+        let outcome = if reply.gap == Gap::Number
+            && let Some(number) = number()
+        {
+            Outcome::Number(number)
+        } else if line == *miss && !line.is_empty() {
+            Outcome::Miss
+        } else if self.options.protocol.refusals.iter().any(|refusal| line.starts_with(refusal.as_bytes())) {
+            Outcome::Refused
+        } else {
+            let expected = match reply.gap {
+                Gap::Value => format!("a value of {} bytes", request.value_bytes),
+                _ => "a reply in this protocol".to_owned(),
+            };
+            return Err(self.wrong(request, &format!("expected {expected}, got {}", quote(input))));
+        };
+        Ok(Some(Start { outcome, bytes: line.len(), body_bytes: 0 }))
+    }
+
+    /// Checks a piece of a right reply's body, of which `left` bytes had not come before: what ends the value always, since
+    /// it proves the length; the value itself only if asked.
+    #[inline]
+    pub fn check(&self, request: &Request, left: usize, piece: &[u8], verify: bool) -> Result<(), String> {
+        let reply = &self.phrases[request.operation as usize].reply;
+        let end = reply.end.as_bytes();
+        let (value, rest) = piece.split_at(left.saturating_sub(end.len()).min(piece.len()));
+        if !end[end.len().saturating_sub(left)..].starts_with(rest) {
+            let (length, end, got) = (request.value_bytes, quote(end), quote(rest));
+            return Err(self.wrong(request, &format!("expected {end} after {length} bytes of value, got {got}")));
+        }
+        if !verify || value.is_empty() || self.options.shape().is_some() {
+            return Ok(());
+        }
+        let at = reply.body_bytes(request.value_bytes) - left;
+        let (stamp, from) = self.value(request.id);
         let own = &stamp[at.min(STAMP_BYTES)..];
-        let (first, rest) = piece.split_at(own.len().min(piece.len()));
-        let own = &own[..first.len()];
-        let shared = &self.shared[from + at + own.len()..][..rest.len()];
-        if first == own && rest == shared {
-            return None;
+        let (first, others) = value.split_at(own.len().min(value.len()));
+        let shared = &self.shared[from + at + first.len()..][..others.len()];
+        if own.starts_with(first) && others == shared {
+            return Ok(());
         }
-        let expected = own.iter().chain(shared);
-        piece.iter().zip(expected).position(|(got, expected)| got != expected).map(|place| at + place)
+        let same = value.iter().zip(own.iter().chain(shared)).take_while(|(got, expected)| got == expected).count();
+        let (place, length, got) = (at + same + 1, request.value_bytes, quote(&value[same..]));
+        Err(self.wrong(request, &format!("byte {place} of {length} differs from what was set, got {got}")))
+    }
+
+    /// A sentence about a reply that is not what it must be.
+    pub fn wrong(&self, request: &Request, problem: &str) -> String {
+        let mut key = Vec::new();
+        self.write_key(request.id, &mut key);
+        format!("wrong reply to {} {}: {problem}", request.operation.name(), key.escape_ascii())
     }
 }
 
 impl Message {
-    /// A number is as long as a value, where there are numbers.
+    /// How long what follows the head is: a value or a number, which is as long where there are numbers, and the end.
     #[inline]
-    fn gap_bytes(&self, value_bytes: usize) -> usize {
-        if self.gap == Gap::Nothing { 0 } else { value_bytes }
+    fn body_bytes(&self, value_bytes: usize) -> usize {
+        if self.gap == Gap::Nothing { 0 } else { value_bytes + self.end.len() }
     }
+}
+
+/// Bytes as they are shown in a message.
+pub fn quote(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(48)];
+    format!("'{}'{}", shown.escape_ascii(), if shown.len() < bytes.len() { "..." } else { "" })
 }
 
 /// Eight hexadecimal digits.
