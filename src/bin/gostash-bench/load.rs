@@ -178,7 +178,8 @@ impl<'a> Load<'a> {
             options,
             workload: Workload::new(options),
             draws: Draws::new(options),
-            model: options.verify.then(|| Model::new(options)),
+            // Nobody knows what the server has kept of a trace.
+            model: (options.verify && options.trace.is_none()).then(|| Model::new(options)),
             poll,
             connections,
             ready: VecDeque::with_capacity(count),
@@ -207,15 +208,12 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Replays a trace, of which nobody knows what the server has kept.
-    pub fn replay(&mut self, trace: Trace) -> Result<Phase, String> {
-        self.model = None;
-        let (source, depth) = (Source::Trace(trace.into()), self.options.depths[0]);
-        self.measure(Phase { name: "replay", source, depth, ..Phase::default() })
-    }
-
-    /// Warms up, and measures.
-    pub fn run(&mut self, depth: usize) -> Result<Phase, String> {
+    /// Replays a trace, or warms up and measures.
+    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Phase, String> {
+        if let Some(trace) = trace {
+            let source = Source::Trace(trace.into());
+            return self.measure(Phase { name: "replay", source, depth, ..Phase::default() });
+        }
         let Options { rate, requests, duration, warmup, .. } = *self.options;
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };

@@ -24,13 +24,12 @@ mod verify;
 mod workload;
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use load::Load;
-use options::{Invocation, Options};
+use options::Options;
 use replay::Trace;
 use report::Report;
 use signal_hook::consts::SIGINT;
@@ -39,13 +38,10 @@ use signal_hook::consts::SIGINT;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let (done, status) = match Invocation::parse(std::env::args_os().skip(1)) {
+    let (done, status) = match Options::parse() {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(options)) => (run(options), 1),
         Err(problem) => (Err(problem), 2),
-        Ok(Invocation::Print(text)) => {
-            print(&text);
-            (Ok(true), 0)
-        }
-        Ok(Invocation::Run(options, trace)) => (run(*options, trace), 1),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -57,16 +53,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Replays a trace, or runs each depth, and prints what became of it. Whether it came to its end.
-fn run(mut options: Options, trace: Option<PathBuf>) -> Result<bool, String> {
-    let trace = trace.map(|file| Trace::read(&file, &mut options)).transpose()?;
+/// Runs each depth, or replays a trace, and prints what became of it. Whether it came to its end.
+fn run(mut options: Options) -> Result<bool, String> {
+    let mut trace = options.trace.clone().map(|file| Trace::read(&file, &mut options)).transpose()?;
     let interrupted = interruption();
     let mut load = Load::new(&options, &interrupted)?;
     let report = Report { options: &options, server: load.server };
-    if let Some(trace) = trace {
-        print(&report.row(&load.replay(trace)?));
-        return Ok(!load.is_interrupted());
-    }
     if options.preload {
         load.preload()?;
     }
@@ -76,7 +68,7 @@ fn run(mut options: Options, trace: Option<PathBuf>) -> Result<bool, String> {
         if load.is_interrupted() {
             break;
         }
-        let row = load.run(depth)?;
+        let row = load.run(depth, trace.take())?;
         print(&report.row(&row));
         foot = report.foot(row.server);
     }

@@ -1,7 +1,6 @@
 //! The command line: one table of what it may say, of defaults, and of what to say when a value is wrong. It knows no
 //! socket and measures nothing.
 
-use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -20,13 +19,15 @@ macro_rules! options {
         /// Every option's value.
         #[derive(Clone)]
         pub struct Options {
+            /// A trace to be replayed.
+            pub trace: Option<PathBuf>,
             $(pub $field: $type,)*
         }
 
         impl Default for Options {
             fn default() -> Self {
                 $(let $field: fn(&str) -> Option<$type> = $read;)*
-                Options { $($field: $field($default).expect("a default is a value of its own option"),)* }
+                Options { trace: None, $($field: $field($default).expect("a default is a value of its own option"),)* }
             }
         }
 
@@ -116,34 +117,27 @@ options! {
 /// Options that a replay has a use for.
 const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
 
-/// What the user asked for.
-pub enum Invocation {
-    /// Load a server, or replay the trace in this file.
-    Run(Box<Options>, Option<PathBuf>),
-    /// Print this and be done.
-    Print(String),
-}
-
-impl Invocation {
-    /// Reads the arguments that follow the program's name; what is wrong with them is one sentence.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+impl Options {
+    /// Reads the program's arguments; what is wrong with them is one sentence. Nothing if they only ask for something to be
+    /// printed.
+    pub fn parse() -> Result<Option<Options>, String> {
         use lexopt::prelude::*;
         let mut options = Options::default();
-        let (mut is_replay, mut trace) = (false, None);
-        let mut parser = lexopt::Parser::from_args(arguments);
+        let mut is_replay = false;
+        let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
-                Short('h') | Long("help") => return Ok(Invocation::Print(help())),
+                Short('h') | Long("help") => return print(&help()),
                 Short('V') | Long("version") => {
-                    return Ok(Invocation::Print(format!("gostash-bench {}\n", env!("CARGO_PKG_VERSION"))));
+                    return print(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n"));
                 }
                 Long(name) => name.to_owned(),
                 Value(word) if !is_replay && word == "replay" => {
                     is_replay = true;
                     continue;
                 }
-                Value(file) if is_replay && trace.is_none() => {
-                    trace = Some(file.into());
+                Value(file) if is_replay && options.trace.is_none() => {
+                    options.trace = Some(file.into());
                     continue;
                 }
                 other => return Err(other.unexpected().to_string()),
@@ -156,52 +150,42 @@ impl Invocation {
             if is_replay && !REPLAY_OPTIONS.contains(&flag) {
                 return Err(format!("--{name}: not an option of replay"));
             }
-            let text = match expected {
-                &"" => meant.to_owned(),
-                _ => {
-                    let value = parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?;
-                    value.to_string_lossy().into_owned()
-                }
+            let text = match *expected {
+                "" => meant.into(),
+                _ => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
             };
+            let text = text.to_string_lossy();
             set(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
         }
-        options.check()?;
-        match trace {
-            None if is_replay => Err("replay: expected the file of a trace".into()),
-            trace => Ok(Invocation::Run(Box::new(options), trace)),
+        if is_replay && options.trace.is_none() {
+            return Err("replay: expected the file of a trace".into());
         }
-    }
-}
-
-impl Options {
-    /// What no single option can know about the others.
-    fn check(&mut self) -> Result<(), String> {
         // A value that is a number is as long as that, and one that an echo makes up is its reply.
-        let numbers = self.counts().then_some(FIRST_DIGITS.len());
-        self.value_size = self.reply_bytes.or(numbers).map_or(self.value_size, Sizes::exactly);
-        let Options { keys, clients, key_size, .. } = &*self;
+        let numbers = options.counts().then_some(FIRST_DIGITS.len());
+        options.value_size = options.reply_bytes.or(numbers).map_or(options.value_size, Sizes::exactly);
+        options.conflict().map_or(Ok(Some(options)), Err)
+    }
+
+    /// What no single option can know about the others.
+    fn conflict(&self) -> Option<String> {
+        let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
         let digits = (keys - 1).max(1).ilog2() as usize / 4 + 1;
-        let is_echo = self.protocol.is_echo();
-        if self.request_bytes.is_some() != self.reply_bytes.is_some() || (self.request_bytes.is_some() && !is_echo) {
-            return Err("--request-bytes, --reply-bytes: expected both, with --protocol echo".into());
-        }
-        if key_size.low < digits {
-            let got = key_size.low;
-            return Err(format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {got}"));
-        }
-        if self.protocol.name == "memcached" && key_size.high > 250 {
-            let got = key_size.high;
-            return Err(format!("--key-size: expected at most 250, the limit of memcached, got {got}"));
-        }
-        if self.command == Some(Operation::Del) && (*keys as usize) < *clients {
-            return Err(format!(
+        let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
+        if has_shape && (self.shape().is_none() || !self.protocol.is_echo()) {
+            Some("--request-bytes, --reply-bytes: expected both, with --protocol echo".into())
+        } else if low < digits {
+            Some(format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}"))
+        } else if self.protocol.name == "memcached" && high > 250 {
+            Some(format!("--key-size: expected at most 250, the limit of memcached, got {high}"))
+        } else if self.command == Some(Operation::Del) && (keys as usize) < clients {
+            Some(format!(
                 "--keys: expected at least one for each of {clients} clients, which delete their own, got {keys}"
-            ));
+            ))
+        } else if self.verify && !self.preload && self.counts() {
+            Some("--verify: expected --preload with it, to know what the numbers were".into())
+        } else {
+            None
         }
-        if self.verify && !self.preload && self.counts() {
-            return Err("--verify: expected --preload with it, to know what the numbers were".into());
-        }
-        Ok(())
     }
 
     /// Whether values are numbers.
@@ -231,6 +215,11 @@ impl Options {
     pub fn distribution(&self) -> String {
         self.zipf.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"))
     }
+}
+
+fn print(text: &str) -> Result<Option<Options>, String> {
+    crate::print(text);
+    Ok(None)
 }
 
 fn help() -> String {

@@ -20,17 +20,18 @@ const RECORD_BYTES: usize = 8;
 /// A longer value than this, in bytes, means that the file is no trace.
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
-/// What is left of a trace, and what became of the rest.
+/// A trace, and what became of it so far.
 #[derive(Default)]
 pub struct Trace {
-    records: VecDeque<Record>,
+    records: Vec<Record>,
+    /// How many of them were asked for.
+    asked: usize,
     seen: HashMap<u32, Seen>,
-    /// Those whose GETs are under way.
-    asked: VecDeque<Record>,
     /// Those that are to be set.
     missed: VecDeque<Record>,
     window: u64,
-    pub requests: u64,
+    /// How many of them were answered.
+    pub requests: usize,
     /// Bytes of key and value that were asked for.
     pub asked_bytes: u64,
     /// Those of the hits.
@@ -60,7 +61,7 @@ impl Trace {
             id: u32::from_le_bytes([a, b, c, d]),
             value_bytes: (u32::from_le_bytes([e, f, g, h]) as usize).saturating_sub(KEY_BYTES).max(1),
         });
-        let records: VecDeque<_> = records.collect();
+        let records: Vec<_> = records.collect();
         let longest = records.iter().map(|record| record.value_bytes).max().unwrap_or(0);
         if records.is_empty() || !rest.is_empty() || longest > VALUE_BYTES_MAX {
             return Err(format!(
@@ -72,7 +73,8 @@ impl Trace {
         }
         options.key_size = Sizes::exactly(KEY_BYTES);
         options.value_size = Sizes { low: 1, high: longest };
-        (options.clients, options.idle_clients) = (1, 0);
+        (options.clients, options.idle_clients, options.preload) = (1, 0, false);
+        options.depths.truncate(1);
         Ok(Trace { records, ..Trace::default() })
     }
 
@@ -85,13 +87,13 @@ impl Trace {
         if let Some(Record { id, value_bytes }) = self.missed.pop_front() {
             return Some((Operation::Set, id, value_bytes));
         }
-        let Record { id, value_bytes } = *self.records.front()?;
+        let Record { id, value_bytes } = *self.records.get(self.asked)?;
         let key = self.seen.entry(id).or_insert(Seen { value_bytes, window: 0 });
         if key.window == self.window {
             return None;
         }
         key.window = self.window;
-        self.asked.extend(self.records.pop_front());
+        self.asked += 1;
         Some((Operation::Get, id, key.value_bytes))
     }
 
@@ -101,7 +103,7 @@ impl Trace {
         if request.operation != Operation::Get {
             return;
         }
-        let Some(record) = self.asked.pop_front() else { return };
+        let record = self.records[self.requests];
         let bytes = (KEY_BYTES + record.value_bytes) as u64;
         self.requests += 1;
         self.asked_bytes += bytes;

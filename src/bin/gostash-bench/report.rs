@@ -6,7 +6,6 @@ use crate::load::{Phase, Source};
 use crate::options::Options;
 use crate::process::Usage;
 use crate::protocol::Operation;
-use crate::replay::Trace;
 
 /// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
 const BUSY: f64 = 0.95;
@@ -39,16 +38,17 @@ impl Report<'_> {
         if options.json {
             return String::new();
         }
+        let Options { protocol, key_size, value_size, get_percent, .. } = options;
         let commands = match options.command {
-            None => format!("{} % GET, {} % SET", options.get_percent, 100 - options.get_percent),
+            None => format!("{get_percent} % GET, {} % SET", 100 - get_percent),
             Some(Operation::Del) => "SET, then DEL".to_owned(),
             Some(command) => command.name().to_owned(),
         };
         let (keys, distribution) = (count(options.keys.into()), options.distribution());
-        let Options { protocol, key_size, value_size, .. } = options;
-        let what = match options.shape() {
-            Some((sent, taken)) => format!("{sent} b there, {taken} b back"),
-            None => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
+        let what = match (&options.trace, options.shape()) {
+            (Some(file), _) => format!("replay of {}", file.display()),
+            (_, Some((sent, taken))) => format!("{sent} b there, {taken} b back"),
+            _ => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
         };
         let idle = match options.idle_clients {
             0 => String::new(),
@@ -59,11 +59,8 @@ impl Report<'_> {
         format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{HEAD}")
     }
 
-    /// One row of the table, or a line of JSON.
+    /// One row of the table with what is to be said about it, or a line of JSON.
     pub fn row(&self, row: &Phase) -> String {
-        if let Source::Trace(trace) = &row.source {
-            return self.replay(row, trace);
-        }
         if self.options.json {
             return self.json(row);
         }
@@ -76,23 +73,20 @@ impl Report<'_> {
         let latencies = row.latencies().map(|(_, nanos)| format!("{:>8}", time(nanos))).join(" ");
         let traffic = (row.sent_bytes + row.received_bytes) as f64 / row.seconds / 1e6;
         let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
-        let mut note = |note: String| text += &format!("        {note}\n");
         let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
-        if let Some(explanation) = explanation {
-            note(format!("* {explanation}; busy: the server {}, the client {}", busy(row.server), busy(row.client)));
-        }
-        if row.misses > 0 {
-            let hits = 100.0 * ratio(row.hits, row.hits + row.misses);
-            note(format!("{} misses, {hits:.2} % hits", count(row.misses)));
-        }
-        if row.refused > 0 {
-            note(format!("{} requests refused", count(row.refused)));
-        }
-        if row.unanswered > 0 {
-            note(format!("{} requests that were due have no reply", count(row.unanswered)));
-        }
-        if row.interrupted {
-            note(format!("interrupted after {:.1} s", row.seconds));
+        let shares = || format!("busy: the server {}, the client {}", busy(row.server), busy(row.client));
+        let hits = 100.0 * ratio(row.hits, row.hits + row.misses);
+        let notes = [
+            explanation.map(|explanation| format!("* {explanation}; {}", shares())),
+            (row.misses > 0).then(|| format!("{} misses, {hits:.2} % hits", count(row.misses))),
+            (row.refused > 0).then(|| format!("{} requests refused", count(row.refused))),
+            (row.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(row.unanswered))),
+            row.interrupted.then(|| format!("interrupted after {:.1} s", row.seconds)),
+        ];
+        let replayed = row.replayed();
+        let replayed = replayed.iter().map(|(name, figure)| format!("{:<15} {figure}", name.replace('_', " ")));
+        for note in notes.into_iter().flatten().chain(replayed) {
+            text += &format!("        {note}\n");
         }
         text
     }
@@ -130,67 +124,39 @@ impl Report<'_> {
         }
     }
 
-    /// Names end in their units.
+    /// A line of JSON. Names end in their units.
     fn json(&self, row: &Phase) -> String {
         let options = self.options;
         let (client_cost, client_busy) = row.cost(row.client).unzip();
         let (server_cost, server_busy) = row.cost(row.server).unzip();
-        let command = options.command.map_or("mix".into(), |command| command.name().to_lowercase());
         let mut figures = figures! {
+            server: quoted(&options.target()), protocol: quoted(&options.protocol.name),
             clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
-            command: quoted(&command), get_percent: options.get_percent,
-            keys: options.keys, key_bytes: quoted(&options.key_size), value_bytes: quoted(&options.value_size),
-            distribution: quoted(&options.distribution()), rate_wanted: or_null(options.rate),
-            request_bytes: or_null(options.request_bytes), reply_bytes: or_null(options.reply_bytes),
-            seconds: row.seconds, requests: row.replies, requests_per_second: row.rate(),
+            seconds: row.seconds, requests: row.requests(), requests_per_second: row.rate(),
             sent_bytes_per_second: row.sent_bytes as f64 / row.seconds,
             received_bytes_per_second: row.received_bytes as f64 / row.seconds,
             hits: row.hits, misses: row.misses, refused: row.refused, unanswered: row.unanswered,
             latency_mean_ns: row.latency.0.mean(),
             client_cpu_ns_per_request: or_null(client_cost), client_busy: or_null(client_busy),
             server_cpu_ns_per_request: or_null(server_cost), server_busy: or_null(server_busy),
-            limited_by: quoted(&self.limit(row).0),
-        };
-        figures.extend(row.latencies().map(|(name, nanos)| (name, nanos.to_string())));
-        self.object(figures, row)
-    }
-
-    /// What became of a trace.
-    fn replay(&self, row: &Phase, trace: &Trace) -> String {
-        let Phase { hits, refused, .. } = *row;
-        let (requests, first_sights) = (trace.requests, trace.first_sights());
-        let share = |part, whole| format!("{:.6}", ratio(part, whole));
-        let figures = figures! {
-            pipeline: row.depth, seconds: row.seconds, requests: requests,
-            requests_per_second: (requests as f64 / row.seconds).round(),
-            hits: hits, hit_ratio: share(hits, requests), miss_ratio: share(requests - hits, requests),
-            first_sights: first_sights, cold_floor: share(first_sights, requests),
-            byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes), refused: refused,
-        };
-        if self.options.json {
-            return self.object(figures, row);
-        }
-        let mut text = format!("{} in {}\n\n", self.options.target(), self.options.protocol.name);
-        for (name, value) in figures {
-            text += &format!("  {:<20} {value}\n", name.replace('_', " "));
-        }
-        let interrupted = if row.interrupted { "\n  interrupted" } else { "" };
-        text + interrupted + &self.foot(row.server)
-    }
-
-    /// A line of JSON.
-    fn object(&self, figures: Vec<(&str, String)>, row: &Phase) -> String {
-        let (target, protocol) = (quoted(&self.options.target()), quoted(&self.options.protocol.name));
-        let mut all = figures! { server: target, protocol: protocol };
-        all.extend(figures);
-        all.extend(figures! {
-            server_pid: or_null(self.server),
+            limited_by: quoted(&self.limit(row).0), server_pid: or_null(self.server),
             server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
             server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
-            verified: self.options.verify, interrupted: row.interrupted,
+            verified: options.verify, interrupted: row.interrupted,
+        };
+        figures.extend(row.latencies().map(|(name, nanos)| (name, nanos.to_string())));
+        figures.extend(match options.trace {
+            Some(_) => row.replayed(),
+            None => figures! {
+                command: quoted(&options.command.map_or("mix".into(), |command| command.name().to_lowercase())),
+                get_percent: options.get_percent, keys: options.keys, key_bytes: quoted(&options.key_size),
+                value_bytes: quoted(&options.value_size), distribution: quoted(&options.distribution()),
+                rate_wanted: or_null(options.rate), request_bytes: or_null(options.request_bytes),
+                reply_bytes: or_null(options.reply_bytes),
+            },
         });
-        let all: Vec<_> = all.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-        format!("{{{}}}\n", all.join(","))
+        let figures: Vec<_> = figures.iter().map(|(name, figure)| format!("\"{name}\":{figure}")).collect();
+        format!("{{{}}}\n", figures.join(","))
     }
 }
 
@@ -208,15 +174,33 @@ impl Phase {
         shares.map(|(name, share)| (name, self.latency.0.value_at_quantile(share)))
     }
 
-    /// Replies a second.
+    /// What became of a trace, if it was one.
+    fn replayed(&self) -> Vec<(&'static str, String)> {
+        let Source::Trace(trace) = &self.source else { return Vec::new() };
+        let (requests, first_sights) = (trace.requests as u64, trace.first_sights());
+        let share = |part, whole| format!("{:.6}", ratio(part, whole));
+        figures! {
+            trace_requests: requests, trace_seconds: self.seconds,
+            hit_ratio: share(self.hits, requests), miss_ratio: share(requests - self.hits, requests),
+            first_sights: first_sights, cold_floor: share(first_sights, requests),
+            byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes),
+        }
+    }
+
+    /// Those of a trace count, and not the SETs that its misses need.
+    fn requests(&self) -> u64 {
+        if let Source::Trace(trace) = &self.source { trace.requests as u64 } else { self.replies }
+    }
+
+    /// Requests a second.
     fn rate(&self) -> f64 {
-        self.replies as f64 / self.seconds
+        self.requests() as f64 / self.seconds
     }
 
     /// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
     fn cost(&self, used: Option<Usage>) -> Option<(f64, f64)> {
         let nanos = used?.cpu_nanos as f64;
-        Some((nanos / self.replies.max(1) as f64, nanos / self.seconds / 1e9))
+        Some((nanos / self.requests().max(1) as f64, nanos / self.seconds / 1e9))
     }
 }
 
