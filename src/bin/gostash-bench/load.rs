@@ -75,7 +75,6 @@ struct Connection {
     last: Option<(Operation, u32)>,
     /// When its requests were sent, in closed loop.
     sent_nanos: u64,
-    is_ready: bool,
     watches_output: bool,
 }
 
@@ -139,6 +138,12 @@ impl Phase {
     /// How many more are to be sent.
     fn left(&self) -> u64 {
         self.requests_max.map_or(u64::MAX, |most| most - self.sent)
+    }
+
+    /// A connection with fewer requests under way than this may be given some. In closed loop it sends again when all it
+    /// sent is answered, as pipelines of real clients do.
+    fn free_below(&self) -> usize {
+        if self.rate.is_some() { self.depth } else { 1 }
     }
 
     /// When the next request is due at this rate.
@@ -252,12 +257,10 @@ impl<'a> Load<'a> {
 
     /// Has the first `clients` do the work of a phase, until all of it is done or its time is over.
     fn drive(&mut self, clients: usize, mut phase: Phase) -> Result<Phase, String> {
-        self.ready = (0..clients).collect();
-        for (slot, connection) in self.connections.iter_mut().enumerate() {
-            connection.is_ready = slot < clients;
-            // What it set in an earlier phase is not its own to delete.
-            connection.last = None;
-        }
+        self.ready =
+            (0..clients).filter(|&slot| self.connections[slot].replies.under_way() < phase.free_below()).collect();
+        // What a client set in an earlier phase is not its own to delete.
+        self.connections.iter_mut().for_each(|connection| connection.last = None);
         let mut progress = Progress::new();
         let mut events = Events::with_capacity(1024);
         let mut now = self.now();
@@ -309,11 +312,10 @@ impl<'a> Load<'a> {
                 count = count.min(backlog.div_ceil(self.ready.len()));
             }
             self.ready.pop_front();
-            self.connections[slot].is_ready = false;
             self.send(slot, phase.left().min(count as u64), phase);
             self.flush(slot, phase)?;
-            if phase.rate.is_some() {
-                self.make_ready_if_free(slot, phase);
+            if self.connections[slot].replies.under_way() < phase.free_below() {
+                self.ready.push_back(slot);
             }
         }
         Ok(())
@@ -374,6 +376,7 @@ impl<'a> Load<'a> {
 
     fn receive(&mut self, slot: usize, is_closed: bool, phase: &mut Phase) -> Result<(), String> {
         let now = self.now();
+        let was_free = self.connections[slot].replies.under_way() < phase.free_below();
         loop {
             let connection = &mut self.connections[slot];
             let count = match connection.socket.read(&mut self.buffer) {
@@ -412,18 +415,10 @@ impl<'a> Load<'a> {
                 break;
             }
         }
-        self.make_ready_if_free(slot, phase);
-        Ok(())
-    }
-
-    /// In closed loop a connection sends again when all it sent is answered, as pipelines of real clients do.
-    fn make_ready_if_free(&mut self, slot: usize, phase: &Phase) {
-        let connection = &mut self.connections[slot];
-        let limit = if phase.rate.is_some() { phase.depth } else { 1 };
-        if !connection.is_ready && connection.replies.under_way() < limit {
-            connection.is_ready = true;
+        if !was_free && self.connections[slot].replies.under_way() < phase.free_below() {
             self.ready.push_back(slot);
         }
+        Ok(())
     }
 
     fn timeout(&self, phase: &Phase, now: u64) -> Duration {
@@ -468,7 +463,6 @@ impl Connection {
             output: Output::default(),
             last: None,
             sent_nanos: 0,
-            is_ready: false,
             watches_output: false,
         })
     }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::protocol::Outcome;
-use crate::workload::{Request, Start, UNKNOWN, Workload, quote};
+use crate::workload::{Request, UNKNOWN, Workload, quote};
 
 /// Requests without a reply, oldest first.
 #[derive(Default)]
@@ -46,15 +46,10 @@ impl Replies {
         verify: bool,
         mut done: impl FnMut(&Request, Outcome) -> Result<(), String>,
     ) -> Result<(), String> {
+        let whole_bytes = std::mem::replace(&mut self.whole_bytes, UNKNOWN);
         // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth 64
         // looking at each would cost as much as all the rest of a request.
-        let whole_bytes = std::mem::replace(&mut self.whole_bytes, UNKNOWN);
-        if whole_bytes == data.len() && !verify && self.first_is_right(data, workload) {
-            self.waiting.iter().try_for_each(|request| done(request, Outcome::Done))?;
-            self.waiting.clear();
-            self.whole_bytes = 0;
-            return Ok(());
-        }
+        let mut at_a_glance = whole_bytes == data.len() && !verify;
         let mut joined = std::mem::take(&mut self.start);
         let mut data = data;
         if !joined.is_empty() {
@@ -67,11 +62,11 @@ impl Replies {
             };
             let mut outcome = Outcome::Done;
             if self.left == 0 {
-                let Some(start) = workload.start(&request, data, &mut self.scratch)? else {
+                let Some((said, bytes, body_bytes)) = workload.start(&request, data, &mut self.scratch)? else {
                     self.start.extend_from_slice(data);
                     return Ok(());
                 };
-                (outcome, self.left, data) = (start.outcome, start.body_bytes, &data[start.bytes..]);
+                (outcome, self.left, data) = (said, body_bytes, &data[bytes..]);
             }
             let (piece, rest) = data.split_at(self.left.min(data.len()));
             workload.check(&request, self.left, piece, verify)?;
@@ -82,21 +77,16 @@ impl Replies {
             data = rest;
             self.waiting.pop_front();
             done(&request, outcome)?;
+            at_a_glance &= matches!(outcome, Outcome::Done | Outcome::Number(_));
+            if at_a_glance {
+                self.waiting.iter().try_for_each(|request| done(request, Outcome::Done))?;
+                self.waiting.clear();
+                break;
+            }
         }
         if self.waiting.is_empty() {
             self.whole_bytes = 0;
         }
         Ok(())
-    }
-
-    fn first_is_right(&mut self, data: &[u8], workload: &Workload) -> bool {
-        let Some(request) = self.waiting.front() else { return false };
-        match workload.start(request, data, &mut self.scratch) {
-            Ok(Some(Start { outcome: Outcome::Done, bytes, body_bytes })) => {
-                let body = data.get(bytes..bytes + body_bytes);
-                body.is_some_and(|body| workload.check(request, body_bytes, body, false).is_ok())
-            }
-            other => matches!(other, Ok(Some(Start { outcome: Outcome::Number(_), .. }))),
-        }
     }
 }

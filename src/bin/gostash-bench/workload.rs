@@ -104,14 +104,7 @@ enum Gap {
     Number,
 }
 
-/// How the bytes begin that came for a request.
-pub struct Start {
-    pub outcome: Outcome,
-    /// Of a line that says all, or of the right reply's head.
-    pub bytes: usize,
-    /// What has to follow that head.
-    pub body_bytes: usize,
-}
+type Answer = Result<Option<(Outcome, usize, usize)>, String>;
 
 impl Workload {
     pub fn new(options: &Options) -> Self {
@@ -239,10 +232,10 @@ impl Workload {
         (stamp, mix(id) as usize % OFFSETS)
     }
 
-    /// How `input`, which is not empty, begins to answer a request; `None` if more bytes are needed to tell. `scratch` is
-    /// room to write in.
+    /// How `input`, which is not empty, begins to answer a request: what it says, in how many bytes, and how many are to
+    /// follow; `None` if more are needed to tell. `scratch` is room to write in.
     #[inline]
-    pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Result<Option<Start>, String> {
+    pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Answer {
         let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
         let head = match (&reply.template, reply.digits_at) {
             (Some(template), None) => template,
@@ -254,8 +247,7 @@ impl Workload {
         };
         if reply.gap != Gap::Number {
             if input.starts_with(head) && (!head.is_empty() || miss.first() != input.first()) {
-                let body_bytes = reply.body_bytes(request.value_bytes);
-                return Ok(Some(Start { outcome: Outcome::Done, bytes: head.len(), body_bytes }));
+                return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request.value_bytes))));
             }
             if input.len() < head.len() && head.starts_with(input) {
                 return Ok(None);
@@ -265,7 +257,7 @@ impl Workload {
     }
 
     /// A number, or why there is no right reply.
-    fn line(&self, request: &Request, head: &[u8], input: &[u8]) -> Result<Option<Start>, String> {
+    fn line(&self, request: &Request, head: &[u8], input: &[u8]) -> Answer {
         let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
         let end = input.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n');
         if end.is_none() && input.len() < LINE_BYTES_MAX {
@@ -291,7 +283,7 @@ impl Workload {
             };
             return Err(self.wrong(request, &format!("expected {expected}, got {}", quote(input))));
         };
-        Ok(Some(Start { outcome, bytes: line.len(), body_bytes: 0 }))
+        Ok(Some((outcome, line.len(), 0)))
     }
 
     /// Checks a piece of a right reply's body, of which `left` bytes had not come before: what ends the value always, since
