@@ -8,9 +8,7 @@ const SHUFFLE: u64 = 2_654_435_761;
 
 /// Draws operations and keys as the options say.
 pub struct Draws {
-    command: Option<Operation>,
-    keys: u32,
-    clients: u32,
+    options: Options,
     zipf: Option<Zipf>,
     /// In a mix, a draw of 32 bits below this is a GET.
     get_below: u64,
@@ -20,19 +18,17 @@ pub struct Draws {
 impl Draws {
     pub fn new(options: &Options) -> Self {
         Draws {
-            command: options.command,
-            keys: options.keys,
-            clients: options.clients as u32,
             zipf: options.zipf.map(|exponent| Zipf::new(options.keys, exponent)),
             get_below: (u64::from(options.get_percent) << 32) / 100,
             random: Random(options.seed),
+            options: options.clone(),
         }
     }
 
     /// The next operation of a client that has just sent `previous`, and its key.
     #[inline]
     pub fn next(&mut self, client: usize, previous: Option<(Operation, u32)>) -> (Operation, u32) {
-        if self.command == Some(Operation::Del) {
+        if self.options.command == Some(Operation::Del) {
             return match previous {
                 Some((Operation::Set, id)) => (Operation::Del, id),
                 _ => (Operation::Set, self.own_key(client)),
@@ -41,15 +37,15 @@ impl Draws {
         // One draw serves both: its low half picks the command, its high half the key.
         let bits = self.random.next();
         let is_get = bits & 0xffff_ffff < self.get_below;
-        let operation = self.command.unwrap_or(if is_get { Operation::Get } else { Operation::Set });
+        let operation = self.options.command.unwrap_or(if is_get { Operation::Get } else { Operation::Set });
         (operation, self.key((bits >> 32) as u32))
     }
 
     #[inline]
     fn key(&mut self, bits: u32) -> u32 {
         match &self.zipf {
-            None => ((u64::from(bits) * u64::from(self.keys)) >> 32) as u32,
-            Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.keys)) as u32,
+            None => ((u64::from(bits) * u64::from(self.options.keys)) >> 32) as u32,
+            Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.options.keys)) as u32,
         }
     }
 
@@ -57,8 +53,9 @@ impl Draws {
     fn own_key(&mut self, client: usize) -> u32 {
         let bits = (self.random.next() >> 32) as u32;
         let any = self.key(bits);
-        let own = any - any % self.clients + client as u32;
-        if own < self.keys { own } else { own - self.clients }
+        let clients = self.options.clients as u32;
+        let own = any - any % clients + client as u32;
+        if own < self.options.keys { own } else { own - clients }
     }
 }
 

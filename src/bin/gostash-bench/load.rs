@@ -10,7 +10,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,7 +18,8 @@ use socket2::Socket;
 use crate::draws::Draws;
 use crate::options::Options;
 use crate::output::Output;
-use crate::process::{self, Usage};
+use crate::phase::{Phase, SECOND, Source};
+use crate::process;
 use crate::progress::Progress;
 use crate::protocol::{Operation, Outcome};
 use crate::replay::Trace;
@@ -45,8 +45,6 @@ const SILENCE_NANOS: u64 = 60 * SECOND;
 
 /// How long the last replies are awaited after a measurement.
 const DRAIN_NANOS: u64 = 5 * SECOND;
-
-const SECOND: u64 = 1_000_000_000;
 
 /// Connections to one server, and the work they do.
 pub struct Load<'a> {
@@ -76,91 +74,6 @@ struct Connection {
     /// When its requests were sent, in closed loop.
     sent_nanos: u64,
     watches_output: bool,
-}
-
-/// Work of one kind, and what came of it.
-#[derive(Default)]
-pub struct Phase {
-    name: &'static str,
-    pub source: Source,
-    /// Requests under way on a connection at most.
-    pub depth: usize,
-    /// In open loop, how many requests are due each second.
-    rate: Option<f64>,
-    /// How many requests are sent at most.
-    requests_max: Option<u64>,
-    /// How long it lasts at most.
-    nanos_max: Option<u64>,
-    start_nanos: u64,
-    /// How many requests were sent.
-    sent: u64,
-    pub replies: u64,
-    pub latency: Latency,
-    pub misses: u64,
-    /// Hits among GETs.
-    pub hits: u64,
-    pub refused: u64,
-    pub sent_bytes: u64,
-    pub received_bytes: u64,
-    /// How long it lasted.
-    pub seconds: f64,
-    /// What the server used.
-    pub server: Option<Usage>,
-    /// What we used.
-    pub client: Option<Usage>,
-    /// Requests that were due and have no reply.
-    pub unanswered: u64,
-    pub interrupted: bool,
-}
-
-/// Where requests come from.
-#[derive(Default)]
-pub enum Source {
-    /// Drawn as the options say.
-    #[default]
-    Draws,
-    /// All keys are set, one after the other.
-    Keys,
-    Trace(Box<Trace>),
-}
-
-/// How long each reply took, in nanoseconds.
-pub struct Latency(pub Histogram<u64>);
-
-impl Default for Latency {
-    fn default() -> Self {
-        // Three digits from 100 ns to an hour; the bounds are right, so this cannot fail.
-        Latency(Histogram::new_with_bounds(100, 3_600 * SECOND, 3).expect("bounds of a histogram"))
-    }
-}
-
-impl Phase {
-    /// How many more are to be sent.
-    fn left(&self) -> u64 {
-        self.requests_max.map_or(u64::MAX, |most| most - self.sent)
-    }
-
-    /// A connection with fewer requests under way than this may be given some. In closed loop it sends again when all it
-    /// sent is answered, as pipelines of real clients do.
-    fn free_below(&self) -> usize {
-        if self.rate.is_some() { self.depth } else { 1 }
-    }
-
-    /// When the next request is due at this rate.
-    fn due_nanos(&self, rate: f64) -> u64 {
-        self.start_nanos + (self.sent as f64 * SECOND as f64 / rate) as u64
-    }
-
-    /// How many are due at this rate and not sent.
-    fn backlog(&self, rate: f64, now: u64) -> u64 {
-        let due = (now - self.start_nanos) as f64 * rate / SECOND as f64;
-        (due as u64 + 1).saturating_sub(self.sent)
-    }
-
-    /// How much time it has left.
-    fn nanos_left(&self, now: u64) -> u64 {
-        self.nanos_max.map_or(u64::MAX, |most| most.saturating_sub(now - self.start_nanos))
-    }
 }
 
 impl<'a> Load<'a> {
@@ -376,7 +289,8 @@ impl<'a> Load<'a> {
 
     fn receive(&mut self, slot: usize, is_closed: bool, phase: &mut Phase) -> Result<(), String> {
         let now = self.now();
-        let was_free = self.connections[slot].replies.under_way() < phase.free_below();
+        let is_open = phase.rate.is_some();
+        let before = self.connections[slot].replies.under_way();
         loop {
             let connection = &mut self.connections[slot];
             let count = match connection.socket.read(&mut self.buffer) {
@@ -385,8 +299,7 @@ impl<'a> Load<'a> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(self.broken(slot, &error.to_string())),
             };
-            let is_open = phase.rate.is_some();
-            let before = connection.replies.under_way();
+            phase.received_bytes += count as u64;
             let done = |request: &Request, outcome| {
                 if is_open {
                     phase.latency.0.saturating_record(now.saturating_sub(request.due_nanos));
@@ -403,19 +316,20 @@ impl<'a> Load<'a> {
                 self.model.as_mut().map_or(Ok(()), |model| model.check(request, outcome, &self.workload))
             };
             connection.replies.feed(&self.buffer[..count], &self.workload, self.options.verify, done)?;
-            let completed = (before - connection.replies.under_way()) as u64;
-            self.under_way -= completed;
-            phase.replies += completed;
-            phase.received_bytes += count as u64;
-            if !is_open && completed > 0 {
-                phase.latency.0.saturating_record_n(now - connection.sent_nanos, completed);
-            }
             // A short read means that no more was there, unless the end of it came in the same event.
             if count < self.buffer.len() && !is_closed {
                 break;
             }
         }
-        if !was_free && self.connections[slot].replies.under_way() < phase.free_below() {
+        let connection = &self.connections[slot];
+        let (after, limit) = (connection.replies.under_way(), phase.free_below());
+        let completed = (before - after) as u64;
+        self.under_way -= completed;
+        phase.replies += completed;
+        if !is_open && completed > 0 {
+            phase.latency.0.saturating_record_n(now - connection.sent_nanos, completed);
+        }
+        if before >= limit && after < limit {
             self.ready.push_back(slot);
         }
         Ok(())

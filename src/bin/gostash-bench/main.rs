@@ -1,11 +1,11 @@
 //! gostash-bench: loads a cache server and says what that cost whom. It speaks `GoStash` frames, the Redis protocol,
 //! memcached's and plain echo, so that one client does the same work against different servers.
 //!
-//! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace; [`workload`] writes
-//! them in the words of [`protocol`] to an [`output`]; [`mod@load`] decides when, and on which connection; [`replies`]
-//! pairs what comes back with what was asked, and [`verify`] knows what that had to be. [`process`] reads what the
-//! server used, [`report`] prints. It shares nothing with the server but a limit and how sizes are written, lest both be wrong
-//! in the same way.
+//! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace;
+//! [`workload`] writes them in the words of [`protocol`] to an [`output`]; [`mod@load`] decides when, and on which
+//! connection, as the [`phase`] wants it; [`replies`] pairs what comes back with what was asked, and [`verify`]
+//! knows what that had to be. [`process`] reads what the server used, [`report`] prints. It shares nothing with the
+//! server but a limit and how sizes are written, lest both be wrong in the same way.
 
 // What one module offers the others is `pub` here; a binary has nobody else to offer it to.
 #![allow(unreachable_pub)]
@@ -14,6 +14,7 @@ mod draws;
 mod load;
 mod options;
 mod output;
+mod phase;
 mod process;
 mod progress;
 mod protocol;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
 
 /// Runs each depth, or replays a trace, and prints what became of it. Whether it came to its end.
 fn run(mut options: Options) -> Result<bool, String> {
-    let mut trace = options.trace.clone().map(|file| Trace::read(&file, &mut options)).transpose()?;
+    let mut trace = Trace::read(&mut options)?;
     let interrupted = interruption();
     let mut load = Load::new(&options, &interrupted)?;
     let report = Report { options: &options, server: load.server };

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
-use std::path::Path;
 
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
@@ -53,8 +52,9 @@ struct Seen {
 }
 
 impl Trace {
-    /// Reads a trace, and changes the options to what it takes to replay it.
-    pub fn read(path: &Path, options: &mut Options) -> Result<Trace, String> {
+    /// Reads the trace that is to be replayed, if any, and changes the options to what it takes to replay it.
+    pub fn read(options: &mut Options) -> Result<Option<Trace>, String> {
+        let Some(path) = &options.trace else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
         let records = records.iter().map(|&[a, b, c, d, e, f, g, h]| Record {
@@ -75,7 +75,7 @@ impl Trace {
         options.value_size = Sizes { low: 1, high: longest };
         (options.clients, options.idle_clients, options.preload) = (1, 0, false);
         options.depths.truncate(1);
-        Ok(Trace { records, ..Trace::default() })
+        Ok(Some(Trace { records, ..Trace::default() }))
     }
 
     /// What may be sent before all that is under way is answered: operation, key and length of its value. A window ends

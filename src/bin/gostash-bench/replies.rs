@@ -50,10 +50,11 @@ impl Replies {
         // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth 64
         // looking at each would cost as much as all the rest of a request.
         let mut at_a_glance = whole_bytes == data.len() && !verify;
-        let mut joined = std::mem::take(&mut self.start);
+        let joined;
         let mut data = data;
-        if !joined.is_empty() {
-            joined.extend_from_slice(data);
+        if !self.start.is_empty() {
+            self.start.extend_from_slice(data);
+            joined = std::mem::take(&mut self.start);
             data = &joined;
         }
         while !data.is_empty() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::load::{Phase, Source};
 use crate::options::Options;
+use crate::phase::{Phase, Source, ratio};
 use crate::process::Usage;
 use crate::protocol::Operation;
 
@@ -75,15 +75,17 @@ impl Report<'_> {
         let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
         let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
         let shares = || format!("busy: the server {}, the client {}", busy(row.server), busy(row.client));
-        let hits = 100.0 * ratio(row.hits, row.hits + row.misses);
+        let percent_hits = 100.0 * ratio(row.hits, row.hits + row.misses);
+        let (requests, hits, seconds) = (count(row.requests()), count(row.hits), row.seconds);
         let notes = [
             explanation.map(|explanation| format!("* {explanation}; {}", shares())),
-            (row.misses > 0).then(|| format!("{} misses, {hits:.2} % hits", count(row.misses))),
+            (row.misses > 0).then(|| format!("{} misses, {percent_hits:.2} % hits", count(row.misses))),
             (row.refused > 0).then(|| format!("{} requests refused", count(row.refused))),
             (row.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(row.unanswered))),
-            row.interrupted.then(|| format!("interrupted after {:.1} s", row.seconds)),
+            self.options.trace.as_ref().map(|_| format!("{requests} requests in {seconds} s, {hits} hits")),
+            row.interrupted.then(|| format!("interrupted after {seconds:.1} s")),
         ];
-        let replayed = row.replayed();
+        let replayed = replayed(row);
         let replayed = replayed.iter().map(|(name, figure)| format!("{:<15} {figure}", name.replace('_', " ")));
         for note in notes.into_iter().flatten().chain(replayed) {
             text += &format!("        {note}\n");
@@ -146,7 +148,7 @@ impl Report<'_> {
         };
         figures.extend(row.latencies().map(|(name, nanos)| (name, nanos.to_string())));
         figures.extend(match options.trace {
-            Some(_) => row.replayed(),
+            Some(_) => replayed(row),
             None => figures! {
                 command: quoted(&options.command.map_or("mix".into(), |command| command.name().to_lowercase())),
                 get_percent: options.get_percent, keys: options.keys, key_bytes: quoted(&options.key_size),
@@ -160,47 +162,15 @@ impl Report<'_> {
     }
 }
 
-impl Phase {
-    /// What shares of the replies took at most, in nanoseconds, with the names of those shares.
-    fn latencies(&self) -> [(&'static str, u64); 6] {
-        let shares = [
-            ("latency_p50_ns", 0.5),
-            ("latency_p90_ns", 0.9),
-            ("latency_p99_ns", 0.99),
-            ("latency_p99_9_ns", 0.999),
-            ("latency_p99_99_ns", 0.9999),
-            ("latency_max_ns", 1.0),
-        ];
-        shares.map(|(name, share)| (name, self.latency.0.value_at_quantile(share)))
-    }
-
-    /// What became of a trace, if it was one.
-    fn replayed(&self) -> Vec<(&'static str, String)> {
-        let Source::Trace(trace) = &self.source else { return Vec::new() };
-        let (requests, first_sights) = (trace.requests as u64, trace.first_sights());
-        let share = |part, whole| format!("{:.6}", ratio(part, whole));
-        figures! {
-            trace_requests: requests, trace_seconds: self.seconds,
-            hit_ratio: share(self.hits, requests), miss_ratio: share(requests - self.hits, requests),
-            first_sights: first_sights, cold_floor: share(first_sights, requests),
-            byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes),
-        }
-    }
-
-    /// Those of a trace count, and not the SETs that its misses need.
-    fn requests(&self) -> u64 {
-        if let Source::Trace(trace) = &self.source { trace.requests as u64 } else { self.replies }
-    }
-
-    /// Requests a second.
-    fn rate(&self) -> f64 {
-        self.requests() as f64 / self.seconds
-    }
-
-    /// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
-    fn cost(&self, used: Option<Usage>) -> Option<(f64, f64)> {
-        let nanos = used?.cpu_nanos as f64;
-        Some((nanos / self.requests().max(1) as f64, nanos / self.seconds / 1e9))
+/// What became of a trace, if it was one.
+fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
+    let Source::Trace(trace) = &row.source else { return Vec::new() };
+    let (requests, first_sights) = (trace.requests as u64, trace.first_sights());
+    let share = |part, whole| format!("{:.6}", ratio(part, whole));
+    figures! {
+        hit_ratio: share(row.hits, requests), miss_ratio: share(requests - row.hits, requests),
+        first_sights: first_sights, cold_floor: share(first_sights, requests),
+        byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes),
     }
 }
 
@@ -219,10 +189,6 @@ fn quoted(text: &impl ToString) -> String {
 
 fn or_null(value: Option<impl ToString>) -> String {
     value.map_or("null".into(), |value| value.to_string())
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    part as f64 / whole.max(1) as f64
 }
 
 fn percent(share: f64) -> String {

@@ -297,10 +297,14 @@ impl Workload {
             let (length, end, got) = (request.value_bytes, quote(end), quote(rest));
             return Err(self.wrong(request, &format!("expected {end} after {length} bytes of value, got {got}")));
         }
-        if !verify || value.is_empty() || self.options.shape().is_some() {
+        if verify { self.check_value(request, reply.body_bytes(request.value_bytes) - left, value) } else { Ok(()) }
+    }
+
+    /// Checks a piece of a value that begins `at` bytes into it.
+    fn check_value(&self, request: &Request, at: usize, value: &[u8]) -> Result<(), String> {
+        if value.is_empty() || self.options.shape().is_some() {
             return Ok(());
         }
-        let at = reply.body_bytes(request.value_bytes) - left;
         let (stamp, from) = self.value(request.id);
         let own = &stamp[at.min(STAMP_BYTES)..];
         let (first, others) = value.split_at(own.len().min(value.len()));
