@@ -188,7 +188,8 @@ impl<'a> Load<'a> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.map_err(|error| format!("poll: {error}"))?,
             }
-            // All that is ready is read before anything is sent: it costs less, and the server sees its clients at once.
+            // All that is ready is read before anything is sent: it costs less, and the server sees its clients at
+            // once.
             let replies = phase.replies;
             for event in &events {
                 let slot = event.token().0;

@@ -77,7 +77,8 @@ fn run(mut options: Options) -> Result<bool, String> {
     Ok(!load.is_interrupted())
 }
 
-/// Becomes true with the first Ctrl-C; the second ends the program. So would the first if the handlers could not be set.
+/// Becomes true with the first Ctrl-C; the second ends the program. So would the first if the handlers could not be
+/// set.
 fn interruption() -> Arc<AtomicBool> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));

@@ -15,7 +15,8 @@ use crate::workload::{FIRST_DIGITS, Sizes};
 /// Makes [`Options`] and [`OPTIONS`] of one table: a field and its type; the option's name and default, and how a value
 /// is read; what it may be, which is nothing if the option is a flag; what it does.
 macro_rules! options {
-    ($($field:ident: $type:ty = $name:literal, $default:literal, $read:expr; $expected:literal; $meaning:literal;)*) => {
+    ($($field:ident: $type:ty = $name:literal, $default:literal, $read:expr;
+        $expected:literal; $meaning:literal;)*) => {
         /// Every option's value.
         #[derive(Clone)]
         pub struct Options {
@@ -63,7 +64,8 @@ options! {
     protocol: &'static Protocol = "protocol", "gostash", |text| PROTOCOLS.iter().find(|known| known.name == text);
         "gostash, resp, memcached or echo"; "what the server speaks: gostash, resp, memcached or echo";
     pid: Option<u32> = "pid", "", |text| optional(text, |text| number(text, 1..=u32::MAX));
-        "the number of a process"; "the server's process, whose CPU time and memory are read; else found from the socket";
+        "the number of a process";
+        "the server's process, whose CPU time and memory are read; else found from the socket";
     clients: usize = "clients", "50", |text| number(text, 1..=60_000);
         "a number from 1 to 60000"; "connections that work";
     idle_clients: usize = "idle-clients", "0", |text| number(text, 0..=60_000);
@@ -84,7 +86,8 @@ options! {
             "mix" => Some(None),
             _ => Operation::ALL.into_iter().find(|known| known.name().to_lowercase() == text).map(Some),
         };
-        "mix, get, set, inc, dec or del"; "mix (GET and SET), get, set, inc, dec, or del (SET, then DEL of the same key)";
+        "mix, get, set, inc, dec or del";
+        "mix (GET and SET), get, set, inc, dec, or del (SET, then DEL of the same key)";
     get_percent: u32 = "get-percent", "90", |text| number(text, 0..=100);
         "a number from 0 to 100"; "share of GET in a mix";
     // Keys are numbered in 32 bits, and shuffled by a multiplication that must not overflow.
@@ -93,7 +96,8 @@ options! {
     key_size: Sizes = "key-size", "16", |text| sizes(text, 1..=KEY_BYTES_MAX);
         "bytes from 1 to 65535, or a range such as 32-512"; "length of keys in bytes, or a range such as 16-64";
     value_size: Sizes = "value-size", "32", |text| sizes(text, 0..=1 << 30);
-        "bytes from 0 to 1073741824, or a range such as 32-512"; "length of values in bytes, or a range such as 32-512 or 1kb-1mb";
+        "bytes from 0 to 1073741824, or a range such as 32-512";
+        "length of values in bytes, or a range such as 32-512 or 1kb-1mb";
     zipf: Option<f64> = "distribution", "uniform", |text| match text {
             "uniform" => Some(None),
             "zipf" => Some(Some(0.99)),
@@ -118,8 +122,8 @@ options! {
 const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
 
 impl Options {
-    /// Reads the program's arguments; what is wrong with them is one sentence. Nothing if they only ask for something to be
-    /// printed.
+    /// Reads the program's arguments; what is wrong with them is one sentence. Nothing if they only ask for something
+    /// to be printed.
     pub fn parse() -> Result<Option<Options>, String> {
         use lexopt::prelude::*;
         let mut options = Options::default();

@@ -1,5 +1,5 @@
-//! Work of one kind: what is to be done in which time, what was counted while it was done, and the figures that follow from
-//! that. It knows neither how it is done nor how it is shown.
+//! Work of one kind: what is to be done in which time, what was counted while it was done, and the figures that follow
+//! from that. It knows neither how it is done nor how it is shown.
 
 use hdrhistogram::Histogram;
 
@@ -70,8 +70,8 @@ impl Phase {
         self.requests_max.map_or(u64::MAX, |most| most - self.sent)
     }
 
-    /// A connection with fewer requests under way than this may be given some. In closed loop it sends again when all it
-    /// sent is answered, as pipelines of real clients do.
+    /// A connection with fewer requests under way than this may be given some. In closed loop it sends again when all
+    /// it sent is answered, as pipelines of real clients do.
     pub fn free_below(&self) -> usize {
         if self.rate.is_some() { self.depth } else { 1 }
     }

@@ -82,7 +82,8 @@ fn listening(table: &str, state: &str, inode_at: usize, is_it: impl Fn(&[&str]) 
     line.get(inode_at)?.parse().ok()
 }
 
-/// The process that has a socket open. Process 1 may hold one that it hands on; it is not the server if there is another.
+/// The process that has a socket open. Process 1 may hold one that it hands on; it is not the server if there is
+/// another.
 fn owner(inode: u64) -> Option<u32> {
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();

@@ -78,9 +78,9 @@ impl Trace {
         Ok(Some(Trace { records, ..Trace::default() }))
     }
 
-    /// What may be sent before all that is under way is answered: operation, key and length of its value. A window ends
-    /// before a key that it has asked for already, and the SETs for its misses go ahead of the next window, so that each
-    /// GET finds what was set for the ones before it.
+    /// What may be sent before all that is under way is answered: operation, key and length of its value. A window
+    /// ends before a key that it has asked for already, and the SETs for its misses go ahead of the next window, so
+    /// that each GET finds what was set for the ones before it.
     #[inline(never)]
     pub fn next(&mut self, begins_window: bool) -> Option<(Operation, u32, usize)> {
         self.window += u64::from(begins_window);

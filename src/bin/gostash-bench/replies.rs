@@ -10,7 +10,8 @@ use crate::workload::{Request, UNKNOWN, Workload, quote};
 #[derive(Default)]
 pub struct Replies {
     waiting: VecDeque<Request>,
-    /// How long all their replies are together, in bytes, if all goes well; [`UNKNOWN`] once something of them has come.
+    /// How long all their replies are together, in bytes, if all goes well; [`UNKNOWN`] once something of them has
+    /// come.
     whole_bytes: usize,
     /// A reply's beginning, if that does not tell yet what it is.
     start: Vec<u8>,
@@ -47,8 +48,8 @@ impl Replies {
         mut done: impl FnMut(&Request, Outcome) -> Result<(), String>,
     ) -> Result<(), String> {
         let whole_bytes = std::mem::replace(&mut self.whole_bytes, UNKNOWN);
-        // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth 64
-        // looking at each would cost as much as all the rest of a request.
+        // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth
+        // 64 looking at each would cost as much as all the rest of a request.
         let mut at_a_glance = whole_bytes == data.len() && !verify;
         let joined;
         let mut data = data;

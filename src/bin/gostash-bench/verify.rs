@@ -1,5 +1,5 @@
-//! For `--verify`: what the server must know, as far as several clients at once can tell. A key whose SET was answered is
-//! there, and a number lies between what was answered before it was asked for and what was ever sent.
+//! For `--verify`: what the server must know, as far as several clients at once can tell. A key whose SET was answered
+//! is there, and a number lies between what was answered before it was asked for and what was ever sent.
 
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};

@@ -1,5 +1,5 @@
-//! The work: what keys and values look like, requests ready to be sent, and how a reply begins. Everything follows from a
-//! key's number, so any reply can be checked without remembering it. It knows no socket and no clock.
+//! The work: what keys and values look like, requests ready to be sent, and how a reply begins. Everything follows
+//! from a key's number, so any reply can be checked without remembering it. It knows no socket and no clock.
 
 use std::fmt;
 
@@ -146,8 +146,8 @@ impl Workload {
         Message { template, digits_at, head, gap, end: end.to_owned() }
     }
 
-    /// Appends a request's bytes, and returns how long the reply is if all goes well; [`UNKNOWN`] if only writing it would
-    /// tell, or if a miss is as long.
+    /// Appends a request's bytes, and returns how long the reply is if all goes well; [`UNKNOWN`] if only writing it
+    /// would tell, or if a miss is as long.
     #[inline]
     pub fn write(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) -> usize {
         let Phrase { request, reply, miss } = &self.phrases[operation as usize];
@@ -232,8 +232,8 @@ impl Workload {
         (stamp, mix(id) as usize % OFFSETS)
     }
 
-    /// How `input`, which is not empty, begins to answer a request: what it says, in how many bytes, and how many are to
-    /// follow; `None` if more are needed to tell. `scratch` is room to write in.
+    /// How `input`, which is not empty, begins to answer a request: what it says, in how many bytes, and how many are
+    /// to follow; `None` if more are needed to tell. `scratch` is room to write in.
     #[inline]
     pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Answer {
         let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
@@ -286,8 +286,8 @@ impl Workload {
         Ok(Some((outcome, line.len(), 0)))
     }
 
-    /// Checks a piece of a right reply's body, of which `left` bytes had not come before: what ends the value always, since
-    /// it proves the length; the value itself only if asked.
+    /// Checks a piece of a right reply's body, of which `left` bytes had not come before: what ends the value always,
+    /// since it proves the length; the value itself only if asked.
     #[inline]
     pub fn check(&self, request: &Request, left: usize, piece: &[u8], verify: bool) -> Result<(), String> {
         let reply = &self.phrases[request.operation as usize].reply;
