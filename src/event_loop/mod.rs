@@ -257,8 +257,7 @@ impl EventLoop {
         }
     }
 
-    /// Puts a connection on the ready queue if it has something to do. After each visit either that is so, or an event or a
-    /// sweep will come to it.
+    /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will come to it.
     #[inline(always)]
     fn requeue(&mut self, key: usize) {
         let fair_bytes = self.fair_bytes();
@@ -325,7 +324,8 @@ impl EventLoop {
         self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
         let (mut end, mut large_bytes) = (0, 0);
         while self.visits.len() < most
-            && end + large_bytes / (TURN_LARGE_BYTES / TURN_FRAME_BYTES) < TURN_FRAME_BYTES
+            && end < TURN_FRAME_BYTES
+            && large_bytes < READ_LARGE_BYTES
             && let Some(next) = self.ready.pop_front()
         {
             let Some((key, connection)) = find(&mut self.connections, next) else { continue };
@@ -338,7 +338,7 @@ impl EventLoop {
             let waits = store.evicts() && !store.is_empty() && connection.session.incoming().is_some();
             let room_bytes = if waits { store.room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
-                let (large_max, asked) = (room_bytes.min(TURN_LARGE_BYTES - large_bytes), end..end + READ_BYTES);
+                let (large_max, asked) = (room_bytes.min(READ_LARGE_BYTES - large_bytes), end..end + READ_BYTES);
                 let (large, count) = connection.read(large_max, &mut self.input[asked], &self.executor);
                 large_bytes += large;
                 self.executor.stats.bytes_in += (large + count) as u64;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::chunk::Chunk;
 use crate::command::Value;
 use crate::execute::Executor;
-use crate::limits::{CHUNK_BYTES, READ_LARGE_BYTES};
+use crate::limits::CHUNK_BYTES;
 
 /// Frames as they came, and their long values apart.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Incoming {
     ) -> Option<(usize, io::Result<usize>, usize)> {
         debug_assert!(bytes_max > 0, "what there is no room for now is not to be thrown away");
         let long = self.frames.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
-        let wanted = self.left.min(bytes_max).min(READ_LARGE_BYTES);
+        let wanted = self.left.min(bytes_max);
         let (mut chunks, mut room_bytes) = (Vec::new(), 0);
         while room_bytes < wanted
             && let Some(chunk) = long.filling.take().or_else(|| executor.chunk())

@@ -131,8 +131,7 @@ fn input_may_end_anywhere() {
 #[test]
 fn bounds_that_are_hit_exactly_lose_nothing() {
     let server = Server::start(&[]);
-    let reads = [READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_LARGE_BYTES];
-    for bound in reads.into_iter().chain([OUTPUT_HIGH_BYTES, TURN_WRITE_BYTES]) {
+    for bound in [READ_BYTES, READ_LARGE_BYTES, OUTPUT_HIGH_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES] {
         for len in [bound - 1, bound, bound + 1, 2 * bound, 3 * bound] {
             // Many short frames, behind one that makes up for the rest.
             let shortest = inc(b"");

@@ -82,7 +82,7 @@ impl Report<'_> {
             (row.misses > 0).then(|| format!("{} misses, {percent_hits:.2} % hits", count(row.misses))),
             (row.refused > 0).then(|| format!("{} requests refused", count(row.refused))),
             (row.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(row.unanswered))),
-            self.options.trace.as_ref().map(|_| format!("{requests} requests in {seconds} s, {hits} hits")),
+            self.options.trace.as_ref().map(|_| format!("{requests} requests in {seconds:.1} s, {hits} hits")),
             row.interrupted.then(|| format!("interrupted after {seconds:.1} s")),
         ];
         let replayed = replayed(row);
