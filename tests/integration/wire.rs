@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use gostash::limits::*;
+use gostash::limits::{OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES};
 
 use crate::client::{Client, dec, del, get, inc, line, set};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
