@@ -170,6 +170,7 @@ impl Log {
         self.lists.insert(chunks.to_vec()) as u32
     }
 
+    #[inline(always)]
     fn drop_list(&mut self, record: &Record) {
         if let Some(number) = record.list {
             self.dropped.append(&mut self.lists.remove(number as usize));
@@ -315,12 +316,14 @@ impl Log {
         self.drop_list(old);
     }
 
+    #[inline(always)]
     pub(super) fn kill(&mut self, handle: Handle, record: &Record) {
         self.bury(handle, record);
         self.drop_list(record);
     }
 
     /// Makes a gap of a record, and gives its segment back if nothing in it is alive any more.
+    #[inline(always)]
     fn bury(&mut self, handle: Handle, record: &Record) {
         let number = handle.segment();
         self.count_out(number, record);
@@ -331,8 +334,9 @@ impl Log {
         }
     }
 
+    #[inline(always)]
     fn write_gap(&mut self, number: usize, offset: usize, size: usize) {
-        Record::gap(size).write_header(&mut self.blocks[number][offset..]);
+        Record::write_gap(&mut self.blocks[number][offset..], size);
         self.segments[number].dead += size;
         self.dead += size;
     }
@@ -345,6 +349,7 @@ impl Log {
         self.expiring += usize::from(record.deadline != NEVER);
     }
 
+    #[inline(always)]
     fn count_out(&mut self, number: usize, record: &Record) {
         self.live_bytes[self.segments[number].queue as usize] -= self.weight(record);
         self.expiring -= usize::from(record.deadline != NEVER);

@@ -241,12 +241,15 @@ impl Store {
     }
 
     /// Removes a key; whether it was there.
+    #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let found = self.find(&mut hash, key, false);
-        if let Some((entry, record)) = found {
-            self.remove(hash, entry, &record);
-        }
-        found.is_some()
+        let entry = self.index.seen(hash);
+        let bytes = self.log.bytes(entry.handle());
+        let found = match Record::plain_rest(bytes, key) {
+            Some(_) => Some((entry, Record::read(bytes))),
+            None => self.find(&mut hash, key, false),
+        };
+        found.map(|(entry, record)| self.remove(hash, entry, &record)).is_some()
     }
 
     /// Drops references to chunks in bounded steps, as those of a value that was removed.
@@ -429,6 +432,7 @@ impl Store {
     }
 
     /// Removes an item that was just found.
+    #[inline(always)]
     fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record) {
         self.index.remove(hash, false);
         self.log.kill(entry.handle(), record);

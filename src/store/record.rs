@@ -64,12 +64,6 @@ impl Record {
         Record::new(if is_plain { key as u8 } else { flags }, key, rest, deadline, list)
     }
 
-    /// What declares `size` bytes (even, not 0) dead.
-    pub fn gap(size: usize) -> Record {
-        let (flags, header) = if size <= 257 { (GAP, 2) } else { (LONG_GAP, 6) };
-        Record::new(flags, 0, size - header, NEVER, None)
-    }
-
     /// What starts these bytes of the log.
     #[inline]
     pub fn read(bytes: &[u8]) -> Record {
@@ -126,25 +120,29 @@ impl Record {
         start..start + self.rest as usize
     }
 
-    /// Writes its header over the start of `bytes`.
+    /// Declares the first `size` of these bytes (even, not 0) dead.
     #[inline]
-    pub fn write_header(&self, bytes: &mut [u8]) {
-        bytes[0] = self.flags;
-        if self.header == 2 {
-            bytes[1] = self.rest as u8;
-            return;
-        }
-        let fields = [self.key.into(), self.rest.into(), self.deadline, self.list.unwrap_or(0).into()];
-        let mut end = 1;
-        for (field, width) in zip(fields, widths(self.flags)) {
-            bytes[end..end + width].copy_from_slice(&field.to_le_bytes()[..width]);
-            end += width;
+    pub fn write_gap(bytes: &mut [u8], size: usize) {
+        if size <= 257 {
+            bytes[..2].copy_from_slice(&[GAP, (size - 2) as u8]);
+        } else {
+            bytes[..2].copy_from_slice(&[LONG_GAP, 0]);
+            bytes[2..6].copy_from_slice(&(size as u32 - 6).to_le_bytes());
         }
     }
 
-    /// Writes all of it over the start of `bytes`.
+    /// Writes it over the start of `bytes`.
     pub fn write(&self, bytes: &mut [u8], key: &[u8], rest: &[u8]) {
-        self.write_header(bytes);
+        bytes[0] = self.flags;
+        bytes[1] = self.rest as u8;
+        if self.header > 2 {
+            let fields = [self.key.into(), self.rest.into(), self.deadline, self.list.unwrap_or(0).into()];
+            let mut end = 1;
+            for (field, width) in zip(fields, widths(self.flags)) {
+                bytes[end..end + width].copy_from_slice(&field.to_le_bytes()[..width]);
+                end += width;
+            }
+        }
         bytes[self.key()].copy_from_slice(key);
         bytes[self.rest()].copy_from_slice(rest);
     }
