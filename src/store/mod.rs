@@ -150,8 +150,9 @@ impl Store {
         // by now, or nothing; the key decides, and else all is searched. This is the path that all is built for.
         let entry = self.index.seen(hash);
         if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key) {
+            let rest = &self.log.bytes(entry.handle())[rest];
             self.index.count_use(hash, entry);
-            return Some(Value::small(&self.log.bytes(entry.handle())[rest]));
+            return Some(Value::small(rest));
         }
         self.get_any(hash, key)
     }
