@@ -192,13 +192,13 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
 fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let session = &connection.session;
     let none = &Resp::default();
-    let Resp { version, name, library: [library, library_version], last_verb, .. } =
-        session.resp.as_deref().unwrap_or(none);
+    let resp = session.resp.as_deref().unwrap_or(none);
+    let ([name, library, library_version], version) = (resp.names(), resp.version as u8);
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
     let idle = (now_millis - session.last_command_millis) / 1000;
-    let (id, held, waiting, version) = (session.id, session.held_bytes(), session.output.len(), *version as u8);
-    let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(*last_verb)].name);
+    let (id, held, waiting) = (session.id, session.held_bytes(), session.output.len());
+    let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(resp.last_verb)].name);
     *text += &format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
          ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} \

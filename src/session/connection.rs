@@ -5,7 +5,7 @@
 use super::resp::{Client, Done};
 use super::{Phase, Question};
 use crate::execute::Executor;
-use crate::limits::{NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
+use crate::limits::{OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
 use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::resp::{Arguments, Version};
@@ -37,8 +37,10 @@ impl Client<'_> {
                 output.push_line(b'-', "ERR MULTI calls can not be nested");
             }
             ("client|id", _) => output.push_header(b':', self.id as i64),
-            ("client|getname", _) if self.resp.name.is_empty() => output.push_null(version),
-            ("client|getname", _) => output.push_bulk(self.resp.name.as_bytes()),
+            ("client|getname", _) => match self.resp.names()[0] {
+                "" => output.push_null(version),
+                name => output.push_bulk(name.as_bytes()),
+            },
             ("command|count", _) => output.push_header(b':', COMMANDS as i64),
             ("command|docs", _) => output.push_map(0, version),
             ("command", _) | ("command|info", [_]) => {
@@ -76,10 +78,10 @@ impl Client<'_> {
             ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
             ("select", _) => {}
             ("quit", _) => *self.phase = Phase::Broken,
-            ("client|setname", [_, name]) => self.resp.name = printable(name)?,
+            ("client|setname", [_, name]) => self.resp.set_name(0, name)?,
             ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
-                b"lib-name" => self.resp.library[0] = printable(text)?,
-                b"lib-ver" => self.resp.library[1] = printable(text)?,
+                b"lib-name" => self.resp.set_name(1, text)?,
+                b"lib-ver" => self.resp.set_name(2, text)?,
                 _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
             },
             // There is but one way to do it, at once for everybody and in the background.
@@ -112,7 +114,7 @@ impl Client<'_> {
                     rest
                 }
                 (b"setname", [word, rest @ ..]) => {
-                    name = Some(printable(word)?);
+                    name = Some(word);
                     rest
                 }
                 _ => return Err(format!("ERR Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
@@ -121,8 +123,10 @@ impl Client<'_> {
         if !self.resp.authenticated {
             return Err(HELLO_UNAUTHENTICATED.into());
         }
+        if let Some(name) = name {
+            self.resp.set_name(0, name)?;
+        }
         self.resp.version = version;
-        self.resp.name = name.unwrap_or_else(|| std::mem::take(&mut self.resp.name));
         let output = &mut *self.output;
         output.push_map(7, version);
         for word in ["server", "redis", "version", REDIS_VERSION, "mode", "standalone", "role", "master", "proto"] {
@@ -169,14 +173,6 @@ fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
     [first, last, step].iter().for_each(|&number| output.push_header(b':', number.into()));
     // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
     (0..4).for_each(|_| output.push_header(b'*', 0));
-}
-
-/// A name that can stand in a line of CLIENT LIST.
-fn printable(word: &[u8]) -> Result<Box<str>, Complaint> {
-    let is_printable = word.len() <= NAME_BYTES_MAX && word.iter().all(u8::is_ascii_graphic);
-    std::str::from_utf8(word).ok().filter(|_| is_printable).map(Into::into).ok_or(
-        "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.".into(),
-    )
 }
 
 /// One step of a scan: looks at about as many keys as are asked for, or fewer if that would take long or make much output.

@@ -4,7 +4,7 @@
 use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
-use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, NAME_BYTES_MAX, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
@@ -15,10 +15,8 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 pub struct Resp {
     /// The version of the protocol that it reads.
     pub version: Version,
-    /// What it calls itself.
-    pub name: Box<str>,
-    /// The name and the version of its library.
-    pub library: [Box<str>; 2],
+    /// Its [`names`](Self::names) in one block, a space between them.
+    names: Box<str>,
     /// The command that it sent last, by its number in the table.
     pub last_verb: u8,
     pub(super) authenticated: bool,
@@ -64,6 +62,9 @@ pub(crate) struct Ask {
     left: u32,
 }
 
+const BAD_NAME: &str =
+    "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.";
+
 /// Nothing, or what is wrong.
 pub(super) type Done = Result<(), Complaint>;
 
@@ -77,6 +78,21 @@ impl Ask {
 impl Resp {
     pub(super) fn new(executor: &Executor) -> Self {
         Resp { authenticated: executor.password.is_none(), ..Resp::default() }
+    }
+
+    /// What it calls itself, and the name and the version of its library; what it has not said is empty.
+    pub fn names(&self) -> [&str; 3] {
+        let mut names = self.names.split(' ');
+        [(); 3].map(|()| names.next().unwrap_or_default())
+    }
+
+    /// Sets one of the names, if that can stand in a line of CLIENT LIST.
+    pub(super) fn set_name(&mut self, at: usize, name: &[u8]) -> Done {
+        let mut names = self.names();
+        let is_printable = name.len() <= NAME_BYTES_MAX && name.iter().all(u8::is_ascii_graphic);
+        names[at] = str::from_utf8(name).ok().filter(|_| is_printable).ok_or(BAD_NAME)?;
+        self.names = names.join(" ").into();
+        Ok(())
     }
 
     // ---- Commands that may be executed together with others ----
