@@ -10,7 +10,7 @@ use std::ops::{IndexMut, Range};
 use crate::command::{Action, Command};
 use crate::execute::Executor;
 use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES};
-use crate::session::{self, Ask, Next, Session};
+use crate::session::{self, Ask, Session};
 use crate::store::KeyHash;
 
 /// One session's part in a turn.
@@ -90,7 +90,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         let session = self.sessions[key].as_mut();
         let mut done = start + session.begin(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
-        while is_open && done < end {
+        let mut needed = 0;
+        while is_open && done < end && needed == 0 {
             // Asking the session which protocol it speaks for every frame would take a tenth of a request's instructions.
             let rest = &input[done..];
             let next = match is_stash {
@@ -98,7 +99,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                 false => self.sessions[key].as_mut().next(rest, arguments.get_or_insert_default(), self.executor),
             };
             match next {
-                Next::Command(command, ask, consumed) => {
+                Ok((command, ask, consumed)) => {
                     let hash = self.executor.store.hash(command.key);
                     self.executor.store.prefetch_index(hash, &command.action);
                     self.pending.push(Pending { visit: at, start: done, hash, command, ask });
@@ -107,28 +108,22 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                         return;
                     }
                 }
-                Next::Incomplete(needed) => {
-                    self.visits[at].needed = needed;
-                    break;
-                }
+                Err(Some(bytes)) => needed = bytes,
                 // What follows changes the session, so everything before it has to be answered first.
-                Next::Other => {
+                Err(None) => {
                     if !self.run_until(at, done) {
                         return;
                     }
                     let session = self.sessions[key].as_mut();
                     match session.take(rest, self.executor) {
                         Ok(consumed) => done += consumed,
-                        Err(needed) => {
-                            self.visits[at].needed = needed;
-                            break;
-                        }
+                        Err(bytes) => needed = bytes,
                     }
                     is_open = session.is_open();
                 }
             }
         }
-        self.visits[at].input.start = done;
+        (self.visits[at].input.start, self.visits[at].needed) = (done, needed);
     }
 
     /// Executes everything before `done`, and tells whether the visit may go on in this turn. If not, it goes on in a later

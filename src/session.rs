@@ -74,15 +74,9 @@ pub struct Question {
     pub text: String,
 }
 
-/// What stands at the start of a session's input.
-pub(crate) enum Next<'a> {
-    /// A command that may be executed together with others, how to answer it, and how many bytes it took.
-    Command(Command<'a>, Ask, usize),
-    /// The beginning of a frame. Asking again is pointless before there are so many bytes.
-    Incomplete(usize),
-    /// What the session has to [take](Session::take) by itself when all before is answered.
-    Other,
-}
+/// A command that may be executed together with others, how to answer it, and how many bytes it took; or how long the
+/// input must be before there is one. Anything else the session has to [take](Session::take) when all before is answered.
+pub(crate) type Next<'a> = Result<(Command<'a>, Ask, usize), Option<usize>>;
 
 impl Session {
     /// The session of client number `id`, which starts at `now_millis`.
@@ -146,10 +140,14 @@ impl Session {
         self.output = Output::default();
     }
 
-    /// Answers ERR and takes no more input: for a broken frame, or a client that is one too many.
-    pub fn break_off(&mut self) {
+    /// Answers ERR and takes no more input: for a broken frame, or a client that may not be served.
+    pub fn break_off(&mut self, reason: &str) {
+        log::debug!("broken off: {reason}");
         self.quit();
-        self.output.push(stash::ERROR_REPLY);
+        match self.resp {
+            Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
+            None => self.output.push(stash::ERROR_REPLY),
+        }
     }
 
     /// Memory that it holds, in bytes, without chunks.
@@ -234,7 +232,7 @@ impl Session {
                 // GoStash frames cannot bring a password.
                 if executor.password.is_some() && self.resp.is_none() {
                     executor.stats.errors += 1;
-                    self.break_off();
+                    self.break_off("a password is needed");
                 }
             }
             _ => {}
@@ -245,7 +243,7 @@ impl Session {
     /// Looks at the start of `input` where that is RESP.
     #[inline]
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
-        self.resp.as_mut().map_or(Next::Other, |resp| resp.next(input, arguments, executor))
+        self.resp.as_mut().ok_or(None)?.next(input, arguments, executor)
     }
 
     /// Encodes `reply`.
@@ -328,13 +326,8 @@ impl Session {
         match &stepped {
             Ok(_) => self.last_command_millis = executor.clock.now_millis,
             Err(Stop::Broken(reason)) => {
-                log::debug!("broken frame: {reason}");
                 executor.stats.broken += 1;
-                match self.resp {
-                    Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
-                    None => self.output.push(stash::ERROR_REPLY),
-                }
-                self.quit();
+                self.break_off(reason);
             }
             Err(_) => {}
         }
@@ -351,9 +344,6 @@ impl Session {
 /// What stands at the start of `input` where that is GoStash frames.
 #[inline(always)]
 pub(crate) fn next_frame<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
-    match stash::parse(input, executor.value_bytes_max, None) {
-        Ok((command, consumed)) => Next::Command(command, Ask::default(), consumed),
-        Err(Stop::Incomplete(needed)) => Next::Incomplete(needed),
-        Err(_) => Next::Other,
-    }
+    let (command, consumed) = stash::parse(input, executor.value_bytes_max, None).map_err(Stop::needed)?;
+    Ok((command, Ask::default(), consumed))
 }

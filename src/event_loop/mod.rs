@@ -300,7 +300,7 @@ impl EventLoop {
         } else {
             self.executor.stats.refused += 1;
             self.complain("a client was refused", format_args!("there are max-clients, {max_clients}"));
-            connection.session.break_off();
+            connection.session.break_off("max-clients");
         }
         connection.enqueue(key, &mut self.ready);
         self.connections.insert(connection);

@@ -21,6 +21,13 @@ pub enum Stop {
     Broken(Cow<'static, str>),
 }
 
+impl Stop {
+    /// How long the input must be, if it is not whole.
+    pub fn needed(self) -> Option<usize> {
+        if let Stop::Incomplete(needed) = self { Some(needed) } else { None }
+    }
+}
+
 #[cold]
 fn broken<T>(reason: &'static str) -> Result<T, Stop> {
     Err(Stop::Broken(Cow::Borrowed(reason)))

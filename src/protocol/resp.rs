@@ -41,8 +41,6 @@ pub struct Arguments<'a> {
 /// What stands at the start of the input: a frame, or a part of one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
-    /// Its command, if that is known and it is not to be skipped.
-    pub verb: Option<&'static Verb>,
     pub is_first: bool,
     /// Arguments of the frame from here on, the name apart.
     pub left: usize,
@@ -178,7 +176,7 @@ pub fn parse<'a>(
     }
     let Some(bytes_left) = bytes_left.checked_sub(at + long_bytes) else { return broken("invalid bulk length") };
     let next = Cursor { verb, left: left - arguments.count, bytes_left };
-    Ok(Step { verb, is_first, left, longs: used, consumed: at, next })
+    Ok(Step { is_first, left, longs: used, consumed: at, next })
 }
 
 /// What was read, and where what follows it begins.
@@ -190,7 +188,8 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
     match input.split_at_checked(PING.len()) {
         Some((line, _)) if line.eq_ignore_ascii_case(PING) => {
             *arguments = Arguments { name: &line[..4], ..Arguments::default() };
-            Ok(Step { verb: verbs::find(arguments.name), is_first: true, consumed: PING.len(), ..Step::default() })
+            let next = Cursor { verb: verbs::find(arguments.name), ..Cursor::default() };
+            Ok(Step { is_first: true, consumed: PING.len(), next, ..Step::default() })
         }
         None if input.eq_ignore_ascii_case(&PING[..input.len()]) => Err(Stop::Incomplete(PING.len())),
         _ => Err(Stop::Broken(format!("expected '*', got '{}'", input[0].escape_ascii()).into())),
@@ -209,19 +208,16 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
         return Ok((bulk, input.len() - rest.len()));
     }
     let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    if !authenticated && bytes > STRANGER_BYTES_MAX {
-        return broken("unauthenticated bulk length");
+    match usize::try_from(bytes).unwrap_or(usize::MAX) {
+        bytes if bytes > STRANGER_BYTES_MAX && !authenticated => broken("unauthenticated bulk length"),
+        bytes if bytes > bytes_max => broken("invalid bulk length"),
+        bytes if bytes > short_max => Err(Stop::Long(bytes, start)),
+        bytes => {
+            let end = start + bytes;
+            let bulk = input.get(start..end).ok_or(Stop::Incomplete(end + 2))?;
+            Ok((bulk, line_end(input, end, "expected CRLF after an argument")?))
+        }
     }
-    if bytes > bytes_max {
-        return broken("invalid bulk length");
-    }
-    if bytes > short_max {
-        return Err(Stop::Long(bytes, start));
-    }
-    let end = start + bytes;
-    let bulk = input.get(start..end).ok_or(Stop::Incomplete(end + 2))?;
-    Ok((bulk, line_end(input, end, "expected CRLF after an argument")?))
 }
 
 /// The number at `at`, and what follows its line end; `error` is what it is if it is none.
@@ -230,15 +226,12 @@ fn number(input: &[u8], at: usize, error: &'static str) -> Found<i64> {
     let rest = input.get(at..).unwrap_or_default();
     let sign = usize::from(rest.first() == Some(&b'-'));
     let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    match rest.get(sign + digits) {
-        None if digits <= LENGTH_DIGITS_MAX => Err(Stop::Incomplete(input.len() + 1)),
-        Some(b'\r') if (1..=LENGTH_DIGITS_MAX).contains(&digits) => {
-            // What does not fit is over every limit.
-            let number = number::parse(&rest[..sign + digits]).unwrap_or(i64::MAX);
-            Ok((number, line_end(input, at + sign + digits, error)?))
-        }
-        _ => broken(error),
+    if digits > LENGTH_DIGITS_MAX || digits == 0 && rest.len() > sign {
+        return broken(error);
     }
+    // What does not fit is over every limit.
+    let number = number::parse(&rest[..sign + digits]).unwrap_or(i64::MAX);
+    Ok((number, line_end(input, at + sign + digits, error)?))
 }
 
 /// The place behind the CRLF at `at`.

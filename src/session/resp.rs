@@ -101,37 +101,33 @@ impl Resp {
     #[inline]
     pub(super) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
         if !self.authenticated || self.queue.is_some() {
-            return Next::Other;
+            return Err(None);
         }
         let value_bytes_max = executor.value_bytes_max;
         if self.cursor.left == 0
             && let Some((command, verb, consumed)) = resp::parse_plain(input, value_bytes_max)
         {
             let ask = Ask { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 };
-            return Next::Command(command, ask, consumed);
+            return Ok((command, ask, consumed));
         }
-        let step = match resp::parse(input, self.cursor, value_bytes_max, true, &[], arguments) {
-            Ok(step) => step,
-            Err(Stop::Incomplete(needed)) => return Next::Incomplete(needed),
-            Err(_) => return Next::Other,
-        };
+        let step = resp::parse(input, self.cursor, value_bytes_max, true, &[], arguments).map_err(Stop::needed)?;
         if let Ok(Some(verb)) = self.verb(&step, arguments)
             && let Some(plan) = verb.plan
             && let Ok(action) = plan(arguments, executor.clock)
         {
             self.cursor = step.next;
             let command = Command { key: verb.key(arguments), action };
-            return Next::Command(command, Ask::new(verb, &step), step.consumed);
+            return Ok((command, Ask::new(verb, &step), step.consumed));
         }
-        Next::Other
+        Err(None)
     }
 
     /// Whose step it is; nobody's if it is to be skipped.
     fn verb(&self, step: &Step, arguments: &Arguments<'_>) -> Result<Option<&'static Verb>, Complaint> {
         if !step.is_first {
-            return Ok(step.verb);
+            return Ok(step.next.verb);
         }
-        let verb = step.verb.ok_or_else(|| verbs::unknown_command(arguments))?;
+        let verb = step.next.verb.ok_or_else(|| verbs::unknown_command(arguments))?;
         let verb = verbs::resolve(verb, arguments)?;
         if !verb.takes(step.left + 1) {
             return Err(verbs::wrong_arity(verb.name));
@@ -151,12 +147,10 @@ impl Resp {
 
     /// Sets parsing back to before a command that is not executed after all.
     pub(crate) fn take_back(&mut self, ask: Ask) {
-        self.cursor = Cursor::default();
-        if !ask.is_first {
-            // How many of its bytes had come is forgotten: that is a bound against frames without end, and remains it.
-            let verb = Some(&VERBS[usize::from(ask.verb)]);
-            self.cursor = Cursor { verb, left: ask.left as usize, bytes_left: VALUE_BYTES_MAX_MAX };
-        }
+        let verb = Some(&VERBS[usize::from(ask.verb)]);
+        let left = if ask.is_first { 0 } else { ask.left as usize };
+        // How many of its bytes had come is forgotten: that is a bound against frames without end, and remains it.
+        self.cursor = Cursor { verb, left, bytes_left: VALUE_BYTES_MAX_MAX };
     }
 
     /// Encodes `reply`.
@@ -166,7 +160,6 @@ impl Resp {
         match (ask.form, reply) {
             (Form::Plain, Reply::Value(value)) => output.push_bulk_value(value),
             (Form::Plain, Reply::Done) => output.push(b"+OK\r\n"),
-            (Form::Plain, Reply::Missing) => output.push_null(self.version),
             (Form::Count | Form::All, reply) => self.join(reply, ask, output),
             (Form::Each, reply) => {
                 if ask.is_first {
@@ -183,7 +176,7 @@ impl Resp {
             (Form::Type, Reply::Missing) => output.push(b"+none\r\n"),
             (Form::Type, _) => output.push(b"+string\r\n"),
             (_, Reply::Number(number)) => output.push_header(b':', number),
-            (_, Reply::Value(_) | Reply::Done) => output.push_null(self.version),
+            _ => output.push_null(self.version),
         }
     }
 
