@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
+use std::mem;
 
 use bytes::{Buf, Bytes};
 
@@ -83,18 +84,15 @@ impl Output {
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
         let (mut from, mut filled, mut total) = (self.sent, 0, 0);
         let last = (self.bytes.len(), [].as_slice());
-        for (until, chunk) in self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([last]) {
-            for piece in [&self.bytes[from..until], chunk] {
-                if filled == slices.len() || total >= bytes_max {
-                    return filled;
-                }
-                if !piece.is_empty() {
-                    slices[filled] = IoSlice::new(piece);
-                    filled += 1;
-                    total += piece.len();
-                }
+        let chunks = self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([last]);
+        let pieces = chunks.flat_map(|(until, chunk)| [&self.bytes[mem::replace(&mut from, until)..until], chunk]);
+        for (slice, piece) in slices.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
+            if total >= bytes_max {
+                break;
             }
-            from = until;
+            *slice = IoSlice::new(piece);
+            filled += 1;
+            total += piece.len();
         }
         filled
     }
@@ -174,7 +172,7 @@ impl Output {
         if !self.is_empty() || self.bytes.capacity() == 0 {
             return;
         }
-        let buffer = std::mem::take(&mut self.bytes);
+        let buffer = mem::take(&mut self.bytes);
         if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {
             spare.push(buffer);
         }

@@ -6,14 +6,11 @@ pub fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     // Where to go on when what follows the last star does not fit: one byte further in the text. Earlier stars need no
     // second look, as the last can take whatever they could.
     let mut star = None;
-    loop {
+    while !(pattern.is_empty() && text.is_empty()) {
         if let [b'*', behind @ ..] = pattern {
             pattern = behind;
             star = Some((behind, text));
             continue;
-        }
-        if pattern.is_empty() && text.is_empty() {
-            return true;
         }
         let step = text.split_first().and_then(|(byte, rest)| Some((without_first(pattern, *byte)?, rest)));
         (pattern, text) = match (step, star) {
@@ -25,6 +22,7 @@ pub fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
             _ => return false,
         };
     }
+    true
 }
 
 /// What follows the pattern's first element, if `byte` fits that.

@@ -41,18 +41,13 @@ pub fn parse<'a>(
     value_bytes_max: usize,
     long: Option<Value<'a>>,
 ) -> Result<(Command<'a>, usize), Stop> {
-    let Some(word) = input.first_chunk().map(|word| u32::from_le_bytes(*word)) else {
-        return match WORDS.iter().any(|word| word.starts_with(input)) {
-            true => Err(Stop::Incomplete(input.len() + 1)),
-            false => broken("expected GET, SET, INC, DEC or DEL and a NUL"),
-        };
-    };
-    let mut action = match word {
-        GET => Action::Get,
-        SET => Action::Set(Value::default()),
-        INC => Action::Add(1),
-        DEC => Action::Add(-1),
-        DEL => Action::Delete,
+    let mut action = match input.first_chunk().map(|word| u32::from_le_bytes(*word)) {
+        Some(GET) => Action::Get,
+        Some(SET) => Action::Set(Value::default()),
+        Some(INC) => Action::Add(1),
+        Some(DEC) => Action::Add(-1),
+        Some(DEL) => Action::Delete,
+        None if WORDS.iter().any(|word| word.starts_with(input)) => return Err(Stop::Incomplete(input.len() + 1)),
         _ => return broken("expected GET, SET, INC, DEC or DEL and a NUL"),
     };
     let (length, start) = parse_length(input, WORDS[0].len(), KEY_BYTES_MAX)?;
