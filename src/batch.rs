@@ -75,7 +75,6 @@ struct Batch<'a, 'i, S> {
 }
 
 impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
-    /// Parses one visit's input.
     fn parse(&mut self, at: usize) {
         let Visit { session: key, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];

@@ -36,7 +36,6 @@ impl Output {
     }
 
     /// Whether nothing waits.
-    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -99,7 +98,6 @@ impl Output {
 
     /// Writes what comes first, about `bytes_max` bytes at most, and takes away what was taken. Returns how many bytes it
     /// tried, and what came of it; a signal in between is none of the caller's business.
-    #[inline]
     pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
         loop {
             let (tried, result) = if let Some(bytes) = self.contiguous() {
@@ -120,7 +118,6 @@ impl Output {
     }
 
     /// What comes first, in one piece, if there is no chunk in between.
-    #[inline]
     pub fn contiguous(&self) -> Option<&[u8]> {
         self.chunks.is_empty().then(|| &self.bytes[self.sent..])
     }
@@ -156,7 +153,6 @@ impl Output {
     }
 
     /// Gives it a spare buffer, unless it has one: allocating for each reply would cost more than the reply.
-    #[inline]
     pub fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
         if self.bytes.capacity() == 0
             && let Some(buffer) = spare.pop()
@@ -167,7 +163,6 @@ impl Output {
 
     /// Takes the buffer back from an output that is empty, so that an idle client holds none. One that has grown
     /// beyond `capacity_max` bytes, or for which there is no place, is freed.
-    #[inline]
     pub fn reclaim(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
         if !self.is_empty() || self.bytes.capacity() == 0 {
             return;

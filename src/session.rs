@@ -87,37 +87,31 @@ impl Session {
     // ---- For whoever drives it ----
 
     /// Whether a broken frame has ended it, or the client.
-    #[inline]
     pub fn is_broken(&self) -> bool {
         matches!(self.phase, Phase::Broken)
     }
 
     /// Whether there are frames to run without reading anything.
-    #[inline]
     pub fn can_run(&self) -> bool {
         self.has_work() && !self.is_choked()
     }
 
     /// Whether more input would be of use now.
-    #[inline]
     pub fn wants_input(&self) -> bool {
         !self.input_ended && !self.is_broken() && !self.has_work() && !self.is_choked()
     }
 
     /// The frame that is coming in over many reads, if one is: reading it may take memory from the store.
-    #[inline]
     pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
         if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None }
     }
 
     /// Whether everything that it will ever be sent has been taken from its output.
-    #[inline]
     pub fn is_finished(&self) -> bool {
         self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_work())
     }
 
     /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
-    #[inline]
     pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
         let length = self.input.len();
         if length > 0 {
@@ -151,7 +145,6 @@ impl Session {
     }
 
     /// Memory that it holds, in bytes, without chunks.
-    #[inline]
     pub fn held_bytes(&self) -> usize {
         let apart = self.frames().map(|frames| size_of::<Queue>() + frames.bytes.capacity()).sum::<usize>();
         let found = if let Phase::Asking(question) = &self.phase { question.text.capacity() } else { 0 };
@@ -165,14 +158,12 @@ impl Session {
     }
 
     /// What it keeps of frames: of the one that comes in, and of those that MULTI has queued.
-    #[inline]
     fn frames(&self) -> impl Iterator<Item = &Frames> {
         let incoming = if let Phase::Receiving(incoming) = &self.phase { Some(&incoming.frames) } else { None };
         incoming.into_iter().chain(self.queue().map(|queue| &queue.frames))
     }
 
     /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
-    #[inline]
     pub fn take_question(&mut self) -> Option<Box<Question>> {
         match mem::replace(&mut self.phase, Phase::Open) {
             Phase::Asking(question) => Some(question),
@@ -189,7 +180,6 @@ impl Session {
     }
 
     /// Whether frames wait that may be run, or a command that has been taken from the input is not done yet.
-    #[inline]
     fn has_work(&self) -> bool {
         let has_backlog = !self.input.is_empty() && self.needed <= self.input.len();
         has_backlog || matches!(self.phase, Phase::Asking(_)) || self.is_executing()
@@ -200,7 +190,6 @@ impl Session {
         self.queue().is_some_and(|queue| queue.runs)
     }
 
-    #[inline]
     fn queue(&self) -> Option<&Queue> {
         self.resp.as_ref()?.queue.as_deref()
     }
@@ -303,10 +292,9 @@ impl Session {
                     frames.longs.push(Long::default());
                     *left = bytes;
                 }
-                Ok(_) | Err(Stop::Broken(_)) => break,
+                Ok(_) | Err(Stop::Broken(_)) => return taken,
             }
         }
-        taken
     }
 
     /// Does what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it that
@@ -315,13 +303,11 @@ impl Session {
         let value_bytes_max = executor.value_bytes_max;
         let stepped = match self.client(executor) {
             Some(mut client) => client.step(input, longs, value_bytes_max),
-            None => {
-                let (long, is_refused) = longs.first().map_or((None, false), |long| (Some(long.value()), long.refused));
-                stash::parse(input, value_bytes_max, long).map(|(command, consumed)| {
-                    stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
-                    consumed
-                })
-            }
+            None => stash::parse(input, value_bytes_max, longs.first().map(Long::value)).map(|(command, consumed)| {
+                let is_refused = longs.iter().any(|long| long.refused);
+                stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
+                consumed
+            }),
         };
         match &stepped {
             Ok(_) => self.last_command_millis = executor.clock.now_millis,

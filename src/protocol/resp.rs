@@ -197,7 +197,6 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
 }
 
 /// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.
-#[inline]
 fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_max: usize) -> Found<&[u8]> {
     match input.get(at) {
         Some(b'$') => {}
@@ -221,7 +220,6 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
 }
 
 /// The number at `at`, and what follows its line end; `error` is what it is if it is none.
-#[inline]
 fn number(input: &[u8], at: usize, error: &'static str) -> Found<i64> {
     let rest = input.get(at..).unwrap_or_default();
     let sign = usize::from(rest.first() == Some(&b'-'));
@@ -235,7 +233,6 @@ fn number(input: &[u8], at: usize, error: &'static str) -> Found<i64> {
 }
 
 /// The place behind the CRLF at `at`.
-#[inline]
 fn line_end(input: &[u8], at: usize, error: &'static str) -> Result<usize, Stop> {
     match input.get(at..).unwrap_or_default() {
         [b'\r', b'\n', ..] => Ok(at + 2),

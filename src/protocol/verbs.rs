@@ -93,9 +93,8 @@ pub fn find(name: &[u8]) -> Option<&'static Verb> {
 pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'static Verb, Complaint> {
     let has_subcommands = matches!(verb.name, "client" | "command" | "config" | "memory");
     let Some(name) = arguments.all().first().filter(|_| has_subcommands) else { return Ok(verb) };
-    let is_it = |(family, member): (&str, &str)| family == verb.name && name.eq_ignore_ascii_case(member.as_bytes());
-    let mut subcommands = VERBS[COMMANDS..].iter();
-    let found = subcommands.find(|row| row.name.split_once('|').is_some_and(is_it));
+    let full_name = [verb.name.as_bytes(), b"|", name].concat();
+    let found = VERBS[COMMANDS..].iter().find(|row| full_name.eq_ignore_ascii_case(row.name.as_bytes()));
     let (shown, upper) = (shown(name, ECHO_BYTES_MAX), verb.name.to_ascii_uppercase());
     found.ok_or_else(|| format!("ERR unknown subcommand '{shown}'. Try {upper} HELP.").into())
 }

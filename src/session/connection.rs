@@ -9,7 +9,7 @@ use crate::limits::{OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
 use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::resp::{Arguments, Version};
-use crate::protocol::verbs::{self, COMMANDS, Complaint, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower};
+use crate::protocol::verbs::{self, COMMANDS, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower};
 
 const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
     HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
@@ -18,12 +18,35 @@ const NO_PASSWORD: &str = "ERR AUTH <password> called without any password confi
     your configuration is correct?";
 
 impl Client<'_> {
-    /// Does what `verb`, which is not about a key, asks for.
+    /// Does what `verb`, which is not about a key, asks for: here, what is answered with OK.
     pub(super) fn command(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Done {
-        if self.agree(verb.name, arguments.all())? {
-            self.output.push(b"+OK\r\n");
-            return Ok(());
+        match (verb.name, arguments.all()) {
+            ("auth", words) => self.authenticate(words)?,
+            ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
+            ("select", _) => {}
+            ("quit", _) => *self.phase = Phase::Broken,
+            ("client|setname", [_, name]) => self.resp.set_name(0, name)?,
+            ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
+                b"lib-name" => self.resp.set_name(1, text)?,
+                b"lib-ver" => self.resp.set_name(2, text)?,
+                _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
+            },
+            // There is but one way to do it, at once for everybody and in the background.
+            ("flushall" | "flushdb", []) => self.executor.store.flush(),
+            ("flushall" | "flushdb", [how]) if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => {
+                self.executor.store.flush();
+            }
+            ("flushall" | "flushdb", _) => return Err(SYNTAX),
+            ("multi", _) if self.resp.queue.is_none() => self.resp.queue = Some(Box::default()),
+            ("discard", _) => drop(self.resp.queue.take().ok_or("ERR DISCARD without MULTI")?),
+            _ => return self.tell(verb, arguments),
         }
+        self.output.push(b"+OK\r\n");
+        Ok(())
+    }
+
+    /// Answers with more than that.
+    fn tell(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Done {
         let (output, version) = (&mut *self.output, self.resp.version);
         match (verb.name, arguments.all()) {
             ("ping", []) => output.push(b"+PONG\r\n"),
@@ -69,32 +92,6 @@ impl Client<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Does what is answered with OK. Whether it is that.
-    fn agree(&mut self, name: &str, words: &[&[u8]]) -> Result<bool, Complaint> {
-        match (name, words) {
-            ("auth", _) => self.authenticate(words)?,
-            ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
-            ("select", _) => {}
-            ("quit", _) => *self.phase = Phase::Broken,
-            ("client|setname", [_, name]) => self.resp.set_name(0, name)?,
-            ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
-                b"lib-name" => self.resp.set_name(1, text)?,
-                b"lib-ver" => self.resp.set_name(2, text)?,
-                _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
-            },
-            // There is but one way to do it, at once for everybody and in the background.
-            ("flushall" | "flushdb", []) => self.executor.store.flush(),
-            ("flushall" | "flushdb", [how]) if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => {
-                self.executor.store.flush();
-            }
-            ("flushall" | "flushdb", _) => return Err(SYNTAX),
-            ("multi", _) if self.resp.queue.is_none() => self.resp.queue = Some(Box::default()),
-            ("discard", _) => drop(self.resp.queue.take().ok_or("ERR DISCARD without MULTI")?),
-            _ => return Ok(false),
-        }
-        Ok(true)
     }
 
     /// HELLO: which version to speak, with a password and a name if the client likes.

@@ -21,7 +21,6 @@ pub(super) struct Frames {
 /// A frame on its way in.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    /// All of it that has come.
     pub(super) frames: Frames,
     /// How long its bytes must be before parsing them can get anywhere.
     pub(super) needed: usize,
@@ -39,7 +38,6 @@ pub(super) struct Long {
 }
 
 impl Frames {
-    /// Bytes of chunks that they hold.
     pub(super) fn chunk_bytes(&self) -> usize {
         self.longs.iter().map(Long::chunk_bytes).sum()
     }

@@ -97,7 +97,6 @@ impl Resp {
 
     // ---- Commands that may be executed together with others ----
 
-    /// Looks at the start of `input`.
     #[inline]
     pub(super) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
         if !self.authenticated || self.queue.is_some() {
@@ -279,7 +278,6 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Begins to execute the queue.
     pub(super) fn exec(&mut self) -> Done {
         let mut queue = self.resp.queue.take().ok_or("ERR EXEC without MULTI")?;
         if queue.broken {
