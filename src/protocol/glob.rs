@@ -41,8 +41,7 @@ fn without_class(mut class: &[u8], byte: u8, wanted: bool) -> Option<&[u8]> {
     let mut is_in = false;
     loop {
         let (low, high, rest) = match class {
-            [] => return (is_in == wanted).then_some(class),
-            [b']', rest @ ..] => return (is_in == wanted).then_some(rest),
+            [] | [b']', ..] => return (is_in == wanted).then_some(class.get(1..).unwrap_or_default()),
             [b'\\', literal, rest @ ..] => (literal, literal, rest),
             [low, b'-', high, rest @ ..] => (low.min(high), low.max(high), rest),
             [literal, rest @ ..] => (literal, literal, rest),

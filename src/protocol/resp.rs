@@ -295,7 +295,6 @@ impl Output {
 /// The version of the protocol that replies are written in. Requests are the same in both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
-    /// What every client understands.
     #[default]
     Two = 2,
     /// With maps and a null of its own.
