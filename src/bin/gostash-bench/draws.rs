@@ -12,6 +12,8 @@ pub struct Draws {
     zipf: Option<Zipf>,
     /// In a mix, a draw of 32 bits below this is a GET.
     get_below: u64,
+    /// For each client, the key that it has set and is to delete next.
+    to_delete: Vec<Option<u32>>,
     random: Random,
 }
 
@@ -20,19 +22,26 @@ impl Draws {
         Draws {
             zipf: options.zipf.map(|exponent| Zipf::new(options.keys, exponent)),
             get_below: (u64::from(options.get_percent) << 32) / 100,
+            to_delete: vec![None; options.clients],
             random: Random(options.seed),
             options: options.clone(),
         }
     }
 
-    /// The next operation of a client that has just sent `previous`, and its key.
+    /// The next operation of a client, and its key.
     #[inline]
-    pub fn next(&mut self, client: usize, previous: Option<(Operation, u32)>) -> (Operation, u32) {
+    pub fn next(&mut self, client: usize) -> (Operation, u32) {
         if self.options.command == Some(Operation::Del) {
-            return match previous {
-                Some((Operation::Set, id)) => (Operation::Del, id),
-                _ => (Operation::Set, self.own_key(client)),
-            };
+            if let Some(id) = self.to_delete[client].take() {
+                return (Operation::Del, id);
+            }
+            // Of the keys that no other client deletes.
+            let bits = (self.random.next() >> 32) as u32;
+            let (any, clients) = (self.key(bits), self.options.clients as u32);
+            let own = any - any % clients + client as u32;
+            let id = if own < self.options.keys { own } else { own - clients };
+            self.to_delete[client] = Some(id);
+            return (Operation::Set, id);
         }
         // One draw serves both: its low half picks the command, its high half the key.
         let bits = self.random.next();
@@ -47,15 +56,6 @@ impl Draws {
             None => ((u64::from(bits) * u64::from(self.options.keys)) >> 32) as u32,
             Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.options.keys)) as u32,
         }
-    }
-
-    /// A key that no other client deletes.
-    fn own_key(&mut self, client: usize) -> u32 {
-        let bits = (self.random.next() >> 32) as u32;
-        let any = self.key(bits);
-        let clients = self.options.clients as u32;
-        let own = any - any % clients + client as u32;
-        if own < self.options.keys { own } else { own - clients }
     }
 }
 

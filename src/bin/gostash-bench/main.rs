@@ -16,7 +16,6 @@ mod options;
 mod output;
 mod phase;
 mod process;
-mod progress;
 mod protocol;
 mod replay;
 mod replies;
@@ -26,14 +25,10 @@ mod workload;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use load::Load;
 use options::Options;
 use replay::Trace;
-use report::Report;
-use signal_hook::consts::SIGINT;
 
 /// What a shell reports for a program that Ctrl-C ended: what was printed is not the whole.
 const INTERRUPTED: u8 = 130;
@@ -57,33 +52,22 @@ fn main() -> ExitCode {
 /// Runs each depth, or replays a trace, and prints what became of it. Whether it came to its end.
 fn run(mut options: Options) -> Result<bool, String> {
     let mut trace = Trace::read(&mut options)?;
-    let interrupted = interruption();
-    let mut load = Load::new(&options, &interrupted)?;
-    let report = Report { options: &options, server: load.server };
+    let mut load = Load::new(&options)?;
     if options.preload {
         load.preload()?;
     }
-    print(&report.head());
+    print(&report::head(&options));
     let mut foot = String::new();
     for &depth in &options.depths {
         if load.is_interrupted() {
             break;
         }
         let row = load.run(depth, trace.take())?;
-        print(&report.row(&row));
-        foot = report.foot(row.server);
+        print(&report::row(&options, &row));
+        foot = report::foot(&options, row.server);
     }
     print(&foot);
     Ok(!load.is_interrupted())
-}
-
-/// Becomes true with the first Ctrl-C; the second ends the program. So would the first if the handlers could not be
-/// set.
-fn interruption() -> Arc<AtomicBool> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
-    let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
-    interrupted
 }
 
 /// Prints and flushes; a reader that has gone away is no reason to fail.

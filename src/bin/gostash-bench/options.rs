@@ -1,7 +1,6 @@
 //! The command line: one table of what it may say, of defaults, and of what to say when a value is wrong. It knows no
 //! socket and measures nothing.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,24 +11,17 @@ use gostash::limits::KEY_BYTES_MAX;
 use crate::protocol::{Operation, PROTOCOLS, Protocol};
 use crate::workload::{FIRST_DIGITS, Sizes};
 
-/// Makes [`Options`] and [`OPTIONS`] of one table: a field and its type; the option's name and default, and how a value
-/// is read; what it may be, which is nothing if the option is a flag; what it does.
+/// Makes [`Options`] and [`OPTIONS`] of one table: a field and its type; the option's name, its default, if any, and
+/// how a value is read; what it may be, which is nothing if the option is a flag; what it does.
 macro_rules! options {
-    ($($field:ident: $type:ty = $name:literal, $default:literal, $read:expr;
-        $expected:literal; $meaning:literal;)*) => {
+    ($($field:ident: $type:ty = $name:literal, $default:literal, $read:expr,
+        $expected:literal, $meaning:literal;)*) => {
         /// Every option's value.
-        #[derive(Clone)]
+        #[derive(Clone, Default)]
         pub struct Options {
             /// A trace to be replayed.
             pub trace: Option<PathBuf>,
             $(pub $field: $type,)*
-        }
-
-        impl Default for Options {
-            fn default() -> Self {
-                $(let $field: fn(&str) -> Option<$type> = $read;)*
-                Options { trace: None, $($field: $field($default).expect("a default is a value of its own option"),)* }
-            }
         }
 
         const OPTIONS: &[Row] = &[$(Row {
@@ -38,8 +30,7 @@ macro_rules! options {
             expected: $expected,
             meaning: $meaning,
             set: |options, text| {
-                let read: fn(&str) -> Option<$type> = $read;
-                options.$field = read(text)?;
+                options.$field = $read(text)?.into();
                 Some(())
             },
         },)*];
@@ -55,67 +46,54 @@ struct Row {
 }
 
 options! {
-    host: String = "host", "localhost", |text| Some(text.to_owned());
-        "a host name"; "the server's host";
-    port: u16 = "port", "19201", |text| number(text, 1..=u16::MAX);
-        "a port from 1 to 65535"; "its TCP port";
-    unix_socket: Option<PathBuf> = "unix-socket", "", |text| optional(text, |text| Some(text.into()));
-        "a path"; "a Unix socket instead";
-    protocol: &'static Protocol = "protocol", "gostash", |text| PROTOCOLS.iter().find(|known| known.name == text);
-        "gostash, resp, memcached or echo"; "what the server speaks: gostash, resp, memcached or echo";
-    pid: Option<u32> = "pid", "", |text| optional(text, |text| number(text, 1..=u32::MAX));
-        "the number of a process";
+    host: String = "host", "localhost", Some, "a host name", "the server's host";
+    port: u16 = "port", "19201", number(1..=u16::MAX), "a port from 1 to 65535", "its TCP port";
+    unix_socket: Option<PathBuf> = "unix-socket", "", |text| Some(PathBuf::from(text)),
+        "a path", "a Unix socket instead";
+    protocol: Protocol = "protocol", "gostash", |text| PROTOCOLS.into_iter().find(|known| known.name == text),
+        "gostash, resp, memcached or echo", "what the server speaks: gostash, resp, memcached or echo";
+    pid: Option<u32> = "pid", "", number(1..=u32::MAX), "the number of a process",
         "the server's process, whose CPU time and memory are read; else found from the socket";
-    clients: usize = "clients", "50", |text| number(text, 1..=60_000);
-        "a number from 1 to 60000"; "connections that work";
-    idle_clients: usize = "idle-clients", "0", |text| number(text, 0..=60_000);
-        "a number from 0 to 60000"; "connections that have worked once and then stay idle";
-    depths: Vec<usize> = "pipeline", "1", |text| text.split(',').map(|text| number(text, 1..=1_000_000)).collect();
-        "a number from 1 to 1000000, or several such as 1,16,64";
+    clients: usize = "clients", "50", number(1..=60_000_usize), "a number from 1 to 60000", "connections that work";
+    idle_clients: usize = "idle-clients", "0", number(0..=60_000_usize), "a number from 0 to 60000",
+        "connections that have worked once and then stay idle";
+    depths: Vec<usize> = "pipeline", "1", depths,
+        "a number from 1 to 1000000, or several such as 1,16,64",
         "requests each connection sends at a time; several, as 1,16,64, give a row each";
-    rate: Option<f64> = "rate", "", |text| optional(text, |text| number(text, 1.0..=1e9));
-        "requests a second, from 1 to 1e9";
+    rate: Option<f64> = "rate", "", number(1.0..=1e9), "requests a second, from 1 to 1e9",
         "open loop: so many requests a second, timed from when each was due; --pipeline is how many may be under way";
-    duration: f64 = "duration", "5", |text| number(text, 0.0..=1e6);
-        "seconds, such as 0.5"; "measure for so many seconds";
-    requests: Option<u64> = "requests", "", |text| optional(text, |text| number(text, 1..=u64::MAX));
-        "a number of at least 1"; "measure so many requests instead";
-    warmup: f64 = "warmup", "1", |text| number(text, 0.0..=1e6);
-        "seconds, such as 0.5"; "run for so many seconds before measuring";
+    duration: f64 = "duration", "5", number(0.0..=1e6), "seconds, such as 0.5", "measure for so many seconds";
+    requests: Option<u64> = "requests", "", number(1..=u64::MAX), "a number of at least 1",
+        "measure so many requests instead";
+    warmup: f64 = "warmup", "1", number(0.0..=1e6), "seconds, such as 0.5", "run for so many seconds before measuring";
     command: Option<Operation> = "command", "mix", |text| match text {
             "mix" => Some(None),
             _ => Operation::ALL.into_iter().find(|known| known.name().to_lowercase() == text).map(Some),
-        };
-        "mix, get, set, inc, dec or del";
+        },
+        "mix, get, set, inc, dec or del",
         "mix (GET and SET), get, set, inc, dec, or del (SET, then DEL of the same key)";
-    get_percent: u32 = "get-percent", "90", |text| number(text, 0..=100);
-        "a number from 0 to 100"; "share of GET in a mix";
+    get_percent: u32 = "get-percent", "90", number(0..=100_u32), "a number from 0 to 100", "share of GET in a mix";
     // Keys are numbered in 32 bits, and shuffled by a multiplication that must not overflow.
-    keys: u32 = "keys", "100000", |text| number(text, 1..=1_000_000_000);
-        "a number from 1 to 1000000000"; "number of keys";
-    key_size: Sizes = "key-size", "16", |text| sizes(text, 1..=KEY_BYTES_MAX);
-        "bytes from 1 to 65535, or a range such as 32-512"; "length of keys in bytes, or a range such as 16-64";
-    value_size: Sizes = "value-size", "32", |text| sizes(text, 0..=1 << 30);
-        "bytes from 0 to 1073741824, or a range such as 32-512";
+    keys: u32 = "keys", "100000", number(1..=1_000_000_000_u32), "a number from 1 to 1000000000", "number of keys";
+    key_size: Sizes = "key-size", "16", sizes(1..=KEY_BYTES_MAX), "bytes from 1 to 65535, or a range such as 32-512",
+        "length of keys in bytes, or a range such as 16-64";
+    value_size: Sizes = "value-size", "32", sizes(0..=1 << 30), "bytes from 0 to 1073741824, or a range such as 32-512",
         "length of values in bytes, or a range such as 32-512 or 1kb-1mb";
-    zipf: Option<f64> = "distribution", "uniform", |text| match text {
+    zipf: Option<f64> = "distribution", "uniform", |text: &str| match text {
             "uniform" => Some(None),
             "zipf" => Some(Some(0.99)),
-            _ => number(text.strip_prefix("zipf:")?, f64::MIN_POSITIVE..=10.0).map(Some),
-        };
-        "uniform, zipf or zipf:EXPONENT up to 10"; "of the keys: uniform, zipf (exponent 0.99) or zipf:EXPONENT";
-    preload: bool = "preload", "yes", |text| Some(text == "yes");
-        ""; "set every key first, or, with --no-preload, do not";
-    seed: u64 = "seed", "1", |text| number(text, 0..=u64::MAX);
-        "a number"; "seed of the random numbers";
-    request_bytes: Option<usize> = "request-bytes", "", |text| optional(text, |text| number(text, 1..=1 << 30));
-        "a number from 1"; "with --protocol echo: send so many bytes ...";
-    reply_bytes: Option<usize> = "reply-bytes", "", |text| optional(text, |text| number(text, 1..=1 << 30));
-        "a number from 1"; "... and take so many bytes for the answer";
-    verify: bool = "verify", "no", |text| Some(text == "yes");
-        ""; "check each byte of each reply; stop at the first wrong one";
-    json: bool = "json", "no", |text| Some(text == "yes");
-        ""; "one line of JSON for each row";
+            _ => number(f64::MIN_POSITIVE..=10.0)(text.strip_prefix("zipf:")?).map(Some),
+        },
+        "uniform, zipf or zipf:EXPONENT up to 10",
+        "of the keys: uniform, zipf (exponent 0.99) or zipf:EXPONENT";
+    preload: bool = "preload", "yes", flag, "", "set every key first, or, with --no-preload, do not";
+    seed: u64 = "seed", "1", number(0..=u64::MAX), "a number", "seed of the random numbers";
+    request_bytes: Option<usize> = "request-bytes", "", number(1..=1_usize << 30), "a number from 1",
+        "with --protocol echo: send so many bytes ...";
+    reply_bytes: Option<usize> = "reply-bytes", "", number(1..=1_usize << 30), "a number from 1",
+        "... and take so many bytes for the answer";
+    verify: bool = "verify", "no", flag, "", "check each byte of each reply; stop at the first wrong one";
+    json: bool = "json", "no", flag, "", "one line of JSON for each row";
 }
 
 /// Options that a replay has a use for.
@@ -127,7 +105,9 @@ impl Options {
     pub fn parse() -> Result<Option<Options>, String> {
         use lexopt::prelude::*;
         let mut options = Options::default();
-        let mut is_replay = false;
+        for row in OPTIONS.iter().filter(|row| !row.default.is_empty()) {
+            (row.set)(&mut options, row.default).expect("a default is a value of its own option");
+        }
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
@@ -136,12 +116,8 @@ impl Options {
                     return print(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n"));
                 }
                 Long(name) => name.to_owned(),
-                Value(word) if !is_replay && word == "replay" => {
-                    is_replay = true;
-                    continue;
-                }
-                Value(file) if is_replay && options.trace.is_none() => {
-                    options.trace = Some(file.into());
+                Value(word) if word == "replay" && options.trace.is_none() => {
+                    options.trace = Some(parser.value().map_err(|_| "replay: expected the file of a trace")?.into());
                     continue;
                 }
                 other => return Err(other.unexpected().to_string()),
@@ -151,7 +127,7 @@ impl Options {
             let Some(Row { expected, set, .. }) = row else {
                 return Err(format!("--{name}: no such option; --help lists them"));
             };
-            if is_replay && !REPLAY_OPTIONS.contains(&flag) {
+            if options.trace.is_some() && !REPLAY_OPTIONS.contains(&flag) {
                 return Err(format!("--{name}: not an option of replay"));
             }
             let text = match *expected {
@@ -160,9 +136,6 @@ impl Options {
             };
             let text = text.to_string_lossy();
             set(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
-        }
-        if is_replay && options.trace.is_none() {
-            return Err("replay: expected the file of a trace".into());
         }
         // A value that is a number is as long as that, and one that an echo makes up is its reply.
         let numbers = options.counts().then_some(FIRST_DIGITS.len());
@@ -175,7 +148,7 @@ impl Options {
         let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
         let digits = (keys - 1).max(1).ilog2() as usize / 4 + 1;
         let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
-        if has_shape && (self.shape().is_none() || !self.protocol.is_echo()) {
+        if has_shape && (self.shape().is_none() || self.protocol.name != "echo") {
             Some("--request-bytes, --reply-bytes: expected both, with --protocol echo".into())
         } else if low < digits {
             Some(format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}"))
@@ -200,11 +173,6 @@ impl Options {
     /// Bytes sent for bytes expected, when an echo stands in for another server.
     pub fn shape(&self) -> Option<(usize, usize)> {
         self.request_bytes.zip(self.reply_bytes)
-    }
-
-    /// The addresses behind `--host` and `--port`, in the resolver's order.
-    pub fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
-        Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
     }
 
     /// The server's address as a person would write it.
@@ -241,18 +209,23 @@ fn help() -> String {
     text + "  --help\n  --version\n"
 }
 
-/// Nothing, or something that is read.
-fn optional<T>(text: &str, read: fn(&str) -> Option<T>) -> Option<Option<T>> {
-    if text.is_empty() { Some(None) } else { read(text).map(Some) }
-}
-
-fn number<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
-    text.parse().ok().filter(|number| range.contains(number))
+fn number<T: FromStr + PartialOrd>(range: RangeInclusive<T>) -> impl Fn(&str) -> Option<T> {
+    move |text| text.parse().ok().filter(|number| range.contains(number))
 }
 
 /// A length or two, each written as the server's own sizes are.
-fn sizes(text: &str, range: RangeInclusive<usize>) -> Option<Sizes> {
-    let (low, high) = text.split_once('-').unwrap_or((text, text));
-    let sizes = Sizes { low: size(low, range.clone())?, high: size(high, range)? };
-    (sizes.low <= sizes.high).then_some(sizes)
+fn sizes(range: RangeInclusive<usize>) -> impl Fn(&str) -> Option<Sizes> {
+    move |text| {
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        let sizes = Sizes { low: size(low, range.clone())?, high: size(high, range.clone())? };
+        (sizes.low <= sizes.high).then_some(sizes)
+    }
+}
+
+fn depths(text: &str) -> Option<Vec<usize>> {
+    text.split(',').map(number(1..=1_000_000)).collect()
+}
+
+fn flag(text: &str) -> Option<bool> {
+    Some(text == "yes")
 }

@@ -19,7 +19,7 @@ pub struct Phase {
     pub rate: Option<f64>,
     /// How many requests are sent at most.
     pub requests_max: Option<u64>,
-    /// How long it lasts at most.
+    /// How long it sends at most.
     pub nanos_max: Option<u64>,
     pub start_nanos: u64,
     /// How many requests were sent.
@@ -67,7 +67,10 @@ impl Default for Latency {
 impl Phase {
     /// How many more are to be sent.
     pub fn left(&self) -> u64 {
-        self.requests_max.map_or(u64::MAX, |most| most - self.sent)
+        match &self.source {
+            Source::Trace(trace) => trace.left(),
+            _ => self.requests_max.map_or(u64::MAX, |most| most - self.sent),
+        }
     }
 
     /// A connection with fewer requests under way than this may be given some. In closed loop it sends again when all
@@ -76,33 +79,30 @@ impl Phase {
         if self.rate.is_some() { self.depth } else { 1 }
     }
 
-    /// When the next request is due at this rate.
-    pub fn due_nanos(&self, rate: f64) -> u64 {
-        self.start_nanos + (self.sent as f64 * SECOND as f64 / rate) as u64
+    /// When the next request is due, in open loop.
+    pub fn due_nanos(&self) -> Option<u64> {
+        self.rate.map(|rate| self.start_nanos + (self.sent as f64 * SECOND as f64 / rate) as u64)
     }
 
-    /// How many are due at this rate and not sent.
-    pub fn backlog(&self, rate: f64, now: u64) -> u64 {
-        let due = (now - self.start_nanos) as f64 * rate / SECOND as f64;
-        (due as u64 + 1).saturating_sub(self.sent)
+    /// How many are due and not sent: all in closed loop.
+    pub fn due(&self, now: u64) -> u64 {
+        let due = |rate| ((now - self.start_nanos) as f64 * rate / SECOND as f64) as u64 + 1;
+        self.rate.map_or(u64::MAX, |rate| due(rate).saturating_sub(self.sent)).min(self.left())
     }
 
-    /// How much time it has left.
-    pub fn nanos_left(&self, now: u64) -> u64 {
-        self.nanos_max.map_or(u64::MAX, |most| most.saturating_sub(now - self.start_nanos))
+    /// How many are without a reply.
+    pub fn under_way(&self) -> u64 {
+        self.sent - self.replies
     }
 
-    /// What shares of the replies took at most, in nanoseconds, with the names of those shares.
-    pub fn latencies(&self) -> [(&'static str, u64); 6] {
-        let shares = [
-            ("latency_p50_ns", 0.5),
-            ("latency_p90_ns", 0.9),
-            ("latency_p99_ns", 0.99),
-            ("latency_p99_9_ns", 0.999),
-            ("latency_p99_99_ns", 0.9999),
-            ("latency_max_ns", 1.0),
-        ];
-        shares.map(|(name, share)| (name, self.latency.0.value_at_quantile(share)))
+    /// Whether its time is over.
+    pub fn is_over(&self, now: u64) -> bool {
+        self.nanos_max.is_some_and(|most| now - self.start_nanos >= most)
+    }
+
+    /// What this share of the replies took at most, in nanoseconds.
+    pub fn latency(&self, share: f64) -> u64 {
+        self.latency.0.value_at_quantile(share)
     }
 
     /// Those of a trace count, and not the SETs that its misses need.

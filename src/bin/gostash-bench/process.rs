@@ -2,7 +2,7 @@
 //! into, there is no answer, and the report leaves it out.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
 use crate::options::Options;
@@ -10,6 +10,7 @@ use crate::options::Options;
 /// What a process has used so far and holds now.
 #[derive(Clone, Copy)]
 pub struct Usage {
+    pub pid: u32,
     /// CPU time of all its threads.
     pub cpu_nanos: u64,
     pub resident_bytes: u64,
@@ -24,13 +25,13 @@ impl Usage {
     }
 }
 
-/// The process that was named, or else the one that listens where we are about to connect.
+/// The process that was named, or else the one that listens where we have connected.
 pub fn find(options: &Options) -> Option<u32> {
-    match (options.pid, &options.unix_socket) {
-        (Some(pid), _) => Some(pid),
-        (None, Some(path)) => owner(unix_inode(path)?),
-        (None, None) => owner(options.addresses().ok()?.iter().find_map(tcp_inode)?),
-    }
+    let inode = || match &options.unix_socket {
+        Some(path) => unix_inode(path),
+        None => (options.host.as_str(), options.port).to_socket_addrs().ok()?.find_map(tcp_inode),
+    };
+    options.pid.or_else(|| owner(&inode()?))
 }
 
 /// What a process has used so far.
@@ -46,45 +47,40 @@ pub fn usage(pid: u32) -> Option<Usage> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     };
-    Some(Usage { cpu_nanos, resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
+    Some(Usage { pid, cpu_nanos, resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
 }
 
 /// The socket that listens on this address, or on its port at any address.
-fn tcp_inode(address: &SocketAddr) -> Option<u64> {
+fn tcp_inode(address: SocketAddr) -> Option<String> {
     let octets = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
     };
     // The kernel prints each word of an address as the number that its bytes make on this machine.
     let words = octets.as_chunks().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
-    let (expected, port) = (words.collect::<String>(), format!("{:04X}", address.port()));
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        listening(table, "0A", 9, |fields| {
-            let Some((ip, bound)) = fields[1].split_once(':') else { return false };
-            bound == port && (ip == expected || ip.bytes().all(|digit| digit == b'0'))
-        })
-    })
+    let places = [words.collect(), "0".repeat(8), "0".repeat(32)].map(|ip| format!("{ip}:{:04X}", address.port()));
+    let is_it = |fields: &[&str]| fields[3] == "0A" && places.iter().any(|place| place == fields[1]);
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| field(table, 9, is_it))
 }
 
-fn unix_inode(path: &Path) -> Option<u64> {
+fn unix_inode(path: &Path) -> Option<String> {
     let path = fs::canonicalize(path).ok()?;
     // The flag says that it accepts connections; those that it has accepted bear the same path.
-    listening("/proc/net/unix", "00010000", 6, |fields| {
-        fields.get(7).is_some_and(|bound| fs::canonicalize(bound).is_ok_and(|bound| bound == path))
+    field("/proc/net/unix", 6, |fields| {
+        fields[3] == "00010000" && fields.get(7).is_some_and(|it| fs::canonicalize(it).is_ok_and(|it| it == path))
     })
 }
 
-/// The socket, by the number in one field, of the first line of a table that says it listens.
-fn listening(table: &str, state: &str, inode_at: usize, is_it: impl Fn(&[&str]) -> bool) -> Option<u64> {
+/// One field of the first line of a table that has what is looked for.
+fn field(table: &str, place: usize, is_it: impl Fn(&[&str]) -> bool) -> Option<String> {
     let text = fs::read_to_string(table).ok()?;
     let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let line = lines.find(|fields| fields.get(3) == Some(&state) && is_it(fields))?;
-    line.get(inode_at)?.parse().ok()
+    Some(lines.find(|fields| fields.len() > place && is_it(fields))?[place].to_owned())
 }
 
 /// The process that has a socket open. Process 1 may hold one that it hands on; it is not the server if there is
 /// another.
-fn owner(inode: u64) -> Option<u32> {
+fn owner(inode: &str) -> Option<u32> {
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

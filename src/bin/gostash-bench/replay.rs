@@ -25,11 +25,11 @@ pub struct Trace {
     records: Vec<Record>,
     /// How many of them were asked for.
     asked: usize,
-    seen: HashMap<u32, Seen>,
+    /// What is known of each key: when it is seen for the first time no cache can have it.
+    pub seen: HashMap<u32, Seen>,
     /// Those that are to be set.
     missed: VecDeque<Record>,
-    window: u64,
-    /// How many of them were answered.
+    /// How many GETs were answered.
     pub requests: usize,
     /// Bytes of key and value that were asked for.
     pub asked_bytes: u64,
@@ -37,18 +37,15 @@ pub struct Trace {
     pub hit_bytes: u64,
 }
 
-#[derive(Clone, Copy)]
-struct Record {
-    id: u32,
-    value_bytes: usize,
-}
+/// A key's number, and how long its value is, in bytes.
+type Record = (u32, usize);
 
 /// What is known of a key that was seen.
-struct Seen {
+pub struct Seen {
     /// The length that was set last: a GET's reply does not tell where it ends.
     value_bytes: usize,
-    /// The number of the window that asked for it last.
-    window: u64,
+    /// How many were asked for when it last was, itself included.
+    asked: usize,
 }
 
 impl Trace {
@@ -57,19 +54,16 @@ impl Trace {
         let Some(path) = &options.trace else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
-        let records = records.iter().map(|&[a, b, c, d, e, f, g, h]| Record {
-            id: u32::from_le_bytes([a, b, c, d]),
-            value_bytes: (u32::from_le_bytes([e, f, g, h]) as usize).saturating_sub(KEY_BYTES).max(1),
+        let records = records.iter().map(|&[a, b, c, d, e, f, g, h]| {
+            let bytes = u32::from_le_bytes([e, f, g, h]) as usize;
+            (u32::from_le_bytes([a, b, c, d]), bytes.saturating_sub(KEY_BYTES).max(1))
         });
-        let records: Vec<_> = records.collect();
-        let longest = records.iter().map(|record| record.value_bytes).max().unwrap_or(0);
+        let records: Vec<Record> = records.collect();
+        let longest = records.iter().map(|&(_, value_bytes)| value_bytes).max().unwrap_or(0);
         if records.is_empty() || !rest.is_empty() || longest > VALUE_BYTES_MAX {
-            return Err(format!(
-                "{}: expected records of {RECORD_BYTES} bytes with values of at most {VALUE_BYTES_MAX}, \
-                 got {} bytes, longest value {longest}",
-                path.display(),
-                bytes.len()
-            ));
+            let expected = format!("records of {RECORD_BYTES} bytes with values of at most {VALUE_BYTES_MAX}");
+            let (path, got) = (path.display(), bytes.len());
+            return Err(format!("{path}: expected {expected}, got {got} bytes, longest value {longest}"));
         }
         options.key_size = Sizes::exactly(KEY_BYTES);
         options.value_size = Sizes { low: 1, high: longest };
@@ -78,23 +72,27 @@ impl Trace {
         Ok(Some(Trace { records, ..Trace::default() }))
     }
 
-    /// What may be sent before all that is under way is answered: operation, key and length of its value. A window
-    /// ends before a key that it has asked for already, and the SETs for its misses go ahead of the next window, so
-    /// that each GET finds what was set for the ones before it.
+    /// What may be sent before all that is under way is answered: operation, key and length of its value. It ends
+    /// before a key that was asked for since the last answer, and the SETs for misses go ahead of other GETs, so that
+    /// each GET finds what was set for the ones before it.
     #[inline(never)]
-    pub fn next(&mut self, begins_window: bool) -> Option<(Operation, u32, usize)> {
-        self.window += u64::from(begins_window);
-        if let Some(Record { id, value_bytes }) = self.missed.pop_front() {
+    pub fn next(&mut self) -> Option<(Operation, u32, usize)> {
+        if let Some((id, value_bytes)) = self.missed.pop_front() {
             return Some((Operation::Set, id, value_bytes));
         }
-        let Record { id, value_bytes } = *self.records.get(self.asked)?;
-        let key = self.seen.entry(id).or_insert(Seen { value_bytes, window: 0 });
-        if key.window == self.window {
+        let (id, value_bytes) = *self.records.get(self.asked)?;
+        let key = self.seen.entry(id).or_insert(Seen { value_bytes, asked: 0 });
+        if key.asked > self.requests {
             return None;
         }
-        key.window = self.window;
         self.asked += 1;
+        key.asked = self.asked;
         Some((Operation::Get, id, key.value_bytes))
+    }
+
+    /// How many more are to be sent, as far as is known by now.
+    pub fn left(&self) -> u64 {
+        (self.records.len() - self.requests + self.missed.len()) as u64
     }
 
     /// Counts a reply.
@@ -103,20 +101,15 @@ impl Trace {
         if request.operation != Operation::Get {
             return;
         }
-        let record = self.records[self.requests];
-        let bytes = (KEY_BYTES + record.value_bytes) as u64;
+        let (id, value_bytes) = self.records[self.requests];
+        let bytes = (KEY_BYTES + value_bytes) as u64;
         self.requests += 1;
         self.asked_bytes += bytes;
         if outcome == Outcome::Done {
             self.hit_bytes += bytes;
         } else {
-            self.seen.insert(record.id, Seen { value_bytes: record.value_bytes, window: self.window });
-            self.missed.push_back(record);
+            self.seen.insert(id, Seen { value_bytes, asked: self.asked });
+            self.missed.push_back((id, value_bytes));
         }
-    }
-
-    /// Keys seen for the first time: no cache can have them.
-    pub fn first_sights(&self) -> u64 {
-        self.seen.len() as u64
     }
 }

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use crate::protocol::Outcome;
 use crate::workload::{Request, UNKNOWN, Workload, quote};
 
-/// Requests without a reply, oldest first.
+/// What comes back on a connection.
 #[derive(Default)]
 pub struct Replies {
-    waiting: VecDeque<Request>,
+    /// Requests without a reply, oldest first.
+    pub waiting: VecDeque<Request>,
     /// How long all their replies are together, in bytes, if all goes well; [`UNKNOWN`] once something of them has
     /// come.
     whole_bytes: usize,
@@ -27,12 +28,6 @@ impl Replies {
     pub fn expect(&mut self, request: Request, reply_bytes: usize) {
         self.whole_bytes = self.whole_bytes.saturating_add(reply_bytes);
         self.waiting.push_back(request);
-    }
-
-    /// How many requests are without a reply.
-    #[inline]
-    pub fn under_way(&self) -> usize {
-        self.waiting.len()
     }
 
     /// Takes what was read, and calls `done` for each request that it completes.

@@ -1,5 +1,6 @@
 //! Results for people and for machines. It knows numbers and nothing of how they came about.
 
+use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
 use crate::options::Options;
@@ -17,6 +18,12 @@ const MANY_CLIENTS: usize = 16;
 const HEAD: &str =
     "  depth   requests/s  server ns   busy      p50      p90      p99    p99.9   p99.99      max    MB/s\n";
 
+/// How often the line of progress moves.
+const PROGRESS_NANOS: u64 = 250_000_000;
+
+/// The shares of all replies whose latencies the head names.
+const SHARES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0];
+
 /// Names, each with what JSON has for it.
 macro_rules! figures {
     ($($name:ident: $value:expr),* $(,)?) => {
@@ -24,153 +31,175 @@ macro_rules! figures {
     };
 }
 
-/// What is known of all rows.
-pub struct Report<'a> {
-    pub options: &'a Options,
-    /// The server's process.
-    pub server: Option<u32>,
+/// What is about to be done, and the head of the table.
+pub fn head(options: &Options) -> String {
+    if options.json {
+        return String::new();
+    }
+    let Options { protocol, key_size, value_size, get_percent, .. } = options;
+    let commands = match options.command {
+        None => format!("{get_percent} % GET, {} % SET", 100 - get_percent),
+        Some(Operation::Del) => "SET, then DEL".to_owned(),
+        Some(command) => command.name().to_owned(),
+    };
+    let (keys, distribution) = (count(options.keys.into()), options.distribution());
+    let what = match (&options.trace, options.shape()) {
+        (Some(file), _) => format!("replay of {}", file.display()),
+        (_, Some((sent, taken))) => format!("{sent} b there, {taken} b back"),
+        _ => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
+    };
+    let idle = match options.idle_clients {
+        0 => String::new(),
+        idle => format!(" and {} idle", count(idle as u64)),
+    };
+    let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate as u64)));
+    let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as u64));
+    format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{HEAD}")
 }
 
-impl Report<'_> {
-    /// What is about to be done, and the head of the table.
-    pub fn head(&self) -> String {
-        let options = self.options;
-        if options.json {
-            return String::new();
-        }
-        let Options { protocol, key_size, value_size, get_percent, .. } = options;
-        let commands = match options.command {
-            None => format!("{get_percent} % GET, {} % SET", 100 - get_percent),
-            Some(Operation::Del) => "SET, then DEL".to_owned(),
-            Some(command) => command.name().to_owned(),
-        };
-        let (keys, distribution) = (count(options.keys.into()), options.distribution());
-        let what = match (&options.trace, options.shape()) {
-            (Some(file), _) => format!("replay of {}", file.display()),
-            (_, Some((sent, taken))) => format!("{sent} b there, {taken} b back"),
-            _ => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
-        };
-        let idle = match options.idle_clients {
-            0 => String::new(),
-            idle => format!(" and {} idle", count(idle as u64)),
-        };
-        let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate as u64)));
-        let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as u64));
-        format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{HEAD}")
+/// One row of the table with what is to be said about it, or a line of JSON.
+pub fn row(options: &Options, row: &Phase) -> String {
+    if options.json {
+        return json(options, row);
     }
+    let (_, explanation) = limit(options, row);
+    let (cost, busy) = row.cost(row.server).unzip();
+    let mark = if explanation.is_some() { "*" } else { "" };
+    let (depth, rate) = (count(row.depth as u64), count(row.rate() as u64));
+    let cost = cost.map_or("-".into(), |nanos| count(nanos.round() as u64));
+    let busy = busy.map_or("-".into(), percent);
+    let latencies = SHARES.map(|share| format!("{:>8}", time(row.latency(share)))).join(" ");
+    let traffic = (row.sent_bytes + row.received_bytes) as f64 / row.seconds / 1e6;
+    let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
+    let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
+    let shares = || format!("busy: the server {}, the client {}", busy(row.server), busy(row.client));
+    let percent_hits = 100.0 * ratio(row.hits, row.hits + row.misses);
+    let (requests, hits, seconds) = (count(row.requests()), count(row.hits), row.seconds);
+    let notes = [
+        explanation.map(|explanation| format!("* {explanation}; {}", shares())),
+        (row.misses > 0).then(|| format!("{} misses, {percent_hits:.2} % hits", count(row.misses))),
+        (row.refused > 0).then(|| format!("{} requests refused", count(row.refused))),
+        (row.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(row.unanswered))),
+        options.trace.as_ref().map(|_| format!("{requests} requests in {seconds:.1} s, {hits} hits")),
+        row.interrupted.then(|| format!("interrupted after {seconds:.1} s")),
+    ];
+    let replayed = replayed(row);
+    let replayed = replayed.iter().map(|(name, figure)| format!("{:<15} {figure}", name.replace('_', " ")));
+    for note in notes.into_iter().flatten().chain(replayed) {
+        text += &format!("        {note}\n");
+    }
+    text
+}
 
-    /// One row of the table with what is to be said about it, or a line of JSON.
-    pub fn row(&self, row: &Phase) -> String {
-        if self.options.json {
-            return self.json(row);
+/// What is to be said under the table.
+pub fn foot(options: &Options, server: Option<Usage>) -> String {
+    let memory = match server {
+        _ if options.json => return String::new(),
+        None => "process not found or not ours to read, so no CPU time and memory (--pid N)".to_owned(),
+        Some(Usage { pid, resident_bytes, peak_bytes, .. }) => {
+            let (resident, peak) = (megabytes(resident_bytes), megabytes(peak_bytes));
+            format!("process {pid}, {resident} resident, {peak} at its peak")
         }
-        let (_, explanation) = self.limit(row);
-        let (cost, busy) = row.cost(row.server).unzip();
-        let mark = if explanation.is_some() { "*" } else { "" };
-        let (depth, rate) = (count(row.depth as u64), count(row.rate() as u64));
-        let cost = cost.map_or("-".into(), |nanos| count(nanos.round() as u64));
-        let busy = busy.map_or("-".into(), percent);
-        let latencies = row.latencies().map(|(_, nanos)| format!("{:>8}", time(nanos))).join(" ");
-        let traffic = (row.sent_bytes + row.received_bytes) as f64 / row.seconds / 1e6;
-        let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
-        let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
-        let shares = || format!("busy: the server {}, the client {}", busy(row.server), busy(row.client));
-        let percent_hits = 100.0 * ratio(row.hits, row.hits + row.misses);
-        let (requests, hits, seconds) = (count(row.requests()), count(row.hits), row.seconds);
-        let notes = [
-            explanation.map(|explanation| format!("* {explanation}; {}", shares())),
-            (row.misses > 0).then(|| format!("{} misses, {percent_hits:.2} % hits", count(row.misses))),
-            (row.refused > 0).then(|| format!("{} requests refused", count(row.refused))),
-            (row.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(row.unanswered))),
-            self.options.trace.as_ref().map(|_| format!("{requests} requests in {seconds:.1} s, {hits} hits")),
-            row.interrupted.then(|| format!("interrupted after {seconds:.1} s")),
-        ];
-        let replayed = replayed(row);
-        let replayed = replayed.iter().map(|(name, figure)| format!("{:<15} {figure}", name.replace('_', " ")));
-        for note in notes.into_iter().flatten().chain(replayed) {
-            text += &format!("        {note}\n");
+    };
+    format!("\n  server: {memory}\n")
+}
+
+/// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
+fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>) {
+    let [server_busy, client_busy] = [row.server, row.client].map(|usage| row.cost(usage).map(|(_, busy)| busy));
+    // In open loop the client looks at the clock all the time, so it is busy whatever it does.
+    match options.rate {
+        Some(rate) if row.unanswered > 0 || row.rate() < 0.99 * rate => ("rate missed", Some("the rate was missed")),
+        Some(_) => ("rate", None),
+        None if server_busy >= Some(BUSY) => ("server", None),
+        None if client_busy >= Some(BUSY) => {
+            ("client", Some("the client was the bottleneck, and the server can do more"))
         }
-        text
-    }
-
-    /// What is to be said under the table.
-    pub fn foot(&self, usage: Option<Usage>) -> String {
-        let memory = match self.server.zip(usage) {
-            _ if self.options.json => return String::new(),
-            None => "process not found or not ours to read, so no CPU time and memory (--pid N)".to_owned(),
-            Some((pid, Usage { resident_bytes, peak_bytes, .. })) => {
-                let (resident, peak) = (megabytes(resident_bytes), megabytes(peak_bytes));
-                format!("process {pid}, {resident} resident, {peak} at its peak")
-            }
-        };
-        format!("\n  server: {memory}\n")
-    }
-
-    /// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
-    fn limit(&self, row: &Phase) -> (&'static str, Option<&'static str>) {
-        let server_busy = row.cost(row.server).map(|(_, busy)| busy);
-        let client_busy = row.cost(row.client).map(|(_, busy)| busy);
-        // In open loop the client looks at the clock all the time, so it is busy whatever it does.
-        match (self.options.rate, server_busy) {
-            (Some(rate), _) if row.unanswered > 0 || row.rate() < 0.99 * rate => {
-                ("rate missed", Some("the rate was missed"))
-            }
-            (Some(_), _) => ("rate", None),
-            (None, Some(busy)) if busy >= BUSY => ("server", None),
-            (None, _) if client_busy >= Some(BUSY) => {
-                ("client", Some("the client was the bottleneck, and the server can do more"))
-            }
-            // Many clients kept neither side busy: other work has the cores, or there is a network in between.
-            (None, Some(_)) if self.options.clients >= MANY_CLIENTS => ("other", Some("something else had the cores")),
-            (None, _) => ("unknown", None),
+        // Many clients kept neither side busy: other work has the cores, or there is a network in between.
+        None if server_busy.is_some() && options.clients >= MANY_CLIENTS => {
+            ("other", Some("something else had the cores"))
         }
+        None => ("unknown", None),
     }
+}
 
-    /// A line of JSON. Names end in their units.
-    fn json(&self, row: &Phase) -> String {
-        let options = self.options;
-        let (client_cost, client_busy) = row.cost(row.client).unzip();
-        let (server_cost, server_busy) = row.cost(row.server).unzip();
-        let mut figures = figures! {
-            server: quoted(&options.target()), protocol: quoted(&options.protocol.name),
-            clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
-            seconds: row.seconds, requests: row.requests(), requests_per_second: row.rate(),
-            sent_bytes_per_second: row.sent_bytes as f64 / row.seconds,
-            received_bytes_per_second: row.received_bytes as f64 / row.seconds,
-            hits: row.hits, misses: row.misses, refused: row.refused, unanswered: row.unanswered,
-            latency_mean_ns: row.latency.0.mean(),
-            client_cpu_ns_per_request: or_null(client_cost), client_busy: or_null(client_busy),
-            server_cpu_ns_per_request: or_null(server_cost), server_busy: or_null(server_busy),
-            limited_by: quoted(&self.limit(row).0), server_pid: or_null(self.server),
-            server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
-            server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
-            verified: options.verify, interrupted: row.interrupted,
-        };
-        figures.extend(row.latencies().map(|(name, nanos)| (name, nanos.to_string())));
-        figures.extend(match options.trace {
-            Some(_) => replayed(row),
-            None => figures! {
-                command: quoted(&options.command.map_or("mix".into(), |command| command.name().to_lowercase())),
-                get_percent: options.get_percent, keys: options.keys, key_bytes: quoted(&options.key_size),
-                value_bytes: quoted(&options.value_size), distribution: quoted(&options.distribution()),
-                rate_wanted: or_null(options.rate), request_bytes: or_null(options.request_bytes),
-                reply_bytes: or_null(options.reply_bytes),
-            },
-        });
-        let figures: Vec<_> = figures.iter().map(|(name, figure)| format!("\"{name}\":{figure}")).collect();
-        format!("{{{}}}\n", figures.join(","))
-    }
+/// A line of JSON. Names end in their units.
+fn json(options: &Options, row: &Phase) -> String {
+    let (client_cost, client_busy) = row.cost(row.client).unzip();
+    let (server_cost, server_busy) = row.cost(row.server).unzip();
+    let [p50, p90, p99, p99_9, p99_99, max] = SHARES.map(|share| row.latency(share));
+    let mut figures = figures! {
+        server: quoted(&options.target()), protocol: quoted(&options.protocol.name),
+        clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
+        seconds: row.seconds, requests: row.requests(), requests_per_second: row.rate(),
+        sent_bytes_per_second: row.sent_bytes as f64 / row.seconds,
+        received_bytes_per_second: row.received_bytes as f64 / row.seconds,
+        hits: row.hits, misses: row.misses, refused: row.refused, unanswered: row.unanswered,
+        latency_mean_ns: row.latency.0.mean(), latency_p50_ns: p50, latency_p90_ns: p90, latency_p99_ns: p99,
+        latency_p99_9_ns: p99_9, latency_p99_99_ns: p99_99, latency_max_ns: max,
+        client_cpu_ns_per_request: or_null(client_cost), client_busy: or_null(client_busy),
+        server_cpu_ns_per_request: or_null(server_cost), server_busy: or_null(server_busy),
+        limited_by: quoted(&limit(options, row).0), server_pid: or_null(row.server.map(|usage| usage.pid)),
+        server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
+        server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
+        verified: options.verify, interrupted: row.interrupted,
+    };
+    figures.extend(match options.trace {
+        Some(_) => replayed(row),
+        None => figures! {
+            command: quoted(&options.command.map_or("mix".into(), |command| command.name().to_lowercase())),
+            get_percent: options.get_percent, keys: options.keys, key_bytes: quoted(&options.key_size),
+            value_bytes: quoted(&options.value_size), distribution: quoted(&options.distribution()),
+            rate_wanted: or_null(options.rate), request_bytes: or_null(options.request_bytes),
+            reply_bytes: or_null(options.reply_bytes),
+        },
+    });
+    let figures: Vec<_> = figures.iter().map(|(name, figure)| format!("\"{name}\":{figure}")).collect();
+    format!("{{{}}}\n", figures.join(","))
 }
 
 /// What became of a trace, if it was one.
 fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
     let Source::Trace(trace) = &row.source else { return Vec::new() };
-    let (requests, first_sights) = (trace.requests as u64, trace.first_sights());
+    let (requests, first_sights) = (row.requests(), trace.seen.len() as u64);
     let share = |part, whole| format!("{:.6}", ratio(part, whole));
     figures! {
         hit_ratio: share(row.hits, requests), miss_ratio: share(requests - row.hits, requests),
         first_sights: first_sights, cold_floor: share(first_sights, requests),
         byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes),
+    }
+}
+
+/// The line that moves while a run is under way: on a terminal, and nowhere else.
+pub struct Progress {
+    is_terminal: bool,
+    /// When it was shown last, in nanoseconds since the run began.
+    shown_nanos: u64,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        Progress { is_terminal: stderr().is_terminal(), shown_nanos: 0 }
+    }
+
+    /// Shows it anew, a few times a second.
+    pub fn show(&mut self, what: &str, nanos: u64, replies: u64) {
+        if !self.is_terminal || nanos < self.shown_nanos + PROGRESS_NANOS {
+            return;
+        }
+        self.shown_nanos = nanos;
+        let seconds = nanos as f64 / 1e9;
+        let rate = count((replies as f64 / seconds) as u64);
+        let _ = write!(stderr(), "\r\x1b[K  {what}: {seconds:.1} s, {} replies, {rate}/s", count(replies));
+    }
+}
+
+impl Drop for Progress {
+    /// Takes it away.
+    fn drop(&mut self) {
+        if self.shown_nanos > 0 {
+            let _ = write!(stderr(), "\r\x1b[K");
+        }
     }
 }
 

@@ -28,19 +28,15 @@ impl Model {
     pub fn check(&mut self, request: &Request, outcome: Outcome, workload: &Workload) -> Result<(), String> {
         let id = request.id as usize;
         self.answered[id] += u32::from(request.operation != Operation::Get);
+        // The first write set the number that the others count from.
+        let (least, most) = (i64::from(request.known), i64::from(self.sent[id]) - 1);
+        let sign = if request.operation == Operation::Inc { 1 } else { -1 };
         let expected = match (request.operation, outcome) {
             (Operation::Get, Outcome::Miss) if request.known == 0 => return Ok(()),
             (Operation::Get, Outcome::Miss) => "the value that was set".to_owned(),
             (_, Outcome::Done) => return Ok(()),
-            (operation, Outcome::Number(number)) => {
-                // The first write set the number that the others count from.
-                let (least, most) = (i64::from(request.known), i64::from(self.sent[id]) - 1);
-                let sign = if operation == Operation::Inc { 1 } else { -1 };
-                if (least..=most).contains(&((number - FIRST_NUMBER) * sign)) {
-                    return Ok(());
-                }
-                format!("{} to {}", FIRST_NUMBER + sign * least, FIRST_NUMBER + sign * most)
-            }
+            (_, Outcome::Number(number)) if (least..=most).contains(&((number - FIRST_NUMBER) * sign)) => return Ok(()),
+            (_, Outcome::Number(_)) => format!("{} to {}", FIRST_NUMBER + sign * least, FIRST_NUMBER + sign * most),
             _ => "that it is done".to_owned(),
         };
         let got = match outcome {

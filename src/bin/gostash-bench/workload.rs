@@ -42,7 +42,7 @@ pub struct Request {
 }
 
 /// A length in bytes, or a range from which each key takes one for itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default)]
 pub struct Sizes {
     pub low: usize,
     pub high: usize,
@@ -85,7 +85,7 @@ struct Phrase {
     miss: &'static [u8],
 }
 
-/// A request or a reply: a head, then perhaps a value or a number, and what follows that.
+/// A request or a reply: a head, then perhaps a value, and what follows that.
 struct Message {
     /// Text and, at every other place, what stands between braces.
     head: Vec<String>,
@@ -93,15 +93,8 @@ struct Message {
     template: Option<Vec<u8>>,
     /// Where in the template the digits of a key belong.
     digits_at: Option<usize>,
-    gap: Gap,
-    end: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Gap {
-    Nothing,
-    Value,
-    Number,
+    /// What follows a value; nothing if there is none.
+    end: Option<String>,
 }
 
 type Answer = Result<Option<(Outcome, usize, usize)>, String>;
@@ -116,19 +109,21 @@ impl Workload {
         };
         let mut workload = Workload { options: options.clone(), shared, phrases: Vec::new() };
         let sent = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
-        let phrases = options.protocol.phrases.iter().map(|(request, reply, miss)| Phrase {
-            request: workload.message(sent.as_deref().unwrap_or(request)),
-            reply: workload.message(if sent.is_some() { "{v}" } else { reply }),
-            miss: miss.as_bytes(),
+        let phrases = options.protocol.phrases.iter().map(|&(request, reply, miss)| {
+            let (reply, miss) = match sent {
+                Some(_) => ("{v}", ""),
+                None if options.protocol.name == "echo" => (request, ""),
+                None => (reply, miss),
+            };
+            let request = workload.message(sent.as_deref().unwrap_or(request));
+            Phrase { request, reply: workload.message(reply), miss: miss.as_bytes() }
         });
         workload.phrases = phrases.collect();
         workload
     }
 
     fn message(&self, text: &str) -> Message {
-        let split = |gap, mark| text.split_once(mark).map(|(head, end)| (head, gap, end));
-        let (head, gap, end) =
-            split(Gap::Value, "{v}").or(split(Gap::Number, "{n}")).unwrap_or((text, Gap::Nothing, ""));
+        let (head, end) = text.split_once("{v}").map_or((text, None), |(head, end)| (head, Some(end.to_owned())));
         let head: Vec<String> = head.split(['{', '}']).map(str::to_owned).collect();
         let Options { key_size, value_size, .. } = &self.options;
         let write = |parts| {
@@ -143,7 +138,7 @@ impl Workload {
         let template = is_fixed.then(|| write(&head));
         let key = head.iter().position(|part| part == "k").filter(|_| is_fixed);
         let digits_at = key.map(|place| write(&head[..=place]).len() - 8);
-        Message { template, digits_at, head, gap, end: end.to_owned() }
+        Message { template, digits_at, head, end }
     }
 
     /// Appends a request's bytes, and returns how long the reply is if all goes well; [`UNKNOWN`] if only writing it
@@ -152,7 +147,7 @@ impl Workload {
     pub fn write(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) -> usize {
         let Phrase { request, reply, miss } = &self.phrases[operation as usize];
         self.write_head(request, id, value_bytes, &mut out.bytes);
-        if request.gap == Gap::Value {
+        if request.end.is_some() {
             self.write_value(id, value_bytes, out);
             // So it is in every protocol; a copy of a length that the compiler knows is a few stores.
             out.bytes.extend_from_slice(b"\r\n");
@@ -245,15 +240,19 @@ impl Workload {
                 scratch
             }
         };
-        if reply.gap != Gap::Number {
-            if input.starts_with(head) && (!head.is_empty() || miss.first() != input.first()) {
-                return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request.value_bytes))));
-            }
-            if input.len() < head.len() && head.starts_with(input) {
-                return Ok(None);
-            }
+        let is_line = self.is_number(reply) || (head.is_empty() && miss.first() == input.first());
+        if !is_line && input.starts_with(head) {
+            return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request.value_bytes))));
+        }
+        if !is_line && head.starts_with(input) {
+            return Ok(None);
         }
         self.line(request, head, input)
+    }
+
+    /// Whether what the server says is a number that nobody else knows.
+    fn is_number(&self, reply: &Message) -> bool {
+        self.options.counts() && reply.end.is_some()
     }
 
     /// A number, or why there is no right reply.
@@ -265,21 +264,19 @@ impl Workload {
         }
         let line = end.map_or(&[][..], |end| &input[..=end]);
         let number = || {
-            let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_bytes())?;
+            let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
             std::str::from_utf8(digits).ok()?.parse().ok()
         };
-        let outcome = if reply.gap == Gap::Number
-            && let Some(number) = number()
-        {
+        let outcome = if let Some(number) = self.is_number(reply).then(number).flatten() {
             Outcome::Number(number)
         } else if line == *miss && !line.is_empty() {
             Outcome::Miss
         } else if self.options.protocol.refusals.iter().any(|refusal| line.starts_with(refusal.as_bytes())) {
             Outcome::Refused
         } else {
-            let expected = match reply.gap {
-                Gap::Value => format!("a value of {} bytes", request.value_bytes),
-                _ => "a reply in this protocol".to_owned(),
+            let expected = match reply.end {
+                Some(_) => format!("a value of {} bytes", request.value_bytes),
+                None => "a reply in this protocol".to_owned(),
             };
             return Err(self.wrong(request, &format!("expected {expected}, got {}", quote(input))));
         };
@@ -290,19 +287,14 @@ impl Workload {
     /// since it proves the length; the value itself only if asked.
     #[inline]
     pub fn check(&self, request: &Request, left: usize, piece: &[u8], verify: bool) -> Result<(), String> {
-        let reply = &self.phrases[request.operation as usize].reply;
-        let end = reply.end.as_bytes();
-        let (value, rest) = piece.split_at(left.saturating_sub(end.len()).min(piece.len()));
-        if !end[end.len().saturating_sub(left)..].starts_with(rest) {
-            let (length, end, got) = (request.value_bytes, quote(end), quote(rest));
+        let (length, reply) = (request.value_bytes, &self.phrases[request.operation as usize].reply);
+        let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(length) - left);
+        let (value, rest) = piece.split_at(length.saturating_sub(at).min(piece.len()));
+        if !end[at.saturating_sub(length)..].starts_with(rest) {
+            let (end, got) = (quote(end), quote(rest));
             return Err(self.wrong(request, &format!("expected {end} after {length} bytes of value, got {got}")));
         }
-        if verify { self.check_value(request, reply.body_bytes(request.value_bytes) - left, value) } else { Ok(()) }
-    }
-
-    /// Checks a piece of a value that begins `at` bytes into it.
-    fn check_value(&self, request: &Request, at: usize, value: &[u8]) -> Result<(), String> {
-        if value.is_empty() || self.options.shape().is_some() {
+        if !verify || value.is_empty() || self.options.shape().is_some() {
             return Ok(());
         }
         let (stamp, from) = self.value(request.id);
@@ -313,7 +305,7 @@ impl Workload {
             return Ok(());
         }
         let same = value.iter().zip(own.iter().chain(shared)).take_while(|(got, expected)| got == expected).count();
-        let (place, length, got) = (at + same + 1, request.value_bytes, quote(&value[same..]));
+        let (place, got) = (at + same + 1, quote(&value[same..]));
         Err(self.wrong(request, &format!("byte {place} of {length} differs from what was set, got {got}")))
     }
 
@@ -326,10 +318,10 @@ impl Workload {
 }
 
 impl Message {
-    /// How long what follows the head is: a value or a number, which is as long where there are numbers, and the end.
+    /// How long what follows the head is: a value and the end.
     #[inline]
     fn body_bytes(&self, value_bytes: usize) -> usize {
-        if self.gap == Gap::Nothing { 0 } else { value_bytes + self.end.len() }
+        self.end.as_ref().map_or(0, |end| value_bytes + end.len())
     }
 }
 
