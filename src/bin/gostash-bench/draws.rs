@@ -32,16 +32,7 @@ impl Draws {
     #[inline]
     pub fn next(&mut self, client: usize) -> (Operation, u32) {
         if self.options.command == Some(Operation::Del) {
-            if let Some(id) = self.to_delete[client].take() {
-                return (Operation::Del, id);
-            }
-            // Of the keys that no other client deletes.
-            let bits = (self.random.next() >> 32) as u32;
-            let (any, clients) = (self.key(bits), self.options.clients as u32);
-            let own = any - any % clients + client as u32;
-            let id = if own < self.options.keys { own } else { own - clients };
-            self.to_delete[client] = Some(id);
-            return (Operation::Set, id);
+            return self.set_or_delete(client);
         }
         // One draw serves both: its low half picks the command, its high half the key.
         let bits = self.random.next();
@@ -56,6 +47,19 @@ impl Draws {
             None => ((u64::from(bits) * u64::from(self.options.keys)) >> 32) as u32,
             Some(zipf) => (zipf.rank(&mut self.random) * SHUFFLE % u64::from(self.options.keys)) as u32,
         }
+    }
+
+    /// Takes a key that no other client deletes, and sets it, then deletes it.
+    fn set_or_delete(&mut self, client: usize) -> (Operation, u32) {
+        if let Some(id) = self.to_delete[client].take() {
+            return (Operation::Del, id);
+        }
+        let bits = (self.random.next() >> 32) as u32;
+        let (any, clients) = (self.key(bits), self.options.clients as u32);
+        let own = any - any % clients + client as u32;
+        let id = if own < self.options.keys { own } else { own - clients };
+        self.to_delete[client] = Some(id);
+        (Operation::Set, id)
     }
 }
 
@@ -73,11 +77,6 @@ impl Random {
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)
-    }
-
-    /// From 0 up to but not including 1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -110,7 +109,9 @@ impl Zipf {
     #[inline(never)]
     fn rank(&self, random: &mut Random) -> u64 {
         loop {
-            let area = self.area.1 + random.fraction() * (self.area.0 - self.area.1);
+            // From 0 up to but not including 1.
+            let fraction = (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
+            let area = self.area.1 + fraction * (self.area.0 - self.area.1);
             let place = self.inverse(area);
             let rank = place.round().clamp(1.0, self.count);
             if rank - place <= self.sure || area >= self.integral(rank + 0.5) - rank.powf(-self.exponent) {

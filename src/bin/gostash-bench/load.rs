@@ -24,9 +24,8 @@ use crate::phase::{Phase, SECOND, Source};
 use crate::process;
 use crate::protocol::{Operation, Outcome};
 use crate::replay::Trace;
-use crate::replies::Replies;
+use crate::replies::{Model, Replies};
 use crate::report::Progress;
-use crate::verify::Model;
 use crate::workload::{Request, Workload};
 
 /// What one read takes at most, in bytes.
@@ -291,7 +290,7 @@ impl<'a> Load<'a> {
                 }
                 self.model.as_mut().map_or(Ok(()), |model| model.check(request, outcome, &self.workload))
             };
-            connection.replies.feed(&self.buffer[..count], &self.workload, self.options.verify, done)?;
+            connection.replies.feed(&self.buffer[..count], &self.workload, done)?;
             // A short read means that no more was there, unless the end of it came in the same event.
             if count < self.buffer.len() && !is_closed {
                 break;

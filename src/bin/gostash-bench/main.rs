@@ -3,9 +3,9 @@
 //!
 //! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace;
 //! [`workload`] writes them in the words of [`protocol`] to an [`output`]; [`mod@load`] decides when, and on which
-//! connection, as the [`phase`] wants it; [`replies`] pairs what comes back with what was asked, and [`verify`]
-//! knows what that had to be. [`process`] reads what the server used, [`report`] prints. It shares nothing with the
-//! server but a limit and how sizes are written, lest both be wrong in the same way.
+//! connection, as the [`phase`] wants it; [`replies`] pairs what comes back with what was asked, and knows what that
+//! had to be. [`process`] reads what the server used, [`report`] prints. It shares nothing with the server but a limit
+//! and how sizes are written, lest both be wrong in the same way.
 
 // What one module offers the others is `pub` here; a binary has nobody else to offer it to.
 #![allow(unreachable_pub)]
@@ -20,7 +20,6 @@ mod protocol;
 mod replay;
 mod replies;
 mod report;
-mod verify;
 mod workload;
 
 use std::io::Write;
@@ -34,15 +33,14 @@ use replay::Trace;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let (done, status) = match Options::parse() {
-        Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some(options)) => (run(options), 1),
-        Err(problem) => (Err(problem), 2),
+    let done = match Options::parse() {
+        Ok(options) => options.map_or(Ok(true), run).map_err(|problem| (problem, 1)),
+        Err(problem) => Err((problem, 2)),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(INTERRUPTED),
-        Err(problem) => {
+        Err((problem, status)) => {
             eprintln!("gostash-bench: {problem}");
             ExitCode::from(status)
         }

@@ -22,7 +22,6 @@ pub struct Phase {
     /// How long it sends at most.
     pub nanos_max: Option<u64>,
     pub start_nanos: u64,
-    /// How many requests were sent.
     pub sent: u64,
     pub replies: u64,
     pub latency: Latency,
@@ -32,11 +31,9 @@ pub struct Phase {
     pub refused: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
-    /// How long it lasted.
     pub seconds: f64,
-    /// What the server used.
+    /// What the server used, and what we did.
     pub server: Option<Usage>,
-    /// What we used.
     pub client: Option<Usage>,
     /// Requests that were due and have no reply.
     pub unanswered: u64,
@@ -115,10 +112,14 @@ impl Phase {
         self.requests() as f64 / self.seconds
     }
 
-    /// A process's CPU time per request in nanoseconds, and the share of the time that it computed.
-    pub fn cost(&self, used: Option<Usage>) -> Option<(f64, f64)> {
-        let nanos = used?.cpu_nanos as f64;
-        Some((nanos / self.requests().max(1) as f64, nanos / self.seconds / 1e9))
+    /// A process's CPU time per request, in nanoseconds.
+    pub fn cost(&self, used: Option<Usage>) -> Option<f64> {
+        used.map(|used| used.cpu_nanos as f64 / self.requests().max(1) as f64)
+    }
+
+    /// The share of the time that a process computed.
+    pub fn busy(&self, used: Option<Usage>) -> Option<f64> {
+        used.map(|used| used.cpu_nanos as f64 / self.seconds / 1e9)
     }
 }
 

@@ -1,10 +1,12 @@
-//! One connection's requests under way, and the bytes that come back for them, however they are cut. It pairs each
-//! reply with its request and, if asked, compares every byte. It knows no socket and no clock.
+//! What comes back: the replies of one connection, however they are cut, each paired with its request and, if asked,
+//! compared byte by byte; and for `--verify` what they had to say, as far as several clients at once can tell. It knows
+//! no socket and no clock.
 
 use std::collections::VecDeque;
 
-use crate::protocol::Outcome;
-use crate::workload::{Request, UNKNOWN, Workload, quote};
+use crate::options::Options;
+use crate::protocol::{Operation, Outcome};
+use crate::workload::{FIRST_NUMBER, Request, UNKNOWN, Workload, quote};
 
 /// What comes back on a connection.
 #[derive(Default)]
@@ -33,19 +35,18 @@ impl Replies {
     /// Takes what was read, and calls `done` for each request that it completes.
     ///
     /// # Errors
-    /// The first reply that is none, or that `done` refuses; with `verify` also the first wrong byte.
+    /// The first reply that is none, or that `done` refuses; with `--verify` also the first wrong byte.
     #[inline]
     pub fn feed(
         &mut self,
         data: &[u8],
         workload: &Workload,
-        verify: bool,
         mut done: impl FnMut(&Request, Outcome) -> Result<(), String>,
     ) -> Result<(), String> {
         let whole_bytes = std::mem::replace(&mut self.whole_bytes, UNKNOWN);
         // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth
         // 64 looking at each would cost as much as all the rest of a request.
-        let mut at_a_glance = whole_bytes == data.len() && !verify;
+        let mut at_a_glance = whole_bytes == data.len() && !workload.options.verify;
         let joined;
         let mut data = data;
         if !self.start.is_empty() {
@@ -66,7 +67,7 @@ impl Replies {
                 (outcome, self.left, data) = (said, body_bytes, &data[bytes..]);
             }
             let (piece, rest) = data.split_at(self.left.min(data.len()));
-            workload.check(&request, self.left, piece, verify)?;
+            workload.check(&request, self.left, piece)?;
             self.left -= piece.len();
             if self.left > 0 {
                 return Ok(());
@@ -85,5 +86,50 @@ impl Replies {
             self.whole_bytes = 0;
         }
         Ok(())
+    }
+}
+
+/// How often each key was written, as the preload's SET and every INC or DEC after it. A key whose SET was answered is
+/// there, and a number lies between what was answered before it was asked for and what was ever sent.
+pub struct Model {
+    sent: Vec<u32>,
+    answered: Vec<u32>,
+}
+
+impl Model {
+    pub fn new(options: &Options) -> Self {
+        let keys = options.keys as usize;
+        Model { sent: vec![0; keys], answered: vec![0; keys] }
+    }
+
+    /// What is known when a request is sent: how many writes of its key were answered.
+    pub fn send(&mut self, operation: Operation, id: u32) -> u32 {
+        self.sent[id as usize] += u32::from(operation != Operation::Get);
+        self.answered[id as usize]
+    }
+
+    /// Compares a reply with what is known.
+    #[inline(never)]
+    pub fn check(&mut self, request: &Request, outcome: Outcome, workload: &Workload) -> Result<(), String> {
+        let id = request.id as usize;
+        self.answered[id] += u32::from(request.operation != Operation::Get);
+        // The first write set the number that the others count from.
+        let (least, most) = (i64::from(request.known), i64::from(self.sent[id]) - 1);
+        let sign = if request.operation == Operation::Inc { 1 } else { -1 };
+        let expected = match (request.operation, outcome) {
+            (Operation::Get, Outcome::Miss) if request.known == 0 => return Ok(()),
+            (Operation::Get, Outcome::Miss) => "the value that was set".to_owned(),
+            (_, Outcome::Done) => return Ok(()),
+            (_, Outcome::Number(number)) if (least..=most).contains(&((number - FIRST_NUMBER) * sign)) => return Ok(()),
+            (_, Outcome::Number(_)) => format!("{} to {}", FIRST_NUMBER + sign * least, FIRST_NUMBER + sign * most),
+            _ => "that it is done".to_owned(),
+        };
+        let got = match outcome {
+            Outcome::Done => "that it is done",
+            Outcome::Miss => "that the key is missing",
+            Outcome::Refused => "a refusal",
+            Outcome::Number(number) => &number.to_string(),
+        };
+        Err(workload.wrong(request, &format!("expected {expected}, got {got}")))
     }
 }

@@ -63,15 +63,14 @@ pub fn row(options: &Options, row: &Phase) -> String {
         return json(options, row);
     }
     let (_, explanation) = limit(options, row);
-    let (cost, busy) = row.cost(row.server).unzip();
     let mark = if explanation.is_some() { "*" } else { "" };
     let (depth, rate) = (count(row.depth as u64), count(row.rate() as u64));
-    let cost = cost.map_or("-".into(), |nanos| count(nanos.round() as u64));
-    let busy = busy.map_or("-".into(), percent);
+    let cost = row.cost(row.server).map_or("-".into(), |nanos| count(nanos.round() as u64));
+    let busy = row.busy(row.server).map_or("-".into(), percent);
     let latencies = SHARES.map(|share| format!("{:>8}", time(row.latency(share)))).join(" ");
     let traffic = (row.sent_bytes + row.received_bytes) as f64 / row.seconds / 1e6;
     let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
-    let busy = |usage| row.cost(usage).map_or("unknown".into(), |(_, busy)| percent(busy));
+    let busy = |usage| row.busy(usage).map_or("unknown".into(), percent);
     let shares = || format!("busy: the server {}, the client {}", busy(row.server), busy(row.client));
     let percent_hits = 100.0 * ratio(row.hits, row.hits + row.misses);
     let (requests, hits, seconds) = (count(row.requests()), count(row.hits), row.seconds);
@@ -106,7 +105,7 @@ pub fn foot(options: &Options, server: Option<Usage>) -> String {
 
 /// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
 fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>) {
-    let [server_busy, client_busy] = [row.server, row.client].map(|usage| row.cost(usage).map(|(_, busy)| busy));
+    let [server_busy, client_busy] = [row.server, row.client].map(|usage| row.busy(usage));
     // In open loop the client looks at the clock all the time, so it is busy whatever it does.
     match options.rate {
         Some(rate) if row.unanswered > 0 || row.rate() < 0.99 * rate => ("rate missed", Some("the rate was missed")),
@@ -125,8 +124,6 @@ fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>)
 
 /// A line of JSON. Names end in their units.
 fn json(options: &Options, row: &Phase) -> String {
-    let (client_cost, client_busy) = row.cost(row.client).unzip();
-    let (server_cost, server_busy) = row.cost(row.server).unzip();
     let [p50, p90, p99, p99_9, p99_99, max] = SHARES.map(|share| row.latency(share));
     let mut figures = figures! {
         server: quoted(&options.target()), protocol: quoted(&options.protocol.name),
@@ -137,8 +134,8 @@ fn json(options: &Options, row: &Phase) -> String {
         hits: row.hits, misses: row.misses, refused: row.refused, unanswered: row.unanswered,
         latency_mean_ns: row.latency.0.mean(), latency_p50_ns: p50, latency_p90_ns: p90, latency_p99_ns: p99,
         latency_p99_9_ns: p99_9, latency_p99_99_ns: p99_99, latency_max_ns: max,
-        client_cpu_ns_per_request: or_null(client_cost), client_busy: or_null(client_busy),
-        server_cpu_ns_per_request: or_null(server_cost), server_busy: or_null(server_busy),
+        client_cpu_ns_per_request: or_null(row.cost(row.client)), client_busy: or_null(row.busy(row.client)),
+        server_cpu_ns_per_request: or_null(row.cost(row.server)), server_busy: or_null(row.busy(row.server)),
         limited_by: quoted(&limit(options, row).0), server_pid: or_null(row.server.map(|usage| usage.pid)),
         server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
         server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
@@ -172,22 +169,21 @@ fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
 
 /// The line that moves while a run is under way: on a terminal, and nowhere else.
 pub struct Progress {
-    is_terminal: bool,
-    /// When it was shown last, in nanoseconds since the run began.
-    shown_nanos: u64,
+    /// When it was shown last, in nanoseconds since the run began, if anybody can see it.
+    shown_nanos: Option<u64>,
 }
 
 impl Progress {
     pub fn new() -> Self {
-        Progress { is_terminal: stderr().is_terminal(), shown_nanos: 0 }
+        Progress { shown_nanos: stderr().is_terminal().then_some(0) }
     }
 
     /// Shows it anew, a few times a second.
     pub fn show(&mut self, what: &str, nanos: u64, replies: u64) {
-        if !self.is_terminal || nanos < self.shown_nanos + PROGRESS_NANOS {
+        if self.shown_nanos.is_none_or(|shown| nanos < shown + PROGRESS_NANOS) {
             return;
         }
-        self.shown_nanos = nanos;
+        self.shown_nanos = Some(nanos);
         let seconds = nanos as f64 / 1e9;
         let rate = count((replies as f64 / seconds) as u64);
         let _ = write!(stderr(), "\r\x1b[K  {what}: {seconds:.1} s, {} replies, {rate}/s", count(replies));
@@ -197,7 +193,7 @@ impl Progress {
 impl Drop for Progress {
     /// Takes it away.
     fn drop(&mut self) {
-        if self.shown_nanos > 0 {
+        if self.shown_nanos > Some(0) {
             let _ = write!(stderr(), "\r\x1b[K");
         }
     }

@@ -72,7 +72,7 @@ impl fmt::Display for Sizes {
 
 /// Turns requests into bytes, and bytes into outcomes.
 pub struct Workload {
-    options: Options,
+    pub options: Options,
     /// What all values are cut from.
     pub shared: Vec<u8>,
     /// By operation.
@@ -95,6 +95,8 @@ struct Message {
     digits_at: Option<usize>,
     /// What follows a value; nothing if there is none.
     end: Option<String>,
+    /// Whether the value is a number, which in a reply nobody knows beforehand.
+    is_number: bool,
 }
 
 type Answer = Result<Option<(Outcome, usize, usize)>, String>;
@@ -138,7 +140,7 @@ impl Workload {
         let template = is_fixed.then(|| write(&head));
         let key = head.iter().position(|part| part == "k").filter(|_| is_fixed);
         let digits_at = key.map(|place| write(&head[..=place]).len() - 8);
-        Message { template, digits_at, head, end }
+        Message { template, digits_at, head, is_number: end.is_some() && self.options.counts(), end }
     }
 
     /// Appends a request's bytes, and returns how long the reply is if all goes well; [`UNKNOWN`] if only writing it
@@ -240,7 +242,7 @@ impl Workload {
                 scratch
             }
         };
-        let is_line = self.is_number(reply) || (head.is_empty() && miss.first() == input.first());
+        let is_line = reply.is_number || (head.is_empty() && miss.first() == input.first());
         if !is_line && input.starts_with(head) {
             return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request.value_bytes))));
         }
@@ -248,11 +250,6 @@ impl Workload {
             return Ok(None);
         }
         self.line(request, head, input)
-    }
-
-    /// Whether what the server says is a number that nobody else knows.
-    fn is_number(&self, reply: &Message) -> bool {
-        self.options.counts() && reply.end.is_some()
     }
 
     /// A number, or why there is no right reply.
@@ -267,7 +264,7 @@ impl Workload {
             let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
             std::str::from_utf8(digits).ok()?.parse().ok()
         };
-        let outcome = if let Some(number) = self.is_number(reply).then(number).flatten() {
+        let outcome = if let Some(number) = reply.is_number.then(number).flatten() {
             Outcome::Number(number)
         } else if line == *miss && !line.is_empty() {
             Outcome::Miss
@@ -286,7 +283,7 @@ impl Workload {
     /// Checks a piece of a right reply's body, of which `left` bytes had not come before: what ends the value always,
     /// since it proves the length; the value itself only if asked.
     #[inline]
-    pub fn check(&self, request: &Request, left: usize, piece: &[u8], verify: bool) -> Result<(), String> {
+    pub fn check(&self, request: &Request, left: usize, piece: &[u8]) -> Result<(), String> {
         let (length, reply) = (request.value_bytes, &self.phrases[request.operation as usize].reply);
         let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(length) - left);
         let (value, rest) = piece.split_at(length.saturating_sub(at).min(piece.len()));
@@ -294,7 +291,7 @@ impl Workload {
             let (end, got) = (quote(end), quote(rest));
             return Err(self.wrong(request, &format!("expected {end} after {length} bytes of value, got {got}")));
         }
-        if !verify || value.is_empty() || self.options.shape().is_some() {
+        if !self.options.verify || value.is_empty() || self.options.shape().is_some() {
             return Ok(());
         }
         let (stamp, from) = self.value(request.id);
