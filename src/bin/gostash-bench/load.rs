@@ -134,11 +134,8 @@ impl<'a> Load<'a> {
         // In open loop all that is due in the time is sent, however late, lest the last stall go unseen.
         let due = rate.map(|rate| (rate * duration) as u64);
         let requests_max = requests.or(due).map(|count| count.max(1));
-        let nanos_max = match (requests, rate) {
-            (Some(_), _) => None,
-            (None, Some(_)) => Some(2 * nanos(duration) + 10 * SECOND),
-            (None, None) => Some(nanos(duration)),
-        };
+        let patience = rate.map_or(0, |_| nanos(duration) + 10 * SECOND);
+        let nanos_max = requests.is_none().then(|| nanos(duration) + patience);
         self.work(clients, Phase { name: "measuring", depth, rate, requests_max, nanos_max, ..Phase::default() })
     }
 
@@ -248,7 +245,7 @@ impl<'a> Load<'a> {
         let flushed = connection.output.flush(&mut connection.socket, &self.workload.shared).and_then(|count| {
             phase.sent_bytes += count as u64;
             // A Unix socket reports writability after each read of its peer, so it is asked for only while needed.
-            if connection.output.is_empty() == connection.watches_output {
+            if connection.output.bytes.is_empty() == connection.watches_output {
                 connection.watches_output = !connection.watches_output;
                 let both = Interest::READABLE | Interest::WRITABLE;
                 let interest = if connection.watches_output { both } else { Interest::READABLE };

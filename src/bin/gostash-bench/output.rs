@@ -13,21 +13,12 @@ pub struct Output {
     /// What was written here, in order.
     pub bytes: Vec<u8>,
     /// Stretches of the shared bytes, each with the place in `bytes` that it comes before.
-    borrowed: Vec<(usize, Range<usize>)>,
+    pub borrowed: Vec<(usize, Range<usize>)>,
     /// How much of it all is sent.
     sent: usize,
 }
 
 impl Output {
-    /// Continues with a stretch of the shared bytes.
-    pub fn borrow(&mut self, stretch: Range<usize>) {
-        self.borrowed.push((self.bytes.len(), stretch));
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
     /// Writes what the socket takes, and says how many bytes that was.
     pub fn flush(&mut self, socket: &mut impl Write, shared: &[u8]) -> io::Result<usize> {
         let before = self.sent;

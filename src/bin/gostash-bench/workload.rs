@@ -210,7 +210,7 @@ impl Workload {
         let end = out.bytes.len() + value_bytes;
         out.bytes.extend_from_slice(&stamp);
         if value_bytes >= BORROW_BYTES {
-            out.borrow(from + STAMP_BYTES..from + value_bytes);
+            out.borrowed.push((out.bytes.len(), from + STAMP_BYTES..from + value_bytes));
             return;
         }
         out.bytes.extend_from_slice(&self.shared[from + STAMP_BYTES..from + value_bytes.max(STAMP_BYTES)]);
