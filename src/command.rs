@@ -39,9 +39,10 @@ impl fmt::Debug for Value<'_> {
 
 /// One request, borrowed from the input that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Command<'a> {
+    /// The key that it is about.
     pub key: &'a [u8],
+    /// What to do with it.
     pub action: Action<'a>,
 }
 
@@ -69,12 +70,14 @@ pub enum Action<'a> {
     Expire { deadline: Option<u64>, condition: ExpireCondition, returns_value: bool },
 }
 
-/// When a write happens: in any case, or if the key is missing, or if it is present.
+/// When a write happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Condition {
+    /// In any case.
     Always,
+    /// If the key is missing.
     Missing,
+    /// If the key is present.
     Present,
 }
 
@@ -133,12 +136,15 @@ impl Clock {
 
 /// What can be told about an item without reading its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum Measure {
-    Length,     // of its value, in bytes
-    Memory,     // that it takes, in bytes
-    TimeLeft,   // until it expires, in milliseconds; -1 if it never does
-    ExpiryTime, // the Unix time at which it does, in milliseconds; -1 likewise
+    /// The value's length, in bytes.
+    Length,
+    /// The memory that the item takes, in bytes.
+    Memory,
+    /// The time until it expires, in milliseconds; -1 if it never does.
+    TimeLeft,
+    /// The Unix time at which it expires, in milliseconds; -1 if it never does.
+    ExpiryTime,
 }
 
 /// The answer to one [`Command`]; it borrows the store.

@@ -5,11 +5,11 @@
 use super::resp::{Client, Done};
 use super::{Phase, Question};
 use crate::execute::Executor;
-use crate::limits::{OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
+use crate::limits::{NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
 use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::resp::{Arguments, Version};
-use crate::protocol::verbs::{self, COMMANDS, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower};
+use crate::protocol::verbs::{self, COMMANDS, Complaint, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower};
 
 const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
     HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
@@ -25,10 +25,10 @@ impl Client<'_> {
             ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
             ("select", _) => {}
             ("quit", _) => *self.phase = Phase::Broken,
-            ("client|setname", [_, name]) => self.resp.set_name(0, name)?,
+            ("client|setname", [_, name]) => self.resp.set_name(0, printable(name)?),
             ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
-                b"lib-name" => self.resp.set_name(1, text)?,
-                b"lib-ver" => self.resp.set_name(2, text)?,
+                b"lib-name" => self.resp.set_name(1, printable(text)?),
+                b"lib-ver" => self.resp.set_name(2, printable(text)?),
                 _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
             },
             // There is but one way to do it, at once for everybody and in the background.
@@ -111,7 +111,7 @@ impl Client<'_> {
                     rest
                 }
                 (b"setname", [word, rest @ ..]) => {
-                    name = Some(word);
+                    name = Some(printable(word)?);
                     rest
                 }
                 _ => return Err(format!("ERR Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
@@ -121,7 +121,7 @@ impl Client<'_> {
             return Err(HELLO_UNAUTHENTICATED.into());
         }
         if let Some(name) = name {
-            self.resp.set_name(0, name)?;
+            self.resp.set_name(0, name);
         }
         self.resp.version = version;
         let output = &mut *self.output;
@@ -170,6 +170,14 @@ fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
     [first, last, step].iter().for_each(|&number| output.push_header(b':', number.into()));
     // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
     (0..4).for_each(|_| output.push_header(b'*', 0));
+}
+
+/// A name that can stand in a line of CLIENT LIST.
+fn printable(word: &[u8]) -> Result<&str, Complaint> {
+    let is_printable = word.len() <= NAME_BYTES_MAX && word.iter().all(u8::is_ascii_graphic);
+    str::from_utf8(word).ok().filter(|_| is_printable).ok_or(
+        "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.".into(),
+    )
 }
 
 /// One step of a scan: looks at about as many keys as are asked for, or fewer if that would take long or make much output.

@@ -4,7 +4,7 @@
 use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
-use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, NAME_BYTES_MAX, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
@@ -62,9 +62,6 @@ pub(crate) struct Ask {
     left: u32,
 }
 
-const BAD_NAME: &str =
-    "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.";
-
 /// Nothing, or what is wrong.
 pub(super) type Done = Result<(), Complaint>;
 
@@ -86,13 +83,11 @@ impl Resp {
         [(); 3].map(|()| names.next().unwrap_or_default())
     }
 
-    /// Sets one of the names, if that can stand in a line of CLIENT LIST.
-    pub(super) fn set_name(&mut self, at: usize, name: &[u8]) -> Done {
+    /// Sets one of the names, which has no space in it.
+    pub(super) fn set_name(&mut self, at: usize, name: &str) {
         let mut names = self.names();
-        let is_printable = name.len() <= NAME_BYTES_MAX && name.iter().all(u8::is_ascii_graphic);
-        names[at] = str::from_utf8(name).ok().filter(|_| is_printable).ok_or(BAD_NAME)?;
+        names[at] = name;
         self.names = names.join(" ").into();
-        Ok(())
     }
 
     // ---- Commands that may be executed together with others ----
