@@ -74,9 +74,8 @@ const HANDLE_UPPER: u32 = ((USE - 1) >> 32) as u32;
 /// No item lies from here on to twice as far.
 const LINK: u64 = 1 << 15;
 
-/// Places that there never are: of a hash that was not looked for yet, and from where on that tells when it was not found.
-const UNKNOWN: isize = isize::MAX / 4;
-const NOWHERE: isize = isize::MAX / 2;
+/// A place that there never is, nor those behind it: that of a hash which was not looked for yet.
+const UNKNOWN: isize = isize::MAX / 2;
 
 impl Entry {
     pub(super) fn new(hash: KeyHash, handle: Handle, uses: u64) -> Entry {
@@ -109,10 +108,10 @@ impl Entry {
         self.0 % USE >= 2 * LINK
     }
 
-    /// A link, if there is something to link to.
-    fn to(line: Option<isize>) -> Entry {
-        let number = line.map(|line| !line as u64);
-        Entry(number.map_or(0, |number| number / LINK * (1 << TAG) + LINK + number % LINK))
+    /// A link to a line behind a bucket.
+    fn to(line: isize) -> Entry {
+        let number = !line as u64;
+        Entry(number / LINK * (1 << TAG) + LINK + number % LINK)
     }
 
     /// The line that it leads to.
@@ -128,9 +127,9 @@ pub(super) struct Index {
     overflow: Vec<MmapMut>,
     /// How many of `lines` were ever used since their block was new.
     touched: usize,
-    /// How many lines of `overflow` were ever used, and the first of them that is free; each has a link to the next.
+    /// How many lines of `overflow` were ever used, and a link to one of them that is free, which has a link to the next.
     overflowed: usize,
-    free: Option<isize>,
+    free: Entry,
     /// How many buckets there are, and how many there were.
     buckets: usize,
     buckets_min: usize,
@@ -139,8 +138,8 @@ pub(super) struct Index {
     mask: usize,
     shift: u32,
     pub(super) len: usize,
-    /// How often an entry was put into a place: what was not found since the last time is not there.
-    puts: isize,
+    /// The place of what was not found. It is another after each put: what has this one is still not there.
+    nowhere: isize,
     /// Entries moved by splitting and merging buckets, ever.
     pub(super) moved: u64,
 }
@@ -148,23 +147,16 @@ pub(super) struct Index {
 impl Index {
     /// An empty index, for a store of `memory_bytes`.
     pub(super) fn new(memory_bytes: usize) -> Index {
-        let buckets = 1usize << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
-        let (mask, shift) = (buckets - 1, TAG - buckets.ilog2());
-        let mut index = Index { buckets, buckets_min: buckets, mask, shift, ..Index::default() };
-        index.fit_lines();
+        let buckets_min = 1usize << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
+        let (shift, nowhere) = (TAG - buckets_min.ilog2(), UNKNOWN + 1);
+        let mut index = Index { buckets_min, shift, nowhere, ..Index::default() };
+        index.resize(buckets_min);
         index
     }
 
     /// An empty index to go on with instead of this one.
     pub(super) fn flushed(&self) -> Index {
-        Index { puts: self.puts, moved: self.moved, ..Index::new(self.buckets_min * BYTES_PER_BUCKET) }
-    }
-
-    /// Has two lines for each bucket.
-    fn fit_lines(&mut self) {
-        let (lines, blocks) = (2 * self.buckets, (2 * self.buckets).div_ceil(LINES));
-        self.lines.resize_with(blocks, || memory::block(INDEX_BLOCK_BYTES));
-        self.touched = self.touched.clamp(lines, blocks * LINES);
+        Index { nowhere: self.nowhere, moved: self.moved, ..Index::new(self.buckets_min * BYTES_PER_BUCKET) }
     }
 
     /// Bytes held.
@@ -242,8 +234,18 @@ impl Index {
 
     /// Where an entry lies that has a hash's tag and that `is_it` accepts.
     #[inline(always)]
-    fn search(&self, home: isize, bits: u64, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
-        self.walk(home, |number, line| search_line(line, bits, &mut is_it).map(|at| number << 3 | at as isize))
+    fn search(&self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
+        self.walk(self.home(hash.bits), |number, line| {
+            let mut found = which(line, |upper, _| (upper ^ (hash.bits >> 32) as u32) >> 8 == 0);
+            while found != 0 {
+                let at = found.trailing_zeros() as usize - 1;
+                if is_it(Entry::of(line, at)) {
+                    return Some(number << 3 | at as isize);
+                }
+                found &= found - 1;
+            }
+            None
+        })
     }
 
     /// Asks for the line where the entry of a hash begins to look for a place; for a write, which may be an insert, for both.
@@ -260,11 +262,11 @@ impl Index {
     #[inline(always)]
     pub(super) fn look(&self, hash: &mut KeyHash) -> Handle {
         let mut item = Handle(0);
-        let found = self.search(self.home(hash.bits), hash.bits, |entry| {
+        let found = self.search(*hash, |entry| {
             item = entry.handle();
             entry.is_item()
         });
-        hash.place = found.unwrap_or(NOWHERE + self.puts);
+        hash.place = found.unwrap_or(self.nowhere);
         item
     }
 
@@ -289,12 +291,12 @@ impl Index {
 
     /// The entry of a hash that `is_it` accepts, and only that one: where it was last seen, or else where it is.
     pub(super) fn find(&self, hash: &mut KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<Entry> {
-        if hash.place == NOWHERE + self.puts {
+        if hash.place == self.nowhere {
             return None;
         }
         let is_it = |entry: Entry| entry.is_item() && is_it(entry);
         if !is_it(self.seen(*hash)) {
-            hash.place = self.search(self.home(hash.bits), hash.bits, is_it)?;
+            hash.place = self.search(*hash, is_it)?;
         }
         Some(self.seen(*hash))
     }
@@ -303,13 +305,13 @@ impl Index {
         self.put(self.home(hash.bits), entry);
         self.len += 1;
         if self.len > self.buckets * ITEMS_MAX {
-            self.split();
+            self.resize(self.buckets + 1);
         }
     }
 
     /// Puts an entry into a free place of the first line that has one, from its home on.
     fn put(&mut self, home: isize, entry: Entry) {
-        self.puts += 1;
+        self.nowhere += 1;
         let free = self.walk(home, |number, line| {
             let free = which(line, |upper, lower| upper & HANDLE_UPPER | lower == 0);
             // Ghosts are forgotten in no order: which place is taken depends on the entry.
@@ -321,21 +323,18 @@ impl Index {
             return self.set(place, entry);
         }
         // A new line becomes the first behind the bucket, and takes what has to make way for the link to it.
-        let number = self.free.unwrap_or(!(self.overflowed as isize));
-        if self.free.is_some() {
-            self.free = self.entry(last_of(number)).link();
-        } else {
-            self.overflowed += 1;
-            self.overflow.resize_with(self.overflowed.div_ceil(LINES), || memory::block(INDEX_BLOCK_BYTES));
-        }
+        let number = self.free.link().unwrap_or(!(self.overflowed as isize));
+        self.overflowed = self.overflowed.max(!number as usize + 1);
+        self.overflow.resize_with(self.overflowed.div_ceil(LINES), || memory::block(INDEX_BLOCK_BYTES));
+        self.free = self.entry(last_of(number));
         self.set(last_of(number), self.entry(last_of(home & !1)));
-        self.set(last_of(home & !1), Entry::to(Some(number)));
+        self.set(last_of(home & !1), Entry::to(number));
         self.put(home, entry);
     }
 
     fn free_line(&mut self, number: isize) {
-        self.set(last_of(number), Entry::to(self.free));
-        self.free = Some(number);
+        self.set(last_of(number), self.free);
+        self.free = Entry::to(number);
     }
 
     /// Removes an entry that was just found; a ghost of it may stay.
@@ -357,29 +356,15 @@ impl Index {
             }
         }
         if self.len < self.buckets * ITEMS_MIN && self.buckets > self.buckets_min {
-            self.merge();
+            self.resize(self.buckets - 1);
         }
     }
 
-    /// Splits the next bucket in two.
-    fn split(&mut self) {
-        let new = self.buckets;
-        self.buckets += 1;
-        self.mask = self.buckets.next_power_of_two() - 1;
-        self.fit_lines();
-        self.put_anew(new & self.mask >> 1);
-    }
-
-    /// Takes back the last split.
-    fn merge(&mut self) {
-        self.buckets -= 1;
-        self.mask = self.buckets.next_power_of_two() - 1;
-        self.put_anew(self.buckets);
-        self.fit_lines();
-    }
-
-    /// Empties a bucket, and puts its items to where they belong now.
-    fn put_anew(&mut self, bucket: usize) {
+    /// Splits the next bucket in two, where that makes the number of buckets, or takes back the last split. The items of
+    /// the bucket that this empties are put to where they belong then.
+    fn resize(&mut self, buckets: usize) {
+        let mask = buckets.next_power_of_two() - 1;
+        let bucket = if buckets > self.buckets { self.buckets & mask >> 1 } else { buckets };
         let (items, lines) = self.items(bucket as isize * 2);
         for number in lines {
             self.line_mut(number).map(mem::take);
@@ -387,6 +372,10 @@ impl Index {
                 self.free_line(number);
             }
         }
+        (self.buckets, self.mask) = (buckets, mask);
+        let (lines, blocks) = (2 * buckets, (2 * buckets).div_ceil(LINES));
+        self.lines.resize_with(blocks, || memory::block(INDEX_BLOCK_BYTES));
+        self.touched = self.touched.clamp(lines, blocks * LINES);
         self.moved += items.len() as u64;
         // The bits of the hash below the tag are the lowest of the bucket.
         let low = (bucket as u64 % self.buckets_min as u64) << self.shift;
@@ -397,7 +386,7 @@ impl Index {
 
     /// Whether a key was evicted lately; its ghost is gone then.
     pub(super) fn recall(&mut self, hash: KeyHash) -> bool {
-        let found = self.search(self.home(hash.bits), hash.bits, |entry| entry == Entry::ghost(hash));
+        let found = self.search(hash, |entry| entry == Entry::ghost(hash));
         found.map(|place| self.set(place, Entry(0))).is_some()
     }
 
@@ -438,20 +427,6 @@ impl Index {
 fn which(line: &Line, is_such: impl Fn(u32, u32) -> bool) -> u32 {
     let half = |at: usize| u32::from_ne_bytes(line[at]);
     (0..PLACES).fold(0, |found, at| found | if is_such(half(at), half(PLACES + at)) { 2 << at } else { 0 })
-}
-
-/// Where in a line an entry lies that has a hash's tag and that `is_it` accepts.
-#[inline(always)]
-fn search_line(line: &Line, bits: u64, is_it: &mut impl FnMut(Entry) -> bool) -> Option<usize> {
-    let mut found = which(line, |upper, _| (upper ^ (bits >> 32) as u32) >> 8 == 0);
-    while found != 0 {
-        let at = found.trailing_zeros() as usize - 1;
-        if is_it(Entry::of(line, at)) {
-            return Some(at);
-        }
-        found &= found - 1;
-    }
-    None
 }
 
 fn places_of(line: isize) -> Range<isize> {
