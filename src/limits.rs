@@ -94,7 +94,7 @@ pub const TURN_CLOSES: usize = 2; // at up to 60 us each: the kernel may deliver
 // ---- The store, whose units of work are about 100 ns each ----
 
 pub const STORE_BYTES_MIN: usize = 1024 * 1024; // a dozen segments
-pub const STORE_BYTES_MAX: usize = 1 << 38; // its handles have 37 bits and count two bytes each
+pub const STORE_BYTES_MAX: usize = 1 << 38; // its handles number segments with 22 bits
 pub const COPIED_BYTES_PER_UNIT: u64 = 1024;
 pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64; // to be spent on making room
 pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps, which with it must end within 60 s of an item's expiry

@@ -138,39 +138,38 @@ impl Store {
             self.work += TRIMMED_UNITS;
             return true;
         }
-        if !self.log.is_walking() && !self.choose_walk() {
-            return false;
+        if !self.log.is_walking() {
+            self.choose_walk();
         }
-        let (items, end) = self.log.ahead(LOOK_AHEAD);
         self.work += 1;
-        let hashed = |(handle, record): (Handle, Record)| {
-            let hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            self.index.prefetch(hash, false);
+        let looked_up = |(handle, record): (Handle, Record)| {
+            let hash = (!record.is_gap()).then(|| self.hash(&self.log.bytes(handle)[record.key()]));
+            hash.inspect(|hash| self.index.prefetch(*hash, false));
             (hash, handle, record)
         };
-        let items: Vec<_> = items.into_iter().map(hashed).collect();
-        for (hash, handle, record) in items {
-            if !self.decide(hash, handle, &record) {
-                return false;
-            }
-        }
-        self.pass(end, 0);
-        true
+        let places: Vec<_> = self.log.ahead().take(LOOK_AHEAD).map(looked_up).collect();
+        !places.is_empty() && places.into_iter().all(|(hash, handle, record)| self.decide(hash, handle, &record))
     }
 
-    /// Decides about the item that the walk has come to. False if it would have to be copied, and cannot be.
-    fn decide(&mut self, mut hash: KeyHash, handle: Handle, record: &Record) -> bool {
+    /// Decides about the place that the walk has come to; a gap has no hash. False if an item would have to be copied, and
+    /// cannot be.
+    fn decide(&mut self, hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
+        let (size, end) = (record.size(), handle.offset() + record.size());
+        let Some(mut hash) = hash else {
+            self.pass(end, 0);
+            return true;
+        };
         self.work += ITEM_UNITS;
         let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) else {
             debug_assert!(false, "an item in the log is in the index");
             return false;
         };
-        let (size, wanted) = (record.size(), self.next_round(entry, record));
+        let wanted = self.next_round(entry, record);
         let kept = wanted.filter(|(queue, _)| self.has_room(*queue, size));
         if wanted.is_some() && kept.is_none() && !self.evicts() {
             return false;
         }
-        self.pass(handle.offset() + size, if kept.is_some() { size } else { 0 });
+        self.pass(end, if kept.is_some() { size } else { 0 });
         if let Some((queue, uses)) = kept {
             let new = self.log.relocate(handle, record, queue);
             self.index.replace(hash, Entry::new(hash, new, uses));
@@ -193,19 +192,15 @@ impl Store {
         self.copy_credit = (self.copy_credit + passed as isize - 2 * copied as isize).min(COPY_CREDIT_BYTES);
     }
 
-    /// Begins a walk over the next segment: to clean it, where that frees more than it copies; else over the oldest of
-    /// whichever queue has more than its share. False if there is none.
-    fn choose_walk(&mut self) -> bool {
-        let dead_share = if self.evicts() { DEAD_SHARE } else { DEAD_SHARE_NO_EVICTION };
-        if self.log.walk_deadest(dead_share) || !self.evicts() {
-            return self.log.is_walking();
-        }
+    /// Begins a walk over the next segment, if there is one: to clean it, where that frees more than it copies; else over
+    /// the oldest of whichever queue has more than its share.
+    fn choose_walk(&mut self) {
+        self.log.walk_deadest(if self.evicts() { DEAD_SHARE } else { DEAD_SHARE_NO_EVICTION });
         let [small, main] = self.log.live_bytes;
-        let is_small = small * 256 > (small + main) * SMALL_SHARE || main == 0;
-        if small + main > 0 {
+        if !self.log.is_walking() && self.evicts() && small + main > 0 {
+            let is_small = small * 256 > (small + main) * SMALL_SHARE || main == 0;
             self.log.walk_oldest(if is_small { Queue::Small } else { Queue::Main });
         }
-        self.log.is_walking()
     }
 
     /// The queue in which an item gets another round, and the uses it starts that with; none if it is to leave.

@@ -4,6 +4,8 @@
 //! Deadlines are times of the clock that is handed in. That one must be monotonic, so a wall clock that jumps neither
 //! expires an item early nor keeps it longer. This file does not know which items leave a full store.
 
+use std::iter;
+
 use super::Store;
 use super::eviction::{Eviction, ITEM_UNITS, TRIMMED_UNITS};
 use crate::limits::{COPIED_BYTES_PER_UNIT, RECLAIM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, SWEEP_PAUSE_MILLIS};
@@ -51,27 +53,24 @@ impl Store {
         self.log.dropped.is_empty() && self.flushed.is_empty()
     }
 
-    /// Gives back a piece of what is dead; false if there is nothing.
+    /// Gives back a piece of what is dead; false if there is nothing. After a flush no chunk is spared.
     pub(super) fn settle(&mut self) -> bool {
-        if self.chunks.spare_bytes() > SPARE_BYTES_MAX && self.chunks.trim() {
+        let spare_bytes_max = if self.flushed.is_empty() { SPARE_BYTES_MAX } else { 0 };
+        if self.chunks.spare_bytes() > spare_bytes_max && self.chunks.trim() {
             self.work += TRIMMED_UNITS;
             return true;
         }
-        if self.is_settled() {
-            return false;
-        }
-        let chunks = self.log.settle(RECLAIM_UNITS_PER_COMMAND as usize);
-        if chunks > 0 {
+        let logs = iter::once(&mut self.log).chain(self.flushed.last_mut().map(|(_, log)| log));
+        let mut counts = logs.map(|log| log.settle(RECLAIM_UNITS_PER_COMMAND as usize));
+        if let Some(chunks) = counts.find(|chunks| *chunks > 0) {
             self.work += chunks as u64;
         } else if let Some((index, log)) = self.flushed.last_mut() {
             self.work += FLUSHED_UNITS;
-            if !index.dismantle() {
-                match log.dismantle() {
-                    Some(chunks) => self.log.discard(chunks),
-                    None if self.chunks.trim() => {}
-                    None => drop(self.flushed.pop()),
-                }
+            if !index.dismantle() && !log.dismantle() {
+                self.flushed.pop();
             }
+        } else {
+            return false;
         }
         true
     }

@@ -72,7 +72,7 @@ const USE: u64 = 1 << 38;
 const USES_MAX: u64 = 3;
 const HANDLE_UPPER: u32 = ((USE - 1) >> 32) as u32;
 /// No item lies from here on to twice as far.
-const LINK: u64 = 1 << 15;
+const LINK: u64 = 1 << 16;
 
 /// A place that there never is, nor those behind it: that of a hash which was not looked for yet.
 const UNKNOWN: isize = isize::MAX / 2;

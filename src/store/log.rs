@@ -18,9 +18,6 @@ use crate::memory;
 /// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
 const DEADEST_SAMPLE: usize = 32;
 
-/// How far into a segment handles lead, in bytes.
-const OFFSETS: usize = 1 << 16;
-
 /// How many vacant places of a flushed log's directory are passed at once.
 const VACANT_PASSED: usize = 8;
 
@@ -30,22 +27,21 @@ const SECOND_BYTES: usize = 48;
 /// What a reference to a chunk takes, in bytes, with its part of the list that it is in.
 const REFERENCE_BYTES: usize = size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>();
 
-/// Where an item lies: segment and offset, in 37 bits.
+/// Where an item lies: segment and offset, in 38 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Handle(pub(super) u64);
 
 impl Handle {
     fn new(segment: usize, offset: usize) -> Handle {
-        debug_assert!(offset < OFFSETS);
-        Handle((segment as u64) << 15 | (offset as u64) >> 1)
+        Handle((segment as u64) << 16 | (offset as u64) >> 1)
     }
 
     fn segment(self) -> usize {
-        (self.0 >> 15) as usize
+        (self.0 >> 16) as usize
     }
 
     pub(super) fn offset(self) -> usize {
-        (self.0 as usize & 0x7FFF) << 1
+        (self.0 as usize & 0xFFFF) << 1
     }
 }
 
@@ -69,8 +65,6 @@ struct Segment {
     older: usize,
     newer: usize,
     queue: Queue,
-    /// A walk has begun: nothing more is appended.
-    is_closed: bool,
 }
 
 /// A walk over the places of a segment, that is to leave none of them alive.
@@ -108,20 +102,24 @@ pub(super) struct Log {
     pub(super) dropped: Vec<Bytes>,
     /// Number of references to chunks, dead or alive.
     pub(super) chunks: usize,
-    /// Bytes of segments, spare ones included.
+    /// Bytes of segments in use.
     held: usize,
 }
 
 impl Log {
     pub(super) fn new() -> Log {
-        let ring = |ring| Segment { older: ring, newer: ring, due: NEVER, is_closed: true, ..Segment::default() };
+        let ring = |ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() };
         let rings = [0, 1].map(ring);
         Log { segments: rings.into(), blocks: vec![memory::block(0), memory::block(0)], ..Log::default() }
     }
 
     /// Bytes held: segments, and references to chunks without these.
     pub(super) fn held(&self) -> usize {
-        self.held + self.chunks * REFERENCE_BYTES
+        self.held + self.spare_bytes() + self.chunks * REFERENCE_BYTES
+    }
+
+    fn spare_bytes(&self) -> usize {
+        self.spare.map_or(0, |_| SEGMENT_BYTES)
     }
 
     /// The bytes that start at an item, to its segment's end; none where there is no item.
@@ -141,13 +139,13 @@ impl Log {
         prefetch(bytes.get(handle.offset() + SECOND_BYTES));
     }
 
-    /// The records of a segment from an offset on, with their offsets; gaps are among them.
-    fn records(&self, number: usize, mut offset: usize) -> impl Iterator<Item = (usize, Record)> {
+    /// The records of a segment from an offset on; gaps are among them.
+    fn records(&self, number: usize, mut offset: usize) -> impl Iterator<Item = (Handle, Record)> {
         let bytes = &self.blocks[number][..self.segments[number].len];
         iter::from_fn(move || {
             let record = Record::read(bytes.get(offset..).filter(|rest| !rest.is_empty())?);
             offset += record.size();
-            Some((offset - record.size(), record))
+            Some((Handle::new(number, offset - record.size()), record))
         })
     }
 
@@ -196,46 +194,37 @@ impl Log {
         count
     }
 
-    /// An empty log to go on with instead of this one, which is left to be [dismantled](Self::dismantle).
-    pub(super) fn flushed(&mut self) -> Log {
-        let mut log = Log::new();
-        self.chunks -= self.dropped.len();
-        log.discard(mem::take(&mut self.dropped));
-        log
-    }
-
-    /// Gives back a segment of a log that nobody asks any more; the references to chunks that it led to. None at the end.
-    pub(super) fn dismantle(&mut self) -> Option<Vec<Bytes>> {
-        for _ in 0..VACANT_PASSED {
-            let last = self.segments.len().checked_sub(1)?;
+    /// Gives back a segment of a log that nobody asks any more, and drops the references to chunks that it led to; false at
+    /// the end.
+    pub(super) fn dismantle(&mut self) -> bool {
+        let is_left = self.segments.len() > 2;
+        for last in (2..self.segments.len()).rev().take(VACANT_PASSED) {
             let lists: Vec<_> = self.records(last, 0).filter(|(_, record)| record.list.is_some()).collect();
             lists.iter().for_each(|(_, record)| self.drop_list(record));
-            let (segment, block) = (self.segments.pop()?, self.blocks.pop()?);
-            if segment.len > 0 {
-                self.held -= block.len();
+            let (segment, block) = (self.segments.pop(), self.blocks.pop());
+            if segment.is_some_and(|segment| segment.len > 0) {
+                self.held -= block.map_or(0, |block| block.len());
                 break;
             }
         }
-        self.chunks -= self.dropped.len();
-        Some(mem::take(&mut self.dropped))
+        is_left
     }
 
     fn newest(&self, queue: Queue) -> usize {
         self.segments[queue as usize].older
     }
 
-    /// What fits the segment that a queue appends to, in bytes. Where no handle leads that is nothing.
+    /// What fits the segment that a queue appends to, in bytes: nothing if there is a walk over it.
     pub(super) fn room_bytes(&self, queue: Queue) -> usize {
         let newest = self.newest(queue);
-        let Segment { len, is_closed, .. } = self.segments[newest];
-        if is_closed || len >= OFFSETS { 0 } else { self.blocks[newest].len() - len }
+        if newest == self.walk.segment { 0 } else { self.blocks[newest].len() - self.segments[newest].len }
     }
 
     /// Bytes of held memory that can take new records at once or after the walk under way: what is left of the segments
     /// that are appended to, what the walk has left behind, and what is spare.
     pub(super) fn slack_bytes(&self) -> usize {
         let room_bytes = self.room_bytes(Queue::Small) + self.room_bytes(Queue::Main);
-        room_bytes + self.walk.offset + self.spare.map_or(0, |_| SEGMENT_BYTES)
+        room_bytes + self.walk.offset + self.spare_bytes()
     }
 
     /// Opens a new segment of `bytes` bytes for the queue.
@@ -244,16 +233,14 @@ impl Log {
         if newest != queue as usize && self.segments[newest].dead == self.segments[newest].len {
             self.release(newest);
         }
-        let number = self.spare.take_if(|_| bytes == SEGMENT_BYTES).unwrap_or_else(|| {
-            let number = self.vacant.pop().unwrap_or(self.segments.len());
-            self.segments.resize_with(self.segments.len().max(number + 1), Segment::default);
-            self.blocks.resize_with(self.segments.len(), || memory::block(bytes));
-            if self.blocks[number].len() != bytes {
-                self.blocks[number] = memory::block(bytes);
-            }
-            self.held += bytes;
-            number
-        });
+        let spare = self.spare.take_if(|_| bytes == SEGMENT_BYTES);
+        let number = spare.or_else(|| self.vacant.pop()).unwrap_or(self.segments.len());
+        self.segments.resize_with(self.segments.len().max(number + 1), Segment::default);
+        self.blocks.resize_with(self.segments.len(), || memory::block(bytes));
+        if self.blocks[number].len() != bytes {
+            self.blocks[number] = memory::block(bytes);
+        }
+        self.held += bytes;
         let (older, newer) = (self.newest(queue), queue as usize);
         self.segments[number] = Segment { queue, older, newer, due: NEVER, ..Segment::default() };
         self.segments[older].newer = number;
@@ -266,10 +253,10 @@ impl Log {
         self.segments[newer].older = older;
         self.dead -= dead;
         let block = &mut self.blocks[number];
+        self.held -= block.len();
         if block.len() == SEGMENT_BYTES && self.spare.is_none() {
             self.spare = Some(number);
         } else {
-            self.held -= block.len();
             memory::give_back(block);
             self.vacant.push(number);
         }
@@ -329,7 +316,7 @@ impl Log {
         self.count_out(number, record);
         self.write_gap(number, handle.offset(), record.size());
         let segment = &self.segments[number];
-        if segment.dead == segment.len && (segment.is_closed || self.newest(segment.queue) != number) {
+        if segment.dead == segment.len && (self.walk.segment == number || self.newest(segment.queue) != number) {
             self.release(number);
         }
     }
@@ -357,18 +344,13 @@ impl Log {
 
     /// Starts a walk over the oldest segment of a queue that has live items.
     pub(super) fn walk_oldest(&mut self, queue: Queue) {
-        self.walk_over(self.segments[queue as usize].newer, false);
+        self.walk = Walk { segment: self.segments[queue as usize].newer, ..Walk::default() };
     }
 
-    fn walk_over(&mut self, segment: usize, is_cleaning: bool) {
-        self.segments[segment].is_closed = true;
-        self.walk = Walk { segment, offset: 0, is_cleaning };
-    }
-
-    /// Starts a walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead; whether it did.
-    pub(super) fn walk_deadest(&mut self, dead_share: usize) -> bool {
+    /// Starts a walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead.
+    pub(super) fn walk_deadest(&mut self, dead_share: usize) {
         let mut best = 0;
-        for _ in 0..DEADEST_SAMPLE.min(self.segments.len()) {
+        for _ in 0..DEADEST_SAMPLE {
             self.probe = (self.probe + 1) % self.segments.len();
             let segment = &self.segments[self.probe];
             if segment.dead > self.segments[best].dead && self.newest(segment.queue) != self.probe {
@@ -376,28 +358,18 @@ impl Log {
             }
         }
         let Segment { dead, len, .. } = self.segments[best];
-        let is_worth_it = dead > 0 && dead * 256 >= len * dead_share;
-        if is_worth_it {
-            self.walk_over(best, true);
+        if dead > 0 && dead * 256 >= len * dead_share {
+            self.walk = Walk { segment: best, offset: 0, is_cleaning: true };
         }
-        is_worth_it
     }
 
     pub(super) fn is_walking(&self) -> bool {
         self.walk.segment > 0
     }
 
-    /// The items among the next `count` places of the walk, and where these end in the segment.
-    pub(super) fn ahead(&self, count: usize) -> (Vec<(Handle, Record)>, usize) {
-        let Walk { segment, offset: mut end, .. } = self.walk;
-        let mut items = Vec::with_capacity(count);
-        for (offset, record) in self.records(segment, end).take(count) {
-            if !record.is_gap() {
-                items.push((Handle::new(segment, offset), record));
-            }
-            end = offset + record.size();
-        }
-        (items, end)
+    /// What the walk comes to next: items and gaps.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = (Handle, Record)> {
+        self.records(self.walk.segment, self.walk.offset)
     }
 
     /// Up to `count` items of a segment that have expired by now, and among how many bytes they were looked for; nothing
@@ -407,11 +379,11 @@ impl Log {
         if self.segments.get(number)?.due > now {
             return Some((expired, 0));
         }
-        for (offset, record) in self.records(number, 0) {
+        for (handle, record) in self.records(number, 0) {
             if record.deadline > now || expired.len() == count {
                 due = due.min(record.deadline);
             } else {
-                expired.push((Handle::new(number, offset), record));
+                expired.push((handle, record));
             }
         }
         self.segments[number].due = due;
@@ -420,23 +392,18 @@ impl Log {
 
     /// All items. Panics unless what it counts is what it holds.
     pub(super) fn check(&self) -> Vec<(Handle, Record)> {
-        let (mut items, mut linked, mut dead_bytes, mut live_bytes) = (Vec::new(), 2, 0, [0, 0]);
-        let mut held = self.spare.map_or(0, |_| SEGMENT_BYTES);
+        let (mut items, mut linked, mut dead_bytes, mut live_bytes, mut held) = (Vec::new(), 2, 0, [0, 0], 0);
         for ring in [0, 1] {
             let mut number = self.segments[ring].newer;
             while number != ring {
-                let (segment, mut dead) = (&self.segments[number], 0);
-                for (offset, record) in self.records(number, 0) {
-                    if record.is_gap() {
-                        dead += record.size();
-                    } else {
-                        assert!(record.deadline >= segment.due);
-                        live_bytes[ring] += self.weight(&record);
-                        items.push((Handle::new(number, offset), record));
-                    }
-                }
+                let segment = &self.segments[number];
+                let (gaps, living): (Vec<_>, Vec<_>) = self.records(number, 0).partition(|(_, record)| record.is_gap());
+                let dead: usize = gaps.iter().map(|(_, record)| record.size()).sum();
                 assert!(dead == segment.dead && (dead < segment.len || segment.newer == ring));
+                assert!(living.iter().all(|(_, record)| record.deadline >= segment.due));
                 assert_eq!(self.segments[segment.newer].older, number);
+                live_bytes[ring] += living.iter().map(|(_, record)| self.weight(record)).sum::<usize>();
+                items.extend(living);
                 held += self.blocks[number].len();
                 (number, linked, dead_bytes) = (segment.newer, linked + 1, dead_bytes + dead);
             }

@@ -261,8 +261,8 @@ impl Store {
     /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
     pub fn flush(&mut self) {
         if !self.is_empty() {
-            let (index, log) = (self.index.flushed(), self.log.flushed());
-            self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, log)));
+            let index = self.index.flushed();
+            self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, Log::new())));
         }
     }
 
