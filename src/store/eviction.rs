@@ -11,8 +11,6 @@
 //! It works in single steps, a few items each, a bounded number with each command: as much as that command needs, or the
 //! reserve shrinks and the next one does more. This file does not know why bytes are needed.
 
-use std::mem;
-
 use super::Store;
 use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
@@ -148,28 +146,30 @@ impl Store {
             (hash, handle, record)
         };
         let places: Vec<_> = self.log.ahead().take(LOOK_AHEAD).map(looked_up).collect();
-        !places.is_empty() && places.into_iter().all(|(hash, handle, record)| self.decide(hash, handle, &record))
+        !places.is_empty() && places.into_iter().all(|(hash, handle, record)| self.pass(hash, handle, &record))
     }
 
-    /// Decides about the place that the walk has come to; a gap has no hash. False if an item would have to be copied, and
-    /// cannot be.
-    fn decide(&mut self, hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
-        let (size, end) = (record.size(), handle.offset() + record.size());
-        let Some(mut hash) = hash else {
-            self.pass(end, 0);
-            return true;
-        };
-        self.work += ITEM_UNITS;
-        let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) else {
-            debug_assert!(false, "an item in the log is in the index");
-            return false;
-        };
-        let wanted = self.next_round(entry, record);
+    /// Takes the walk past the place that it has come to: an item moves or leaves, while a gap, which has no hash, is bytes
+    /// for nothing. False if an item would have to be copied, and cannot be.
+    fn pass(&mut self, mut hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
+        let size = record.size();
+        let found = hash.as_mut().and_then(|hash| {
+            self.work += ITEM_UNITS;
+            self.index.find(hash, |entry| entry.handle() == handle)
+        });
+        let wanted = found.and_then(|entry| self.next_round(entry, record));
         let kept = wanted.filter(|(queue, _)| self.has_room(*queue, size));
         if wanted.is_some() && kept.is_none() && !self.evicts() {
             return false;
         }
-        self.pass(end, if kept.is_some() { size } else { 0 });
+        // Behind the last item are gaps at most, and the walk is over.
+        self.log.walk.offset += if self.log.is_walking() { size } else { 0 };
+        let freed = if kept.is_some() { -(size as isize) } else { size as isize };
+        self.copy_credit = (self.copy_credit + freed).min(COPY_CREDIT_BYTES);
+        let Some((hash, _)) = hash.zip(found) else {
+            debug_assert!(record.is_gap(), "an item in the log is in the index");
+            return true;
+        };
         if let Some((queue, uses)) = kept {
             let new = self.log.relocate(handle, record, queue);
             self.index.replace(hash, Entry::new(hash, new, uses));
@@ -183,13 +183,6 @@ impl Store {
         self.stats.expired += u64::from(is_expired);
         self.stats.evictions += u64::from(!is_expired);
         true
-    }
-
-    /// Takes the walk, unless it is over, to where there is nothing alive behind it but what is about to leave. Counts
-    /// bytes freed less bytes copied.
-    fn pass(&mut self, end: usize, copied: usize) {
-        let passed = if self.log.is_walking() { end - mem::replace(&mut self.log.walk.offset, end) } else { 0 };
-        self.copy_credit = (self.copy_credit + passed as isize - 2 * copied as isize).min(COPY_CREDIT_BYTES);
     }
 
     /// Begins a walk over the next segment, if there is one: to clean it, where that frees more than it copies; else over

@@ -77,8 +77,7 @@ impl Store {
 
     /// Milliseconds until the sweep has something to do, 0 if it is under way; nothing if no item expires.
     fn sweep_wait(&self) -> Option<u64> {
-        let wait = if self.swept > 0 { 0 } else { self.next_sweep.saturating_sub(self.now) };
-        (self.expiring() > 0).then_some(wait)
+        (self.expiring() > 0).then(|| self.next_sweep.saturating_sub(self.now))
     }
 
     /// Sweeps some items out of a segment, or passes one in which nothing is due. False if the sweep is over.

@@ -11,7 +11,6 @@
 //! This file knows hashes and handles, neither keys nor values.
 
 use std::mem;
-use std::ops::Range;
 
 use memmap2::MmapMut;
 
@@ -66,8 +65,7 @@ impl KeyHash {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
-const TAG_BITS: u32 = 24;
-const TAG: u32 = 64 - TAG_BITS;
+const TAG: u32 = 40;
 const USE: u64 = 1 << 38;
 const USES_MAX: u64 = 3;
 const HANDLE_UPPER: u32 = ((USE - 1) >> 32) as u32;
@@ -344,13 +342,14 @@ impl Index {
         self.len -= 1;
         let link = last_of(self.home(hash.bits) & !1);
         if let Some(first) = self.entry(link).link() {
+            let mut places = first << 3..(first + 1) << 3;
             // What overflowed takes its place: so all lines behind a bucket are full but for the first.
-            if let Some(place) = places_of(first).find(|place| self.entry(*place).is_item()) {
+            if let Some(place) = places.clone().find(|place| self.entry(*place).is_item()) {
                 let entry = self.entry(place);
                 self.set(place, Entry(0));
                 self.set(hash.place, entry);
             }
-            if !places_of(first).any(|place| self.entry(place).is_item()) {
+            if !places.any(|place| self.entry(place).is_item()) {
                 self.set(link, self.entry(last_of(first)));
                 self.free_line(first);
             }
@@ -427,10 +426,6 @@ impl Index {
 fn which(line: &Line, is_such: impl Fn(u32, u32) -> bool) -> u32 {
     let half = |at: usize| u32::from_ne_bytes(line[at]);
     (0..PLACES).fold(0, |found, at| found | if is_such(half(at), half(PLACES + at)) { 2 << at } else { 0 })
-}
-
-fn places_of(line: isize) -> Range<isize> {
-    line << 3..(line + 1) << 3
 }
 
 fn last_of(line: isize) -> isize {

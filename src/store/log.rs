@@ -108,8 +108,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new() -> Log {
-        let ring = |ring| Segment { older: ring, newer: ring, due: NEVER, ..Segment::default() };
-        let rings = [0, 1].map(ring);
+        let rings = [0, 1].map(|ring| Segment { older: ring, newer: ring, ..Segment::default() });
         Log { segments: rings.into(), blocks: vec![memory::block(0), memory::block(0)], ..Log::default() }
     }
 
