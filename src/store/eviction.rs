@@ -166,7 +166,7 @@ impl Store {
         self.log.walk.offset += if self.log.is_walking() { size } else { 0 };
         let freed = if kept.is_some() { -(size as isize) } else { size as isize };
         self.copy_credit = (self.copy_credit + freed).min(COPY_CREDIT_BYTES);
-        let Some((hash, _)) = hash.zip(found) else {
+        let Some((hash, entry)) = hash.zip(found) else {
             debug_assert!(record.is_gap(), "an item in the log is in the index");
             return true;
         };
@@ -178,9 +178,7 @@ impl Store {
             return true;
         }
         let is_expired = record.deadline <= self.now;
-        self.index.remove(hash, !is_expired);
-        self.log.kill(handle, record);
-        self.stats.expired += u64::from(is_expired);
+        self.remove(hash, entry, record, !is_expired);
         self.stats.evictions += u64::from(!is_expired);
         true
     }

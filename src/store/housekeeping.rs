@@ -95,8 +95,7 @@ impl Store {
         for (handle, record) in expired {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
             if let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) {
-                self.remove(hash, entry, &record);
-                self.stats.expired += 1;
+                self.remove(hash, entry, &record, false);
             }
         }
         true

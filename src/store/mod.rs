@@ -250,7 +250,7 @@ impl Store {
             Some(_) => Some((entry, Record::read(bytes))),
             None => self.find(&mut hash, key, false),
         };
-        found.map(|(entry, record)| self.remove(hash, entry, &record)).is_some()
+        found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
     /// Drops references to chunks in bounded steps, as those of a value that was removed.
@@ -359,8 +359,7 @@ impl Store {
         }
         let record = Record::read(self.log.bytes(entry.handle()));
         if record.deadline <= self.now {
-            self.remove(*hash, entry, &record);
-            self.stats.expired += 1;
+            self.remove(*hash, entry, &record, false);
             return None;
         }
         Some((entry, record))
@@ -432,11 +431,12 @@ impl Store {
         Ok(())
     }
 
-    /// Removes an item that was just found.
+    /// Removes an item that was just found; a ghost of it may stay.
     #[inline(always)]
-    fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record) {
-        self.index.remove(hash, false);
+    fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record, leaves_ghost: bool) {
+        self.index.remove(hash, leaves_ghost);
         self.log.kill(entry.handle(), record);
+        self.stats.expired += u64::from(record.deadline <= self.now);
     }
 }
 
