@@ -115,24 +115,19 @@ impl Config {
         let mut args = lexopt::Parser::from_args(args);
         let (mut file, mut flags) = (None, Vec::new());
         while let Some(arg) = args.next().map_err(|problem| problem.to_string())? {
-            let option = OPTIONS.iter().find(|(name, _)| arg == Long(name));
-            let (name, expected) = match (&arg, option) {
-                (Long("help"), _) => return Ok(Invocation::Print(EXAMPLE)),
-                (Long("version"), _) => return Ok(Invocation::Print(VERSION)),
-                (Long("config"), _) => ("config", "the path of a configuration file"),
-                (_, Some(option)) => *option,
-                _ => {
+            let (name, expected) = match &arg {
+                Long("help") => return Ok(Invocation::Print(EXAMPLE)),
+                Long("version") => return Ok(Invocation::Print(VERSION)),
+                Long("config") => ("config", "the path of a configuration file"),
+                _ => *OPTIONS.iter().find(|(name, _)| arg == Long(name)).ok_or_else(|| {
                     let (problem, flags) = (arg.unexpected(), names(", --"));
-                    return Err(format!("{problem}: expected one of --{flags}, --config, --help, --version"));
-                }
+                    format!("{problem}: expected one of --{flags}, --config, --help, --version")
+                })?,
             };
             let place = format!("--{name}");
             let value = args.value().map_err(|_| error(&place, expected, "nothing"))?;
             let value = value.into_string().map_err(|value| error(&place, "UTF-8", value.display()))?;
-            match option {
-                Some(_) => flags.push((place, name, value)),
-                None => file = Some(value),
-            }
+            if name == "config" { file = Some(value) } else { flags.push((place, name, value)) }
         }
         let mut config = Config::default();
         if let Some(password) = password {
