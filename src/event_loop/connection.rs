@@ -86,12 +86,6 @@ impl Connection {
         let incoming = self.session.incoming();
         let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
         let (asked, result, large) = read.unwrap_or_else(|| (buffer.len(), self.socket.read(buffer), 0));
-        (large, self.note_read(result, asked) - large)
-    }
-
-    /// Takes note of what came of a read that could have brought `asked` bytes, and returns how many it brought.
-    #[inline]
-    fn note_read(&mut self, result: io::Result<usize>, asked: usize) -> usize {
         match &result {
             Ok(0) => {
                 self.readable = false;
@@ -102,7 +96,7 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => self.session.abandon(),
         }
-        result.unwrap_or(0)
+        (large, result.unwrap_or(0) - large)
     }
 
     /// Writes what comes first in its output, about `bytes_max` bytes at most, and returns how many bytes that were.

@@ -20,6 +20,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -38,7 +39,6 @@ use crate::execute::Executor;
 use crate::limits::*;
 use crate::memory;
 use crate::session::Resp;
-use crate::stats::Stats;
 use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use turn::TurnClock;
@@ -82,9 +82,8 @@ pub struct EventLoop {
     uncounted_bytes: usize,
     /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
     relieve_at: Option<u64>,
-    /// How many parts of the connections have been swept, and how many are to be at once, one in each turn.
-    swept: usize,
-    sweeps_due: usize,
+    /// The parts of the connections that are to be swept without waiting for a tick, one in each turn.
+    sweeps: Range<usize>,
     /// When to give up on clients that keep a stop waiting, in milliseconds.
     stop_by: Option<u64>,
     /// In which second there last was a complaint of a kind.
@@ -122,8 +121,7 @@ impl EventLoop {
             held_bytes_max: 0,
             uncounted_bytes: 0,
             relieve_at: None,
-            swept: 0,
-            sweeps_due: 0,
+            sweeps: 0..0,
             stop_by: None,
             complaints: BTreeMap::new(),
         })
@@ -145,7 +143,7 @@ impl EventLoop {
     /// Polls until there are events or something else is due: after a turn that served somebody, as long as the option
     /// `spin` says without sleeping.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let is_busy = self.sweeps_due > 0 || !self.ready.is_empty() || !self.closing.is_empty();
+        let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.closing.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let housekeeping = self.executor.store.wants_housekeeping();
         let until = |by: u64| by.saturating_sub(self.now_millis);
@@ -165,26 +163,23 @@ impl EventLoop {
 
     fn turn(&mut self, events: &Events) {
         let last_millis = mem::replace(&mut self.now_millis, self.clock.begin());
-        let is_tick = self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
-        if is_tick || self.clock.turns == 0 {
-            // It may be set at any time.
-            let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
-            let clock = &mut self.executor.clock;
-            // That both clocks are cut to milliseconds makes it seem to move by one, and what was set must be told back.
-            if offset_millis.abs_diff(clock.unix_offset_millis) > 1 {
-                clock.unix_offset_millis = offset_millis;
-            }
-        }
+        let is_tick = self.clock.turns == 0 || self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
         // What connections have held since the last tick counts until it is known what has become of it.
         self.held_bytes_max = if is_tick { self.held_bytes } else { self.held_bytes.max(self.held_bytes_max) };
         let outside_bytes = self.input.len() + spare + places + self.held_bytes_max;
         if is_tick {
+            let Executor { store, base_bytes, clock, .. } = &mut self.executor;
+            // It may be set at any time. That both clocks are cut to milliseconds makes it seem to move by one, and what was
+            // set must be told back.
+            let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            let offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
+            if offset_millis.abs_diff(clock.unix_offset_millis) > 1 {
+                clock.unix_offset_millis = offset_millis;
+            }
             // Such as holes in the C library's heap, where connections held something.
-            let Executor { store, base_bytes, .. } = &self.executor;
-            let counted = base_bytes + store.memory_bytes() - store.outside_bytes + outside_bytes;
+            let counted = *base_bytes + store.memory_bytes() - store.outside_bytes + outside_bytes;
             let uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
             self.uncounted_bytes = uncounted_bytes.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
         }
@@ -219,9 +214,9 @@ impl EventLoop {
         self.closing.drain(..self.closing.len().min(TURN_CLOSES));
         self.executor.housekeep();
         let Executor { stats, store, .. } = &self.executor;
-        let (accepted, Stats { visited, bytes_in, bytes_out, .. }) = (stats.accepted(), *stats);
+        let (accepted, commands) = (stats.accepted(), stats.commands());
         let closed = accepted - (self.connections.len() + self.closing.len()) as u64;
-        self.clock.end([accepted, closed, visited, stats.commands(), bytes_in, bytes_out, store.work()]);
+        self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work()]);
     }
 
     /// Whether there is anything to do when only time has passed.
@@ -272,10 +267,8 @@ impl EventLoop {
 
     fn accept(&mut self) {
         for _ in 0..TURN_ACCEPTS {
-            let accepted = self.listeners.accept();
-            self.accept_by = accepted.is_some().then_some(self.now_millis);
-            match accepted {
-                None => return,
+            match self.listeners.accept() {
+                None => return self.accept_by = None,
                 Some(Ok(socket)) => self.admit(socket),
                 Some(Err(error)) => {
                     self.accept_by = Some(self.now_millis + TICK_MILLIS);
@@ -283,6 +276,7 @@ impl EventLoop {
                 }
             }
         }
+        self.accept_by = Some(self.now_millis);
     }
 
     fn admit(&mut self, socket: Socket) {
@@ -369,8 +363,7 @@ impl EventLoop {
         }
         if connection.watches_output == connection.writable {
             connection.watch_output(key, self.poll.registry());
-            self.stalled += usize::from(connection.watches_output);
-            self.stalled -= usize::from(!connection.watches_output);
+            self.stalled = if connection.watches_output { self.stalled + 1 } else { self.stalled - 1 };
         }
         let session = &mut connection.session;
         if session.is_finished() {
@@ -415,12 +408,11 @@ impl EventLoop {
 
     /// Looks through a part of the connections for those whose time has run out, or that may be read from again.
     fn sweep(&mut self, is_tick: bool) {
-        if self.sweeps_due == 0 && !(is_tick && self.needs_ticks()) {
-            return;
+        if self.sweeps.is_empty() && is_tick && self.needs_ticks() {
+            self.sweeps.end += 1;
         }
-        self.sweeps_due = self.sweeps_due.saturating_sub(1);
-        self.swept += 1;
-        for key in (self.swept % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
+        let Some(part) = self.sweeps.next() else { return };
+        for key in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.get(key) else { continue };
             match self.overdue(connection) {
                 Some(reason) => self.cut_off(key, reason),
@@ -464,7 +456,7 @@ impl EventLoop {
     fn relieve(&mut self) {
         if self.buffer_bytes() <= self.buffer_bytes_max() {
             if self.relieve_at.take().is_some() {
-                self.sweeps_due = SWEEP_PARTS;
+                self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
             }
             return;
         }

@@ -20,22 +20,21 @@ impl EventLoop {
     /// Answers one question that a session of a part of this turn has: an INFO takes 50 us. None while the store has to make
     /// room, since answers may be long. The others' turn comes again.
     pub(super) fn answer_questions(&mut self, part: Range<usize>) {
-        let sessions = self.visits[part].iter().map(|visit| visit.session);
-        let asked = sessions.filter_map(|key| Some((key, self.connections[key].session.take_question()?)));
-        let most = usize::from(!self.executor.store.is_short);
-        for (key, mut question) in asked.take(most).collect::<Vec<_>>() {
-            let answered = match question.verb {
-                "info" => self.info(key, &question.words),
-                "config|get" => self.config_get(key, &question.words[1..]),
-                "config|set" => self.config_set(key, &question.words[1..]),
-                _ => self.ask_clients(key, &mut question),
-            };
-            if let Err(complaint) = answered {
-                self.executor.stats.errors += 1;
-                self.connections[key].session.output.push_line(b'-', &complaint);
-            } else if question.at > 0 && question.at < self.connections.capacity() {
-                self.connections[key].session.ask_again(question);
-            }
+        if self.executor.store.is_short {
+            return;
+        }
+        let mut sessions = self.visits[part].iter().map(|visit| visit.session);
+        let asked = sessions.find_map(|key| Some((key, self.connections[key].session.take_question()?)));
+        let Some((key, question)) = asked else { return };
+        let answered = match question.verb {
+            "info" => self.info(key, &question.words),
+            "config|get" => self.config_get(key, &question.words[1..]),
+            "config|set" => self.config_set(key, &question.words[1..]),
+            _ => self.ask_clients(key, question),
+        };
+        if let Err(complaint) = answered {
+            self.executor.stats.errors += 1;
+            self.connections[key].session.output.push_line(b'-', &complaint);
         }
     }
 
@@ -111,7 +110,7 @@ impl EventLoop {
     // ---- CLIENT ----
 
     /// CLIENT LIST and CLIENT KILL, for the next few connections.
-    fn ask_clients(&mut self, key: usize, question: &mut Question) -> Result<(), Complaint> {
+    fn ask_clients(&mut self, key: usize, mut question: Box<Question>) -> Result<(), Complaint> {
         let kills = question.verb == "client|kill";
         let words = &question.words[1..];
         let places = self.connections.capacity();
@@ -130,8 +129,9 @@ impl EventLoop {
                 connection.enqueue(other, &mut self.ready);
             }
         }
-        question.at = end;
         if end < places {
+            question.at = end;
+            self.connections[key].session.ask_again(question);
             return Ok(());
         }
         let is_last = kills && is_meant(words, kills, &self.connections[key], true)?;

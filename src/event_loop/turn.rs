@@ -38,7 +38,7 @@ impl fmt::Display for Turn {
 }
 
 /// Measures turns.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct TurnClock {
     started: u64,
     turn_started: u64,
@@ -54,8 +54,7 @@ pub(super) struct TurnClock {
 
 impl TurnClock {
     pub(super) fn new() -> Self {
-        let (started, totals, history) = (nanos(ClockId::Monotonic), Counts::default(), History::default());
-        TurnClock { started, turn_started: started, cpu_nanos: thread_cpu_nanos(), totals, turns: 0, long: 0, history }
+        TurnClock { started: nanos(ClockId::Monotonic), ..TurnClock::default() }
     }
 
     /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.
