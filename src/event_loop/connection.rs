@@ -4,10 +4,8 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::mem;
-use std::os::fd::AsRawFd;
 
-use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::Token;
 use slab::Slab;
 use socket2::{SockAddr, Socket};
 
@@ -23,21 +21,17 @@ pub(super) struct Connection {
     pub(super) readable: bool,
     /// The kernel may take output. Set by events, and cleared when a write finds no room.
     pub(super) writable: bool,
-    /// Events tell when it is writable again.
-    pub(super) watches_output: bool,
+    pub(super) watches_output: bool, // events tell when it is writable again
     /// The client has closed its side, so that a short read does not mean that the next would find nothing: it would
     /// find the end, and no further event tells of it.
     pub(super) read_closed: bool,
-    /// It is in the ready queue.
-    pub(super) queued: bool,
-    /// Since when it is there, in milliseconds.
+    pub(super) queued: bool, // in the ready queue
     pub(super) accepted_millis: u64,
     /// Since when it waits for its client to take output, or to end after an ERR, in milliseconds.
     pub(super) waits_since_millis: u64,
     /// It has been told ERR, and for so many bytes more its input is thrown away.
     pub(super) draining: Option<usize>,
-    /// What it was last counted with, in bytes.
-    pub(super) held_bytes: usize,
+    pub(super) held_bytes: usize, // as last counted
 }
 
 impl Connection {
@@ -110,15 +104,6 @@ impl Connection {
         self.writable = count == tried;
         self.waits_since_millis = now_millis;
         count
-    }
-
-    /// Asks for events about room only while output waits: a Unix socket tells of room whenever its client has read.
-    pub(super) fn watch_output(&mut self, key: usize, registry: &Registry) {
-        self.watches_output = !self.writable;
-        let interest = if self.writable { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-        if registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), self.token(key), interest).is_err() {
-            self.session.abandon();
-        }
     }
 
     /// The client's address and ours, as text; a Unix socket's clients have none.

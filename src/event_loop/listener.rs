@@ -28,11 +28,8 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on every address of this machine that the host option stands for, and on the Unix socket.
-    ///
-    /// # Errors
-    /// No address that the machine has, a port in use on any of them, or a path that cannot be had. TCP comes first, so
-    /// that a second server by mistake ends before it touches the path.
+    /// Listens on every address of this machine that the host option stands for, and on the Unix socket. TCP comes first,
+    /// so that a second server by mistake ends before it touches the path.
     pub fn bind(config: &Config) -> Result<Listeners, String> {
         let found = (config.host.as_str(), config.port).to_socket_addrs();
         let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
@@ -43,9 +40,8 @@ impl Listeners {
         }
         let mut listeners = Listeners { sockets, path: None };
         if let Some(path) = &config.unix_socket {
-            listeners
-                .bind_unix(path)
-                .map_err(|problem| config.error("unix-socket", format!("{}: {problem}", path.display())))?;
+            let bound = listeners.bind_unix(path);
+            bound.map_err(|problem| config.error("unix-socket", format!("{}: {problem}", path.display())))?;
         }
         Ok(listeners)
     }
@@ -95,7 +91,6 @@ impl Drop for Listeners {
 }
 
 /// Listens on one port of all of these addresses that the machine has, perhaps none; an error comes with its address.
-///
 /// For port 0 the system picks one that is free on the first address. Where it is taken on another, all are tried again.
 pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
     // What a failed attempt bound is held until the end, since the system likes to offer the same port again.
@@ -151,16 +146,17 @@ fn make_way(path: &Path) -> io::Result<()> {
         Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
         Err(problem) => return Err(problem),
         Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => return Err(io::Error::new(ErrorKind::AlreadyExists, "exists and is not a socket")),
+        Ok(_) => return Err(io::Error::other("exists and is not a socket")),
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Non-blocking, since a server that hangs has a full queue, and to connect to it would wait.
     probe.set_nonblocking(true)?;
-    let in_use = |text| Err(io::Error::new(ErrorKind::AddrInUse, text));
     match probe.connect(&SockAddr::unix(path)?) {
         Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(problem) if problem.kind() == ErrorKind::WouldBlock => in_use("a server is listening there, and busy"),
+        Err(problem) if problem.kind() == ErrorKind::WouldBlock => {
+            Err(io::Error::other("a server is listening there, and busy"))
+        }
         Err(problem) => Err(problem),
-        Ok(()) => in_use("a server is listening there"),
+        Ok(()) => Err(io::Error::other("a server is listening there")),
     }
 }

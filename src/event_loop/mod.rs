@@ -57,29 +57,20 @@ pub struct EventLoop {
     /// When to try at the latest, in milliseconds, while somebody may wait to be accepted. If there was no descriptor for
     /// him, no event tells when there is one.
     accept_by: Option<u64>,
-    /// The connections by their places.
     connections: Slab<Connection>,
-    /// Connections that have something to do without another event, each once.
-    ready: VecDeque<Token>,
-    /// Sockets of connections that are over.
-    closing: VecDeque<Socket>,
+    ready: VecDeque<Token>, // connections that have something to do without another event, each once
+    closing: VecDeque<Socket>, // of connections that are over
     executor: Executor,
-    /// What this turn has read, for all its connections.
-    input: Vec<u8>,
+    input: Vec<u8>, // what this turn has read, for all its connections
     visits: Vec<Visit>,
-    /// Output buffers that no connection needs now.
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Vec<u8>>, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
-    /// Connections whose clients have to read before anything more can be written to them.
-    stalled: usize,
-    /// Connections that were told ERR, and are no clients any more.
-    draining: usize,
-    /// What all connections hold, in bytes.
-    held_bytes: usize,
+    stalled: usize,  // connections whose clients have to read before anything more can be written to them
+    draining: usize, // connections that were told ERR, and are no clients any more
+    held_bytes: usize, // by all connections
     held_bytes_max: usize, // since the last tick
-    /// What the process held at the last tick beyond what is counted, in bytes.
-    uncounted_bytes: usize,
+    uncounted_bytes: usize, // what the process held at the last tick beyond what is counted
     /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
     relieve_at: Option<u64>,
     /// The parts of the connections that are to be swept without waiting for a tick, one in each turn.
@@ -130,7 +121,7 @@ impl EventLoop {
     /// Serves until a signal says to stop, and then until what has arrived is answered. Polling does not fail.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while !self.has_stopped() {
+        while self.stop_by.is_none_or(|by| self.now_millis < by && self.connections.len() + self.closing.len() > 0) {
             match self.wait(&mut events) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => self.turn(&events),
@@ -191,24 +182,23 @@ impl EventLoop {
             self.accept();
         }
         self.read_ready();
-        self.visits.sort_by_key(|visit| visit.is_long);
-        let (short, all) = (self.visits.partition_point(|visit| !visit.is_long), self.visits.len());
-        let shares = if (1..all).contains(&short) { 2 } else { 1 };
-        for part in [0..short, short..all].into_iter().filter(|part| !part.is_empty()) {
+        let mut visits = mem::take(&mut self.visits);
+        visits.sort_by_key(|visit| visit.is_long);
+        let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
+        for part in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
             // Half of the turn is left for who comes second.
-            let reserved = if part.end < all { TURN_WORK_UNITS / 2 } else { 0 };
+            let reserved = if is_mixed && !part[0].is_long { TURN_WORK_UNITS / 2 } else { 0 };
             self.executor.work_max -= reserved;
-            batch::process(&mut self.visits[part.clone()], &self.input, &mut self.connections, &mut self.executor);
+            batch::process(part, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max += reserved;
-            self.answer_questions(part.clone());
+            self.answer_questions(part);
             // Who had to wait is the first to come again.
-            self.visits[part.clone()].sort_by_key(|visit| !visit.waits());
-            let mut budget = TURN_WRITE_BYTES / shares;
-            for at in part {
-                self.finish_visit(self.visits[at].session, &mut budget);
-            }
+            part.sort_by_key(|visit| !visit.waits());
+            let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
+            part.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
         }
-        self.executor.stats.visited += self.visits.len() as u64;
+        self.executor.stats.visited += visits.len() as u64;
+        self.visits = visits;
         self.relieve();
         self.sweep(is_tick);
         self.closing.drain(..self.closing.len().min(TURN_CLOSES));
@@ -225,8 +215,6 @@ impl EventLoop {
             || self.relieve_at.is_some()
             || self.config.idle_timeout.is_some() && self.clients() > 0
     }
-
-    // ---- Events ----
 
     fn note(&mut self, event: &Event) {
         match event.token() {
@@ -263,8 +251,6 @@ impl EventLoop {
         }
     }
 
-    // ---- Accept ----
-
     fn accept(&mut self) {
         for _ in 0..TURN_ACCEPTS {
             match self.listeners.accept() {
@@ -300,12 +286,9 @@ impl EventLoop {
         self.connections.insert(connection);
     }
 
-    /// How many of the connections are clients.
     fn clients(&self) -> usize {
         self.connections.len() - self.draining
     }
-
-    // ---- Fill ----
 
     /// Reads from the connections at the head of the ready queue, each once and behind what it carries over, as far as
     /// this turn's bounds go.
@@ -351,8 +334,6 @@ impl EventLoop {
         }
     }
 
-    // ---- Flush ----
-
     /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
     fn finish_visit(&mut self, key: usize, budget: &mut usize) {
         let connection = &mut self.connections[key];
@@ -362,8 +343,17 @@ impl EventLoop {
             *budget = budget.saturating_sub(count);
         }
         if connection.watches_output == connection.writable {
-            connection.watch_output(key, self.poll.registry());
-            self.stalled = if connection.watches_output { self.stalled + 1 } else { self.stalled - 1 };
+            // Events tell of room only while output waits: a Unix socket's come whenever its client has read.
+            connection.watches_output = !connection.writable;
+            let (interest, stalled) = match connection.watches_output {
+                true => (Interest::READABLE | Interest::WRITABLE, self.stalled + 1),
+                false => (Interest::READABLE, self.stalled - 1),
+            };
+            self.stalled = stalled;
+            let source = &mut SourceFd(&connection.socket.as_raw_fd());
+            if self.poll.registry().reregister(source, connection.token(key), interest).is_err() {
+                connection.session.abandon();
+            }
         }
         let session = &mut connection.session;
         if session.is_finished() {
@@ -403,8 +393,6 @@ impl EventLoop {
         self.complain("a client was closed", reason);
         self.close(key);
     }
-
-    // ---- Time and memory ----
 
     /// Looks through a part of the connections for those whose time has run out, or that may be read from again.
     fn sweep(&mut self, is_tick: bool) {
@@ -471,8 +459,6 @@ impl EventLoop {
         }
     }
 
-    // ---- Stop and say ----
-
     /// Stops accepting, and reads from every connection until it has nothing more. A second time, ends that at once.
     fn stop(&mut self) {
         if let Some(by) = self.stop_by {
@@ -493,10 +479,6 @@ impl EventLoop {
             connection.readable = true;
             connection.enqueue(key, &mut self.ready);
         }
-    }
-
-    fn has_stopped(&self) -> bool {
-        self.stop_by.is_some_and(|by| self.connections.is_empty() && self.closing.is_empty() || self.now_millis >= by)
     }
 
     /// Logs a warning, at most one of its kind in a second.

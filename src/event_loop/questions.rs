@@ -1,31 +1,26 @@
 //! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
 //! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
 
-use std::ops::Range;
-
 use rustix::process::{Resource, getrlimit};
 
+use super::EventLoop;
 use super::connection::Connection;
-use super::{EventLoop, TURN_CONNECTIONS};
+use crate::batch::Visit;
 use crate::limits::*;
 use crate::protocol::glob;
 use crate::protocol::resp::Version;
 use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity};
 use crate::session::{Question, Resp};
 
-/// Connections that one question may look at in one turn.
-const LOOKS: usize = 2 * TURN_CONNECTIONS;
-
 impl EventLoop {
-    /// Answers one question that a session of a part of this turn has: an INFO takes 50 us. None while the store has to make
+    /// Answers one question that these sessions have: an INFO takes 50 us. None while the store has to make
     /// room, since answers may be long. The others' turn comes again.
-    pub(super) fn answer_questions(&mut self, part: Range<usize>) {
+    pub(super) fn answer_questions(&mut self, visits: &[Visit]) {
         if self.executor.store.is_short {
             return;
         }
-        let mut sessions = self.visits[part].iter().map(|visit| visit.session);
-        let asked = sessions.find_map(|key| Some((key, self.connections[key].session.take_question()?)));
-        let Some((key, question)) = asked else { return };
+        let ask = |visit: &Visit| Some((visit.session, self.connections[visit.session].session.take_question()?));
+        let Some((key, question)) = visits.iter().find_map(ask) else { return };
         let answered = match question.verb {
             "info" => self.info(key, &question.words),
             "config|get" => self.config_get(key, &question.words[1..]),
@@ -114,7 +109,7 @@ impl EventLoop {
         let kills = question.verb == "client|kill";
         let words = &question.words[1..];
         let places = self.connections.capacity();
-        let end = places.min(question.at + LOOKS);
+        let end = places.min(question.at + TURN_LOOKS);
         for other in question.at..end {
             let Some(connection) = self.connections.get_mut(other) else { continue };
             if connection.session.is_broken() || !is_meant(words, kills, connection, other == key)? {
@@ -149,10 +144,7 @@ impl EventLoop {
     }
 }
 
-/// Whether a client is meant by what follows CLIENT LIST or CLIENT KILL.
-///
-/// # Errors
-/// What is no filter, whichever the client.
+/// Whether a client is meant by what follows CLIENT LIST or CLIENT KILL, unless that is no filter.
 fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
     let [address, local_address] = connection.addresses();
     if kills && let [wanted] = words {

@@ -6,18 +6,12 @@ use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What no turn should take, in nanoseconds. On a machine that is shared some do, since the time that others steal counts
-/// as ours.
+// What no turn should take. On a machine that is shared some do, since the time that others steal counts as ours.
 const LONG_NANOS: u64 = 200_000;
+const READING_TURNS: u64 = 8; // between two readings of the thread's CPU time, which take half a microsecond each
+const HOUR: u64 = 3600; // in seconds: how long turns are remembered
 
-/// Turns between two readings of the thread's CPU time. One takes half a microsecond, too much for each turn.
-const READING_TURNS: u64 = 8;
-
-/// How long turns are remembered, in seconds.
-const HOUR: u64 = 3600;
-
-/// What is counted: connections accepted, closed, and read from or written to, commands, bytes read and written, and the
-/// store's work in its units.
+/// How much there was of each of these: visits are of connections, to read or to write, and work is the store's, in its units.
 pub type Counts = [u64; NAMES.len()];
 const NAMES: [&str; 7] = ["accepted", "closed", "visited", "commands", "bytes_in", "bytes_out", "work"];
 
@@ -44,11 +38,9 @@ pub(super) struct TurnClock {
     turn_started: u64,
     /// The thread's CPU time, but for what polls have taken since it was read.
     cpu_nanos: u64,
-    /// What had been counted when the last turn ended.
-    totals: Counts,
+    totals: Counts, // when the last turn ended
     pub(super) turns: u64,
-    /// How many of them took longer than [`LONG_NANOS`].
-    pub(super) long: u64,
+    pub(super) long: u64, // of them, those that took longer than `LONG_NANOS`
     pub(super) history: History,
 }
 
