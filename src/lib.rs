@@ -16,8 +16,7 @@
 //!
 //! Imports point downward only, and a test holds them to it.
 //!
-//! - [`event_loop`]: the poll, the listening sockets, the connections, the loop's account of its own turns, and what
-//!   INFO, CONFIG and CLIENT tell of all that.
+//! - [`event_loop`]: the poll and the sockets, an account of its own turns, and what INFO, CONFIG and CLIENT tell of it all.
 //! - [`batch`]: the execution phase of a turn, over many sessions at once.
 //! - [`session`]: what one client sent and was not answered yet, and the phase it is in.
 //! - [`output`]: what one client is still to be sent.
@@ -26,8 +25,7 @@
 //! - [`store`]: keys and values within a bound on memory.
 //! - [`command`], [`chunk`], [`number`], [`stats`], [`limits`]: the vocabulary, large values' pieces, decimal text, counters,
 //!   and every bound.
-//! - [`config`], [`password`], [`memory`], [`logger`]: options, what clients have to say, how much memory there is and
-//!   where it comes from, lines on standard error.
+//! - [`config`], [`password`], [`memory`], [`logger`]: options, what clients must say, the memory there is, standard error.
 //!
 //! # The life of a GET
 //!

@@ -18,10 +18,7 @@ use rustix::fs::OFlags;
 
 use crate::limits::LOG_LINE_BYTES_MAX;
 
-/// Starts logging at `level`, unless the environment's `RUST_LOG` says otherwise. To be called once.
-///
-/// # Errors
-/// No descriptor is left.
+/// Starts logging at `level`, or as the environment's `RUST_LOG` says, unless no descriptor is left. To be called once.
 pub fn start(level: LevelFilter) -> io::Result<()> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
     let anew = || File::options().write(true).custom_flags(flags).open("/dev/stderr");

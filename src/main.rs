@@ -1,5 +1,4 @@
 //! Options, logger, limits, sockets, run: how the server comes up. The one place that prints usage or decides the status.
-//!
 //! It knows no option by itself and serves nothing.
 
 use std::error::Error;
@@ -15,10 +14,8 @@ use gostash::store::{Settings, Store};
 use gostash::{logger, memory};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What was asked for makes no sense.
-const USAGE: u8 = 2;
-/// It does, but could not be done.
-const FAILURE: u8 = 1;
+const USAGE: u8 = 2; // what was asked for makes no sense
+const FAILURE: u8 = 1; // it does, but could not be done
 
 fn main() -> ExitCode {
     let result = match Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD")) {

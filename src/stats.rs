@@ -1,35 +1,22 @@
 //! Counters: what the server has done since it started. Plain numbers, counted by whoever does the work.
 
-/// All counters. They only grow, and wrap around after 2^64.
+/// All counters. They only grow.
+#[allow(missing_docs)] // a table with a line for each
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
-    /// Connections that were served.
-    pub connections: u64,
-    /// Connections refused because there were `max-clients`.
-    pub refused: u64,
-    /// Connections closed by us for a reason of their own: see the log.
-    pub closed: u64,
-    /// Turns of connections: times that they were read from, or written to.
-    pub visited: u64,
-    /// GET commands.
+    pub connections: u64, // that were served
+    pub refused: u64,     // connections, because there were `max-clients`
+    pub closed: u64,      // connections, by us and for a reason of their own: see the log
+    pub visited: u64,     // turns of connections: times that they were read from, or written to
     pub gets: u64,
-    /// GET commands that found their key.
-    pub hits: u64,
-    /// SET commands.
+    pub hits: u64, // GETs that found their key
     pub sets: u64,
-    /// INC and DEC commands.
-    pub adds: u64,
-    /// DEL commands.
+    pub adds: u64, // of 1 or any other number, negative ones included
     pub deletes: u64,
-    /// Commands of any other kind.
-    pub others: u64,
-    /// Well-formed commands that were answered with an error, a missing key aside.
-    pub errors: u64,
-    /// Broken frames.
-    pub broken: u64,
-    /// Bytes read from clients.
+    pub others: u64, // commands of any other kind
+    pub errors: u64, // well-formed commands that were answered with an error, a missing key aside
+    pub broken: u64, // frames
     pub bytes_in: u64,
-    /// Bytes written to clients.
     pub bytes_out: u64,
 }
 
