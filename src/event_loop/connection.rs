@@ -53,14 +53,12 @@ impl Connection {
     }
 
     /// Whether to read from it now, where who holds more than `fair_bytes` is not read from, unless it has an end.
-    #[inline]
     pub(super) fn wants_read(&self, fair_bytes: usize) -> bool {
         let wants = self.readable && (self.draining.is_some() || self.session.wants_input());
         wants && (self.read_closed || fair_bytes == usize::MAX || self.session.burden_bytes() <= fair_bytes)
     }
 
     /// Goes on the ready queue, unless it is there.
-    #[inline]
     pub(super) fn enqueue(&mut self, key: usize, ready: &mut VecDeque<Token>) {
         if !mem::replace(&mut self.queued, true) {
             ready.push_back(self.token(key));
@@ -68,14 +66,12 @@ impl Connection {
     }
 
     /// What finds it, and nobody else that had or will have its place.
-    #[inline]
     pub(super) fn token(&self, key: usize) -> Token {
         Token((self.session.id as usize) << 32 | key)
     }
 
     /// Reads once: of a large value that is coming in up to `large_max` bytes to where they will stay, and what follows it,
     /// or anything else, into `buffer`. Returns how many bytes each brought.
-    #[inline]
     pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &Executor) -> (usize, usize) {
         let incoming = self.session.incoming();
         let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
@@ -94,7 +90,6 @@ impl Connection {
     }
 
     /// Writes what comes first in its output, about `bytes_max` bytes at most, and returns how many bytes that were.
-    #[inline]
     pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> usize {
         let (tried, result) = self.session.output.write_to(&mut self.socket, bytes_max);
         if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
@@ -123,7 +118,6 @@ impl AsMut<Session> for Connection {
 }
 
 /// The connection that a token was made for, and its place, if it is still there.
-#[inline]
 pub(super) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<(usize, &mut Connection)> {
     let key = token.0 as u32 as usize;
     let connection = connections.get_mut(key)?;

@@ -35,18 +35,17 @@ impl EventLoop {
         let [last_second, last_minute, last_hour, _] = self.clock.history.longest(now);
         let (days, turns, ready, waiting) = (now / 86_400, self.clock.turns, self.ready.len(), self.held_bytes);
         let (port, clients, max_clients) = (self.config.port, self.clients(), self.config.max_clients);
-        let (executor, store, stats) = (&self.executor, &self.executor.store, &self.executor.stats);
+        let Executor { store, stats, clock, calls, base_bytes: base, .. } = &self.executor;
         let Stats { connections, refused, closed, hits, bytes_in, bytes_out, .. } = stats;
         let (commands, misses, errors) = (stats.commands(), stats.gets - hits, stats.errors + stats.broken);
-        let (expired, evicted, time_usec) =
-            (store.stats().expired, store.stats().evictions, executor.clock.unix_millis() * 1000);
-        let (base, version) = (executor.base_bytes, env!("CARGO_PKG_VERSION"));
+        let (expired, evicted) = (store.stats().expired, store.stats().evictions);
+        let (time_usec, version) = (clock.unix_millis() * 1000, env!("CARGO_PKG_VERSION"));
         let (max_memory, policy) = (self.config.max_memory.bytes, self.policy());
         let used = base + store.memory_bytes();
         let resident = memory::resident_bytes().unwrap_or(0);
-        let fragmentation = resident as f64 / used.max(1) as f64;
+        let fragmentation = resident as f64 / used as f64;
         // Calls alone: to time each command would take longer than most commands do.
-        let calls = VERBS.iter().zip(executor.calls).filter(|(_, calls)| *calls > 0);
+        let calls = VERBS.iter().zip(calls).filter(|(_, calls)| **calls > 0);
         let calls =
             calls.map(|(verb, calls)| format!("\ncmdstat_{}:calls={calls},usec=0,usec_per_call=0.00", verb.name));
         let calls: String = calls.collect();

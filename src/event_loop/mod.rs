@@ -434,7 +434,6 @@ impl EventLoop {
     }
 
     /// What one may hold and still be read from, in bytes: an equal share of that while buffers are over their bound.
-    #[inline]
     fn fair_bytes(&self) -> usize {
         self.relieve_at.map_or(usize::MAX, |_| self.buffer_bytes_max() / self.connections.len().max(1))
     }

@@ -33,8 +33,6 @@ impl EventLoop {
         }
     }
 
-    // ---- CONFIG ----
-
     fn config_get(&mut self, key: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {
         if patterns.iter().any(|pattern| pattern.len() > SCAN_PATTERN_BYTES_MAX) {
             return Err(SYNTAX);
@@ -101,8 +99,6 @@ impl EventLoop {
         self.connections[key].session.output.push(b"+OK\r\n");
         Ok(())
     }
-
-    // ---- CLIENT ----
 
     /// CLIENT LIST and CLIENT KILL, for the next few connections.
     fn ask_clients(&mut self, key: usize, mut question: Box<Question>) -> Result<(), Complaint> {

@@ -77,7 +77,6 @@ impl TurnClock {
     }
 }
 
-/// The CPU time that this thread has used so far, in nanoseconds.
 pub(super) fn thread_cpu_nanos() -> u64 {
     nanos(ClockId::ThreadCPUTime)
 }
