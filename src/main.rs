@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use gostash::config::{Config, Invocation};
 use gostash::event_loop::EventLoop;
-use gostash::event_loop::listener::Listeners;
+use gostash::event_loop::listener::{Listeners, clients_max};
 use gostash::execute::Executor;
 use gostash::limits::{DESCRIPTORS_RESERVED, START_BYTES, VALUE_SHARE};
 use gostash::store::{Settings, Store};
@@ -68,11 +68,10 @@ fn fit_descriptors(config: &mut Config) {
     let raised = current.map(|current| maximum.unwrap_or(needed).min(needed).max(current));
     // The system may still say no, for reasons of its own: what counts is the limit then in force.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
-    let granted = getrlimit(Resource::Nofile).current.unwrap_or(needed);
-    if granted < needed {
-        // Of a very low limit, half is left for clients.
-        let clients = granted - (granted / 2).min(DESCRIPTORS_RESERVED as u64);
-        let wanted = std::mem::replace(&mut config.max_clients, clients as usize);
+    let (wanted, clients) = (config.max_clients, clients_max());
+    if clients < wanted {
+        config.max_clients = clients;
+        let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
     }
 }

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::process::umask;
+use rustix::process::{Resource, getrlimit, umask};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::Config;
-use crate::limits::{FREE_PORT_ATTEMPTS, KEEPALIVE, LISTEN_BACKLOG};
+use crate::limits::{CLIENTS_MAX, DESCRIPTORS_RESERVED, FREE_PORT_ATTEMPTS, KEEPALIVE, LISTEN_BACKLOG};
 
 /// Everything that the server listens on.
 #[derive(Debug, Default)]
@@ -134,6 +134,12 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok(socket)
+}
+
+/// How many clients the descriptors granted are enough for; of very few, half are left for them.
+pub fn clients_max() -> usize {
+    let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
+    (granted - DESCRIPTORS_RESERVED.min(granted / 2)).min(CLIENTS_MAX)
 }
 
 pub(super) fn tcp_addresses(sockets: &[Socket]) -> impl Iterator<Item = SocketAddr> {

@@ -1,10 +1,9 @@
 //! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
 //! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
 
-use rustix::process::{Resource, getrlimit};
-
 use super::EventLoop;
 use super::connection::Connection;
+use super::listener::clients_max;
 use crate::batch::Visit;
 use crate::limits::*;
 use crate::protocol::glob;
@@ -71,9 +70,7 @@ impl EventLoop {
 
     /// Sets all that is asked for, or nothing.
     fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
-        let clients_max = granted.saturating_sub(DESCRIPTORS_RESERVED).min(CLIENTS_MAX);
-        let (mut config, mb) = (self.config.clone(), MEMORY_BYTES_MIN >> 20);
+        let (mut config, clients_max, mb) = (self.config.clone(), clients_max(), MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();

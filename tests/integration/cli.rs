@@ -293,6 +293,12 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
         let line = format!("max-clients is {clients}, not 10000: the descriptor limit granted is {limit}\n");
         assert!(server.stderr().contains(&line), "{}", server.stderr());
     }
+    let enough = Server::start_by(shell("ulimit -n 64; exec \"$@\"").args(FREE_PORT).args(["--max-clients", "10"]));
+    assert!(!enough.stderr().contains("max-clients is"), "{}", enough.stderr());
+    let set =
+        |clients| format!("*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$2\r\n{clients}\r\n").into_bytes();
+    ask(&mut enough.connect(), &set(32), b"+OK\r\n");
+    ask(&mut enough.connect(), &set(33), b"-ERR CONFIG SET failed");
 }
 
 #[test]
