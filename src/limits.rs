@@ -41,7 +41,9 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: others wait for no more commands than fit into it
 // Of large values in one turn: some 35 us into new memory. With twice as much, turns took over 200 us, and no less in all.
 pub const READ_LARGE_BYTES: usize = 64 * 1024;
-pub const CARRY_BYTES_MAX: usize = 16 * 1024; // unfinished input put in front of the next read; more is collected apart
+// Unfinished input up to this length is put back in front of the next read. A longer frame is collected apart, since
+// copying it for each read would make the work grow with the square of its length.
+pub const CARRY_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // waiting output at which input is left alone; one reply may go beyond
 pub const OUTPUT_KEPT_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty output buffer is freed, not kept for others
 

@@ -1,22 +1,35 @@
 //! Counters: what the server has done since it started. Plain numbers, counted by whoever does the work.
 
-/// All counters. They only grow.
-#[allow(missing_docs)] // a table with a line for each
+/// All counters. They only grow, and wrap around after 2^64.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
-    pub connections: u64, // that were served
-    pub refused: u64,     // connections, because there were `max-clients`
-    pub closed: u64,      // connections, by us and for a reason of their own: see the log
-    pub visited: u64,     // turns of connections: times that they were read from, or written to
+    /// Connections that were served.
+    pub connections: u64,
+    /// Connections refused because there were `max-clients`.
+    pub refused: u64,
+    /// Connections closed by us for a reason of their own: see the log.
+    pub closed: u64,
+    /// Turns of connections: times that they were read from, or written to.
+    pub visited: u64,
+    /// GET commands.
     pub gets: u64,
-    pub hits: u64, // GETs that found their key
+    /// GET commands that found their key.
+    pub hits: u64,
+    /// SET commands.
     pub sets: u64,
-    pub adds: u64, // of 1 or any other number, negative ones included
+    /// INC and DEC commands.
+    pub adds: u64,
+    /// DEL commands.
     pub deletes: u64,
-    pub others: u64, // commands of any other kind
-    pub errors: u64, // well-formed commands that were answered with an error, a missing key aside
-    pub broken: u64, // frames
+    /// Commands of any other kind.
+    pub others: u64,
+    /// Well-formed commands that were answered with an error, a missing key aside.
+    pub errors: u64,
+    /// Broken frames.
+    pub broken: u64,
+    /// Bytes read from clients.
     pub bytes_in: u64,
+    /// Bytes written to clients.
     pub bytes_out: u64,
 }
 

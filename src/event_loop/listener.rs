@@ -28,8 +28,11 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on every address of this machine that the host option stands for, and on the Unix socket. TCP comes first,
-    /// so that a second server by mistake ends before it touches the path.
+    /// Listens on every address of this machine that the host option stands for, and on the Unix socket.
+    ///
+    /// # Errors
+    /// No address that the machine has, a port in use on any of them, or a path that cannot be had. TCP comes first, so
+    /// that a second server by mistake ends before it touches the path.
     pub fn bind(config: &Config) -> Result<Listeners, String> {
         let found = (config.host.as_str(), config.port).to_socket_addrs();
         let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
