@@ -21,17 +21,20 @@ pub(super) struct Connection {
     pub(super) readable: bool,
     /// The kernel may take output. Set by events, and cleared when a write finds no room.
     pub(super) writable: bool,
-    pub(super) watches_output: bool, // events tell when it is writable again
+    /// Events tell when it is writable again.
+    pub(super) watches_output: bool,
     /// The client has closed its side, so that a short read does not mean that the next would find nothing: it would
     /// find the end, and no further event tells of it.
     pub(super) read_closed: bool,
-    pub(super) queued: bool, // in the ready queue
+    /// It is in the ready queue.
+    pub(super) queued: bool,
     pub(super) accepted_millis: u64,
     /// Since when it waits for its client to take output, or to end after an ERR, in milliseconds.
     pub(super) waits_since_millis: u64,
     /// It has been told ERR, and for so many bytes more its input is thrown away.
     pub(super) draining: Option<usize>,
-    pub(super) held_bytes: usize, // as last counted
+    /// What it was last counted with, in bytes.
+    pub(super) held_bytes: usize,
 }
 
 impl Connection {

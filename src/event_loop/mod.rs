@@ -58,19 +58,28 @@ pub struct EventLoop {
     /// him, no event tells when there is one.
     accept_by: Option<u64>,
     connections: Slab<Connection>,
-    ready: VecDeque<Token>, // connections that have something to do without another event, each once
-    closing: VecDeque<Socket>, // of connections that are over
+    /// Connections that have something to do without another event, each once.
+    ready: VecDeque<Token>,
+    /// Sockets of connections that are over.
+    closing: VecDeque<Socket>,
     executor: Executor,
-    input: Vec<u8>, // what this turn has read, for all its connections
+    /// What this turn has read, for all its connections.
+    input: Vec<u8>,
     visits: Vec<Visit>,
-    spare: Vec<Vec<u8>>, // output buffers that no connection needs now
+    /// Output buffers that no connection needs now.
+    spare: Vec<Vec<u8>>,
     clock: TurnClock,
     now_millis: u64,
-    stalled: usize,  // connections whose clients have to read before anything more can be written to them
-    draining: usize, // connections that were told ERR, and are no clients any more
-    held_bytes: usize, // by all connections
-    held_bytes_max: usize, // since the last tick
-    uncounted_bytes: usize, // what the process held at the last tick beyond what is counted
+    /// Connections whose clients have to read before anything more can be written to them.
+    stalled: usize,
+    /// Connections that were told ERR, and are no clients any more.
+    draining: usize,
+    /// What all connections hold, in bytes.
+    held_bytes: usize,
+    /// The most that was since the last tick.
+    held_bytes_max: usize,
+    /// What the process held at the last tick beyond what is counted, in bytes.
+    uncounted_bytes: usize,
     /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
     relieve_at: Option<u64>,
     /// The parts of the connections that are to be swept without waiting for a tick, one in each turn.

@@ -38,9 +38,11 @@ pub(super) struct TurnClock {
     turn_started: u64,
     /// The thread's CPU time, but for what polls have taken since it was read.
     cpu_nanos: u64,
-    totals: Counts, // when the last turn ended
+    /// What had been counted when the last turn ended.
+    totals: Counts,
     pub(super) turns: u64,
-    pub(super) long: u64, // of them, those that took longer than `LONG_NANOS`
+    /// How many of them took longer than `LONG_NANOS`.
+    pub(super) long: u64,
     pub(super) history: History,
 }
 
