@@ -1,6 +1,7 @@
 //! The vocabulary that protocols, executor and store share: what can be asked about a key, and what can be
 //! answered. Data only; it knows no wire format, no store and no client.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use bytes::Bytes;
@@ -37,6 +38,9 @@ impl fmt::Debug for Value<'_> {
     }
 }
 
+/// The deadline of what does not expire: later than any other.
+pub const NEVER: u64 = u64::MAX;
+
 /// One request, borrowed from the input that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
@@ -57,17 +61,14 @@ pub enum Action<'a> {
     Add(i64),
     /// Remove it.
     Delete,
-    /// Store a value if the condition holds, and answer with what was there before if that is asked for.
+    /// Store a value, or without one that which is there, if the condition holds; answer with what was there before if that
+    /// is asked for. What would have expired by now is removed instead.
     #[allow(missing_docs)]
-    Write { value: Value<'a>, condition: Condition, expiry: Expiry, returns_old: bool },
+    Write { value: Option<Value<'a>>, condition: Condition, expiry: Expiry, returns_old: bool },
     /// Put this behind what is there.
     Append(Value<'a>),
     /// Measure it, which is no use of it.
     Measure(Measure),
-    /// Have it expire at another time, never if there is none, if the condition holds; answer with its value if that is
-    /// asked for. At a time that has passed it is removed.
-    #[allow(missing_docs)]
-    Expire { deadline: Option<u64>, condition: ExpireCondition, returns_value: bool },
 }
 
 /// When a write happens.
@@ -77,14 +78,26 @@ pub enum Condition {
     Always,
     /// If the key is missing.
     Missing,
-    /// If the key is present.
-    Present,
+    /// If the key is present, and, each unless it is `None`: it has an expiry, or it has not; the new expiry is on that side
+    /// of the old one.
+    #[allow(missing_docs)]
+    Present { has_expiry: Option<bool>, moves: Option<Ordering> },
 }
 
 impl Condition {
-    /// Whether a write to a key that is present or not may happen.
-    pub fn allows(self, is_present: bool) -> bool {
-        self == Condition::Always || is_present == (self == Condition::Present)
+    /// If the key is present.
+    pub const PRESENT: Condition = Condition::Present { has_expiry: None, moves: None };
+
+    /// Whether what expires at `old`, or a missing key, may be written over with this expiry.
+    pub fn allows(self, old: Option<u64>, expiry: Expiry) -> bool {
+        match (self, old) {
+            (Condition::Always, _) | (Condition::Missing, None) => true,
+            (Condition::Present { has_expiry, moves }, Some(old)) => {
+                let moves_so = |side| matches!(expiry, Expiry::At(new) if new.cmp(&old) == side);
+                has_expiry.is_none_or(|has| has == (old != NEVER)) && moves.is_none_or(moves_so)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -95,26 +108,8 @@ pub enum Expiry {
     Default,
     /// When the item that it replaces would have; as the default says if there is none.
     Keep,
-    /// At this time of the clock that the turn started by, in milliseconds.
+    /// At this time of the clock that the turn started by, in milliseconds, or [`NEVER`].
     At(u64),
-}
-
-/// When an expiry is changed. An item that never expires counts as expiring later than any other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExpireCondition {
-    /// Whether it must, or must not, have an expiry.
-    pub has_expiry: Option<bool>,
-    /// Only if the new time is on that side of the old one.
-    pub moves: Option<std::cmp::Ordering>,
-}
-
-impl ExpireCondition {
-    /// Whether a change from one time to another, `None` being never, may happen.
-    pub fn allows(self, old: Option<u64>, new: Option<u64>) -> bool {
-        let end = |time: Option<u64>| time.map_or((1, 0), |time| (0, time));
-        self.has_expiry.is_none_or(|has| has == old.is_some())
-            && self.moves.is_none_or(|side| end(new).cmp(&end(old)) == side)
-    }
 }
 
 /// The time that a turn goes by.

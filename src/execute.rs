@@ -5,7 +5,7 @@ use std::mem;
 use bytes::Bytes;
 
 use crate::chunk::Chunk;
-use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, Refusal, Reply, Value};
+use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, NEVER, Refusal, Reply, Value};
 use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
 use crate::stats::Stats;
@@ -124,12 +124,22 @@ impl Executor {
         let (key, clock) = (command.key, self.clock);
         match command.action {
             Action::Write { value, condition, expiry, returns_old } => {
-                self.stats.sets += 1;
-                let is_old = returns_old && self.keep(hash, key);
+                let is_kept = (returns_old || value.is_none()) && self.keep(hash, key);
+                match value {
+                    Some(_) => self.stats.sets += 1,
+                    None if returns_old => {
+                        self.stats.gets += 1;
+                        self.stats.hits += u64::from(is_kept);
+                    }
+                    None => self.stats.others += 1,
+                }
+                // A time of its own changes how an item lies in the store, so what is there is written anew.
+                let there = is_kept.then_some(Value { chunks: &self.kept.0, rest: &self.kept.1 });
+                let Some(value) = value.or(there) else { return Reply::Missing };
                 match self.store.write(hash, key, value, condition, expiry) {
                     Err(refusal) => self.refuse(refusal),
-                    Ok(_) if is_old => Reply::Value(self.kept()),
-                    Ok(is_written) if is_written && !returns_old => Reply::Done,
+                    Ok(_) if returns_old && is_kept => Reply::Value(self.kept()),
+                    Ok(true) if !returns_old => Reply::Done,
                     Ok(_) => Reply::Missing,
                 }
             }
@@ -140,34 +150,10 @@ impl Executor {
                 Reply::Number(match measure {
                     Measure::Length => item.value.len() as i64,
                     Measure::Memory => item.bytes as i64,
-                    Measure::TimeLeft => item.deadline.map_or(-1, |at| (at - clock.now_millis) as i64),
-                    Measure::ExpiryTime => {
-                        item.deadline.map_or(-1, |at| (at as i64).saturating_add(clock.unix_offset_millis))
-                    }
+                    _ if item.deadline == NEVER => -1,
+                    Measure::TimeLeft => (item.deadline - clock.now_millis) as i64,
+                    Measure::ExpiryTime => (item.deadline as i64).saturating_add(clock.unix_offset_millis),
                 })
-            }
-            Action::Expire { deadline, condition, returns_value } => {
-                self.stats.gets += u64::from(returns_value);
-                self.stats.others += u64::from(!returns_value);
-                let old = self.store.peek(hash, key).map(|item| item.deadline);
-                if !old.is_some_and(|old| condition.allows(old, deadline)) {
-                    return Reply::Missing;
-                }
-                // A time of its own changes how the item lies in the store, so it is written anew.
-                self.keep(hash, key);
-                self.stats.hits += u64::from(returns_value);
-                let expiry = Expiry::At(deadline.unwrap_or(u64::MAX));
-                self.store.work += self.kept.1.len() as u64 / COPIED_BYTES_PER_UNIT;
-                let value = Value { chunks: &self.kept.0, rest: &self.kept.1 };
-                let written = match deadline {
-                    Some(at) if at <= clock.now_millis => Ok(self.store.delete(hash, key)),
-                    _ => self.store.write(hash, key, value, Condition::Present, expiry),
-                };
-                match written {
-                    Err(refusal) => self.refuse(refusal),
-                    Ok(_) if returns_value => Reply::Value(self.kept()),
-                    Ok(_) => Reply::Done,
-                }
             }
             Action::Get | Action::Set(_) | Action::Add(_) | Action::Delete => unreachable!(),
         }
@@ -179,6 +165,7 @@ impl Executor {
         let Some(item) = self.store.peek(hash, key) else { return false };
         self.kept.0.extend_from_slice(item.value.chunks);
         self.kept.1.extend_from_slice(item.value.rest);
+        self.store.work += self.kept.1.len() as u64 / COPIED_BYTES_PER_UNIT;
         true
     }
 

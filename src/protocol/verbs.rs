@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use self::Form::*;
 use super::resp::Arguments;
-use crate::command::{Action, Clock, Condition, ExpireCondition, Expiry, Measure, Refusal};
+use crate::command::{Action, Clock, Condition, Expiry, Measure, NEVER, Refusal};
 use crate::number;
 
 /// The Redis whose behaviour is claimed to clients: the first that has all that is spoken here, down to CLIENT SETINFO.
@@ -144,7 +144,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("append", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| Ok(Action::Append(a.value(1)))),
     keyed("expireat", -3, "write fast", (1, 1, 1), Count, |a, clock| expire(a, b"exat", clock)),
     keyed("expiretime", 2, "readonly fast", (1, 1, 1), Seconds, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
-    keyed("getdel", 2, "write fast", (1, 1, 1), Plain, |_, _| Ok(re_expire(Some(0)))),
+    keyed("getdel", 2, "write fast", (1, 1, 1), Plain, |_, _| Ok(re_expire(0))),
     keyed("getex", -2, "write fast", (1, 1, 1), Plain, getex),
     keyed("getset", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| write(a, Condition::Always, true)),
     keyed("persist", 2, "write fast", (1, 1, 1), Count, persist),
@@ -257,12 +257,12 @@ fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
 
 fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
     let expiry = Expiry::At(deadline(a, unit, a.all()[1], 1, clock)?);
-    Ok(Action::Write { value: a.value(2), condition: Condition::Always, expiry, returns_old: false })
+    Ok(Action::Write { value: Some(a.value(2)), condition: Condition::Always, expiry, returns_old: false })
 }
 
 /// SETNX, which is this `condition`, and GETSET.
 fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> Planned<'a> {
-    Ok(Action::Write { value: a.value(1), condition, expiry: Expiry::Default, returns_old })
+    Ok(Action::Write { value: Some(a.value(1)), condition, expiry: Expiry::Default, returns_old })
 }
 
 fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
@@ -270,8 +270,8 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     let mut words = a.all()[2..].iter();
     while let Some(word) = words.next() {
         match lower(word, &mut [0; 8]) {
-            b"nx" if condition != Condition::Present => condition = Condition::Missing,
-            b"xx" if condition != Condition::Missing => condition = Condition::Present,
+            b"nx" if condition != Condition::PRESENT => condition = Condition::Missing,
+            b"xx" if condition != Condition::Missing => condition = Condition::PRESENT,
             b"get" => returns_old = true,
             b"keepttl" if time.is_none() => keeps = true,
             _ if time.is_none() && !keeps => time = Some((word, words.next().ok_or(SYNTAX)?)),
@@ -283,27 +283,27 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
         None if keeps => Expiry::Keep,
         None => Expiry::Default,
     };
-    Ok(Action::Write { value: a.value(1), condition, expiry, returns_old })
+    Ok(Action::Write { value: Some(a.value(1)), condition, expiry, returns_old })
 }
 
 fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     let deadline = match a.all()[1..] {
         [] => return Ok(Action::Get),
-        [word] if word.eq_ignore_ascii_case(b"persist") => None,
-        [unit, number] => Some(deadline(a, unit, number, 1, clock)?),
+        [word] if word.eq_ignore_ascii_case(b"persist") => NEVER,
+        [unit, number] => deadline(a, unit, number, 1, clock)?,
         _ => return Err(SYNTAX),
     };
     Ok(re_expire(deadline))
 }
 
 /// GETEX, or GETDEL with a time that has passed.
-fn re_expire<'a>(deadline: Option<u64>) -> Action<'a> {
-    Action::Expire { deadline, condition: ExpireCondition::default(), returns_value: true }
+fn re_expire<'a>(deadline: u64) -> Action<'a> {
+    Action::Write { value: None, condition: Condition::Always, expiry: Expiry::At(deadline), returns_old: true }
 }
 
 fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Planned<'a> {
-    let condition = ExpireCondition { has_expiry: Some(true), moves: None };
-    Ok(Action::Expire { deadline: None, condition, returns_value: false })
+    let condition = Condition::Present { has_expiry: Some(true), moves: None };
+    Ok(Action::Write { value: None, condition, expiry: Expiry::At(NEVER), returns_old: false })
 }
 
 fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
@@ -320,9 +320,9 @@ fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
         return Err("ERR GT and LT options at the same time are not compatible".into());
     }
     let moves = if gt { Some(Ordering::Greater) } else { lt.then_some(Ordering::Less) };
-    let condition = ExpireCondition { has_expiry: (nx || xx).then_some(xx), moves };
-    let deadline = Some(deadline(a, unit, number, i64::MIN, clock)?);
-    Ok(Action::Expire { deadline, condition, returns_value: false })
+    let condition = Condition::Present { has_expiry: (nx || xx).then_some(xx), moves };
+    let deadline = deadline(a, unit, number, i64::MIN, clock)?;
+    Ok(Action::Write { value: None, condition, expiry: Expiry::At(deadline), returns_old: false })
 }
 
 /// The time on the server's clock, 0 if it is past, that a number of at least `least` means: EX and PX count from now,

@@ -11,7 +11,8 @@ use memmap2::MmapMut;
 use slab::Slab;
 
 use super::prefetch::prefetch;
-use super::record::{NEVER, Record};
+use super::record::Record;
+use crate::command::NEVER;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
 use crate::memory;
 

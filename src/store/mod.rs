@@ -22,12 +22,12 @@ use siphasher::sip::SipHasher13;
 pub use self::eviction::Eviction;
 pub use self::index::KeyHash;
 #[doc(hidden)]
-pub use self::record::{NEVER, Record};
+pub use self::record::Record;
 
 use self::index::{Entry, Index};
 use self::log::{Log, Queue};
 use crate::chunk::ChunkPool;
-use crate::command::{Action, Condition, Expiry, Refusal, Value};
+use crate::command::{Action, Condition, Expiry, NEVER, Refusal, Value};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN, TURN_WORK_UNITS};
 use crate::number;
 
@@ -60,8 +60,8 @@ pub struct Stats {
 pub struct Item<'a> {
     /// The value.
     pub value: Value<'a>,
-    /// When it expires, in milliseconds of the store's clock; nothing if it never does.
-    pub deadline: Option<u64>,
+    /// When it expires, in milliseconds of the store's clock, or [`NEVER`].
+    pub deadline: u64,
     /// What it takes, in bytes: record, chunks, and its share of the index.
     pub bytes: usize,
 }
@@ -166,9 +166,8 @@ impl Store {
     /// What there is under a key, without counting as a use.
     pub fn peek(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Item<'_>> {
         let (entry, record) = self.find(&mut hash, key, false)?;
-        let deadline = (record.deadline != NEVER).then_some(record.deadline);
         let bytes = self.log.weight(&record) + self.index.held() / self.index.len;
-        Some(Item { value: self.value(entry, &record), deadline, bytes })
+        Some(Item { value: self.value(entry, &record), deadline: record.deadline, bytes })
     }
 
     /// Stores a value, whatever was there. An expiry it had is gone; the default time to live applies.
@@ -190,7 +189,7 @@ impl Store {
         self.write(hash, key, value, Condition::Always, Expiry::Default).map(|_| ())
     }
 
-    /// Stores a value if the condition holds; whether it did.
+    /// Stores a value if the condition holds; whether it did. What would have expired by now is removed instead.
     ///
     /// # Errors
     /// As [`set`](Self::set).
@@ -203,7 +202,7 @@ impl Store {
         expiry: Expiry,
     ) -> Result<bool, Refusal> {
         let found = self.find(&mut hash, key, true);
-        let is_met = condition.allows(found.is_some());
+        let is_met = condition.allows(found.map(|(_, record)| record.deadline), expiry);
         if is_met {
             self.put(hash, key, value, found, expiry)?;
         }
@@ -379,6 +378,10 @@ impl Store {
         expiry: Expiry,
     ) -> Result<(), Refusal> {
         let deadline = match (expiry, found) {
+            (Expiry::At(deadline), _) if deadline <= self.now => {
+                found.iter().for_each(|(entry, old)| self.remove(hash, *entry, old, false));
+                return Ok(());
+            }
             (Expiry::At(deadline), _) => deadline,
             (Expiry::Keep, Some((_, record))) => record.deadline,
             _ if self.settings.default_ttl_millis == 0 => NEVER,

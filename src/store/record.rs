@@ -12,8 +12,7 @@
 use std::iter::zip;
 use std::ops::Range;
 
-/// The deadline of an item that does not expire, in milliseconds.
-pub const NEVER: u64 = u64::MAX;
+use crate::command::NEVER;
 
 const EXTENDED: u8 = 0x80;
 const WIDE: u8 = 0x40;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
-use gostash::command::{Action, Command, Condition, ExpireCondition, Expiry, Refusal, Reply, Value};
+use gostash::command::{Action, Command, Condition, Expiry, NEVER, Refusal, Reply, Value};
 use gostash::execute::Executor;
 use gostash::limits::CHUNK_BYTES;
 use gostash::number;
-use gostash::store::{Eviction, Item, KeyHash, NEVER, Record, Settings, Store};
+use gostash::store::{Eviction, Item, KeyHash, Record, Settings, Store};
 
 use crate::random::{Random, SEED_VARIABLE};
 
@@ -121,13 +121,13 @@ fn scanned(store: &mut Subject, mut meanwhile: impl FnMut(&mut Subject)) -> Hash
 fn pick_condition(random: &mut Random) -> Condition {
     match random.below(4) {
         0 => Condition::Missing,
-        1 => Condition::Present,
+        1 => Condition::PRESENT,
         _ => Condition::Always,
     }
 }
 
 fn deadline_of(store: &mut Subject, hash: KeyHash, key: &[u8]) -> u64 {
-    store.peek(hash, key).expect("it was just written").deadline.unwrap_or(NEVER)
+    store.peek(hash, key).expect("it was just written").deadline
 }
 
 fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys: u64, steps: u64) {
@@ -158,7 +158,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             model.remove(&id);
         }
         // What the store must say, or that there is nothing: it may have evicted the item.
-        let known = store.peek(hash, key).map(|item| (flat(item.value), item.deadline.unwrap_or(NEVER)));
+        let known = store.peek(hash, key).map(|item| (flat(item.value), item.deadline));
         match (&known, model.get(&id)) {
             (Some(known), expected) => assert_eq!(Some(known), expected, "step {step}"),
             (None, None) => {}
@@ -188,7 +188,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                 let expected = match condition {
                     Condition::Always => true,
                     Condition::Missing => !model.contains_key(&id),
-                    Condition::Present => model.contains_key(&id),
+                    Condition::Present { .. } => model.contains_key(&id),
                 };
                 match store.write(hash, key, owned.value(), condition, expiry) {
                     Ok(written) => {
@@ -236,7 +236,8 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             10 => {
                 let owned = Owned::new(&store, length as usize, fill);
                 let (value, condition) = (owned.value(), pick_condition(&mut random));
-                let action = Action::Write { value, condition, expiry: Expiry::Default, returns_old: true };
+                let action =
+                    Action::Write { value: Some(value), condition, expiry: Expiry::Default, returns_old: true };
                 let old = model.get(&id).map(|(value, _)| value.clone());
                 let reply = store.executor.execute(hash, &Command { key, action });
                 match reply {
@@ -244,14 +245,14 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                     Reply::Missing => assert_eq!(None, old, "step {step}"),
                     _ => assert_eq!(reply, Reply::Refused(Refusal::OutOfMemory)),
                 }
-                if !matches!(reply, Reply::Refused(_)) && condition.allows(old.is_some()) {
+                if !matches!(reply, Reply::Refused(_)) && condition.allows(old.map(|_| NEVER), Expiry::Default) {
                     model.insert(id, (flat(owned.value()), NEVER));
                 }
             }
             11 => {
                 let old = model.remove(&id).map(|(value, _)| value);
-                let action =
-                    Action::Expire { deadline: Some(0), condition: ExpireCondition::default(), returns_value: true };
+                let (condition, expiry) = (Condition::Always, Expiry::At(0));
+                let action = Action::Write { value: None, condition, expiry, returns_old: true };
                 match store.executor.execute(hash, &Command { key, action }) {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     reply => assert_eq!((reply, None), (Reply::Missing, old), "step {step}"),
@@ -264,7 +265,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                 };
                 let (chunks, rest) = (item.value.chunks.to_vec(), item.value.rest.to_vec());
                 let value = Value { chunks: &chunks, rest: &rest };
-                if let Ok(found) = store.write(hash, key, value, Condition::Present, Expiry::At(deadline)) {
+                if let Ok(found) = store.write(hash, key, value, Condition::PRESENT, Expiry::At(deadline)) {
                     assert_eq!(found, store.peek(hash, key).is_some());
                     if let Some((_, expected)) = model.get_mut(&id) {
                         *expected = deadline;
