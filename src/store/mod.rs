@@ -145,7 +145,7 @@ impl Store {
 
     /// The value of a key; a use of it.
     #[inline(always)]
-    pub fn get(&mut self, hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
+    pub fn get(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
         // Most records are plain, and most were looked for ahead: `prefetch_item` left in `hash` where. There may be another's
         // by now, or nothing; the key decides, and else all is searched. This is the path that all is built for.
         let entry = self.index.seen(hash);
@@ -154,11 +154,6 @@ impl Store {
             self.index.count_use(hash, entry);
             return Some(Value::small(rest));
         }
-        self.get_any(hash, key)
-    }
-
-    #[inline(never)]
-    fn get_any(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
         let (entry, record) = self.find(&mut hash, key, true)?;
         Some(self.value(entry, &record))
     }
@@ -215,7 +210,7 @@ impl Store {
     /// # Errors
     /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
     #[inline(always)]
-    pub fn add(&mut self, hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
+    pub fn add(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
         if let (entry, Some(text)) = self.plain_value(hash, key)
             && let Some(number) = number::parse(text)
             && let Some(sum) = number.checked_add(delta)
@@ -224,11 +219,6 @@ impl Store {
             self.index.count_use(hash, entry);
             return Ok(sum);
         }
-        self.add_any(hash, key, delta)
-    }
-
-    #[inline(never)]
-    fn add_any(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
         let found = self.find(&mut hash, key, true);
         let number = found.map_or(Some(0), |(entry, record)| {
             let value = self.value(entry, &record);
