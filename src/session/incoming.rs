@@ -38,8 +38,10 @@ pub(super) struct Long {
 }
 
 impl Frames {
+    /// Bytes of chunks that they hold.
     pub(super) fn chunk_bytes(&self) -> usize {
-        self.longs.iter().map(Long::chunk_bytes).sum()
+        let chunks = self.longs.iter().map(|long| long.chunks.len() + usize::from(long.filling.is_some()));
+        chunks.sum::<usize>() * CHUNK_BYTES
     }
 }
 
@@ -120,10 +122,5 @@ impl Long {
     /// What has come of it.
     pub(super) fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
-    }
-
-    /// Bytes of chunks that it holds.
-    pub(super) fn chunk_bytes(&self) -> usize {
-        (self.chunks.len() + usize::from(self.filling.is_some())) * CHUNK_BYTES
     }
 }

@@ -201,16 +201,14 @@ impl Client<'_> {
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
         let step = resp::parse(input, cursor, value_bytes_max, authenticated, &values, &mut arguments)?;
         self.resp.cursor = step.next;
+        let is_refused = longs[..step.longs].iter().any(|long| long.refused);
         let is_queued = |verb: &Verb| !matches!(verb.name, "multi" | "exec" | "discard" | "quit");
         let done = match self.resp.verb(&step, &arguments) {
             Ok(None) => Ok(()),
             Ok(Some(verb)) if self.resp.queue.is_some() && is_queued(verb) => {
                 self.enqueue(&step, &input[..step.consumed], longs)
             }
-            Ok(Some(verb)) => {
-                let is_refused = longs[..step.longs].iter().any(|long| long.refused);
-                self.perform(verb, &step, &arguments, is_refused)
-            }
+            Ok(Some(verb)) => self.perform(verb, &step, &arguments, is_refused),
             Err(complaint) => Err(complaint),
         };
         if let Err(complaint) = done {
@@ -252,23 +250,19 @@ impl Client<'_> {
     /// nobody's but this client's.
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>) -> Done {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
-        let new = &longs[..step.longs];
-        let chunk_bytes = queue.frames.chunk_bytes() + new.iter().map(Long::chunk_bytes).sum::<usize>();
-        let has_room = queue.frames.bytes.len() + bytes.len() <= QUEUE_BYTES_MAX
-            && chunk_bytes <= self.executor.value_bytes_max + CHUNK_BYTES;
-        if !has_room || new.iter().any(|long| long.refused) {
-            if step.is_first {
-                return Err(OUT_OF_MEMORY);
-            }
-            // Its command has been answered already.
+        queue.commands += usize::from(step.is_first);
+        queue.frames.bytes.extend_from_slice(bytes);
+        queue.frames.longs.extend(longs.drain(..step.longs));
+        let is_refused = queue.frames.bytes.len() > QUEUE_BYTES_MAX
+            || queue.frames.chunk_bytes() > self.executor.value_bytes_max + CHUNK_BYTES
+            || queue.frames.longs.iter().any(|long| long.refused);
+        if is_refused || queue.broken {
             **queue = Queue { broken: true, ..Queue::default() };
-        } else if !queue.broken {
-            queue.frames.bytes.extend_from_slice(bytes);
-            queue.frames.longs.extend(longs.drain(..step.longs));
         }
-        if step.is_first {
-            queue.commands += 1;
-            self.output.push(b"+QUEUED\r\n");
+        match step.is_first {
+            true if is_refused => return Err(OUT_OF_MEMORY),
+            true => self.output.push(b"+QUEUED\r\n"),
+            false => {} // its command has been answered
         }
         Ok(())
     }
