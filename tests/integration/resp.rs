@@ -123,6 +123,10 @@ const ROWS: &[(&str, &str)] = &[
     ("SET a 1 PXAT 9223372036854775806\nEXPIRETIME a", "+OK\n:9223372036854776\n"),
     ("SET a 1\nPEXPIREAT a 9223372036854775807\nPEXPIRETIME a", "+OK\n:1\n:9223372036854775807\n"),
     ("SET a 1 PXAT 99999999999123\nPEXPIRETIME a\nPEXPIRETIME b", "+OK\n:99999999999123\n:-2\n"),
+    (
+        "SET a 1\nEXPIRE a 10 XX LT\nEXPIRE a 10 LT\nEXPIRE a 20 XX LT\nEXPIRE a 20 XX GT\nTTL a",
+        "+OK\n:0\n:1\n:0\n:1\n:20\n",
+    ),
     ("SET a 1\nDBSIZE\nFLUSHALL\nDBSIZE\nGET a\nFLUSHDB ASYNC", "+OK\n:1\n+OK\n:0\n$-1\n+OK\n"),
     (
         "SET a 1\nSCAN 0 COUNT 1000\nSCAN 0 MATCH b* COUNT 1000\nSCAN 0 TYPE list COUNT 1000",
@@ -554,6 +558,14 @@ fn time_passes_as_it_is_told() {
         (9999, 0, "EXPIRE a 100", ":1\n"),
         (109_998, 0, "EXISTS a", ":1\n"),
         (109_999, 0, "EXISTS a", ":0\n"),
+        // What would have expired is gone at once, where it may be written.
+        (110_000, 0, "SET a 1", "+OK\n"),
+        (110_000, 0, "SET a 2 NX EXAT 1", "$-1\n"),
+        (110_000, 0, "DBSIZE", ":1\n"),
+        (110_000, 0, "SET a 2 EXAT 1", "+OK\n"),
+        (110_000, 0, "DBSIZE", ":0\n"),
+        (110_000, 0, "SET b 2 GET EXAT 1", "$-1\n"),
+        (110_000, 0, "DBSIZE", ":0\n"),
     ] {
         driver.executor.clock.unix_offset_millis = offset;
         driver.turn(now, &words(line));
