@@ -1,7 +1,7 @@
 //! Options: the example file's defaults, the environment's password, the configuration file, flags, each over the last.
 //!
-//! It knows how an option is written, what range it may have and where it was set. It knows no socket and opens nothing
-//! but the configuration file.
+//! It knows how an option is written and what range it may have, and remembers where each was set, so that whoever finds
+//! later that a value cannot be used complains about the same place. It opens nothing but the configuration file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -100,8 +100,11 @@ pub enum Invocation {
 
 impl Config {
     /// Reads the command line, without the program's name, and the file that it names, over the `password` that the
-    /// environment may have. Of two settings of one option in the same place the later wins. An error is about the first
-    /// option that cannot be used: where it was given, what was expected there and what was found.
+    /// environment may have. Flags win over the file wherever `--config` stands, and of two settings of one option in the
+    /// same place the later wins.
+    ///
+    /// # Errors
+    /// The first option that cannot be used: where it was given, what was expected there and what was found.
     pub fn from_args(
         args: impl IntoIterator<Item = OsString>,
         password: Option<OsString>,

@@ -162,7 +162,7 @@ impl Store {
         if wanted.is_some() && kept.is_none() && !self.evicts() {
             return false;
         }
-        // Behind the last item are gaps at most, and the walk is over.
+        // The last item's leaving has given the segment back and ended the walk; gaps that were looked at with it remain.
         self.log.walk.offset += if self.log.is_walking() { size } else { 0 };
         let freed = if kept.is_some() { -(size as isize) } else { size as isize };
         self.copy_credit = (self.copy_credit + freed).min(COPY_CREDIT_BYTES);

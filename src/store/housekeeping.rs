@@ -53,10 +53,10 @@ impl Store {
         self.log.dropped.is_empty() && self.flushed.is_empty()
     }
 
-    /// Gives back a piece of what is dead; false if there is nothing. After a flush no chunk is spared.
+    /// Gives back a piece of what is dead; false if there is nothing. After a flush no chunk is spared, but they come last:
+    /// commands may free them as fast as they are trimmed.
     pub(super) fn settle(&mut self) -> bool {
-        let spare_bytes_max = if self.flushed.is_empty() { SPARE_BYTES_MAX } else { 0 };
-        if self.chunks.spare_bytes() > spare_bytes_max && self.chunks.trim() {
+        if self.chunks.spare_bytes() > SPARE_BYTES_MAX && self.chunks.trim() {
             self.work += TRIMMED_UNITS;
             return true;
         }
@@ -66,7 +66,7 @@ impl Store {
             self.work += chunks as u64;
         } else if let Some((index, log)) = self.flushed.last_mut() {
             self.work += FLUSHED_UNITS;
-            if !index.dismantle() && !log.dismantle() {
+            if !index.dismantle() && !log.dismantle() && !self.chunks.trim() {
                 self.flushed.pop();
             }
         } else {

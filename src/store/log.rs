@@ -34,6 +34,7 @@ pub(super) struct Handle(pub(super) u64);
 
 impl Handle {
     fn new(segment: usize, offset: usize) -> Handle {
+        debug_assert!(offset < 2 * SEGMENT_BYTES, "no segment is longer");
         Handle((segment as u64) << 16 | (offset as u64) >> 1)
     }
 

@@ -138,6 +138,7 @@ fn a_stall_shows_in_every_request_that_was_due_in_it() {
     assert!(row.number("latency_p99_ns") > 70e6, "a hundredth waits for 90 ms or more: {}", row.0);
     assert!(row.number("latency_p50_ns") < 60e6, "most do not wait: {}", row.0);
     // In closed loop the stall holds up one request of each client, which is why it can hide.
+    let stall = Fault::Stall { after: Duration::from_millis(50), length: Duration::from_millis(100) };
     let row = &rows(fake::start(stall), &[&quick[..], &["--requests", "20000"]].concat())[0];
     assert!(row.number("latency_max_ns") > 95e6, "{}", row.0);
     assert!(row.number("latency_p99_ns") < 70e6, "{}", row.0);
@@ -150,6 +151,18 @@ fn a_stall_at_the_end_is_waited_for() {
     let row = &rows(fake::start(stall), &[&args[..], &["--rate", "1000", "--duration", "0.2"]].concat())[0];
     assert_eq!(row.number("requests"), 200.0);
     assert!(row.number("latency_max_ns") > 250e6, "{}", row.0);
+}
+
+#[test]
+fn a_server_that_falls_silent_leaves_a_row_and_is_not_measured_again() {
+    let stall = Fault::Stall { after: Duration::from_millis(100), length: Duration::from_secs(60) };
+    let port = fake::start(stall).port().to_string();
+    let args = ["--clients", "2", "--no-preload", "--command", "set", "--warmup", "0", "--duration", "0.2", "--json"];
+    let output = bench(&[&args[..], &["--host", "127.0.0.1", "--port", &port, "--pipeline", "1,3"]].concat());
+    let row = Row(String::from_utf8(output.stdout).expect("text"));
+    assert_eq!((row.0.lines().count(), row.number("unanswered")), (1, 2.0), "{}", row.0);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("expected 2 more replies, got none for 5 s"), "{said}");
 }
 
 #[test]

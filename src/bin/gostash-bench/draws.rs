@@ -49,7 +49,7 @@ impl Draws {
         }
     }
 
-    /// Takes a key that no other client deletes, and sets it, then deletes it.
+    /// Sets a key that no other client deletes; the next call deletes it.
     fn set_or_delete(&mut self, client: usize) -> (Operation, u32) {
         if let Some(id) = self.to_delete[client].take() {
             return (Operation::Del, id);

@@ -44,6 +44,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// A server that has sent nothing for so long while replies are awaited is taken for dead.
 const SILENCE_NANOS: u64 = 60 * SECOND;
 
+/// How long the last replies are awaited after a measurement.
+const DRAIN_NANOS: u64 = 5 * SECOND;
+
 /// Connections to one server, and the work they do.
 pub struct Load<'a> {
     options: &'a Options,
@@ -144,9 +147,13 @@ impl<'a> Load<'a> {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Has the first `clients` do the work of a phase, until all of it is sent or its time is over, and all that was
-    /// sent is answered.
+    /// Has the first `clients` do the work of a phase, until all of it is sent, or its time is over, and all that was sent
+    /// is answered. What is still without a reply long after the end of its time is left so, and no other phase begins.
     fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Phase, String> {
+        let waiting = self.connections.iter().map(|connection| connection.replies.waiting.len() as u64).sum();
+        if waiting > 0 && !self.is_interrupted() {
+            return Err(silence(waiting, DRAIN_NANOS));
+        }
         self.ready = (0..clients).collect();
         let processes = [self.server, Some(std::process::id())];
         let usage = || processes.map(|process| process.and_then(process::usage));
@@ -183,15 +190,16 @@ impl<'a> Load<'a> {
             if phase.replies > replies || phase.under_way() == 0 {
                 last_reply = now;
             } else if now - last_reply > SILENCE_NANOS {
-                let (more, seconds) = (phase.under_way(), SILENCE_NANOS / SECOND);
-                return Err(format!("expected {more} more replies, got none for {seconds} s"));
+                return Err(silence(phase.under_way(), SILENCE_NANOS));
+            } else if is_over && now - last_reply > DRAIN_NANOS {
+                break;
             }
             progress.show(phase.name, now - phase.start_nanos, phase.replies);
         }
         let after = usage();
         [phase.server, phase.client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
         phase.seconds = (now - phase.start_nanos).max(1) as f64 / SECOND as f64;
-        phase.unanswered = phase.rate.map_or(0, |_| phase.under_way() + phase.due(now));
+        phase.unanswered = phase.under_way() + phase.rate.map_or(0, |_| phase.due(now));
         phase.interrupted = self.is_interrupted();
         Ok(phase)
     }
@@ -306,7 +314,7 @@ impl<'a> Load<'a> {
     }
 
     fn timeout(&self, phase: &Phase, now: u64) -> Duration {
-        let due_nanos = phase.due_nanos().filter(|_| phase.left() > 0 && !self.ready.is_empty());
+        let due_nanos = phase.due_nanos().filter(|_| !phase.is_over(now) && phase.left() > 0 && !self.ready.is_empty());
         due_nanos.map_or(TICK, |due| TICK.min(Duration::from_nanos(due.saturating_sub(now + SPIN_NANOS))))
     }
 
@@ -337,4 +345,8 @@ impl Connection {
         poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         Ok(Connection { socket, replies: Replies::default(), output: Output::default(), watches_output: false })
     }
+}
+
+fn silence(more: u64, nanos: u64) -> String {
+    format!("expected {more} more replies, got none for {} s", nanos / SECOND)
 }

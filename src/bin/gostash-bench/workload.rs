@@ -140,7 +140,9 @@ impl Workload {
         let template = is_fixed.then(|| write(&head));
         let key = head.iter().position(|part| part == "k").filter(|_| is_fixed);
         let digits_at = key.map(|place| write(&head[..=place]).len() - 8);
-        Message { template, digits_at, head, is_number: end.is_some() && self.options.counts(), end }
+        // An echo's number is the one that was sent.
+        let is_number = end.is_some() && self.options.counts() && self.options.protocol.name != "echo";
+        Message { template, digits_at, head, is_number, end }
     }
 
     /// Appends a request's bytes, and returns how long the reply is if all goes well; [`UNKNOWN`] if only writing it
@@ -272,8 +274,8 @@ impl Workload {
             Outcome::Refused
         } else {
             let expected = match reply.end {
-                Some(_) => format!("a value of {} bytes", request.value_bytes),
-                None => "a reply in this protocol".to_owned(),
+                Some(_) if !reply.is_number => format!("a value of {} bytes", request.value_bytes),
+                _ => "a reply in this protocol".to_owned(),
             };
             return Err(self.wrong(request, &format!("expected {expected}, got {}", quote(input))));
         };
