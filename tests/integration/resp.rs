@@ -416,6 +416,9 @@ fn nothing_is_done_before_the_password() {
     assert!(!config.contains("sesame") && !config.contains("pass"), "{config}");
 
     let mut client = Client::tcp(&server);
+    let bad_name =
+        b"-ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.\r\n";
+    client.check(&ask(&["HELLO", "3", "SETNAME", "m e"]), bad_name);
     client.send(&ask(&["HELLO", "3", "AUTH", "default", "open sesame", "SETNAME", "me"]));
     assert_eq!(read_line(&mut client), "%7");
     // Before it, nobody may make the server remember much, nor send what has no password.

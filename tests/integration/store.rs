@@ -507,6 +507,26 @@ fn a_flush_is_at_once_and_its_memory_comes_back() {
 }
 
 #[test]
+fn what_was_flushed_is_given_back_while_large_values_come_and_go() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    (0..200_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    store.flush();
+    let hash = store.hash(b"large");
+    for turn in 1.. {
+        store.executor.begin_turn(turn, 0);
+        while !store.executor.is_spent() {
+            let large = Owned::new(&store, 2 * CHUNK_BYTES, 7);
+            store.set(hash, b"large", large.value()).expect("there is room");
+        }
+        store.executor.housekeep();
+        if store.memory_bytes() < 8 << 20 {
+            break;
+        }
+        assert!(turn < 2_000, "{} after {turn} turns", store.memory_bytes());
+    }
+}
+
+#[test]
 fn a_large_value_streams_into_a_full_store() {
     let limit = 32 << 20;
     let mut store = store(limit, Eviction::S3Fifo);
