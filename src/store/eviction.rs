@@ -149,27 +149,25 @@ impl Store {
         !places.is_empty() && places.into_iter().all(|(hash, handle, record)| self.pass(hash, handle, &record))
     }
 
-    /// Takes the walk past the place that it has come to: an item moves or leaves, while a gap, which has no hash, is bytes
-    /// for nothing. False if an item would have to be copied, and cannot be.
-    fn pass(&mut self, mut hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
+    /// Takes the walk past the place that it has come to: a gap, which has no hash, or an item, that moves or leaves. False if
+    /// it would have to be copied, and cannot be.
+    fn pass(&mut self, hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
         let size = record.size();
-        let found = hash.as_mut().and_then(|hash| {
-            self.work += ITEM_UNITS;
-            self.index.find(hash, |entry| entry.handle() == handle)
-        });
-        let wanted = found.and_then(|entry| self.next_round(entry, record));
+        let Some(mut hash) = hash else {
+            self.advance(size, size as isize);
+            return true;
+        };
+        self.work += ITEM_UNITS;
+        let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) else {
+            debug_assert!(false, "an item in the log is in the index");
+            return false;
+        };
+        let wanted = self.next_round(entry, record);
         let kept = wanted.filter(|(queue, _)| self.has_room(*queue, size));
         if wanted.is_some() && kept.is_none() && !self.evicts() {
             return false;
         }
-        // The last item's leaving has given the segment back and ended the walk; gaps that were looked at with it remain.
-        self.log.walk.offset += if self.log.is_walking() { size } else { 0 };
-        let freed = if kept.is_some() { -(size as isize) } else { size as isize };
-        self.copy_credit = (self.copy_credit + freed).min(COPY_CREDIT_BYTES);
-        let Some((hash, entry)) = hash.zip(found) else {
-            debug_assert!(record.is_gap(), "an item in the log is in the index");
-            return true;
-        };
+        self.advance(size, if kept.is_some() { -(size as isize) } else { size as isize });
         if let Some((queue, uses)) = kept {
             let new = self.log.relocate(handle, record, queue);
             self.index.replace(hash, Entry::new(hash, new, uses));
@@ -181,6 +179,13 @@ impl Store {
         self.remove(hash, entry, record, !is_expired);
         self.stats.evictions += u64::from(!is_expired);
         true
+    }
+
+    /// Has `size` bytes behind the walk, and counts bytes freed less bytes copied.
+    fn advance(&mut self, size: usize, freed: isize) {
+        // When the last item has left, its segment is given back and the walk over; gaps that were looked at with it remain.
+        self.log.walk.offset += if self.log.is_walking() { size } else { 0 };
+        self.copy_credit = (self.copy_credit + freed).min(COPY_CREDIT_BYTES);
     }
 
     /// Begins a walk over the next segment, if there is one: to clean it, where that frees more than it copies; else over
