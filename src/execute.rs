@@ -134,11 +134,11 @@ impl Executor {
                     None => self.stats.others += 1,
                 }
                 // A time of its own changes how an item lies in the store, so what is there is written anew.
-                let there = is_kept.then_some(Value { chunks: &self.kept.0, rest: &self.kept.1 });
+                let there = is_kept.then_some(kept(&self.kept));
                 let Some(value) = value.or(there) else { return Reply::Missing };
                 match self.store.write(hash, key, value, condition, expiry) {
                     Err(refusal) => self.refuse(refusal),
-                    Ok(_) if returns_old && is_kept => Reply::Value(self.kept()),
+                    Ok(_) if returns_old && is_kept => Reply::Value(kept(&self.kept)),
                     Ok(true) if !returns_old => Reply::Done,
                     Ok(_) => Reply::Missing,
                 }
@@ -167,10 +167,6 @@ impl Executor {
         self.kept.1.extend_from_slice(item.value.rest);
         self.store.work += self.kept.1.len() as u64 / COPIED_BYTES_PER_UNIT;
         true
-    }
-
-    fn kept(&self) -> Value<'_> {
-        Value { chunks: &self.kept.0, rest: &self.kept.1 }
     }
 
     fn drop_kept(&mut self) {
@@ -209,4 +205,8 @@ impl Executor {
         self.store.work += copied as u64 / COPIED_BYTES_PER_UNIT;
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))
     }
+}
+
+fn kept((chunks, rest): &(Vec<Bytes>, Vec<u8>)) -> Value<'_> {
+    Value { chunks, rest }
 }

@@ -354,11 +354,11 @@ impl EventLoop {
         if connection.watches_output == connection.writable {
             // Events tell of room only while output waits: a Unix socket's come whenever its client has read.
             connection.watches_output = !connection.writable;
-            let (interest, stalled) = match connection.watches_output {
+            let interest;
+            (interest, self.stalled) = match connection.watches_output {
                 true => (Interest::READABLE | Interest::WRITABLE, self.stalled + 1),
                 false => (Interest::READABLE, self.stalled - 1),
             };
-            self.stalled = stalled;
             let source = &mut SourceFd(&connection.socket.as_raw_fd());
             if self.poll.registry().reregister(source, connection.token(key), interest).is_err() {
                 connection.session.abandon();

@@ -142,8 +142,7 @@ impl Store {
         self.work += 1;
         let looked_up = |(handle, record): (Handle, Record)| {
             let hash = (!record.is_gap()).then(|| self.hash(&self.log.bytes(handle)[record.key()]));
-            hash.inspect(|hash| self.index.prefetch(*hash, false));
-            (hash, handle, record)
+            (hash.inspect(|hash| self.index.prefetch(*hash, false)), handle, record)
         };
         let places: Vec<_> = self.log.ahead().take(LOOK_AHEAD).map(looked_up).collect();
         !places.is_empty() && places.into_iter().all(|(hash, handle, record)| self.pass(hash, handle, &record))
@@ -154,7 +153,7 @@ impl Store {
     fn pass(&mut self, hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
         let size = record.size();
         let Some(mut hash) = hash else {
-            self.advance(size, size as isize);
+            self.advance(size, false);
             return true;
         };
         self.work += ITEM_UNITS;
@@ -167,7 +166,7 @@ impl Store {
         if wanted.is_some() && kept.is_none() && !self.evicts() {
             return false;
         }
-        self.advance(size, if kept.is_some() { -(size as isize) } else { size as isize });
+        self.advance(size, kept.is_some());
         if let Some((queue, uses)) = kept {
             let new = self.log.relocate(handle, record, queue);
             self.index.replace(hash, Entry::new(hash, new, uses));
@@ -182,9 +181,10 @@ impl Store {
     }
 
     /// Has `size` bytes behind the walk, and counts bytes freed less bytes copied.
-    fn advance(&mut self, size: usize, freed: isize) {
+    fn advance(&mut self, size: usize, is_copied: bool) {
         // When the last item has left, its segment is given back and the walk over; gaps that were looked at with it remain.
         self.log.walk.offset += if self.log.is_walking() { size } else { 0 };
+        let freed = if is_copied { -(size as isize) } else { size as isize };
         self.copy_credit = (self.copy_credit + freed).min(COPY_CREDIT_BYTES);
     }
 

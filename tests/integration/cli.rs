@@ -17,6 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
 use crate::process::cpu_share;
+use crate::resp::words;
 use crate::server::{FREE_PORT, Server, command, run, wait_until};
 
 #[test]
@@ -295,10 +296,8 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
     }
     let enough = Server::start_by(shell("ulimit -n 64; exec \"$@\"").args(FREE_PORT).args(["--max-clients", "10"]));
     assert!(!enough.stderr().contains("max-clients is"), "{}", enough.stderr());
-    let set =
-        |clients| format!("*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$10\r\nmaxclients\r\n$2\r\n{clients}\r\n").into_bytes();
-    ask(&mut enough.connect(), &set(32), b"+OK\r\n");
-    ask(&mut enough.connect(), &set(33), b"-ERR CONFIG SET failed");
+    ask(&mut enough.connect(), &words("CONFIG SET maxclients 32"), b"+OK\r\n");
+    ask(&mut enough.connect(), &words("CONFIG SET maxclients 33"), b"-ERR CONFIG SET failed");
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn bulk(bytes: &[u8]) -> Vec<u8> {
     [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
-fn words(line: &str) -> Vec<u8> {
+pub(crate) fn words(line: &str) -> Vec<u8> {
     ask(&line.split(' ').collect::<Vec<_>>())
 }
 

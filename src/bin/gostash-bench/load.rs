@@ -347,6 +347,7 @@ impl Connection {
     }
 }
 
+/// What to say of replies that have not come in this time.
 fn silence(more: u64, nanos: u64) -> String {
     format!("expected {more} more replies, got none for {} s", nanos / SECOND)
 }
