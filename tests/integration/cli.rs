@@ -40,6 +40,20 @@ fn localhost_is_the_default_and_every_address_has_the_one_port() {
 }
 
 #[test]
+fn listening_beyond_this_machine_without_a_password_draws_a_warning() {
+    for (args, is_warned) in [
+        (&["--host", "0.0.0.0"][..], true),
+        (&["--host", "127.0.0.1"], false),
+        (&["--host", "0.0.0.0", "--password", "x"], false),
+    ] {
+        let server = Server::start(&[&["--port", "0"], args].concat());
+        server.wait_for_stderr("listening on ");
+        let warning = "WARN  gostash] listening beyond this machine without a password";
+        assert_eq!(server.stderr().contains(warning), is_warned, "{args:?}: {}", server.stderr());
+    }
+}
+
+#[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
     let dir = TempDir::new().unwrap();
     let socket = path_text(&dir.path().join("socket"));

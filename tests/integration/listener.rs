@@ -1,7 +1,7 @@
 //! Which addresses are listened on, and what those have that are accepted there.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use gostash::event_loop::listener::bind_all;
 use socket2::Socket;
@@ -62,4 +62,14 @@ fn a_port_that_is_taken_on_another_address_is_not_the_one() {
 fn an_address_named_twice_is_one() {
     let bound = bind_all(&addresses(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.1:0"])).expect("a free port");
     assert_eq!(bound.len(), 2);
+}
+
+/// Where there is IPv6, all addresses of one kind do not take the port of all addresses of the other.
+#[test]
+fn every_address_of_both_kinds_is_two() {
+    let wanted = addresses(&["0.0.0.0:0", "[::]:0"]);
+    let bound = bind_all(&wanted).expect("a free port");
+    let here = wanted.iter().filter(|address| TcpListener::bind(address).is_ok()).count();
+    assert_eq!(bound.len(), here);
+    assert!(bound.iter().all(|socket| address(socket).port() == address(&bound[0]).port()));
 }

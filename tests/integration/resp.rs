@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::io::IoSlice;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
@@ -48,7 +49,19 @@ const ROWS: &[(&str, &str)] = &[
     ("SCAN 0 COUNT 0", "-ERR syntax error\n"),
     ("HELLO 4", "-NOPROTO unsupported protocol version\n"),
     ("HELLO x", "-ERR Protocol version is not an integer or out of range\n"),
+    ("HELLO 3 NOSUCH", "-ERR Syntax error in HELLO option 'NOSUCH'\n"),
     ("AUTH a b c", "-ERR syntax error\n"),
+    (
+        "AUTH a\nAUTH default a\nAUTH nobody a",
+        "-ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+      configuration is correct?\n+OK\n-WRONGPASS invalid username-password pair or user is disabled.\n",
+    ),
+    ("CLIENT SETINFO nosuch x", "-ERR Unrecognized option 'nosuch'\n"),
+    ("SCAN 0 NOSUCH 1\nSCAN 0 COUNT", "-ERR syntax error\n-ERR syntax error\n"),
+    (
+        "MEMORY USAGE a NOSUCH 1\nMEMORY USAGE a SAMPLES x",
+        "-ERR syntax error\n-ERR value is not an integer or out of range\n",
+    ),
     ("FLUSHALL NOW", "-ERR syntax error\n"),
     // Connections.
     ("PING\nping\nPING hello", "+PONG\n+PONG\n$5\nhello\n"),
@@ -69,6 +82,15 @@ const ROWS: &[(&str, &str)] = &[
         "HELLO 3\nGET none",
         "%7\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
       $5\nproto\n:3\n$2\nid\n:{id}\n$7\nmodules\n*0\n_\n",
+    ),
+    (
+        "HELLO 3\nHELLO 2\nHELLO",
+        "%7\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
+      $5\nproto\n:3\n$2\nid\n:{id}\n$7\nmodules\n*0\n\
+      *14\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
+      $5\nproto\n:2\n$2\nid\n:{id}\n$7\nmodules\n*0\n\
+      *14\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
+      $5\nproto\n:2\n$2\nid\n:{id}\n$7\nmodules\n*0\n",
     ),
     // Keys.
     ("SET a 1\nGET a\nget b", "+OK\n$1\n1\n$-1\n"),
@@ -115,6 +137,7 @@ const ROWS: &[(&str, &str)] = &[
         "SET a 1\nEXPIRE a 10 GT\nEXPIRE a 10 XX\nEXPIRE a 10 LT\nPERSIST a\nPERSIST a\nPERSIST b",
         "+OK\n:0\n:0\n:1\n:1\n:0\n:0\n",
     ),
+    ("SET a 1\nPEXPIRE a 5000\nPTTL a\nPEXPIRE b 5000", "+OK\n:1\n:5000\n:0\n"),
     ("SET a 1\nEXPIRE a -1\nGET a\nSET a 1\nPEXPIREAT a -1\nGET a", "+OK\n:1\n$-1\n+OK\n:1\n$-1\n"),
     (
         "SET a 1\nEXPIREAT a 99999999999\nEXPIRETIME a\nPEXPIRETIME a\nEXPIRETIME b",
@@ -132,7 +155,7 @@ const ROWS: &[(&str, &str)] = &[
         "SET a 1\nSCAN 0 COUNT 1000\nSCAN 0 MATCH b* COUNT 1000\nSCAN 0 TYPE list COUNT 1000",
         "+OK\n*2\n$1\n0\n*1\n$1\na\n*2\n$1\n0\n*0\n*2\n$1\n0\n*0\n",
     ),
-    ("MEMORY USAGE none\nMEMORY USAGE", "$-1\n-ERR wrong number of arguments for 'memory|usage' command\n"),
+    ("MEMORY USAGE none SAMPLES 5\nMEMORY USAGE", "$-1\n-ERR wrong number of arguments for 'memory|usage' command\n"),
     // Transactions.
     ("EXEC\nDISCARD", "-ERR EXEC without MULTI\n-ERR DISCARD without MULTI\n"),
     ("MULTI\nEXEC", "+OK\n*0\n"),
@@ -506,10 +529,17 @@ struct Driver {
 }
 
 impl Driver {
-    fn new() -> Driver {
-        let settings = Settings { memory_bytes: 1 << 26, eviction: Eviction::S3Fifo, default_ttl_millis: 0 };
+    fn new(default_ttl_millis: u64) -> Driver {
+        let settings = Settings { memory_bytes: 1 << 26, eviction: Eviction::S3Fifo, default_ttl_millis };
         let executor = Executor::new(Store::new(settings), 1 << 20);
         Driver { sessions: [Box::new(Session::new(0, 0))], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
+    }
+
+    /// Sends a command at this time, and compares the answer, in which LF stands for CRLF.
+    fn check(&mut self, now: u64, line: &str, expect: &str) {
+        self.turn(now, &words(line));
+        let answer = String::from_utf8(std::mem::take(&mut self.answer)).expect("text");
+        assert_eq!(answer, expect.replace('\n', "\r\n"), "{line} at {now}");
     }
 
     /// Lets bytes arrive at this time, and runs whatever they allow to run.
@@ -544,7 +574,7 @@ impl Driver {
 
 #[test]
 fn time_passes_as_it_is_told() {
-    let mut driver = Driver::new();
+    let mut driver = Driver::new(0);
     // The wall clock is set back and forth: what it says counts for what is given and told as Unix time, at that
     // moment, and nothing expires sooner or later for it.
     for (now, offset, line, expect) in [
@@ -571,9 +601,38 @@ fn time_passes_as_it_is_told() {
         (110_000, 0, "DBSIZE", ":0\n"),
     ] {
         driver.executor.clock.unix_offset_millis = offset;
-        driver.turn(now, &words(line));
-        let answer = String::from_utf8(std::mem::take(&mut driver.answer)).expect("text");
-        assert_eq!(answer, expect.replace('\n', "\r\n"), "{line} at {now}");
+        driver.check(now, line, expect);
+    }
+}
+
+#[test]
+fn a_write_lives_as_long_as_the_default_says_unless_it_says_more() {
+    let mut driver = Driver::new(10_000);
+    for (now, line, expect) in [
+        (0, "SET a 1", "+OK\n"),
+        (0, "INCR number", ":1\n"),
+        (0, "APPEND text x", ":1\n"),
+        (0, "MSET b 1 c 2", "+OK\n"),
+        (0, "SET own 1 EX 99", "+OK\n"),
+        (0, "SET new 1 KEEPTTL", "+OK\n"),
+        (4000, "PTTL a", ":6000\n"),
+        // Who adds to what is there leaves its time alone, who writes anew begins it anew.
+        (4000, "INCR number", ":2\n"),
+        (4000, "PTTL number", ":6000\n"),
+        (4000, "APPEND text y", ":2\n"),
+        (4000, "PTTL text", ":6000\n"),
+        (4000, "SET b 2 KEEPTTL", "+OK\n"),
+        (4000, "PTTL b", ":6000\n"),
+        (4000, "SET c 3", "+OK\n"),
+        (4000, "PTTL c", ":10000\n"),
+        (4000, "PTTL own", ":95000\n"),
+        (4000, "PTTL new", ":6000\n"),
+        (4000, "PERSIST new", ":1\n"),
+        (9_999, "EXISTS a number text b c own new", ":7\n"),
+        (10_000, "EXISTS a number text b c own new", ":3\n"),
+        (14_000, "MGET c own new", "*3\n$-1\n$1\n1\n$1\n1\n"),
+    ] {
+        driver.check(now, line, expect);
     }
 }
 
@@ -602,9 +661,9 @@ fn random_bytes_in_random_pieces() {
             let at = random.below(input.len());
             input[at] = b"*$0129-\r\nPa\xFF"[random.below(12)];
         }
-        let mut whole = Driver::new();
+        let mut whole = Driver::new(0);
         whole.turn(0, &input);
-        let mut pieces = Driver::new();
+        let mut pieces = Driver::new(0);
         let mut from = 0;
         while from < input.len() && !pieces.sessions[0].is_broken() {
             let longest = if random.once_in(3) { 20_000 } else { 30 };
@@ -646,6 +705,7 @@ fn clients_are_listed_and_killed() {
     let mut others: Vec<_> = (0..200).map(|_| Client::tcp(&server)).collect();
     others[7].check(&words("CLIENT SETNAME seven"), b"+OK\r\n");
     others[8].check(&words("CLIENT SETINFO LIB-NAME lib"), b"+OK\r\n");
+    others[10].check(&words("CLIENT SETNAME ten"), b"+OK\r\n");
     // The last is in when it is answered, and so are all before it.
     others[199].check(&words("PING"), b"+PONG\r\n");
     client.send(&words("CLIENT LIST"));
@@ -663,7 +723,16 @@ fn clients_are_listed_and_killed() {
     client.check(&words("CLIENT KILL 1.2.3.4:5"), b"-ERR No such client\r\n");
     client.check(&words("CLIENT KILL ID 0"), b"-ERR client-id should be greater than 0\r\n");
     client.check(&words("CLIENT KILL ID 1000000 SKIPME no"), b":0\r\n");
-    client.check(&words("CLIENT KILL TYPE normal"), b":198\r\n");
+    for wrong in
+        ["CLIENT KILL ID 1 USER", "CLIENT KILL NOSUCH x", "CLIENT LIST USER default", "CLIENT LIST ADDR 1.2.3.4:5"]
+    {
+        client.check(&words(wrong), b"-ERR syntax error\r\n");
+    }
+    let ten = field("name=ten", "addr=");
+    client.check(&words(&format!("CLIENT KILL USER nobody ADDR {ten}")), b":0\r\n");
+    client.check(&words(&format!("CLIENT KILL USER default ADDR {ten}")), b":1\r\n");
+    others[10].expect_end();
+    client.check(&words("CLIENT KILL TYPE normal"), b":197\r\n");
     others[9].expect_end();
     client.check(&words("CLIENT KILL TYPE normal SKIPME no"), b":1\r\n");
     client.expect_end();
@@ -738,6 +807,76 @@ fn used_memory(client: &mut Client) -> usize {
     let info = read_text(client);
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("that field");
     used.parse().expect("a number")
+}
+
+#[test]
+fn the_commands_are_told_and_the_time() {
+    let server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    client.send(&words("COMMAND"));
+    assert_eq!(read_line(&mut client), "*50");
+    let names: Vec<_> = (0..50)
+        .map(|_| {
+            assert_eq!(read_line(&mut client), "*10");
+            let name = read_text(&mut client);
+            assert!(read_line(&mut client).starts_with(':'), "the arity of {name}");
+            let flags = read_line(&mut client)[1..].parse().expect("a count");
+            (0..flags).for_each(|_| assert!(read_line(&mut client).starts_with('+'), "the flags of {name}"));
+            (0..3).for_each(|_| assert!(read_line(&mut client).starts_with(':'), "the keys of {name}"));
+            (0..4).for_each(|_| assert_eq!(read_line(&mut client), "*0"));
+            name
+        })
+        .collect();
+    assert!(
+        names.iter().any(|name| name == "get\r\n") && names.iter().collect::<HashSet<_>>().len() == 50,
+        "{names:?}"
+    );
+    client.send(&words("TIME"));
+    assert_eq!(read_line(&mut client), "*2");
+    let [seconds, micros] = [(); 2].map(|()| read_text(&mut client).trim().parse().expect("a number"));
+    let told = UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros);
+    // It is the time at which the turn began, in whole milliseconds of two clocks.
+    let is_near =
+        told < SystemTime::now() + Duration::from_millis(10) && told > SystemTime::now() - Duration::from_secs(10);
+    assert!(is_near && micros < 1_000_000, "{seconds} s and {micros} us");
+}
+
+/// What a full store refuses is said in Redis's words, whatever it is, and the connection goes on.
+#[test]
+fn a_full_store_that_may_not_evict_says_so_to_everybody() {
+    let server = Server::start(&["--max-memory", "8mb", "--eviction", "none"]);
+    let mut client = Client::tcp(&server);
+    let oom = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n".as_slice();
+    let (large, small) = (vec![b'v'; 900_000], vec![b'v'; 1_000]);
+    // First what is large, until there is no room for it, then what is small.
+    let mut fill = |value: &[u8]| {
+        let full = (0..100_000).find(|number| {
+            client.send(&ask(&[b"SET".as_slice(), format!("{} {number}", value.len()).as_bytes(), value]));
+            client.read_line() == oom
+        });
+        assert!(full.is_some_and(|count| count > 1), "{full:?} of {} bytes", value.len());
+    };
+    fill(&large);
+    fill(&small);
+    let mset = ask(&[b"MSET".as_slice(), b"a", &small, b"b", &small]);
+    let append = ask(&[b"APPEND".as_slice(), b"1000 0", &small]);
+    let set = ask(&[b"SET".as_slice(), b"a", &large]);
+    for refused in [&mset, &append, &set, &ask(&[b"APPEND".as_slice(), b"1000 0", &large])] {
+        client.check(refused, oom);
+    }
+    client.check(&ask(&[b"ECHO".as_slice(), &large]), oom);
+    client.check(
+        &[words("MULTI"), set, words("EXEC")].concat(),
+        &[b"+OK\r\n", oom, b"-EXECABORT Transaction discarded because of previous errors.\r\n"].concat(),
+    );
+    client.check(&words("EXISTS a b"), b":0\r\n");
+    client.check(&ask(&["STRLEN", "1000 0"]), b":1000\r\n");
+    client.check(&words("FLUSHALL"), b"+OK\r\n");
+    let mut frames = Client::tcp(&server);
+    crate::server::wait_until("room again", || {
+        frames.send(&crate::client::set(b"a", &large));
+        frames.read_line() == b"OK\r\n"
+    });
 }
 
 #[test]

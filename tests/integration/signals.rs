@@ -15,7 +15,6 @@ fn what_arrived_before_sigterm_is_answered() {
     let mut large = Client::tcp(&server);
     large.check(&set(b"large", &value), b"OK\r\n");
     let mut clients: Vec<Client> = (0..50).map(|_| Client::tcp(&server)).collect();
-    // Each has been accepted: whom the kernel alone knows when the signal comes was never a client.
     for (number, client) in clients.iter_mut().enumerate() {
         client.check(&set(&[number as u8], b"0"), b"OK\r\n");
     }
@@ -55,6 +54,26 @@ fn a_long_frame_that_arrived_before_sigterm_is_answered() {
         client.expect_end();
         assert_eq!(server.wait().code(), Some(0));
     }
+}
+
+/// More of them than one turn takes in are the server's all the same, since they had connected before it was told to end.
+#[test]
+fn who_connected_before_sigterm_is_answered() {
+    let mut server = Server::start(&[]);
+    let mut clients = Vec::new();
+    at_once(&server, || {
+        for _ in 0..100 {
+            let mut client = Client::tcp(&server);
+            client.send(&inc(b"key"));
+            clients.push(client);
+        }
+        server.signal(Signal::TERM);
+    });
+    let mut numbers: Vec<_> = clients.iter_mut().map(Client::read_line).collect();
+    numbers.sort_by_key(|number| (number.len(), number.clone()));
+    assert!(numbers.into_iter().eq((1..=100).map(|number| line(number.to_string().as_bytes()))), "a reply to each");
+    clients.iter_mut().for_each(Client::expect_end);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]
