@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
+use crate::client::{Client, set};
 use crate::process::cpu_share;
 use crate::resp::words;
 use crate::server::{FREE_PORT, Server, command, run, wait_until};
@@ -312,6 +313,14 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
     assert!(!enough.stderr().contains("max-clients is"), "{}", enough.stderr());
     ask(&mut enough.connect(), &words("CONFIG SET maxclients 32"), b"+OK\r\n");
     ask(&mut enough.connect(), &words("CONFIG SET maxclients 33"), b"-ERR CONFIG SET failed");
+}
+
+#[test]
+fn what_is_done_is_traced_without_values() {
+    let server = Server::start(&["--log-level", "trace"]);
+    Client::tcp(&server).check(&set(b"a key", b"a secret"), b"OK\r\n");
+    server.wait_for_stderr("Set(8 bytes) a key");
+    assert!(!server.stderr().contains("secret"), "{}", server.stderr());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
-use gostash::limits::READ_BYTES;
+use gostash::limits::{READ_BYTES, SCAN_PATTERN_BYTES_MAX};
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
 
@@ -41,6 +41,8 @@ const ROWS: &[(&str, &str)] = &[
     ("EXPIRE a 1 FOO", "-ERR Unsupported option FOO\n"),
     ("EXPIRE a 9999999999999999", "-ERR invalid expire time in 'expire' command\n"),
     ("SELECT 1", "-ERR DB index is out of range\n"),
+    ("PING a b", "-ERR wrong number of arguments for 'ping' command\n"),
+    ("GETEX a EX 1 2", "-ERR syntax error\n"),
     ("KEYS *", "-ERR KEYS is not served, as nobody may keep all others waiting: use SCAN\n"),
     ("CLIENT NOSUCH", "-ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.\n"),
     ("COMMAND COUNT x", "-ERR wrong number of arguments for 'command|count' command\n"),
@@ -68,6 +70,7 @@ const ROWS: &[(&str, &str)] = &[
     ("ECHO hello", "$5\nhello\n"),
     ("SELECT 0", "+OK\n"),
     ("CLIENT GETNAME\nCLIENT SETNAME bob\nCLIENT GETNAME", "$-1\n+OK\n$3\nbob\n"),
+    ("CLIENT ID", ":{id}\n"),
     ("CLIENT SETINFO LIB-NAME x\nCLIENT SETINFO lib-ver 1", "+OK\n+OK\n"),
     ("COMMAND COUNT\nCOMMAND DOCS", ":50\n*0\n"),
     ("COMMAND INFO get nosuch", "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0\n$-1\n"),
@@ -150,7 +153,7 @@ const ROWS: &[(&str, &str)] = &[
         "SET a 1\nEXPIRE a 10 XX LT\nEXPIRE a 10 LT\nEXPIRE a 20 XX LT\nEXPIRE a 20 XX GT\nTTL a",
         "+OK\n:0\n:1\n:0\n:1\n:20\n",
     ),
-    ("SET a 1\nDBSIZE\nFLUSHALL\nDBSIZE\nGET a\nFLUSHDB ASYNC", "+OK\n:1\n+OK\n:0\n$-1\n+OK\n"),
+    ("SET a 1\nDBSIZE\nFLUSHALL\nDBSIZE\nGET a\nFLUSHDB ASYNC\nFLUSHALL sync", "+OK\n:1\n+OK\n:0\n$-1\n+OK\n+OK\n"),
     (
         "SET a 1\nSCAN 0 COUNT 1000\nSCAN 0 MATCH b* COUNT 1000\nSCAN 0 TYPE list COUNT 1000",
         "+OK\n*2\n$1\n0\n*1\n$1\na\n*2\n$1\n0\n*0\n*2\n$1\n0\n*0\n",
@@ -301,12 +304,22 @@ fn large_rows() -> Vec<Row> {
             ],
             &[b":100000\r\n:100001\r\n:140001\r\n", &bulk(&[&long[..], b"-", &other].concat())],
         ),
+        row(
+            "appending more than one command moves",
+            &[words("SET a 1"), ask(&[b"APPEND".as_slice(), b"a", &vec![b'x'; 600_000]]), get.clone()],
+            &[ok, b"-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n$1\r\n1\r\n"],
+        ),
         row("an echo", &[ask(&[b"ECHO".as_slice(), &long])], &[&bulk(&long)]),
         row(
             "long arguments where none belong",
-            &[ask(&[b"LPUSH".as_slice(), b"a", &long]), ask(&[b"GET".as_slice(), &long]), words("PING")],
             &[
-                b"-ERR unknown command 'LPUSH', with args beginning with: 'a' '' \r\n",
+                ask(&[b"LPUSH".as_slice(), b"a", &long]),
+                ask(&[b"CLIENT".as_slice(), b"SETNAME", &long]),
+                ask(&[b"GET".as_slice(), &long]),
+                words("PING"),
+            ],
+            &[
+                b"-ERR unknown command 'LPUSH', with args beginning with: 'a' '' \r\n-ERR syntax error\r\n",
                 b"-ERR a key can have 65535 bytes at most\r\n+PONG\r\n",
             ],
         ),
@@ -318,6 +331,11 @@ fn large_rows() -> Vec<Row> {
                 words("PING"),
             ],
             &[b"-ERR syntax error\r\n-ERR syntax error\r\n+PONG\r\n"],
+        ),
+        row(
+            "a pattern that would take long",
+            &[ask(&[b"SCAN".as_slice(), b"0", b"MATCH", &[b'x'; SCAN_PATTERN_BYTES_MAX + 1]])],
+            &[b"-ERR pattern is too long\r\n"],
         ),
         row(
             "an unknown command, of whose arguments not all is given back",
@@ -423,6 +441,11 @@ fn nothing_is_done_before_the_password() {
         client.check(&auth(&["AUTH", guess]), wrong);
     }
     client.check(&auth(&["AUTH", "nobody", "open sesame"]), wrong);
+    client.check(
+        &words("HELLO 3"),
+        b"-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> \
+          option can be used to authenticate the client and select the RESP protocol version at the same time\r\n",
+    );
     client.check(&words("GET a"), no_auth);
     client.check(&auth(&["AUTH", "open sesame"]), b"+OK\r\n");
     client.check(&words("GET a"), b"$-1\r\n");
@@ -636,6 +659,23 @@ fn a_write_lives_as_long_as_the_default_says_unless_it_says_more() {
     }
 }
 
+#[test]
+fn a_command_s_arguments_have_a_bound_together() {
+    let (long, short) = (vec![b'v'; 700_000], vec![b'v'; 30_000]);
+    let too_much = "-ERR Protocol error: invalid bulk length\r\n";
+    for (values, expect) in [
+        (vec![&long], "+OK\r\n"),
+        (vec![&long; 2], too_much),
+        (vec![&short; 30], "+OK\r\n"),
+        (vec![&short; 60], too_much),
+    ] {
+        let mut driver = Driver::new(0);
+        let pairs = values.into_iter().flat_map(|value| [b"key".as_slice(), value]);
+        driver.turn(0, &ask(&std::iter::once(b"MSET".as_slice()).chain(pairs).collect::<Vec<_>>()));
+        assert_eq!(driver.answer.escape_ascii().to_string(), expect.as_bytes().escape_ascii().to_string());
+    }
+}
+
 /// However bytes are cut, and whatever they are, they mean the same and break nothing.
 #[test]
 fn random_bytes_in_random_pieces() {
@@ -728,6 +768,11 @@ fn clients_are_listed_and_killed() {
     {
         client.check(&words(wrong), b"-ERR syntax error\r\n");
     }
+    let (first, tenth) = (field("id=1 ", "id="), field("name=ten", "id="));
+    client.send(&words(&format!("CLIENT LIST ID {first} {tenth}")));
+    assert_eq!(read_text(&mut client).lines().filter(|line| line.starts_with("id=")).count(), 2);
+    client.check(&words(&format!("CLIENT KILL LADDR {} ID {first} SKIPME yes", server.addr())), b":0\r\n");
+    client.check(&words(&format!("CLIENT KILL LADDR 1.2.3.4:5 ID {tenth}")), b":0\r\n");
     let ten = field("name=ten", "addr=");
     client.check(&words(&format!("CLIENT KILL USER nobody ADDR {ten}")), b":0\r\n");
     client.check(&words(&format!("CLIENT KILL USER default ADDR {ten}")), b":1\r\n");
@@ -745,10 +790,13 @@ fn settings_are_shown_and_take_effect() {
     client.check(&words("CONFIG GET maxmemor?"), &ask(&["maxmemory", "67108864"]));
     client.check(&words("CONFIG GET save appendonly"), &ask(&["appendonly", "no", "save", ""]));
     client.check(&words("CONFIG GET nosuch"), b"*0\r\n");
+    client.check(&ask(&["CONFIG", "GET", &"x".repeat(SCAN_PATTERN_BYTES_MAX + 1)]), b"-ERR syntax error\r\n");
     let wrong = "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument must be between 1 and ";
     client.send(&words("CONFIG SET maxmemory 16mb maxclients 0"));
     assert!(read_line(&mut client).starts_with(wrong));
     client.check(&words("CONFIG GET maxmemory"), &ask(&["maxmemory", "67108864"]));
+    let arity = b"-ERR wrong number of arguments for 'config|set' command\r\n";
+    client.check(&words("CONFIG SET maxmemory 16mb maxclients"), arity);
     client
         .check(&words("CONFIG SET port 1"), b"-ERR Unknown option or number of arguments for CONFIG SET - 'port'\r\n");
     // Memory: what is too much goes, in time.
@@ -765,6 +813,23 @@ fn settings_are_shown_and_take_effect() {
     third.expect(b"ERR\r\n");
     third.expect_end();
     second.expect_end();
+}
+
+#[test]
+fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket").display().to_string();
+    let options = ["--eviction", "none", "--default-ttl", "70", "--idle-timeout", "90", "--unix-socket", &path];
+    let server = Server::start(&options);
+    let mut client = Client::tcp(&server);
+    let shown = ask(&["maxmemory-policy", "noeviction", "timeout", "90", "unixsocket", &path]);
+    client.check(&words("CONFIG GET maxmemory-policy timeout unixsocket"), &shown);
+    client.check(&words("SET a 1"), b"+OK\r\n");
+    client.check(&words("TTL a"), b":70\r\n");
+    client.send(&words("MEMORY USAGE a"));
+    let bytes = read_line(&mut client)[1..].parse::<usize>().expect("a number");
+    // An index that holds one item is as large as any may begin.
+    assert!((9..1 << 20).contains(&bytes), "{bytes}");
 }
 
 #[test]

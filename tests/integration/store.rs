@@ -608,7 +608,9 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
         let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
         assert!(store.delete(hash, key.as_bytes()));
     }
+    assert_eq!(store.wants_housekeeping(), Some(1), "an idle store cleans itself, too");
     store.housekeep(10_000);
+    assert_eq!(store.wants_housekeeping(), None, "it has room again");
     let more = (0..full).take_while(|id| store.set_id(full + id, 100).is_ok()).count() as u64;
     assert!(more > full / 3, "{more} of {full}");
     assert!((1..full).step_by(2).all(|id| store.get_id(id)));
