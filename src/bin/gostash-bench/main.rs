@@ -2,23 +2,23 @@
 //! memcached's and plain echo, so that one client does the same work against different servers.
 //!
 //! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace;
-//! [`workload`] writes them in the words of [`protocol`] to an [`output`]; [`mod@load`] decides when, and on which
-//! connection, as the [`phase`] wants it; [`replies`] pairs what comes back with what was asked, and knows what that
-//! had to be. [`process`] reads what the server used, [`report`] prints. It shares nothing with the server but a limit
-//! and how sizes are written, lest both be wrong in the same way.
+//! [`workload`] writes them in the words of [`protocol`]; [`mod@load`] decides when, and on which [`connection`], which
+//! also pairs what comes back with what was asked; the [`phase`] counts it, and the [`model`] knows what it had to be.
+//! [`process`] reads what the server used, [`report`] prints. It shares nothing with the server but a limit and how
+//! sizes are written, lest both be wrong in the same way.
 
 // What one module offers the others is `pub` here; a binary has nobody else to offer it to.
 #![allow(unreachable_pub)]
 
+mod connection;
 mod draws;
 mod load;
+mod model;
 mod options;
-mod output;
 mod phase;
 mod process;
 mod protocol;
 mod replay;
-mod replies;
 mod report;
 mod workload;
 

@@ -3,8 +3,11 @@
 
 use hdrhistogram::Histogram;
 
+use crate::model::Model;
 use crate::process::Usage;
+use crate::protocol::{Operation, Outcome};
 use crate::replay::Trace;
+use crate::workload::Request;
 
 pub const SECOND: u64 = 1_000_000_000;
 
@@ -13,7 +16,9 @@ pub const SECOND: u64 = 1_000_000_000;
 pub struct Phase {
     pub name: &'static str,
     pub source: Source,
-    /// Requests under way on a connection at most.
+    /// With `--verify`: what is known of the keys.
+    pub model: Option<Model>,
+    /// How many requests a connection has under way at most.
     pub depth: usize,
     /// In open loop, how many requests are due each second.
     pub rate: Option<f64>,
@@ -21,7 +26,6 @@ pub struct Phase {
     pub requests_max: Option<u64>,
     /// How long it sends at most.
     pub nanos_max: Option<u64>,
-    pub start_nanos: u64,
     pub sent: u64,
     pub replies: u64,
     pub latency: Latency,
@@ -78,13 +82,36 @@ impl Phase {
 
     /// When the next request is due, in open loop.
     pub fn due_nanos(&self) -> Option<u64> {
-        self.rate.map(|rate| self.start_nanos + (self.sent as f64 * SECOND as f64 / rate) as u64)
+        self.rate.map(|rate| (self.sent as f64 * SECOND as f64 / rate) as u64)
     }
 
     /// How many are due and not sent: all in closed loop.
     pub fn due(&self, now: u64) -> u64 {
-        let due = |rate| ((now - self.start_nanos) as f64 * rate / SECOND as f64) as u64 + 1;
+        let due = |rate| (now as f64 * rate / SECOND as f64) as u64 + 1;
         self.rate.map_or(u64::MAX, |rate| due(rate).saturating_sub(self.sent)).min(self.left())
+    }
+
+    /// Counts a reply.
+    ///
+    /// # Errors
+    /// With `--verify`, what it cannot have said.
+    #[inline(always)]
+    pub fn note(&mut self, request: &Request, outcome: Outcome, now: u64) -> Result<(), String> {
+        self.replies += 1;
+        // In closed loop all of a connection's are timed at once.
+        if self.rate.is_some() {
+            self.latency.0.saturating_record(now.saturating_sub(request.due_nanos));
+        }
+        match outcome {
+            Outcome::Done if request.operation == Operation::Get => self.hits += 1,
+            Outcome::Done | Outcome::Number(_) => {}
+            Outcome::Miss => self.misses += 1,
+            Outcome::Refused => self.refused += 1,
+        }
+        if let Source::Trace(trace) = &mut self.source {
+            trace.note(request, outcome);
+        }
+        self.model.as_mut().map_or(Ok(()), |model| model.check(request, outcome))
     }
 
     /// How many are without a reply.
@@ -94,7 +121,7 @@ impl Phase {
 
     /// Whether its time is over.
     pub fn is_over(&self, now: u64) -> bool {
-        self.nanos_max.is_some_and(|most| now - self.start_nanos >= most)
+        self.nanos_max.is_some_and(|most| now >= most)
     }
 
     /// What this share of the replies took at most, in nanoseconds.

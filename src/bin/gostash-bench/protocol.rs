@@ -28,7 +28,7 @@ pub enum Outcome {
 pub struct Protocol {
     pub name: &'static str,
     /// Request, reply, and the line for a key that is not there, in the order of the operations. `{k}` stands for the
-    /// key, `{v}` for the value, and `{K}` and `{V}` for their lengths. Nothing but text follows a value.
+    /// key, `{v}` for the value, `{K}` and `{V}` for their lengths, `{n}` for a number. Nothing but text follows either.
     pub phrases: [(&'static str, &'static str, &'static str); 5],
     /// How a line begins that refuses a request.
     pub refusals: &'static [&'static str],
@@ -40,8 +40,8 @@ const GOSTASH: Protocol = Protocol {
     phrases: [
         ("GET\0{K}\0{k}\r\n", "{v}\r\n", "ERR\r\n"),
         ("SET\0{K}\0{k}\0{V}\0{v}\r\n", "OK\r\n", ""),
-        ("INC\0{K}\0{k}\r\n", "{v}\r\n", ""),
-        ("DEC\0{K}\0{k}\r\n", "{v}\r\n", ""),
+        ("INC\0{K}\0{k}\r\n", "{n}\r\n", ""),
+        ("DEC\0{K}\0{k}\r\n", "{n}\r\n", ""),
         ("DEL\0{K}\0{k}\r\n", "OK\r\n", "ERR\r\n"),
     ],
     refusals: &["ERR\r\n"],
@@ -54,8 +54,8 @@ pub const PROTOCOLS: [Protocol; 4] = [
         phrases: [
             ("*2\r\n$3\r\nGET\r\n${K}\r\n{k}\r\n", "${V}\r\n{v}\r\n", "$-1\r\n"),
             ("*3\r\n$3\r\nSET\r\n${K}\r\n{k}\r\n${V}\r\n{v}\r\n", "+OK\r\n", ""),
-            ("*2\r\n$4\r\nINCR\r\n${K}\r\n{k}\r\n", ":{v}\r\n", ""),
-            ("*2\r\n$4\r\nDECR\r\n${K}\r\n{k}\r\n", ":{v}\r\n", ""),
+            ("*2\r\n$4\r\nINCR\r\n${K}\r\n{k}\r\n", ":{n}\r\n", ""),
+            ("*2\r\n$4\r\nDECR\r\n${K}\r\n{k}\r\n", ":{n}\r\n", ""),
             ("*2\r\n$3\r\nDEL\r\n${K}\r\n{k}\r\n", ":1\r\n", ":0\r\n"),
         ],
         refusals: &["-"],
@@ -65,8 +65,8 @@ pub const PROTOCOLS: [Protocol; 4] = [
         phrases: [
             ("get {k}\r\n", "VALUE {k} 0 {V}\r\n{v}\r\nEND\r\n", "END\r\n"),
             ("set {k} 0 0 {V}\r\n{v}\r\n", "STORED\r\n", ""),
-            ("incr {k} 1\r\n", "{v}\r\n", "NOT_FOUND\r\n"),
-            ("decr {k} 1\r\n", "{v}\r\n", "NOT_FOUND\r\n"),
+            ("incr {k} 1\r\n", "{n}\r\n", "NOT_FOUND\r\n"),
+            ("decr {k} 1\r\n", "{n}\r\n", "NOT_FOUND\r\n"),
             ("delete {k}\r\n", "DELETED\r\n", "NOT_FOUND\r\n"),
         ],
         refusals: &["ERROR", "NOT_STORED", "SERVER_ERROR", "CLIENT_ERROR"],

@@ -54,9 +54,9 @@ impl Trace {
         let Some(path) = &options.trace else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
-        let records = records.iter().map(|&[a, b, c, d, e, f, g, h]| {
-            let bytes = u32::from_le_bytes([e, f, g, h]) as usize;
-            (u32::from_le_bytes([a, b, c, d]), bytes.saturating_sub(KEY_BYTES).max(1))
+        let records = records.iter().map(|&record| u64::from_le_bytes(record)).map(|record| {
+            let bytes = (record >> 32) as usize;
+            (record as u32, bytes.saturating_sub(KEY_BYTES).max(1))
         });
         let records: Vec<Record> = records.collect();
         let longest = records.iter().map(|&(_, value_bytes)| value_bytes).max().unwrap_or(0);

@@ -2,17 +2,16 @@
 //! from a key's number, so any reply can be checked without remembering it. It knows no socket and no clock.
 
 use std::fmt;
+use std::iter::{repeat_with, zip};
+use std::ops::Range;
 
+use crate::connection::Output;
 use crate::draws::{Random, mix};
 use crate::options::Options;
-use crate::output::Output;
 use crate::protocol::{Operation, Outcome};
 
-/// Values begin with so many bytes of their own; the rest they share, at an offset of their own.
-const STAMP_BYTES: usize = 8;
-
-/// How far apart the offsets of two values may be in the bytes they share.
-const OFFSETS: usize = 1 << 16;
+/// So many values differ; then they begin again. A prime, lest keys be mistaken for each other at that very distance.
+const VALUES: usize = 262_147;
 
 /// A value from this length on, in bytes, is sent from where it lies.
 const BORROW_BYTES: usize = 16 * 1024;
@@ -21,14 +20,8 @@ const BORROW_BYTES: usize = 16 * 1024;
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
 pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
-/// A line longer than this is not a reply to anything we send, in bytes.
-const LINE_BYTES_MAX: usize = 512;
-
-/// A length that nobody knows.
-pub const UNKNOWN: usize = usize::MAX;
-
 /// One request, until it has its reply.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request {
     pub operation: Operation,
     /// The key's number.
@@ -37,7 +30,7 @@ pub struct Request {
     pub value_bytes: usize,
     /// For `--verify`: what the model knew when it was sent.
     pub known: u32,
-    /// When it was due, in nanoseconds of the run's clock.
+    /// When it was due, in nanoseconds of the phase.
     pub due_nanos: u64,
 }
 
@@ -55,11 +48,10 @@ impl Sizes {
 
     /// What number `random` of the range's lengths is.
     fn pick(self, random: u32) -> usize {
-        let choices = (self.high - self.low + 1) as u64;
-        self.low + ((u64::from(random) * choices) >> 32) as usize
+        self.low + random as usize % (self.high - self.low + 1)
     }
 
-    pub fn is_fixed(self) -> bool {
+    fn is_fixed(self) -> bool {
         self.low == self.high
     }
 }
@@ -71,103 +63,80 @@ impl fmt::Display for Sizes {
 }
 
 /// Turns requests into bytes, and bytes into outcomes.
-pub struct Workload {
-    pub options: Options,
+pub struct Workload<'a> {
+    pub options: &'a Options,
     /// What all values are cut from.
     pub shared: Vec<u8>,
     /// By operation.
-    phrases: Vec<Phrase>,
+    phrases: [Phrase; 5],
 }
 
+/// A command's request, and what may come back.
 struct Phrase {
     request: Message,
     reply: Message,
-    miss: &'static [u8],
+    miss: &'static str,
 }
 
-/// A request or a reply: a head, then perhaps a value, and what follows that.
+/// A head, then perhaps a value, and what follows that.
 struct Message {
-    /// Text and, at every other place, what stands between braces.
+    /// Text and, at every other place, what stands between braces, unless that is the same for all keys.
     head: Vec<String>,
-    /// The head for key 0, if it is as long for all keys.
-    template: Option<Vec<u8>>,
-    /// Where in the template the digits of a key belong.
+    /// Where in the head the digits of a key belong, if all keys are as long.
     digits_at: Option<usize>,
     /// What follows a value; nothing if there is none.
     end: Option<String>,
-    /// Whether the value is a number, which in a reply nobody knows beforehand.
+    /// Whether the value is a number that nobody knows beforehand.
     is_number: bool,
 }
 
 type Answer = Result<Option<(Outcome, usize, usize)>, String>;
 
-impl Workload {
-    pub fn new(options: &Options) -> Self {
+impl<'a> Workload<'a> {
+    pub fn new(options: &'a Options) -> Self {
         let mut random = Random(0);
-        let words = (OFFSETS + options.value_size.high).div_ceil(8);
+        // With this bit set no byte is an `E`, so no value can be taken for `ERR`.
+        let bytes = repeat_with(|| random.next().to_le_bytes().map(|byte| byte | 0x20)).flatten();
         let shared = match options.counts() {
             true => FIRST_DIGITS.to_vec(),
-            false => (0..words).flat_map(|_| random.next().to_le_bytes()).collect(),
+            false => bytes.take(VALUES - 1 + options.value_size.high).collect(),
         };
-        let mut workload = Workload { options: options.clone(), shared, phrases: Vec::new() };
-        let sent = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
-        let phrases = options.protocol.phrases.iter().map(|&(request, reply, miss)| {
-            let (reply, miss) = match sent {
-                Some(_) => ("{v}", ""),
-                None if options.protocol.name == "echo" => (request, ""),
-                None => (reply, miss),
+        let filler = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
+        let phrases = options.protocol.phrases.map(|(request, reply, miss)| {
+            let (request, reply, miss) = match &filler {
+                Some(filler) => (filler.as_str(), "{v}", ""),
+                None if options.protocol.name == "echo" => (request, request, ""),
+                None => (request, reply, miss),
             };
-            let request = workload.message(sent.as_deref().unwrap_or(request));
-            Phrase { request, reply: workload.message(reply), miss: miss.as_bytes() }
+            Phrase { request: Message::new(options, request), reply: Message::new(options, reply), miss }
         });
-        workload.phrases = phrases.collect();
-        workload
+        Workload { options, shared, phrases }
     }
 
-    fn message(&self, text: &str) -> Message {
-        let (head, end) = text.split_once("{v}").map_or((text, None), |(head, end)| (head, Some(end.to_owned())));
-        let head: Vec<String> = head.split(['{', '}']).map(str::to_owned).collect();
-        let Options { key_size, value_size, .. } = &self.options;
-        let write = |parts| {
-            let mut out = Vec::new();
-            self.write_parts(parts, 0, value_size.low, &mut out);
-            out
-        };
-        let is_fixed = head.iter().skip(1).step_by(2).all(|name| match name.as_str() {
-            "V" => value_size.is_fixed(),
-            _ => key_size.is_fixed() && key_size.low >= 8,
-        });
-        let template = is_fixed.then(|| write(&head));
-        let key = head.iter().position(|part| part == "k").filter(|_| is_fixed);
-        let digits_at = key.map(|place| write(&head[..=place]).len() - 8);
-        // An echo's number is the one that was sent.
-        let is_number = end.is_some() && self.options.counts() && self.options.protocol.name != "echo";
-        Message { template, digits_at, head, is_number, end }
-    }
-
-    /// Appends a request's bytes, and returns how long the reply is if all goes well; [`UNKNOWN`] if only writing it
-    /// would tell, or if a miss is as long.
-    #[inline]
-    pub fn write(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) -> usize {
-        let Phrase { request, reply, miss } = &self.phrases[operation as usize];
+    /// Appends a request's bytes.
+    pub fn write(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) {
+        let request = &self.phrases[operation as usize].request;
         self.write_head(request, id, value_bytes, &mut out.bytes);
-        if request.end.is_some() {
-            self.write_value(id, value_bytes, out);
-            // So it is in every protocol; a copy of a length that the compiler knows is a few stores.
-            out.bytes.extend_from_slice(b"\r\n");
+        if request.end.is_none() {
+            return;
         }
-        let Some(head) = &reply.template else { return UNKNOWN };
-        let bytes = head.len() + reply.body_bytes(value_bytes);
-        if bytes == miss.len() { UNKNOWN } else { bytes }
+        let value = self.value(id, value_bytes);
+        if value_bytes < BORROW_BYTES {
+            out.bytes.extend_from_slice(&self.shared[value]);
+        } else {
+            out.borrowed.push((out.bytes.len(), value));
+        }
+        // So it is in every protocol; a copy of a length that the compiler knows is a single store.
+        out.bytes.extend_from_slice(b"\r\n");
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_head(&self, message: &Message, id: u32, value_bytes: usize, out: &mut Vec<u8>) {
-        let Some(template) = &message.template else {
-            return self.write_parts(&message.head, id, value_bytes, out);
-        };
         let start = out.len();
-        out.extend_from_slice(template);
+        match &message.head[..] {
+            [text] => out.extend_from_slice(text.as_bytes()),
+            parts => self.write_parts(parts, id, value_bytes, out),
+        }
         if let Some(at) = message.digits_at {
             out[start + at..start + at + 8].copy_from_slice(&digits(id));
         }
@@ -175,153 +144,141 @@ impl Workload {
 
     #[inline(never)]
     fn write_parts(&self, parts: &[String], id: u32, value_bytes: usize, out: &mut Vec<u8>) {
-        let number = |bytes, out: &mut Vec<u8>| out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
+        let number = |number, out: &mut Vec<u8>| out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         for (place, part) in parts.iter().enumerate() {
             match part.as_str() {
                 text if place % 2 == 0 => out.extend_from_slice(text.as_bytes()),
-                "k" => self.write_key(id, out),
+                "k" => write_key(id, self.key_bytes(id), out),
                 "K" => number(self.key_bytes(id), out),
                 _ => number(value_bytes, out),
             }
         }
     }
 
-    /// `key:` and the number in hexadecimal digits, filled up with zeros; a short key is digits alone.
-    fn write_key(&self, id: u32, out: &mut Vec<u8>) {
-        let length = self.key_bytes(id);
-        let prefix = if length >= 12 { "key:" } else { "" };
-        out.extend_from_slice(prefix.as_bytes());
-        out.resize(out.len() + (length - prefix.len()).saturating_sub(8), b'0');
-        out.extend_from_slice(&digits(id)[8_usize.saturating_sub(length)..]);
-    }
-
     fn key_bytes(&self, id: u32) -> usize {
-        self.options.key_size.pick(mix(id) as u32)
+        self.options.key_size.pick(mix(id.into()) as u32)
     }
 
     /// The length of a key's value, in bytes.
-    #[inline]
     pub fn value_bytes(&self, id: u32) -> usize {
-        let Sizes { low, high } = self.options.value_size;
-        if low == high { low } else { self.options.value_size.pick((mix(id) >> 32) as u32) }
+        let Options { value_size, .. } = self.options;
+        if value_size.is_fixed() { value_size.low } else { value_size.pick((mix(id.into()) >> 32) as u32) }
     }
 
-    #[inline]
-    fn write_value(&self, id: u32, value_bytes: usize, out: &mut Output) {
-        let (stamp, from) = self.value(id);
-        let end = out.bytes.len() + value_bytes;
-        out.bytes.extend_from_slice(&stamp);
-        if value_bytes >= BORROW_BYTES {
-            out.borrowed.push((out.bytes.len(), from + STAMP_BYTES..from + value_bytes));
-            return;
-        }
-        out.bytes.extend_from_slice(&self.shared[from + STAMP_BYTES..from + value_bytes.max(STAMP_BYTES)]);
-        out.bytes.truncate(end);
+    /// Where a value lies in the shared bytes.
+    fn value(&self, id: u32, bytes: usize) -> Range<usize> {
+        let start = if self.options.counts() { 0 } else { id as usize % VALUES };
+        start..start + bytes
     }
 
-    /// A value's own bytes, and where those begin that it shares, with room for its own. The first of all is a small
-    /// letter, or a digit, so that no value can be taken for `ERR`.
-    #[inline]
-    fn value(&self, id: u32) -> ([u8; STAMP_BYTES], usize) {
-        if self.options.counts() {
-            return (*b"50000000", 0);
-        }
-        let mut stamp = mix(!id).to_le_bytes();
-        stamp[0] = b'a' + stamp[0] % 16;
-        (stamp, mix(id) as usize % OFFSETS)
+    /// How long the reply is if all goes well, in bytes; `None` if only writing it would tell, or if a miss is as long.
+    pub fn reply_bytes(&self, request: &Request) -> Option<usize> {
+        let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
+        let [head] = &reply.head[..] else { return None };
+        let bytes = head.len() + reply.body_bytes(request);
+        (bytes != miss.len()).then_some(bytes)
     }
 
     /// How `input`, which is not empty, begins to answer a request: what it says, in how many bytes, and how many are
     /// to follow; `None` if more are needed to tell. `scratch` is room to write in.
-    #[inline]
     pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Answer {
         let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
-        let head = match (&reply.template, reply.digits_at) {
-            (Some(template), None) => template,
+        let head = match (&reply.head[..], reply.digits_at) {
+            ([text], None) => text.as_bytes(),
             _ => {
                 scratch.clear();
                 self.write_head(reply, request.id, request.value_bytes, scratch);
                 scratch
             }
         };
-        let is_line = reply.is_number || (head.is_empty() && miss.first() == input.first());
-        if !is_line && input.starts_with(head) {
-            return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request.value_bytes))));
+        let is_line = reply.is_number || (head.is_empty() && input.first() == miss.as_bytes().first());
+        if !is_line {
+            if input.starts_with(head) {
+                return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request))));
+            }
+            if head.starts_with(input) {
+                return Ok(None);
+            }
         }
-        if !is_line && head.starts_with(input) {
+        let line = input.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+        if !line.ends_with(b"\n") {
             return Ok(None);
         }
-        self.line(request, head, input)
-    }
-
-    /// A number, or why there is no right reply.
-    fn line(&self, request: &Request, head: &[u8], input: &[u8]) -> Answer {
-        let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
-        let end = input.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n');
-        if end.is_none() && input.len() < LINE_BYTES_MAX {
-            return Ok(None);
-        }
-        let line = end.map_or(&[][..], |end| &input[..=end]);
         let number = || {
             let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
             std::str::from_utf8(digits).ok()?.parse().ok()
         };
-        let outcome = if let Some(number) = reply.is_number.then(number).flatten() {
-            Outcome::Number(number)
-        } else if line == *miss && !line.is_empty() {
-            Outcome::Miss
-        } else if self.options.protocol.refusals.iter().any(|refusal| line.starts_with(refusal.as_bytes())) {
-            Outcome::Refused
-        } else {
-            let expected = match reply.end {
-                Some(_) if !reply.is_number => format!("a value of {} bytes", request.value_bytes),
-                _ => "a reply in this protocol".to_owned(),
-            };
-            return Err(self.wrong(request, &format!("expected {expected}, got {}", quote(input))));
+        let outcome = match number() {
+            Some(number) => Outcome::Number(number),
+            None if line == miss.as_bytes() => Outcome::Miss,
+            None if self.options.protocol.refusals.iter().any(|it| line.starts_with(it.as_bytes())) => Outcome::Refused,
+            None => {
+                let (protocol, bytes, got) = (self.options.protocol.name, request.value_bytes, quote(input));
+                return Err(format!("expected a reply in {protocol} to a value of {bytes} bytes, got {got}"));
+            }
         };
         Ok(Some((outcome, line.len(), 0)))
     }
 
     /// Checks a piece of a right reply's body, of which `left` bytes had not come before: what ends the value always,
     /// since it proves the length; the value itself only if asked.
-    #[inline]
     pub fn check(&self, request: &Request, left: usize, piece: &[u8]) -> Result<(), String> {
         let (length, reply) = (request.value_bytes, &self.phrases[request.operation as usize].reply);
-        let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(length) - left);
+        let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(request) - left);
         let (value, rest) = piece.split_at(length.saturating_sub(at).min(piece.len()));
         if !end[at.saturating_sub(length)..].starts_with(rest) {
             let (end, got) = (quote(end), quote(rest));
-            return Err(self.wrong(request, &format!("expected {end} after {length} bytes of value, got {got}")));
+            return Err(format!("expected {end} after {length} bytes of value, got {got}"));
         }
-        if !self.options.verify || value.is_empty() || self.options.shape().is_some() {
+        let expected = &self.shared[self.value(request.id, length)][at.min(length)..][..value.len()];
+        if !self.options.verify || value == expected || self.options.shape().is_some() {
             return Ok(());
         }
-        let (stamp, from) = self.value(request.id);
-        let own = &stamp[at.min(STAMP_BYTES)..];
-        let (first, others) = value.split_at(own.len().min(value.len()));
-        let shared = &self.shared[from + at + first.len()..][..others.len()];
-        if own.starts_with(first) && others == shared {
-            return Ok(());
-        }
-        let same = value.iter().zip(own.iter().chain(shared)).take_while(|(got, expected)| got == expected).count();
-        let (place, got) = (at + same + 1, quote(&value[same..]));
-        Err(self.wrong(request, &format!("byte {place} of {length} differs from what was set, got {got}")))
+        let same = zip(value, expected).take_while(|(got, expected)| got == expected).count();
+        Err(format!("byte {} of {length} differs from what was set, got {}", at + same + 1, quote(&value[same..])))
     }
 
     /// A sentence about a reply that is not what it must be.
     pub fn wrong(&self, request: &Request, problem: &str) -> String {
         let mut key = Vec::new();
-        self.write_key(request.id, &mut key);
+        write_key(request.id, self.key_bytes(request.id), &mut key);
         format!("wrong reply to {} {}: {problem}", request.operation.name(), key.escape_ascii())
     }
 }
 
 impl Message {
-    /// How long what follows the head is: a value and the end.
-    #[inline]
-    fn body_bytes(&self, value_bytes: usize) -> usize {
-        self.end.as_ref().map_or(0, |end| value_bytes + end.len())
+    fn new(options: &Options, text: &str) -> Message {
+        let Options { key_size, value_size, .. } = options;
+        let mut text = text.to_owned();
+        let mut digits_at = None;
+        if key_size.is_fixed() && key_size.low >= 8 {
+            text = text.replace("{K}", &key_size.low.to_string());
+            digits_at = text.find("{k}").map(|at| at + key_size.low - 8);
+            let mut key = Vec::new();
+            write_key(0, key_size.low, &mut key);
+            text = text.replace("{k}", &key.escape_ascii().to_string());
+        }
+        if value_size.is_fixed() {
+            text = text.replace("{V}", &value_size.low.to_string());
+        }
+        let is_number = text.contains("{n}");
+        let end = text.split_once(if is_number { "{n}" } else { "{v}" });
+        let (head, end) = end.map_or((text.as_str(), None), |(head, end)| (head, Some(end.to_owned())));
+        Message { head: head.split(['{', '}']).map(str::to_owned).collect(), digits_at, end, is_number }
     }
+
+    /// How long what follows the head is: a value and the end.
+    fn body_bytes(&self, request: &Request) -> usize {
+        self.end.as_ref().map_or(0, |end| request.value_bytes + end.len())
+    }
+}
+
+/// `key:` and the number in hexadecimal digits, filled up with zeros; a short key is digits alone.
+fn write_key(id: u32, bytes: usize, out: &mut Vec<u8>) {
+    let prefix = if bytes >= 12 { "key:" } else { "" };
+    out.extend_from_slice(prefix.as_bytes());
+    out.resize(out.len() + (bytes - prefix.len()).saturating_sub(8), b'0');
+    out.extend_from_slice(&digits(id)[8_usize.saturating_sub(bytes)..]);
 }
 
 /// Bytes as they are shown in a message.
@@ -331,7 +288,6 @@ pub fn quote(bytes: &[u8]) -> String {
 }
 
 /// Eight hexadecimal digits.
-#[inline]
 fn digits(id: u32) -> [u8; 8] {
     // One nibble into each byte, then letters where a nibble exceeds 9.
     let mut nibbles = u64::from(id);
