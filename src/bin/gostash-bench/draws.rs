@@ -10,8 +10,6 @@ const SHUFFLE: u64 = 2_654_435_761;
 pub struct Draws<'a> {
     options: &'a Options,
     zipf: Option<Zipf>,
-    /// In a mix, a draw of 32 bits below this is a GET.
-    get_below: u64,
     /// For each client, the key that it has set and is to delete next.
     to_delete: Vec<Option<u32>>,
     random: Random,
@@ -21,7 +19,6 @@ impl<'a> Draws<'a> {
     pub fn new(options: &'a Options) -> Self {
         Draws {
             zipf: options.zipf.map(|exponent| Zipf::new(options.keys, exponent)),
-            get_below: (u64::from(options.get_percent) << 32) / 100,
             to_delete: vec![None; options.clients],
             random: Random(options.seed),
             options,
@@ -36,7 +33,8 @@ impl<'a> Draws<'a> {
             None => ((bits >> 32) * keys) >> 32,
             Some(zipf) => zipf.rank(&mut self.random) * SHUFFLE % keys,
         } as u32;
-        let mixed = if bits & 0xffff_ffff < self.get_below { Operation::Get } else { Operation::Set };
+        let is_get = ((bits & 0xffff_ffff) * 100) >> 32 < u64::from(self.options.get_percent);
+        let mixed = if is_get { Operation::Get } else { Operation::Set };
         match self.options.command {
             Some(Operation::Del) => self.set_or_delete(client, id),
             command => (command.unwrap_or(mixed), id),
@@ -98,7 +96,6 @@ impl Zipf {
     }
 
     /// From 0, the most popular.
-    #[inline(never)]
     fn rank(&self, random: &mut Random) -> u64 {
         loop {
             // From 0 up to but not including 1.

@@ -27,7 +27,8 @@ use crate::workload::{Request, Workload};
 /// What one read takes at most, in bytes.
 const READ_BYTES: usize = 256 * 1024;
 
-/// How many requests a connection sends at a time in the preload.
+/// What a connection sends at a time in the preload, in bytes and in requests.
+const PRELOAD_BYTES: usize = 64 * 1024;
 const PRELOAD_DEPTH: usize = 64;
 
 /// A request due within this time is waited for without sleeping: the poll's own timer counts milliseconds.
@@ -99,11 +100,13 @@ impl<'a> Load<'a> {
 
     /// Sets every key once, over all connections; the idle ones have worked then.
     pub fn preload(&mut self) -> Result<(), String> {
+        let Options { keys, key_size, value_size, protocol, .. } = self.options;
         let count = self.connections.len() as u32;
         // An echo keeps nothing, but each connection should have worked.
-        let keys = if self.options.protocol.name == "echo" { self.options.keys.min(count) } else { self.options.keys };
+        let keys = if protocol.name == "echo" { count.min(*keys) } else { *keys };
+        let each = keys.div_ceil(count) as usize;
+        let depth = (PRELOAD_BYTES / (value_size.high + key_size.high)).clamp(1, PRELOAD_DEPTH).min(each);
         let (source, requests_max) = (Source::Keys, Some(keys.into()));
-        let depth = PRELOAD_DEPTH.min(keys.div_ceil(count) as usize);
         let phase = Phase { name: "preload", source, depth, requests_max, ..Phase::default() };
         let phase = self.work(count as usize, phase)?;
         match phase.refused {
@@ -151,14 +154,16 @@ impl<'a> Load<'a> {
         self.start_nanos = clock_nanos();
         let (mut now, mut last_reply) = (0, 0);
         while !self.is_interrupted() {
-            let is_over = phase.is_over(now);
+            let is_over = phase.nanos_max.is_some_and(|most| now >= most);
             if !is_over {
                 self.issue(&mut phase, now)?;
             }
             if phase.under_way() == 0 && (is_over || phase.left() == 0) {
                 break;
             }
-            match self.poll.poll(&mut events, Some(self.timeout(&phase, now))) {
+            let due_nanos = phase.due_nanos().filter(|_| !self.ready.is_empty()).unwrap_or(u64::MAX);
+            let timeout = TICK.min(Duration::from_nanos(due_nanos.saturating_sub(now + SPIN_NANOS)));
+            match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.map_err(|error| format!("poll: {error}"))?,
             }
@@ -192,13 +197,13 @@ impl<'a> Load<'a> {
         Ok(phase)
     }
 
-    /// Gives what is due to the connections that may have some: in open loop to each its share.
+    /// Has those connections send what is due that may have some: in open loop each its share.
     fn issue(&mut self, phase: &mut Phase, now: u64) -> Result<(), String> {
         while let due @ 1.. = phase.due(now)
             && let Some(slot) = self.ready.pop_front()
         {
-            let others = self.ready.len() as u64;
-            self.send(slot, phase.rate.map_or(due, |_| due.div_ceil(1 + others)), phase);
+            let share = phase.rate.map_or(due, |_| due.div_ceil(1 + self.ready.len() as u64));
+            self.send(slot, share, phase);
             self.flush(slot, phase, false)?;
             if self.connections[slot].waiting.len() < phase.free_below() {
                 self.ready.push_back(slot);
@@ -207,7 +212,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// Sends as many of `due` requests as the connection may have.
+    /// Writes as many of `due` requests as the connection may have.
     fn send(&mut self, slot: usize, due: u64, phase: &mut Phase) {
         let now = self.now();
         let Connection { waiting, output, .. } = &mut self.connections[slot];
@@ -220,10 +225,11 @@ impl<'a> Load<'a> {
             };
             let Some((operation, id, value_bytes)) = next else { break };
             let due_nanos = phase.due_nanos().unwrap_or(now);
+            let mut request = Request { operation, id, value_bytes, known: 0, due_nanos };
+            request.known = phase.model.as_mut().map_or(0, |model| model.send(&request));
+            self.workload.write(&request, output);
+            waiting.push_back(request);
             phase.sent += 1;
-            self.workload.write(operation, id, value_bytes, output);
-            let known = phase.model.as_mut().map_or(0, |model| model.send(operation, id));
-            waiting.push_back(Request { operation, id, value_bytes, known, due_nanos });
         }
     }
 
@@ -266,11 +272,6 @@ impl<'a> Load<'a> {
             self.ready.push_back(slot);
         }
         Ok(())
-    }
-
-    fn timeout(&self, phase: &Phase, now: u64) -> Duration {
-        let due_nanos = phase.due_nanos().filter(|_| !self.ready.is_empty());
-        due_nanos.map_or(TICK, |due| TICK.min(Duration::from_nanos(due.saturating_sub(now + SPIN_NANOS))))
     }
 
     fn broken(&self, slot: usize, reason: io::Error) -> String {

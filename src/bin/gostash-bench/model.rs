@@ -18,9 +18,9 @@ impl Model {
     }
 
     /// What is known when a request is sent: how many writes of its key were answered.
-    pub fn send(&mut self, operation: Operation, id: u32) -> u32 {
-        self.sent[id as usize] += u32::from(operation != Operation::Get);
-        self.answered[id as usize]
+    pub fn send(&mut self, request: &Request) -> u32 {
+        self.sent[request.id as usize] += u32::from(request.operation != Operation::Get);
+        self.answered[request.id as usize]
     }
 
     /// Compares a reply with what is known.

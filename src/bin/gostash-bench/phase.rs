@@ -119,11 +119,6 @@ impl Phase {
         self.sent - self.replies
     }
 
-    /// Whether its time is over.
-    pub fn is_over(&self, now: u64) -> bool {
-        self.nanos_max.is_some_and(|most| now >= most)
-    }
-
     /// What this share of the replies took at most, in nanoseconds.
     pub fn latency(&self, share: f64) -> u64 {
         self.latency.0.value_at_quantile(share)

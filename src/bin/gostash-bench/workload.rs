@@ -114,14 +114,14 @@ impl<'a> Workload<'a> {
     }
 
     /// Appends a request's bytes.
-    pub fn write(&self, operation: Operation, id: u32, value_bytes: usize, out: &mut Output) {
-        let request = &self.phrases[operation as usize].request;
-        self.write_head(request, id, value_bytes, &mut out.bytes);
-        if request.end.is_none() {
+    pub fn write(&self, request: &Request, out: &mut Output) {
+        let message = &self.phrases[request.operation as usize].request;
+        self.write_head(message, request, &mut out.bytes);
+        if message.end.is_none() {
             return;
         }
-        let value = self.value(id, value_bytes);
-        if value_bytes < BORROW_BYTES {
+        let value = self.value(request);
+        if request.value_bytes < BORROW_BYTES {
             out.bytes.extend_from_slice(&self.shared[value]);
         } else {
             out.borrowed.push((out.bytes.len(), value));
@@ -131,26 +131,26 @@ impl<'a> Workload<'a> {
     }
 
     #[inline(always)]
-    fn write_head(&self, message: &Message, id: u32, value_bytes: usize, out: &mut Vec<u8>) {
+    fn write_head(&self, message: &Message, request: &Request, out: &mut Vec<u8>) {
         let start = out.len();
         match &message.head[..] {
             [text] => out.extend_from_slice(text.as_bytes()),
-            parts => self.write_parts(parts, id, value_bytes, out),
+            parts => self.write_parts(parts, request, out),
         }
         if let Some(at) = message.digits_at {
-            out[start + at..start + at + 8].copy_from_slice(&digits(id));
+            out[start + at..start + at + 8].copy_from_slice(&digits(request.id));
         }
     }
 
     #[inline(never)]
-    fn write_parts(&self, parts: &[String], id: u32, value_bytes: usize, out: &mut Vec<u8>) {
+    fn write_parts(&self, parts: &[String], request: &Request, out: &mut Vec<u8>) {
         let number = |number, out: &mut Vec<u8>| out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         for (place, part) in parts.iter().enumerate() {
             match part.as_str() {
                 text if place % 2 == 0 => out.extend_from_slice(text.as_bytes()),
-                "k" => write_key(id, self.key_bytes(id), out),
-                "K" => number(self.key_bytes(id), out),
-                _ => number(value_bytes, out),
+                "k" => write_key(request.id, self.key_bytes(request.id), out),
+                "K" => number(self.key_bytes(request.id), out),
+                _ => number(request.value_bytes, out),
             }
         }
     }
@@ -166,9 +166,9 @@ impl<'a> Workload<'a> {
     }
 
     /// Where a value lies in the shared bytes.
-    fn value(&self, id: u32, bytes: usize) -> Range<usize> {
-        let start = if self.options.counts() { 0 } else { id as usize % VALUES };
-        start..start + bytes
+    fn value(&self, request: &Request) -> Range<usize> {
+        let start = if self.options.counts() { 0 } else { request.id as usize % VALUES };
+        start..start + request.value_bytes
     }
 
     /// How long the reply is if all goes well, in bytes; `None` if only writing it would tell, or if a miss is as long.
@@ -187,7 +187,7 @@ impl<'a> Workload<'a> {
             ([text], None) => text.as_bytes(),
             _ => {
                 scratch.clear();
-                self.write_head(reply, request.id, request.value_bytes, scratch);
+                self.write_head(reply, request, scratch);
                 scratch
             }
         };
@@ -214,7 +214,7 @@ impl<'a> Workload<'a> {
             None if self.options.protocol.refusals.iter().any(|it| line.starts_with(it.as_bytes())) => Outcome::Refused,
             None => {
                 let (protocol, bytes, got) = (self.options.protocol.name, request.value_bytes, quote(input));
-                return Err(format!("expected a reply in {protocol} to a value of {bytes} bytes, got {got}"));
+                return Err(format!("expected a reply in {protocol}, with {bytes} bytes if with a value, got {got}"));
             }
         };
         Ok(Some((outcome, line.len(), 0)))
@@ -230,7 +230,7 @@ impl<'a> Workload<'a> {
             let (end, got) = (quote(end), quote(rest));
             return Err(format!("expected {end} after {length} bytes of value, got {got}"));
         }
-        let expected = &self.shared[self.value(request.id, length)][at.min(length)..][..value.len()];
+        let expected = &self.shared[self.value(request)][at.min(length)..][..value.len()];
         if !self.options.verify || value == expected || self.options.shape().is_some() {
             return Ok(());
         }
