@@ -119,8 +119,8 @@ impl<'a> Load<'a> {
     pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Phase, String> {
         let Options { clients, rate, requests, duration, warmup, .. } = *self.options;
         if let Some(trace) = trace {
-            let source = Source::Trace(trace.into());
-            return self.work(clients, Phase { name: "replay", source, depth, ..Phase::default() });
+            let phase = Phase { name: "replay", source: Source::Trace(trace.into()), depth, ..Phase::default() };
+            return self.work(clients, phase);
         }
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
@@ -128,8 +128,8 @@ impl<'a> Load<'a> {
         // In open loop all that is due in the time is sent, however late, lest the last stall go unseen.
         let due = rate.map(|rate| (rate * duration) as u64);
         let requests_max = requests.or(due).map(|count| count.max(1));
-        let patience = rate.map_or(0, |_| nanos(duration) + 10 * SECOND);
-        let nanos_max = requests.is_none().then(|| nanos(duration) + patience);
+        let patience = rate.map_or(0.0, |_| duration + 10.0);
+        let nanos_max = requests.is_none().then(|| nanos(duration + patience));
         self.work(clients, Phase { name: "measuring", depth, rate, requests_max, nanos_max, ..Phase::default() })
     }
 
