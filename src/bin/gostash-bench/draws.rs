@@ -18,7 +18,7 @@ pub struct Draws<'a> {
 impl<'a> Draws<'a> {
     pub fn new(options: &'a Options) -> Self {
         Draws {
-            zipf: options.zipf.map(|exponent| Zipf::new(options.keys, exponent)),
+            zipf: options.distribution.map(|exponent| Zipf::new(options.keys, exponent)),
             to_delete: vec![None; options.clients],
             random: Random(options.seed),
             options,

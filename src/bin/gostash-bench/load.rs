@@ -86,7 +86,7 @@ impl<'a> Load<'a> {
             workload: Workload::new(options),
             draws: Draws::new(options),
             // Nobody knows what the server has kept of a trace.
-            model: (options.verify && options.trace.is_none()).then(|| Model::new(options)),
+            model: (options.verify && options.replay.is_none()).then(|| Model::new(options)),
             poll,
             connections,
             ready: VecDeque::new(),
@@ -161,7 +161,8 @@ impl<'a> Load<'a> {
             if phase.under_way() == 0 && (is_over || phase.left() == 0) {
                 break;
             }
-            let due_nanos = phase.due_nanos().filter(|_| !self.ready.is_empty()).unwrap_or(u64::MAX);
+            let is_due = !is_over && phase.left() > 0 && !self.ready.is_empty();
+            let due_nanos = phase.due_nanos().filter(|_| is_due).unwrap_or(u64::MAX);
             let timeout = TICK.min(Duration::from_nanos(due_nanos.saturating_sub(now + SPIN_NANOS)));
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

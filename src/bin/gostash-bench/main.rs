@@ -33,22 +33,16 @@ use replay::Trace;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let done = match Options::parse() {
-        Ok(options) => options.map_or(Ok(true), run).map_err(|problem| (problem, 1)),
-        Err(problem) => Err((problem, 2)),
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(INTERRUPTED),
-        Err((problem, status)) => {
-            eprintln!("gostash-bench: {problem}");
-            ExitCode::from(status)
-        }
-    }
+    let done = Options::parse().map_err(|problem| (2, problem));
+    let done = done.and_then(|options| run(options).map_err(|problem| (1, problem)));
+    ExitCode::from(done.unwrap_or_else(|(status, problem)| {
+        eprintln!("gostash-bench: {problem}");
+        status
+    }))
 }
 
-/// Runs each depth, or replays a trace, and prints what became of it. Whether it came to its end.
-fn run(mut options: Options) -> Result<bool, String> {
+/// Runs each depth, or replays a trace, prints what became of it, and returns the status to end with.
+fn run(mut options: Options) -> Result<u8, String> {
     let mut trace = Trace::read(&mut options)?;
     let mut load = Load::new(&options)?;
     if options.preload {
@@ -56,7 +50,7 @@ fn run(mut options: Options) -> Result<bool, String> {
     }
     print(&report::head(&options));
     let mut foot = String::new();
-    for &depth in &options.depths {
+    for &depth in &options.pipeline {
         if load.is_interrupted() {
             break;
         }
@@ -65,7 +59,7 @@ fn run(mut options: Options) -> Result<bool, String> {
         foot = report::foot(&options, row.server);
     }
     print(&foot);
-    Ok(!load.is_interrupted())
+    Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 
 /// Prints and flushes; a reader that has gone away is no reason to fail.

@@ -2,7 +2,7 @@
 //! into, there is no answer, and the report leaves it out.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 
 use crate::options::Options;
@@ -25,15 +25,6 @@ impl Usage {
     }
 }
 
-/// The process that was named, or else the one that listens where we have connected.
-pub fn find(options: &Options) -> Option<u32> {
-    let inode = || match &options.unix_socket {
-        Some(path) => unix_inode(path),
-        None => (options.host.as_str(), options.port).to_socket_addrs().ok()?.find_map(tcp_inode),
-    };
-    options.pid.or_else(|| owner(&inode()?))
-}
-
 /// What a process has used so far.
 pub fn usage(pid: u32) -> Option<Usage> {
     let mut cpu_nanos = 0;
@@ -50,8 +41,30 @@ pub fn usage(pid: u32) -> Option<Usage> {
     Some(Usage { pid, cpu_nanos, resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
 }
 
-/// The socket that listens on this address, or on its port at any address.
+/// The process that was named, or else the one that has the socket open which listens where we have connected. Process
+/// 1 may hold one that it hands on; it is not the server if there is another.
+pub fn find(options: &Options) -> Option<u32> {
+    if options.pid.is_some() {
+        return options.pid;
+    }
+    let inode = match &options.unix_socket {
+        Some(path) => unix_inode(path),
+        None => (options.host.as_str(), options.port).to_socket_addrs().ok()?.find_map(tcp_inode),
+    };
+    let socket = format!("socket:[{}]", inode?);
+    let is_server = |pid: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut targets = descriptors.map(|entry| fs::read_link(entry.path()));
+        targets.any(|target| target.is_ok_and(|it| it.as_os_str() == &*socket))
+    };
+    let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(is_server).min_by_key(|&pid| (pid == 1, pid))
+}
+
+/// The socket that listens on this address, or on its port at any address of this machine.
 fn tcp_inode(address: SocketAddr) -> Option<String> {
+    // If the address is another machine's, whoever listens on that port here is not the server.
+    TcpListener::bind((address.ip(), 0)).ok()?;
     let octets = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -59,36 +72,35 @@ fn tcp_inode(address: SocketAddr) -> Option<String> {
     // The kernel prints each word of an address as the number that its bytes make on this machine.
     let words = octets.as_chunks().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
     let places = [words.collect(), "0".repeat(8), "0".repeat(32)].map(|ip| format!("{ip}:{:04X}", address.port()));
-    let is_it = |fields: &[&str]| fields[3] == "0A" && places.iter().any(|place| place == fields[1]);
-    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| field(table, 9, is_it))
+    let is_it = |row: &[&str]| row[3] == "0A" && places.iter().any(|place| place == row[1]);
+    ["tcp", "tcp6"].iter().find_map(|table| field(table, 9, is_it))
 }
 
 fn unix_inode(path: &Path) -> Option<String> {
     let path = fs::canonicalize(path).ok()?;
+    let is_it = |it: &&str| fs::canonicalize(it).is_ok_and(|it| it == path);
     // The flag says that it accepts connections; those that it has accepted bear the same path.
-    field("/proc/net/unix", 6, |fields| {
-        fields[3] == "00010000" && fields.get(7).is_some_and(|it| fs::canonicalize(it).is_ok_and(|it| it == path))
-    })
+    field("unix", 6, |row| row[3] == "00010000" && row.get(7).is_some_and(is_it))
 }
 
-/// One field of the first line of a table that has what is looked for.
+/// One field of the first row that has what is looked for, in one of the kernel's tables of sockets.
 fn field(table: &str, place: usize, is_it: impl Fn(&[&str]) -> bool) -> Option<String> {
-    let text = fs::read_to_string(table).ok()?;
-    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    Some(lines.find(|fields| fields.len() > place && is_it(fields))?[place].to_owned())
+    let text = fs::read_to_string(Path::new("/proc/net").join(table)).ok()?;
+    let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    Some(rows.find(|row| row.len() > place && is_it(row))?[place].to_owned())
 }
 
-/// The process that has a socket open. Process 1 may hold one that it hands on; it is not the server if there is
-/// another.
-fn owner(inode: &str) -> Option<u32> {
-    let link = format!("socket:[{inode}]");
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let owners = numbers.filter(|pid| {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        descriptors
-            .map(|entry| fs::read_link(entry.path()))
-            .any(|target| target.is_ok_and(|it| it.as_os_str() == &*link))
-    });
-    owners.min_by_key(|pid| (*pid == 1, *pid))
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_of_this_machine_is_found() {
+        let listener = TcpListener::bind("0.0.0.0:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        // The second is nobody's address.
+        let found =
+            ["127.0.0.1", "192.0.2.1"].map(|host| find(&Options { host: host.into(), port, ..Options::default() }));
+        assert_eq!(found, [Some(std::process::id()), None]);
+    }
 }

@@ -51,7 +51,7 @@ pub struct Seen {
 impl Trace {
     /// Reads the trace that is to be replayed, if any, and changes the options to what it takes to replay it.
     pub fn read(options: &mut Options) -> Result<Option<Trace>, String> {
-        let Some(path) = &options.trace else { return Ok(None) };
+        let Some(path) = &options.replay else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
         let records = records.iter().map(|&record| u64::from_le_bytes(record)).map(|record| {
@@ -68,7 +68,7 @@ impl Trace {
         options.key_size = Sizes::exactly(KEY_BYTES);
         options.value_size = Sizes { low: 1, high: longest };
         (options.clients, options.idle_clients, options.preload) = (1, 0, false);
-        options.depths.truncate(1);
+        options.pipeline.truncate(1);
         Ok(Some(Trace { records, ..Trace::default() }))
     }
 

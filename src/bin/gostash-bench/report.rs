@@ -42,8 +42,8 @@ pub fn head(options: &Options) -> String {
         Some(Operation::Del) => "SET, then DEL".to_owned(),
         Some(command) => command.name().to_owned(),
     };
-    let (keys, distribution) = (count(options.keys.into()), options.distribution());
-    let what = match (&options.trace, options.shape()) {
+    let (keys, distribution) = (count(options.keys.into()), distribution(options));
+    let what = match (&options.replay, options.shape()) {
         (Some(file), _) => format!("replay of {}", file.display()),
         (_, Some((sent, taken))) => format!("{sent} b there, {taken} b back"),
         _ => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
@@ -79,7 +79,7 @@ pub fn row(options: &Options, row: &Phase) -> String {
         (row.misses > 0).then(|| format!("{} misses, {percent_hits:.2} % hits", count(row.misses))),
         (row.refused > 0).then(|| format!("{} requests refused", count(row.refused))),
         (row.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(row.unanswered))),
-        options.trace.as_ref().map(|_| format!("{requests} requests in {seconds:.1} s, {hits} hits")),
+        options.replay.as_ref().map(|_| format!("{requests} requests in {seconds:.1} s, {hits} hits")),
         row.interrupted.then(|| format!("interrupted after {seconds:.1} s")),
     ];
     let replayed = replayed(row);
@@ -141,12 +141,12 @@ fn json(options: &Options, row: &Phase) -> String {
         server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
         verified: options.verify, interrupted: row.interrupted,
     };
-    figures.extend(match options.trace {
+    figures.extend(match options.replay {
         Some(_) => replayed(row),
         None => figures! {
             command: quoted(&options.command.map_or("mix".into(), |command| command.name().to_lowercase())),
             get_percent: options.get_percent, keys: options.keys, key_bytes: quoted(&options.key_size),
-            value_bytes: quoted(&options.value_size), distribution: quoted(&options.distribution()),
+            value_bytes: quoted(&options.value_size), distribution: quoted(&distribution(options)),
             rate_wanted: or_null(options.rate), request_bytes: or_null(options.request_bytes),
             reply_bytes: or_null(options.reply_bytes),
         },
@@ -197,6 +197,11 @@ impl Drop for Progress {
             let _ = write!(stderr(), "\r\x1b[K");
         }
     }
+}
+
+/// `--distribution` as it is written.
+fn distribution(options: &Options) -> String {
+    options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"))
 }
 
 /// A string of JSON.

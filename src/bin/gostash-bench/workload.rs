@@ -16,6 +16,9 @@ const VALUES: usize = 262_147;
 /// A value from this length on, in bytes, is sent from where it lies.
 const BORROW_BYTES: usize = 16 * 1024;
 
+/// A line of a reply is no longer than this, in bytes: one without an end is none.
+const LINE_BYTES_MAX: usize = 512;
+
 /// What numbers start from: far from changing their length, and from the 0 below which memcached does not count.
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
 pub const FIRST_DIGITS: &[u8] = b"5000000000000";
@@ -201,7 +204,7 @@ impl<'a> Workload<'a> {
             }
         }
         let line = input.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
-        if !line.ends_with(b"\n") {
+        if !line.ends_with(b"\n") && line.len() < LINE_BYTES_MAX {
             return Ok(None);
         }
         let number = || {
