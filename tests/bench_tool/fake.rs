@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Twice,
     /// Adds one too many.
     AddsTwo,
+    /// Never ends the line that answers a SET.
+    Endless,
     /// Closes after some replies.
     Hangs,
 }
@@ -107,6 +109,7 @@ impl Client {
                 *stored = (number + step).to_string().into_bytes();
                 stored.clone()
             }
+            b"SET" if self.fault == Fault::Endless => return output.extend_from_slice(&[b'x'; 1000]),
             b"SET" => {
                 store.insert(key, value);
                 b"OK".to_vec()

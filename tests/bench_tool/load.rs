@@ -206,6 +206,8 @@ fn lengths_are_checked_without_verify() {
         let port = fake::start(fault).port().to_string();
         fails(&["--host", "127.0.0.1", "--port", &port, "--requests", "200"], 1, &["expected", "got"]);
     }
+    let port = fake::start(Fault::Endless).port().to_string();
+    fails(&["--host", "127.0.0.1", "--port", &port], 1, &["wrong reply to SET", "got 'xxx"]);
     let row = &rows(fake::start(Fault::Forgets), &["--requests", "2000", "--get-percent", "100"])[0];
     assert_eq!(row.number("misses"), row.number("requests"));
 }
