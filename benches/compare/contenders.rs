@@ -83,7 +83,13 @@ pub(crate) fn all(options: &Options, budgets: &[&[usize]]) -> Result<Vec<Contend
             found.push(row("memcached", "memcached", Role::Peer, command));
         }
     }
-    found.extend(options.servers.iter().cloned());
+    for server in &options.servers {
+        // Figures go by the name, so two of one name would be shown as one.
+        if found.iter().any(|other| other.name == server.name) {
+            return Err(format!("--server {}: expected a name that no other server here has", server.name).into());
+        }
+        found.push(server.clone());
+    }
 
     let mut all = Vec::new();
     for (place, cores) in budgets.iter().enumerate() {

@@ -177,10 +177,12 @@ impl Results {
 }
 
 impl Summary<'_> {
-    /// Its name, with its version if that is another project's.
+    /// Its name, with its version if that is another project's and not in the name already.
     pub(crate) fn title(&self) -> String {
         match self.contender.role {
-            Role::Peer if !self.version.is_empty() => format!("{} {}", self.contender.name, self.version),
+            Role::Peer if !self.contender.name.contains(self.version) => {
+                format!("{} {}", self.contender.name, self.version)
+            }
             _ => self.contender.name.clone(),
         }
     }

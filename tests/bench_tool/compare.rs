@@ -78,6 +78,15 @@ fn a_server_that_does_not_start_ends_it_with_what_that_server_said() {
     left_behind_nothing(folder.path());
 }
 
+#[test]
+fn two_servers_of_one_name_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = compare(folder.path(), &["--server", "GoStash=run {port}"]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = "gostash-compare: --server GoStash: expected a name that no other server here has\n";
+    assert_eq!((output.status.code(), &*said), (Some(1), expected));
+}
+
 /// Ctrl-C while memory is filled, under load, and in the measurements without sockets.
 #[test]
 fn an_interrupted_run_leaves_no_process_behind() {
