@@ -249,6 +249,10 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--command", "del", "--keys", "9"], "--keys: expected at least one for each of 50 clients"),
         (&["--command", "inc", "--verify", "--no-preload"], "--verify: expected --preload"),
         (&["--request-bytes", "9"], "--request-bytes, --reply-bytes: expected both, with --protocol echo"),
+        (
+            &["--protocol", "echo", "--request-bytes", "9", "--reply-bytes", "9", "--verify"],
+            "--request-bytes, --reply-bytes: expected both, with --protocol echo and without --verify",
+        ),
         (&["--get-percent", "101"], "--get-percent: expected a number from 0 to 100"),
         (&["--fast"], "--fast: no such option"),
         (&["replay"], "replay: expected the file of a trace"),

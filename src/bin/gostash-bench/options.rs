@@ -138,8 +138,8 @@ impl Options {
         let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
         let digits = (keys - 1).max(1).ilog2() as usize / 4 + 1;
         let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
-        Some(if has_shape && (self.shape().is_none() || self.protocol.name != "echo") {
-            "--request-bytes, --reply-bytes: expected both, with --protocol echo".into()
+        Some(if has_shape && (self.shape().is_none() || self.protocol.name != "echo" || self.verify) {
+            "--request-bytes, --reply-bytes: expected both, with --protocol echo and without --verify".into()
         } else if low < digits {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
         } else if self.protocol.name == "memcached" && high > 250 {
