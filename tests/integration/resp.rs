@@ -676,6 +676,9 @@ fn a_command_s_arguments_have_a_bound_together() {
         driver.turn(0, &frame[..frame.len() - unsent]);
         assert_eq!(driver.answer.escape_ascii().to_string(), expect.as_bytes().escape_ascii().to_string());
     }
+    // A pattern that is as long as one may be is none too long.
+    let pattern = "x".repeat(SCAN_PATTERN_BYTES_MAX);
+    Driver::new(0).check(0, &format!("SCAN 0 COUNT 1000 MATCH {pattern}"), "*2\n$1\n0\n*0\n");
 }
 
 /// However bytes are cut, and whatever they are, they mean the same and break nothing.
