@@ -66,8 +66,9 @@ fn it_answers_in_another_shape() {
         for (request, reply) in [("25", "34"), ("102400", "4"), ("25", "1048578"), ("1", "1")] {
             let echo = Echo::start(&[&["--request-bytes", request, "--reply-bytes", reply], gather].concat());
             let what = ["--protocol", "echo", "--request-bytes", request, "--reply-bytes", reply, "--warmup", "0"];
-            for depth in ["1", "7"] {
-                let row = &rows(echo.address, &[&what[..], &["--requests", "500", "--pipeline", depth]].concat())[0];
+            for (depth, command) in [("1", "mix"), ("7", "mix"), ("7", "inc")] {
+                let how = ["--requests", "500", "--pipeline", depth, "--command", command];
+                let row = &rows(echo.address, &[&what[..], &how].concat())[0];
                 assert_eq!(row.number("requests"), 500.0);
                 let ratio = row.number("received_bytes_per_second") / row.number("sent_bytes_per_second");
                 let expected = reply.parse::<f64>().expect("digits") / request.parse::<f64>().expect("digits");

@@ -257,6 +257,8 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--fast"], "--fast: no such option"),
         (&["replay"], "replay: expected the file of a trace"),
         (&["replay", "file", "--rate", "5"], "--rate: not an option of replay"),
+        (&["--rate", "5", "replay", "file"], "--rate: not an option of replay"),
+        (&["--replay", "file"], "invalid option '--replay'"),
         (&["now"], "unexpected argument"),
     ] {
         fails(args, 2, &["gostash-bench: ", expected]);

@@ -24,6 +24,8 @@ const PIECES_PER_WRITE: usize = 64;
 pub struct Connection {
     pub socket: Socket,
     pub output: Output,
+    /// Whether there are to be events of room to write.
+    watches_room: bool,
     /// Requests without a reply, oldest first.
     pub waiting: VecDeque<Request>,
     /// A reply's beginning, if that does not tell yet what it is.
@@ -59,14 +61,27 @@ impl Connection {
         };
         socket.set_nonblocking(true)?;
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        let (output, waiting, start, scratch) = Default::default();
-        Ok(Connection { socket, output, waiting, start, left: 0, scratch })
+        Ok(Connection {
+            socket,
+            output: Output::default(),
+            watches_room: false,
+            waiting: VecDeque::new(),
+            start: Vec::new(),
+            left: 0,
+            scratch: Vec::new(),
+        })
     }
 
-    /// Asks for events, of room to write only while that is needed: a Unix socket reports it after each read of its peer.
-    pub fn watch(&self, registry: &Registry, token: Token, room: bool) -> io::Result<()> {
-        let interest = if room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest)
+    /// Writes what the socket takes, and returns how many bytes that was. Events of room are asked for only while some is
+    /// left: a Unix socket reports room after each read of its peer.
+    pub fn flush(&mut self, shared: &[u8], registry: &Registry, token: Token) -> io::Result<usize> {
+        let (bytes, is_all) = self.output.flush(&mut self.socket, shared)?;
+        if self.watches_room == is_all {
+            self.watches_room = !is_all;
+            let interest = if is_all { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest)?;
+        }
+        Ok(bytes)
     }
 
     /// Takes what was read, and notes each request that it completes.
@@ -122,7 +137,7 @@ impl Connection {
 
 impl Output {
     /// Writes what the socket takes, and says how many bytes that was and whether it was all.
-    pub fn flush(&mut self, socket: &mut impl Write, shared: &[u8]) -> io::Result<(usize, bool)> {
+    fn flush(&mut self, socket: &mut impl Write, shared: &[u8]) -> io::Result<(usize, bool)> {
         let before = self.sent;
         let total = self.bytes.len() + self.borrowed.iter().map(|(_, stretch)| stretch.len()).sum::<usize>();
         while self.sent < total {

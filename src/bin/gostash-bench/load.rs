@@ -173,7 +173,7 @@ impl<'a> Load<'a> {
             let replies = phase.replies;
             for event in &events {
                 if event.is_writable() {
-                    self.flush(event.token().0, &mut phase, true)?;
+                    self.flush(event.token().0, &mut phase)?;
                 }
                 if event.is_readable() {
                     self.receive(event.token().0, event.is_read_closed(), &mut phase)?;
@@ -205,7 +205,7 @@ impl<'a> Load<'a> {
         {
             let share = phase.rate.map_or(due, |_| due.div_ceil(1 + self.ready.len() as u64));
             self.send(slot, share, phase);
-            self.flush(slot, phase, false)?;
+            self.flush(slot, phase)?;
             if self.connections[slot].waiting.len() < phase.free_below() {
                 self.ready.push_back(slot);
             }
@@ -234,15 +234,10 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Writes what the socket takes; `was_full` if that was not all the last time.
-    fn flush(&mut self, slot: usize, phase: &mut Phase, was_full: bool) -> Result<(), String> {
-        let connection = &mut self.connections[slot];
-        let flushed =
-            connection.output.flush(&mut connection.socket, &self.workload.shared).and_then(|(bytes, is_all)| {
-                phase.sent_bytes += bytes as u64;
-                if is_all == was_full { connection.watch(self.poll.registry(), Token(slot), !is_all) } else { Ok(()) }
-            });
-        flushed.map_err(|error| self.broken(slot, error))
+    fn flush(&mut self, slot: usize, phase: &mut Phase) -> Result<(), String> {
+        let flushed = self.connections[slot].flush(&self.workload.shared, self.poll.registry(), Token(slot));
+        phase.sent_bytes += flushed.map_err(|error| self.broken(slot, error))? as u64;
+        Ok(())
     }
 
     fn receive(&mut self, slot: usize, is_closed: bool, phase: &mut Phase) -> Result<(), String> {

@@ -35,7 +35,11 @@ impl Model {
         match outcome {
             Outcome::Done => Ok(()),
             Outcome::Miss if request.operation == Operation::Get && request.known == 0 => Ok(()),
-            Outcome::Miss => Err("expected the value that was set, got that the key is missing".to_owned()),
+            Outcome::Miss => {
+                let expected =
+                    if request.operation == Operation::Get { "the value that was set" } else { "that it is done" };
+                Err(format!("expected {expected}, got that the key is missing"))
+            }
             Outcome::Refused => Err("expected that it is done, got a refusal".to_owned()),
             Outcome::Number(number) if (low..=high).contains(&number) => Ok(()),
             Outcome::Number(number) => Err(format!("expected {low} to {high}, got {number}")),

@@ -64,7 +64,7 @@ options! {
         "a number from 1 to 1000000, or several such as 1,16,64",
         "requests that each sends at a time, a row for each";
     rate: Option<f64> = "none", number(1.0..=1e9), "requests a second, from 1 to 1e9",
-        "open loop, --pipeline of them under way at most, each timed from when it was due";
+        "open loop, --pipeline on each connection at most, each timed from when it was due";
     duration: f64 = "5", number(0.0..=1e6), "seconds, such as 0.5", "how long it measures";
     requests: Option<u64> = "none", number(1..=u64::MAX), "a number of at least 1", "measure so many requests instead";
     warmup: f64 = "1", number(0.0..=1e6), "seconds, such as 0.5", "how long it runs before it measures";
@@ -93,7 +93,8 @@ options! {
 }
 
 /// Options that a replay has a use for.
-const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
+const REPLAY_OPTIONS: [&str; 9] =
+    ["replay", "host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
 
 impl Options {
     /// Reads the program's arguments; what is wrong with them is one sentence. Ends the program if they only ask for
@@ -103,29 +104,34 @@ impl Options {
         for row in OPTIONS.iter().filter(|row| row.default != "none") {
             (row.set)(&mut options, row.default).expect("a default is a value of its own option");
         }
-        let mut parser = lexopt::Parser::from_env();
+        let (mut parser, mut given) = (lexopt::Parser::from_env(), Vec::new());
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
                 Short('h') | Long("help") => exit_after(&help()),
                 Short('V') | Long("version") => exit_after(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n")),
-                Long(name) => name.to_owned(),
+                Long(name) if name != "replay" => name.to_owned(),
                 Value(word) if word == "replay" => "replay".to_owned(),
                 other => return Err(other.unexpected().to_string()),
             };
+            let shown = if name == "replay" { name.clone() } else { format!("--{name}") };
             let (flag, meant) = name.strip_prefix("no-").map_or((&*name, "yes"), |flag| (flag, "no"));
             let is_it = |row: &&Row| row.name.replace('_', "-") == if row.expected == FLAG { flag } else { &name };
             let Some(Row { expected, set, .. }) = OPTIONS.iter().find(is_it) else {
-                return Err(format!("--{name}: no such option; --help lists them"));
+                return Err(format!("{shown}: no such option; --help lists them"));
             };
-            if options.replay.is_some() && !REPLAY_OPTIONS.contains(&flag) {
-                return Err(format!("--{name}: not an option of replay"));
-            }
             let text = match *expected {
                 FLAG => meant.into(),
-                _ => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
+                _ => parser.value().map_err(|_| format!("{shown}: expected {expected}, got nothing"))?,
             };
-            let text = text.to_string_lossy();
-            set(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
+            let got = text.to_string_lossy();
+            let is_set = text.to_str().and_then(|text| set(&mut options, text));
+            is_set.ok_or_else(|| format!("{shown}: expected {expected}, got '{got}'"))?;
+            given.push(flag.to_owned());
+        }
+        if options.replay.is_some()
+            && let Some(other) = given.iter().find(|flag| !REPLAY_OPTIONS.contains(&flag.as_str()))
+        {
+            return Err(format!("--{other}: not an option of replay"));
         }
         // A value that is a number is as long as that, and one that an echo makes up is its reply.
         let numbers = options.counts().then_some(FIRST_DIGITS.len());
@@ -178,19 +184,20 @@ fn exit_after(text: &str) -> ! {
 }
 
 fn help() -> String {
-    let rows = OPTIONS.iter().map(|Row { name, default, expected, meaning, .. }| {
-        let name = name.replace('_', "-");
-        match (*expected, *default) {
-            (FLAG, _) => format!("  --{name:<15} {meaning}\n"),
-            (_, "none") => format!("  --{name:<15} {meaning}: {expected}\n"),
-            _ => format!("  --{name:<15} {meaning}: {expected} ({default})\n"),
-        }
-    });
+    let rows =
+        OPTIONS.iter().filter(|row| row.name != "replay").map(|Row { name, default, expected, meaning, .. }| {
+            let name = name.replace('_', "-");
+            match (*expected, *default) {
+                (FLAG, _) => format!("  --{name:<15} {meaning}\n"),
+                (_, "none") => format!("  --{name:<15} {meaning}: {expected}\n"),
+                _ => format!("  --{name:<15} {meaning}: {expected} ({default})\n"),
+            }
+        });
     format!(
         "gostash-bench: load a cache server, and say what that cost whom\n\n\
          usage: gostash-bench [options]\n       \
-                gostash-bench replay FILE [--{}]\n\n{}",
-        REPLAY_OPTIONS.join(", --"),
+                gostash-bench replay FILE [--{}]\n\n{}  --help, --version\n",
+        REPLAY_OPTIONS[1..].join(", --"),
         rows.collect::<String>()
     )
 }

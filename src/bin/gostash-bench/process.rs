@@ -64,7 +64,9 @@ pub fn find(options: &Options) -> Option<u32> {
 /// The socket that listens on this address, or on its port at any address of this machine.
 fn tcp_inode(address: SocketAddr) -> Option<String> {
     // If the address is another machine's, whoever listens on that port here is not the server.
-    TcpListener::bind((address.ip(), 0)).ok()?;
+    let mut any_port = address;
+    any_port.set_port(0);
+    TcpListener::bind(any_port).ok()?;
     let octets = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
