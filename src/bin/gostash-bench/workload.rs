@@ -16,7 +16,7 @@ const VALUES: usize = 1 << 18;
 /// A value from this length on, in bytes, is sent from where it lies.
 const BORROW_BYTES: usize = 16 * 1024;
 
-/// A line of a reply is no longer than this, in bytes: one without an end is none.
+/// A longer line than this, in bytes, is no reply, and one without an end is none once it is so long.
 const LINE_BYTES_MAX: usize = 512;
 
 /// What numbers start from: far from changing their length, and from the 0 below which memcached does not count.
@@ -176,7 +176,7 @@ impl<'a> Workload<'a> {
         start..start + request.value_bytes
     }
 
-    /// How long the reply is if all goes well, in bytes; `None` if only writing it would tell, or if a miss is as long or longer.
+    /// How long the reply is if all goes well, in bytes; `None` if only writing it would tell, or if a miss is no shorter.
     pub fn reply_bytes(&self, request: &Request) -> Option<usize> {
         let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
         let [head] = &reply.head[..] else { return None };
