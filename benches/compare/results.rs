@@ -177,7 +177,7 @@ impl Results {
 }
 
 impl Summary<'_> {
-    /// Its name, with its version if that is another project's and not in the name already.
+    /// Its name, with its version if that is another project's and not in the name already, as one that is not known is.
     pub(crate) fn title(&self) -> String {
         match self.contender.role {
             Role::Peer if !self.contender.name.contains(self.version) => {

@@ -81,20 +81,8 @@ const ROWS: &[(&str, &str)] = &[
     ),
     ("SET a 1\nEXPIRE a -01\nGET a", "+OK\n-ERR value is not an integer or out of range\n$1\n1\n"),
     ("QUIT\nPING", "+OK\n"),
-    (
-        "HELLO 3\nGET none",
-        "%7\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
-      $5\nproto\n:3\n$2\nid\n:{id}\n$7\nmodules\n*0\n_\n",
-    ),
-    (
-        "HELLO 3\nHELLO 2\nHELLO",
-        "%7\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
-      $5\nproto\n:3\n$2\nid\n:{id}\n$7\nmodules\n*0\n\
-      *14\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
-      $5\nproto\n:2\n$2\nid\n:{id}\n$7\nmodules\n*0\n\
-      *14\n$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
-      $5\nproto\n:2\n$2\nid\n:{id}\n$7\nmodules\n*0\n",
-    ),
+    ("HELLO 3\nGET none", "%7\n{hello 3}_\n"),
+    ("HELLO 3\nHELLO 2\nHELLO", "%7\n{hello 3}*14\n{hello 2}*14\n{hello 2}"),
     // Keys.
     ("SET a 1\nGET a\nget b", "+OK\n$1\n1\n$-1\n"),
     ("SET a 1 NX\nSET a 2 NX\nSET a 3 XX\nSET b 1 XX\nGET a", "+OK\n$-1\n+OK\n$-1\n$1\n3\n"),
@@ -193,6 +181,10 @@ const ROWS: &[(&str, &str)] = &[
     ("MULTI\nMSET a 1 b 2\nDEL a b c\nPING\nEXEC", "+OK\n+QUEUED\n+QUEUED\n+QUEUED\n*3\n+OK\n:2\n+PONG\n"),
 ];
 
+/// What HELLO says, after its head.
+const HELLO: &str = "$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$10\nstandalone\n$4\nrole\n$6\nmaster\n\
+      $5\nproto\n:{version}\n$2\nid\n:{id}\n$7\nmodules\n*0\n";
+
 /// Bytes and answers that words cannot say, and whether the connection goes on.
 const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
     (b"*1\r\n!", b"-ERR Protocol error: expected '$', got '!'\r\n", Ending::Broken),
@@ -237,10 +229,16 @@ pub(crate) fn words(line: &str) -> Vec<u8> {
 
 /// The rows for a connection with this number.
 fn rows(id: u64) -> Vec<Row> {
+    let hello = |version| HELLO.replace("{version}", version);
     let worded = ROWS.iter().map(|(commands, expect)| Row {
         name: commands.to_string(),
         send: commands.lines().flat_map(words).collect(),
-        expect: expect.replace("{id}", &id.to_string()).replace('\n', "\r\n").into_bytes(),
+        expect: expect
+            .replace("{hello 2}", &hello("2"))
+            .replace("{hello 3}", &hello("3"))
+            .replace("{id}", &id.to_string())
+            .replace('\n', "\r\n")
+            .into_bytes(),
         ending: if commands.starts_with("QUIT") { Ending::Closed } else { Ending::Open },
     });
     let raw = RAW_ROWS.iter().map(|&(send, expect, ending)| Row {

@@ -6,11 +6,10 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::SIGINT;
 
 use crate::connection::Connection;
@@ -54,8 +53,8 @@ pub struct Load<'a> {
     /// Connections that may be given requests.
     ready: VecDeque<usize>,
     buffer: Vec<u8>,
-    /// When the phase began, by the system's clock.
-    start_nanos: u64,
+    /// When the phase began.
+    start: Instant,
     /// Whether Ctrl-C was pressed.
     interrupted: Arc<AtomicBool>,
     /// The server's process.
@@ -91,7 +90,7 @@ impl<'a> Load<'a> {
             connections,
             ready: VecDeque::new(),
             buffer: vec![0; READ_BYTES],
-            start_nanos: 0,
+            start: Instant::now(),
             interrupted,
             // Only now, when it has been connected to, has it surely taken over its socket.
             server: process::find(options),
@@ -151,7 +150,7 @@ impl<'a> Load<'a> {
         let (before, mut progress) = (usage(), Progress::new());
         let mut events = Events::with_capacity(1024);
         phase.model = self.model.take();
-        self.start_nanos = clock_nanos();
+        self.start = Instant::now();
         let (mut now, mut last_reply) = (0, 0);
         while !self.is_interrupted() {
             let is_over = phase.nanos_max.is_some_and(|most| now >= most);
@@ -278,14 +277,8 @@ impl<'a> Load<'a> {
 
     /// Nanoseconds since the phase began.
     fn now(&self) -> u64 {
-        clock_nanos() - self.start_nanos
+        self.start.elapsed().as_nanos() as u64
     }
-}
-
-/// A clock that nobody sets.
-fn clock_nanos() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    time.tv_sec as u64 * SECOND + time.tv_nsec as u64
 }
 
 /// What to say of replies that have not come in this time.

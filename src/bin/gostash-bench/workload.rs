@@ -93,6 +93,7 @@ struct Message {
     is_number: bool,
 }
 
+/// What a reply begins with: what it says, in how many bytes, and how many follow; nothing if more are needed to tell.
 type Answer = Result<Option<(Outcome, usize, usize)>, String>;
 
 impl<'a> Workload<'a> {
