@@ -88,7 +88,7 @@ impl Server {
         let name: String = contender.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let said = folder.join(format!("{name}.log"));
         let log = File::create(&said)?;
-        let command = format!("exec {}", contender.command.replace("{port}", &port.to_string()));
+        let command = contender.command.replace("{port}", &port.to_string());
         let mut command_line = Command::new("sh");
         command_line.args(["-c", &command]).current_dir(folder).stdout(log.try_clone()?).stderr(log);
         let mut group = Group::start(&mut command_line, &contender.cores)?;

@@ -20,9 +20,10 @@ fn compare(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// A server that a shell starts and waits for, so that ending the shell alone would not end it.
+/// A server that a shell starts and waits for, so that ending the shell alone would not end it. Its command begins with a
+/// variable, as a command for the shell may.
 fn wrapped() -> String {
-    format!("wrapped=sh -c '\"{}\" --host 127.0.0.1 --port {{port}} & wait'", env!("CARGO_BIN_EXE_gostash"))
+    format!("wrapped=VARIABLE=1 sh -c '\"{}\" --host 127.0.0.1 --port {{port}} & wait'", env!("CARGO_BIN_EXE_gostash"))
 }
 
 #[test]
