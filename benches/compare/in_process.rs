@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
+use gostash::limits::OUTPUT_HIGH_BYTES;
+use gostash::protocol::stash::LINE_END;
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use crate::client::{Client, Desk};
-use crate::options::Options;
+use crate::options::{KEY_BYTES, Options};
 use crate::results::{Measurement, Results};
 use crate::servers::{Pinned, Stop};
 use crate::shards::Shards;
@@ -23,8 +25,12 @@ use crate::shards::Shards;
 /// What each store may hold, in bytes: more than any run here fills in.
 const MEMORY_BYTES: usize = 1 << 30;
 
-/// Requests that a thread has ready, and sends again and again.
+/// What an item takes beyond its key and value, rounded up.
+const ITEM_OVERHEAD_BYTES: usize = 32;
+
+/// Requests that a thread has ready, and sends again and again; fewer if their values would take more than so many bytes.
 const REQUESTS: usize = 64 * 1024;
+const VALUES_BYTES_MAX: usize = 64 << 20;
 
 /// The rows: a name, and whether the stores are shared.
 pub(crate) const NAMES: [(&str, bool); 2] = [("a store for each thread", false), ("shared stores, locked", true)];
@@ -52,7 +58,7 @@ pub(crate) fn round(
 ) -> Result<(), Box<dyn Error>> {
     for (stores, is_shared) in NAMES {
         for threads in thread_counts(cores) {
-            for &depth in &options.depths {
+            for &depth in options.depths.iter().filter(|depth| has_room(options, **depth)) {
                 stop.check()?;
                 let (rate, nanos) = measure(options, cores, is_shared, threads, depth);
                 let row = json!({ "requests_per_second": rate, "server_cpu_ns_per_request": nanos });
@@ -61,6 +67,15 @@ pub(crate) fn round(
         }
     }
     Ok(())
+}
+
+/// Whether the stores can hold all keys and the output all replies of a pipeline, so that every reply is the expected one.
+/// Where they cannot, nothing is measured: a session stops at its high-water mark until somebody takes its output.
+fn has_room(options: &Options, depth: usize) -> bool {
+    let Options { keys, value_size, .. } = *options;
+    let store_bytes = keys.saturating_mul(KEY_BYTES + value_size + ITEM_OVERHEAD_BYTES);
+    let output_bytes = depth.saturating_mul(value_size + LINE_END.len());
+    store_bytes <= MEMORY_BYTES / 2 && output_bytes <= OUTPUT_HIGH_BYTES
 }
 
 /// Requests a second of all threads together, and CPU time for a request in nanoseconds.
@@ -199,7 +214,9 @@ impl Script {
     /// 90 % GET and 10 % SET of random keys.
     fn random(options: &Options, seed: u64) -> Script {
         let mut state = seed;
-        let requests = (0..REQUESTS).map(|_| {
+        // One in ten is a SET.
+        let count = REQUESTS.min(10 * VALUES_BYTES_MAX / options.value_size.max(1));
+        let requests = (0..count).map(|_| {
             // SplitMix64, as everywhere here.
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut bits = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -224,5 +241,28 @@ impl Script {
             script.reply_bytes += if is_set { "OK\r\n".len() } else { value_bytes + 2 };
         }
         script
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every reply is checked by its length, and a thread that panicked would leave the others waiting for ever.
+    #[test]
+    fn what_has_room_is_measured() {
+        let options = |keys, value_size| Options { keys, value_size, duration: 0.01, ..Options::default() };
+        for (keys, value_size, depth) in [(500, 1020, 64), (200, 65_000, 1)] {
+            let options = options(keys, value_size);
+            assert!(has_room(&options, depth));
+            for is_shared in [false, true] {
+                let (rate, nanos) = measure(&options, &[], is_shared, 1, depth);
+                assert!(rate > 0.0 && nanos > 0.0, "{keys} {value_size} {depth}");
+            }
+        }
+        assert!(has_room(&options(5_000_000, 32), 64));
+        for (keys, value_size, depth) in [(500, 2000, 64), (500, 65_536, 1), (5_000_000, 300, 1)] {
+            assert!(!has_room(&options(keys, value_size), depth), "{keys} {value_size} {depth}");
+        }
     }
 }

@@ -47,12 +47,9 @@ pub(crate) struct Options {
 /// Every key's length, in bytes: gostash-bench's own default.
 pub(crate) const KEY_BYTES: usize = 16;
 
-impl Options {
-    /// `None` asks for the usage.
-    pub(crate) fn from_command_line() -> Result<Option<Self>, lexopt::Error> {
-        use lexopt::prelude::*;
-        let words: Vec<String> = std::env::args().skip(1).map(|word| quote(&word)).collect();
-        let mut options = Options {
+impl Default for Options {
+    fn default() -> Self {
+        Options {
             servers: Vec::new(),
             peers: true,
             rounds: 5,
@@ -66,8 +63,18 @@ impl Options {
             items: 1_000_000,
             markdown: false,
             folder: "results".into(),
-            command: format!("scripts/compare.sh {}", words.join(" ")).trim_end().to_owned(),
-        };
+            command: String::new(),
+        }
+    }
+}
+
+impl Options {
+    /// `None` asks for the usage.
+    pub(crate) fn from_command_line() -> Result<Option<Self>, lexopt::Error> {
+        use lexopt::prelude::*;
+        let words: Vec<String> = std::env::args().skip(1).map(|word| quote(&word)).collect();
+        let command = format!("scripts/compare.sh {}", words.join(" ")).trim_end().to_owned();
+        let mut options = Options { command, ..Options::default() };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
@@ -96,9 +103,11 @@ impl Options {
                 _ => return Err(argument.unexpected()),
             }
         }
-        let all_positive = options.rounds > 0 && options.keys > 0 && options.clients > 0 && options.duration > 0.0;
-        if !all_positive || options.depths.is_empty() || options.depths.contains(&0) || options.rate == 0 {
-            return Err("expected numbers above 0".into());
+        let Options { rounds, keys, clients, duration, warmup, rate, depths, .. } = &options;
+        let all_positive = *rounds > 0 && *keys > 0 && *clients > 0 && *duration > 0.0 && *warmup >= 0.0 && *rate > 0;
+        // A longer time than this, in seconds, may be none that the standard library can tell.
+        if !all_positive || duration.max(*warmup) > 1e6 || depths.contains(&0) {
+            return Err("expected numbers above 0, and at most 1000000 seconds".into());
         }
         Ok(Some(options))
     }

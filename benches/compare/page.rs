@@ -63,11 +63,14 @@ pub(crate) fn render(
         ),
     );
     let dots = summaries.iter().map(|summary| Dots {
-        name: summary.title(),
+        name: summary.title() + if summary.is_rate_missed { " *" } else { "" },
         role: summary.contender.role,
         nanos: summary.latency.iter().map(|spread| spread.map(|spread| spread.median)).collect(),
     });
     body += &charts::dots(&dots.collect::<Vec<_>>())?;
+    if summaries.iter().any(|summary| summary.is_rate_missed) {
+        note(&mut body, table::RATE_MISSED);
+    }
 
     let memory: Vec<_> = summaries.iter().filter_map(|s| Some(bar(s, Some(s.item_bytes?), 1.0, ""))).collect();
     if !memory.is_empty() {
@@ -192,9 +195,7 @@ fn by_depth(
         *body += &charts::bars(unit, &bars, 0)?;
     }
     if is_rate && summaries.iter().any(|summary| summary.is_limited_elsewhere.contains(&true)) {
-        let note = "* The server was not busy all the time in one round at least: the load generator or something else \
-                    on the machine was the limit, and the server can do more.";
-        let _ = writeln!(body, "<p class=\"note\">{note}</p>");
+        note(body, table::NOT_THE_LIMIT);
     }
     Ok(())
 }
@@ -217,9 +218,7 @@ fn table_html(body: &mut String, table: &Table) {
     *body += &line(&table.head, "th");
     table.rows.iter().for_each(|row| *body += &line(row, "td"));
     *body += "</table>\n";
-    for note in &table.notes {
-        let _ = writeln!(body, "<p class=\"note\">{}</p>", text(note));
-    }
+    table.notes.iter().for_each(|what| note(body, what));
 }
 
 fn circumstances(body: &mut String, options: &Options, machine: &Machine, summaries: &[Summary<'_>]) {
@@ -263,6 +262,10 @@ fn heading(body: &mut String, title: &str) {
 
 fn paragraph(body: &mut String, what: &str) {
     let _ = writeln!(body, "<p>{}</p>", text(what));
+}
+
+fn note(body: &mut String, what: &str) {
+    let _ = writeln!(body, "<p class=\"note\">{}</p>", text(what));
 }
 
 /// Text as HTML has to have it.

@@ -73,9 +73,17 @@ impl Results {
         Spread::of(self.of(name, measurement).filter_map(|figures| figures[figure].as_f64()).collect())
     }
 
-    /// Whether something else than the server limited one of the runs, so that its rate is not the server's.
-    pub(crate) fn is_limited_elsewhere(&self, name: &str, measurement: Measurement) -> bool {
-        self.of(name, measurement).any(|figures| figures["limited_by"] != "server")
+    /// Whether one of the runs was limited by something else than it should be: the server's speed, or the given rate.
+    fn is_limited_elsewhere(&self, name: &str, measurement: Measurement) -> bool {
+        let expected = if measurement == Measurement::Latency { "rate" } else { "server" };
+        self.of(name, measurement).any(|figures| figures["limited_by"] != expected)
+    }
+
+    /// The share of the requests, over all runs, whose key was missing or which the server refused.
+    fn unserved(&self, name: &str) -> f64 {
+        let rows = || self.rows.iter().filter(|row| row.name == name);
+        let sum = |figure| rows().filter_map(|row| row.figures[figure].as_f64()).sum::<f64>();
+        (sum("misses") + sum("refused")) / sum("requests").max(1.0)
     }
 
     /// The mean lengths of request and reply on the wire, in bytes.
@@ -130,6 +138,10 @@ pub(crate) struct Summary<'a> {
     pub(crate) is_limited_elsewhere: Vec<bool>,
     /// For each of [`PERCENTILES`], nanoseconds.
     pub(crate) latency: Vec<Option<Spread>>,
+    /// Whether requests were sent or answered too slowly for the given rate.
+    pub(crate) is_rate_missed: bool,
+    /// The share of its requests that found no key or were refused, which is less work.
+    pub(crate) unserved: f64,
     /// Bytes beyond key and value.
     pub(crate) item_bytes: Option<Spread>,
     /// Of request and reply, in bytes.
@@ -168,6 +180,8 @@ impl Results {
                     .iter()
                     .map(|(_, figure)| self.spread(name, Measurement::Latency, figure))
                     .collect(),
+                is_rate_missed: self.is_limited_elsewhere(name, Measurement::Latency),
+                unserved: self.unserved(name),
                 item_bytes: self.spread(name, Measurement::Memory, "bytes_beyond_key_and_value_per_item"),
                 lengths: self.lengths(name, Measurement::Depth(options.depths[0])),
             }
@@ -209,6 +223,23 @@ mod tests {
         assert_eq!(spread(&[4.0, 1.0, 2.0, 9.0]), Some(Spread { median: 3.0, least: 1.0, most: 9.0 }));
         let spread = Spread { median: 100.0, least: 90.0, most: 120.0 };
         assert!((spread.percent() - 15.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_not_measured_as_it_should_be_is_told() {
+        let mut results = Results::default();
+        let mut push = |name, limited_by, requests, misses, refused| {
+            let figures = json!({
+                "limited_by": limited_by, "requests": requests, "misses": misses, "refused": refused,
+            });
+            results.push(name, Measurement::Latency, 1, figures);
+        };
+        push("good", "rate", 1000, 0, 0);
+        push("bad", "rate", 90, 8, 1);
+        push("bad", "rate missed", 10, 0, 1);
+        let told = ["good", "bad"]
+            .map(|name| (results.is_limited_elsewhere(name, Measurement::Latency), results.unserved(name)));
+        assert_eq!(told, [(false, 0.0), (true, 0.1)]);
     }
 
     #[test]

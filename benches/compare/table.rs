@@ -11,6 +11,11 @@ use crate::results::{Measurement, PERCENTILES, Results, Spread, Summary, count};
 /// Rows that are this much longer or shorter on the wire than ours are told apart.
 const LENGTH_TOLERANCE: f64 = 0.05;
 
+/// What a star at a rate and one at a latency mean.
+pub(crate) const NOT_THE_LIMIT: &str = "* in one round at least the server was not busy all the time: the load generator, or something else on this machine, was \
+     the limit, and the server can do more.";
+pub(crate) const RATE_MISSED: &str = "* in one round at least fewer requests were sent or answered than were due: these are the latencies of an overload.";
+
 pub(crate) struct Table {
     pub(crate) title: String,
     pub(crate) head: Vec<String>,
@@ -29,6 +34,15 @@ pub(crate) fn render(options: &Options, machine: &Machine, contenders: &[Contend
         in_process_table(options, machine, results),
     ];
     tables[0].notes = notes(&summaries);
+    let unserved = summaries.iter().filter(|summary| summary.unserved > 0.0);
+    let unserved = unserved.map(|summary| format!("{} {:.2} %", summary.contender.name, 100.0 * summary.unserved));
+    let unserved: Vec<_> = unserved.collect();
+    if !unserved.is_empty() {
+        let unserved = unserved.join(", ");
+        tables[0]
+            .notes
+            .push(format!("Requests whose key was missing or that were refused, which is less work: {unserved}."));
+    }
     if options.rounds > 1 {
         tables[0].notes.push("±: half of the range over the rounds.".to_owned());
     }
@@ -57,7 +71,8 @@ fn latency_and_memory(options: &Options, summaries: &[Summary<'_>]) -> Table {
     head.extend(PERCENTILES.iter().map(|(name, _)| format!("{name}, us")));
     head.push("bytes per item".to_owned());
     let row = |summary: &Summary<'_>| {
-        let latency = summary.latency.iter().map(|spread| spread.map_or("-".into(), |s| micros(s.median)));
+        let mark = if summary.is_rate_missed { "*" } else { "" };
+        let latency = summary.latency.iter().map(|spread| cell(*spread, 1e-3) + spread.map_or("", |_| mark));
         let bytes = summary.item_bytes.map_or("-".into(), |bytes| format!("{:.1}", bytes.median));
         [summary.title()].into_iter().chain(latency).chain([bytes]).collect()
     };
@@ -66,9 +81,11 @@ fn latency_and_memory(options: &Options, summaries: &[Summary<'_>]) -> Table {
         title: format!("Latency at {rate} requests a second; memory beyond key and value, {items} items"),
         head,
         rows: summaries.iter().map(row).collect(),
-        notes: vec![
-            "A latency counts from the moment at which its request was due, so that no stall is hidden.".into(),
-        ],
+        notes: ["A latency counts from the moment at which its request was due, so that no stall is hidden."]
+            .into_iter()
+            .chain(summaries.iter().any(|summary| summary.is_rate_missed).then_some(RATE_MISSED))
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
@@ -96,7 +113,9 @@ fn in_process_table(options: &Options, machine: &Machine, results: &Results) -> 
         head,
         rows: rows.collect(),
         notes: vec![
-            "CPU time for a request; the rate is that of all threads together, each on a core of its own.".into(),
+            "CPU time for a request; the rate is that of all threads together, each on a core of its own. Not measured \
+             where keys and values take more than half a gigabyte, or a pipeline's replies more than 64 kilobytes."
+                .into(),
         ],
     }
 }
@@ -128,9 +147,7 @@ fn mark_rates(table: &mut Table, summaries: &[Summary<'_>]) {
         }
     }
     if table.rows.iter().flatten().any(|cell| cell.ends_with('*')) {
-        let note = "* in one round at least the server was not busy all the time: the load generator, or something else on \
-                    this machine, was the limit, and the server can do more.";
-        table.notes.push(note.to_owned());
+        table.notes.push(NOT_THE_LIMIT.to_owned());
     }
 }
 
@@ -144,11 +161,6 @@ fn cell(spread: Option<Spread>, scale: f64) -> String {
         // One round alone has no spread.
         if spread.least == spread.most { number } else { format!("{number} ±{:.0} %", spread.percent()) }
     })
-}
-
-fn micros(nanos: f64) -> String {
-    let micros = nanos / 1000.0;
-    if micros < 99.5 { format!("{micros:.1}") } else { count(micros) }
 }
 
 impl Tables {
