@@ -11,6 +11,7 @@ DJANGO=5.2.19
 IOREDIS=5.11.1
 NODE_REDIS=5.12.1
 
+binaries=${CARGO_TARGET_DIR:-target}/release
 home=$PWD/target/interop
 clients=$PWD/scripts/interop
 mkdir -p "$home"
@@ -40,7 +41,7 @@ servers=
 serve() { # NAME OPTION...: starts a server and sets `port`
     log=$home/$1.log
     shift
-    target/release/gostash --host 127.0.0.1 --port 0 "$@" >"$log" 2>&1 &
+    "$binaries"/gostash --host 127.0.0.1 --port 0 "$@" >"$log" 2>&1 &
     servers="$servers $!"
     until port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$log") && [ -n "$port" ]; do
         kill -0 $! || { cat "$log"; exit 1; }
@@ -48,6 +49,8 @@ serve() { # NAME OPTION...: starts a server and sets `port`
     done
 }
 trap 'kill $servers' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 serve open
 open=$port
 serve locked --password 'open sesame'

@@ -10,6 +10,8 @@ import time
 # Whatever ends us ends them, SIGKILL included.
 TIED = ["setpriv", "--pdeathsig", "KILL"]
 
+BINARIES = os.environ.get("CARGO_TARGET_DIR", "target") + "/release"
+
 # Settings of the proxy that the trial's checks need; the configuration says why they are what they are.
 FAILURES = 2
 TIMEOUT_MS = 400
@@ -78,7 +80,7 @@ class Server(Process):
     def __init__(self, core, memory_mb, directory, port=0):
         self.core, self.memory_mb, self.directory = core, memory_mb, directory
         with open(f"{directory}/servers.log", "a") as log:
-            command = ["target/release/gostash", "--host", "127.0.0.1", "--port", port, "--max-memory", f"{memory_mb}mb"]
+            command = [f"{BINARIES}/gostash", "--host", "127.0.0.1", "--port", port, "--max-memory", f"{memory_mb}mb"]
             super().__init__(core, command, stdout=subprocess.PIPE, stderr=log, text=True)
         line = self.child.stdout.readline()
         if not line.startswith("listening on "):
@@ -146,7 +148,7 @@ class Pool:
 
     def bench(self, port, *options, core=None, **streams):
         """The load generator, under way, as a process."""
-        target = ["target/release/gostash-bench", "--protocol", "resp", "--host", "127.0.0.1", "--port", port]
+        target = [f"{BINARIES}/gostash-bench", "--protocol", "resp", "--host", "127.0.0.1", "--port", port]
         return Process(self.load_core if core is None else core, [*target, *options], **streams)
 
 
