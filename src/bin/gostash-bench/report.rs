@@ -11,6 +11,9 @@ use crate::protocol::Operation;
 /// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
 const BUSY: f64 = 0.95;
 
+/// A process that used less CPU time than this, as a share of the time, has one busy thread.
+const ONE_THREAD: f64 = 1.05;
+
 /// So many clients always leave one side something to do.
 const MANY_CLIENTS: usize = 16;
 
@@ -105,15 +108,14 @@ pub fn foot(options: &Options, server: Option<Usage>) -> String {
 
 /// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
 fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>) {
-    let [server_busy, client_busy] = [row.server, row.client].map(|usage| row.busy(usage));
+    let (server_busy, is_client_busy) = (row.busy(row.server), row.busy(row.client) >= Some(BUSY));
     // In open loop the client looks at the clock all the time, so it is busy whatever it does.
     match options.rate {
         Some(rate) if row.unanswered > 0 || row.rate() < 0.99 * rate => ("rate missed", Some("the rate was missed")),
         Some(_) => ("rate", None),
-        None if server_busy >= Some(BUSY) => ("server", None),
-        None if client_busy >= Some(BUSY) => {
-            ("client", Some("the client was the bottleneck, and the server can do more"))
-        }
+        // A server of several threads may be able to do more all the same, if the client is always busy, too.
+        None if server_busy >= Some(BUSY) && !(is_client_busy && server_busy > Some(ONE_THREAD)) => ("server", None),
+        None if is_client_busy => ("client", Some("the client was the bottleneck, and the server can do more")),
         // Many clients kept neither side busy: other work has the cores, or there is a network in between.
         None if server_busy.is_some() && options.clients >= MANY_CLIENTS => {
             ("other", Some("something else had the cores"))
@@ -255,6 +257,16 @@ mod tests {
             times.map(time),
             ["512.00ns", "1.00us", "9.99us", "10.00us", "99.96us", "1.23ms", "1000.00ms", "61.00s"]
         );
+    }
+
+    #[test]
+    fn the_limit_is_who_was_busy_all_the_time() {
+        let usage = |busy| Some(Usage { pid: 1, cpu_nanos: (busy * 1e9) as u64, resident_bytes: 0, peak_bytes: 0 });
+        let options = Options { clients: 50, ..Options::default() };
+        let limits = [(1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (2.5, 1.0), (2.5, 0.8), (0.5, 0.5)].map(|(server, client)| {
+            limit(&options, &Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() }).0
+        });
+        assert_eq!(limits, ["server", "server", "client", "client", "server", "other"]);
     }
 
     #[test]
