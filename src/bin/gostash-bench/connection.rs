@@ -1,5 +1,5 @@
-//! One client: its socket, requests on their way out, and replies, however they are cut, each paired with its request.
-//! It knows no clock.
+//! One client: its socket, its output, and the pairing of replies, however they are fragmented, with their requests. It
+//! knows no clock.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -17,39 +17,37 @@ use crate::phase::Phase;
 use crate::protocol::Outcome;
 use crate::workload::{Request, Workload, quote};
 
-/// Pieces given to the kernel at once.
+/// How many slices one vectored write has at most.
 const PIECES_PER_WRITE: usize = 64;
 
-/// One client.
 pub struct Connection {
     pub socket: Socket,
     pub output: Output,
-    /// Whether there are to be events of room to write.
-    watches_room: bool,
+    /// Whether the poll reports that the socket is writable.
+    watches_writable: bool,
     /// Requests without a reply, oldest first.
     pub waiting: VecDeque<Request>,
-    /// A reply's beginning, if that does not tell yet what it is.
-    start: Vec<u8>,
-    /// How much is to come yet of a right reply whose head has come, in bytes.
-    left: usize,
-    /// Room in which to write what is expected.
+    /// The incomplete head of a reply.
+    partial_head: Vec<u8>,
+    /// How many bytes of the current reply's body have not been read yet.
+    body_left: usize,
     scratch: Vec<u8>,
 }
 
-/// Requests on their way out: small ones as bytes of their own, the body of a large one borrowed from where it lies,
-/// so that sending it copies nothing but what the kernel copies.
+/// Requests that are not sent yet. Large values are borrowed from the workload's shared bytes, so that only the kernel
+/// copies them.
 #[derive(Default)]
 pub struct Output {
-    /// What was written here, in order.
+    /// The requests without their borrowed values.
     pub bytes: Vec<u8>,
-    /// Stretches of the shared bytes, each with the place in `bytes` that it comes before.
+    /// The borrowed values, as ranges of the shared bytes, each with the offset in `bytes` that it comes before.
     pub borrowed: Vec<(usize, Range<usize>)>,
-    /// How much of it all is sent.
+    /// How many bytes, borrowed ones included, are sent.
     sent: usize,
 }
 
 impl Connection {
-    /// Connects, waiting until that is done; from then on the socket never waits.
+    /// Connects, which blocks; from then on the socket is non-blocking.
     pub fn new(options: &Options, registry: &Registry, token: Token) -> io::Result<Self> {
         let socket = match &options.unix_socket {
             Some(path) => Socket::from(OwnedFd::from(UnixStream::connect(path)?)),
@@ -64,38 +62,38 @@ impl Connection {
         Ok(Connection {
             socket,
             output: Output::default(),
-            watches_room: false,
+            watches_writable: false,
             waiting: VecDeque::new(),
-            start: Vec::new(),
-            left: 0,
+            partial_head: Vec::new(),
+            body_left: 0,
             scratch: Vec::new(),
         })
     }
 
-    /// Writes what the socket takes, and returns how many bytes that was. Events of room are asked for only while some is
-    /// left: a Unix socket reports room after each read of its peer.
+    /// Writes what the socket takes, and returns how many bytes that was. The poll reports a writable socket only while
+    /// output is left: a Unix socket would report it after each read of its peer.
     pub fn flush(&mut self, shared: &[u8], registry: &Registry, token: Token) -> io::Result<usize> {
         let (bytes, is_all) = self.output.flush(&mut self.socket, shared)?;
-        if self.watches_room == is_all {
-            self.watches_room = !is_all;
+        if self.watches_writable == is_all {
+            self.watches_writable = !is_all;
             let interest = if is_all { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest)?;
         }
         Ok(bytes)
     }
 
-    /// Takes what was read, and notes each request that it completes.
+    /// Parses what was read, and notes each reply that is complete.
     ///
     /// # Errors
-    /// The first reply that is none; with `--verify` also the first wrong byte, or what cannot be.
+    /// The first invalid reply; with `--verify` also the first wrong byte or number.
     pub fn feed(&mut self, data: &[u8], workload: &Workload, phase: &mut Phase, now: u64) -> Result<(), String> {
-        let joined = (!self.start.is_empty()).then(|| [&std::mem::take(&mut self.start), data].concat());
+        let joined = (!self.partial_head.is_empty()).then(|| [&std::mem::take(&mut self.partial_head), data].concat());
         let mut data = joined.as_deref().unwrap_or(data);
-        // Replies that have exactly the length of all the right ones are taken for them if the first one is: at depth
-        // 64 looking at each would cost as much as all the rest of a request.
+        // If all that was read has exactly the length of the expected replies, and the first reply is right, the others
+        // are taken to be right, too: at depth 64 parsing each would cost as much as all the rest of a request.
         let rest = |bytes: usize, request| bytes.checked_sub(workload.reply_bytes(request)?);
         let mut at_a_glance = !workload.options.verify
-            && self.left == 0
+            && self.body_left == 0
             && self.waiting.len() > 1
             && self.waiting.iter().try_fold(data.len(), rest) == Some(0);
         while let Some(&request) = self.waiting.front()
@@ -118,25 +116,25 @@ impl Connection {
         }
     }
 
-    /// Takes one reply, or what has come of it, from what was read. What it says, if it is whole.
+    /// Takes one reply, or as much of it as has been read, off `data`. Returns its outcome once it is complete.
     fn take(&mut self, request: &Request, data: &mut &[u8], workload: &Workload) -> Result<Option<Outcome>, String> {
         let mut outcome = Outcome::Done;
-        if self.left == 0 {
-            let Some((said, bytes, body_bytes)) = workload.start(request, data, &mut self.scratch)? else {
-                self.start = std::mem::take(data).to_vec();
+        if self.body_left == 0 {
+            let Some((said, bytes, body_bytes)) = workload.parse_head(request, data, &mut self.scratch)? else {
+                self.partial_head = std::mem::take(data).to_vec();
                 return Ok(None);
             };
-            (outcome, self.left, *data) = (said, body_bytes, &data[bytes..]);
+            (outcome, self.body_left, *data) = (said, body_bytes, &data[bytes..]);
         }
-        let (piece, rest) = data.split_at(self.left.min(data.len()));
-        workload.check(request, self.left, piece)?;
-        (self.left, *data) = (self.left - piece.len(), rest);
-        Ok((self.left == 0).then_some(outcome))
+        let (piece, rest) = data.split_at(self.body_left.min(data.len()));
+        workload.check(request, self.body_left, piece)?;
+        (self.body_left, *data) = (self.body_left - piece.len(), rest);
+        Ok((self.body_left == 0).then_some(outcome))
     }
 }
 
 impl Output {
-    /// Writes what the socket takes, and says how many bytes that was and whether it was all.
+    /// Writes what the socket takes. Returns how many bytes that was, and whether nothing is left.
     fn flush(&mut self, socket: &mut impl Write, shared: &[u8]) -> io::Result<(usize, bool)> {
         let before = self.sent;
         let total = self.bytes.len() + self.borrowed.iter().map(|(_, stretch)| stretch.len()).sum::<usize>();

@@ -1,16 +1,16 @@
-//! Which command comes next, and on which key: random numbers, and what is made of them.
+//! Which command comes next, and on which key: random numbers and their distributions.
 
 use crate::options::Options;
 use crate::protocol::Operation;
 
-/// Spreads neighbouring ranks over the keys: a prime above any number of keys, so that no two ranks share a key.
+/// Multiplying by this spreads neighbouring ranks over the keys. It is a prime above any number of keys, so no two
+/// ranks share a key.
 const SHUFFLE: u64 = 2_654_435_761;
 
-/// Draws operations and keys as the options say.
 pub struct Draws<'a> {
     options: &'a Options,
     zipf: Option<Zipf>,
-    /// For each client, the key that it has set and is to delete next.
+    /// For each client, the key that it has set and deletes next.
     to_delete: Vec<Option<u32>>,
     random: Random,
 }
@@ -25,9 +25,9 @@ impl<'a> Draws<'a> {
         }
     }
 
-    /// The next operation of a client, and its key.
+    /// The next operation of a client, and its key's number.
     pub fn next(&mut self, client: usize) -> (Operation, u32) {
-        // One draw serves both: its low half picks the command, its high half the key.
+        // One random number serves both: its low half picks the command, its high half the key.
         let (bits, keys) = (self.random.next(), u64::from(self.options.keys));
         let id = match &self.zipf {
             None => ((bits >> 32) * keys) >> 32,
@@ -41,7 +41,7 @@ impl<'a> Draws<'a> {
         }
     }
 
-    /// Sets a key near `id` that no other client deletes; the next call deletes it.
+    /// Alternates: one call sets a key near `id` that belongs to this client alone, and the next call deletes it.
     fn set_or_delete(&mut self, client: usize, id: u32) -> (Operation, u32) {
         if let Some(id) = self.to_delete[client].take() {
             return (Operation::Del, id);
@@ -54,8 +54,8 @@ impl<'a> Draws<'a> {
     }
 }
 
-/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): one word of state, a
-/// nanosecond a number, and good enough to pick keys.
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): one word of state, one
+/// nanosecond per number, and random enough to pick keys.
 pub struct Random(pub u64);
 
 impl Random {
@@ -65,45 +65,45 @@ impl Random {
     }
 }
 
-/// Bits that seem to have nothing to do with those given.
+/// Mixes all bits: the finalizer of `SplitMix64`, which also serves as a hash of a key's number.
 pub fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
 }
 
-/// Zipf's distribution for any exponent without a table: rejection-inversion (Hoermann and Derflinger,
+/// Zipf's distribution for any exponent, without a table, by rejection-inversion (Hoermann and Derflinger,
 /// "Rejection-inversion to generate variates from monotone discrete distributions", 1996).
 struct Zipf {
     count: f64,
-    /// That of the density's integral.
+    /// The exponent of x in the density's integral: 1 less the distribution's exponent.
     power: f64,
-    /// The integral up to 1.5, less the probability of 1, and up to `count` + 0.5.
+    /// The bounds of what is drawn from: the integral up to 1.5 less the density at 1, and that up to `count` + 0.5.
     low: f64,
     high: f64,
-    /// A draw this close below its integer is accepted without looking further.
-    sure: f64,
+    /// A draw that rounds up by no more than this is accepted without computing the density.
+    shortcut: f64,
 }
 
 impl Zipf {
     fn new(count: u32, exponent: f64) -> Self {
-        // With a power of 0 the integral would be a logarithm; so close to it nobody can tell.
+        // With a power of 0 the integral would be a logarithm. So close to 0 the difference does not show.
         let power = if (1.0 - exponent).abs() < 1e-6 { 1e-6 } else { 1.0 - exponent };
-        let mut zipf = Zipf { count: f64::from(count), power, low: 0.0, high: 0.0, sure: 0.0 };
+        let mut zipf = Zipf { count: f64::from(count), power, low: 0.0, high: 0.0, shortcut: 0.0 };
         (zipf.low, zipf.high) = (zipf.integral(1.5) - 1.0, zipf.integral(zipf.count + 0.5));
-        zipf.sure = 2.0 - zipf.inverse(zipf.integral(2.5) - 2_f64.powf(power - 1.0));
+        zipf.shortcut = 2.0 - zipf.inverse(zipf.integral(2.5) - 2_f64.powf(power - 1.0));
         zipf
     }
 
-    /// From 0, the most popular.
+    /// Draws a rank; 0 is the most popular.
     fn rank(&self, random: &mut Random) -> u64 {
         loop {
-            // From 0 up to but not including 1.
+            // Uniform in [0, 1).
             let fraction = (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
             let area = self.high + fraction * (self.low - self.high);
             let place = self.inverse(area);
             let rank = place.round().clamp(1.0, self.count);
-            if rank - place <= self.sure || area >= self.integral(rank + 0.5) - rank.powf(self.power - 1.0) {
+            if rank - place <= self.shortcut || area >= self.integral(rank + 0.5) - rank.powf(self.power - 1.0) {
                 return rank as u64 - 1;
             }
         }

@@ -1,6 +1,7 @@
-//! The load itself: connections, who sends what when, and what came of it. Closed loop keeps a number of requests under
-//! way on each connection; open loop sends when a request is due, however late the replies are, and counts latency
-//! from that moment, so that a stall is seen by every request it delays. It knows no report.
+//! The load itself: the connections, and when each of them sends. In closed loop a connection sends its next pipeline
+//! when all replies to the last one are there. In open loop requests are due at a fixed rate, however late the replies
+//! are, and latency counts from the moment when a request was due, so that a stall shows in every request it delays (no
+//! coordinated omission). It knows no report.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -23,26 +24,26 @@ use crate::replay::Trace;
 use crate::report::Progress;
 use crate::workload::{Request, Workload};
 
-/// What one read takes at most, in bytes.
+/// How many bytes are read at once at most.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What a connection sends at a time in the preload, in bytes and in requests.
+/// The longest pipeline of the preload, in bytes and in requests.
 const PRELOAD_BYTES: usize = 64 * 1024;
 const PRELOAD_DEPTH: usize = 64;
 
-/// A request due within this time is waited for without sleeping: the poll's own timer counts milliseconds.
+/// A request that is due within this time is waited for without sleeping: the poll's timeout counts in milliseconds.
 const SPIN_NANOS: u64 = 1_500_000;
 
-/// The poll returns so often, to look at the clock and at Ctrl-C.
+/// The poll returns at least this often, to look at the clock and for Ctrl-C.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A server that has sent nothing for so long while replies are awaited is taken for dead.
+/// A server that owes replies and has sent nothing for so long is taken for dead.
 const SILENCE_NANOS: u64 = 60 * SECOND;
 
-/// How long the last replies are awaited after a measurement.
+/// How long a phase waits for its last replies after its time is over.
 const DRAIN_NANOS: u64 = 5 * SECOND;
 
-/// Connections to one server, and the work they do.
+/// The connections to the server, and what they need to send and receive.
 pub struct Load<'a> {
     options: &'a Options,
     workload: Workload<'a>,
@@ -50,26 +51,26 @@ pub struct Load<'a> {
     model: Option<Model>,
     poll: Poll,
     connections: Vec<Connection>,
-    /// Connections that may be given requests.
+    /// Connections that may send more requests, each once.
     ready: VecDeque<usize>,
     buffer: Vec<u8>,
     /// When the phase began.
     start: Instant,
     /// Whether Ctrl-C was pressed.
     interrupted: Arc<AtomicBool>,
-    /// The server's process.
+    /// The server's process id.
     server: Option<u32>,
 }
 
 impl<'a> Load<'a> {
     /// Connects all clients.
     pub fn new(options: &'a Options) -> Result<Self, String> {
-        // The second Ctrl-C ends the program, as does the first if the handlers cannot be set.
+        // The first Ctrl-C sets the flag, the second ends the program. Without handlers the first ends it.
         let interrupted = Arc::new(AtomicBool::new(false));
         let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
         let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
         let count = options.clients + options.idle_clients;
-        // Each client needs a descriptor; where there are too few all the same, connecting will say so.
+        // Each client needs a file descriptor. If there are too few all the same, connecting fails and says so.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
         let poll = Poll::new().map_err(|error| format!("poll: {error}"))?;
@@ -84,7 +85,7 @@ impl<'a> Load<'a> {
             options,
             workload: Workload::new(options),
             draws: Draws::new(options),
-            // Nobody knows what the server has kept of a trace.
+            // What a server has kept of a trace cannot be known.
             model: (options.verify && options.replay.is_none()).then(|| Model::new(options)),
             poll,
             connections,
@@ -92,16 +93,16 @@ impl<'a> Load<'a> {
             buffer: vec![0; READ_BYTES],
             start: Instant::now(),
             interrupted,
-            // Only now, when it has been connected to, has it surely taken over its socket.
+            // After connecting: a socket that is handed on at the first connection has its final owner only now.
             server: process::find(options),
         })
     }
 
-    /// Sets every key once, over all connections; the idle ones have worked then.
+    /// Sets every key once, over all connections, the idle ones included.
     pub fn preload(&mut self) -> Result<(), String> {
         let Options { keys, key_size, value_size, protocol, .. } = self.options;
         let count = self.connections.len() as u32;
-        // An echo keeps nothing, but each connection should have worked.
+        // An echo keeps nothing, so it is enough that each connection has worked once.
         let keys = if protocol.name == "echo" { count.min(*keys) } else { *keys };
         let each = keys.div_ceil(count) as usize;
         let depth = (PRELOAD_BYTES / (value_size.high + key_size.high)).clamp(1, PRELOAD_DEPTH).min(each);
@@ -124,7 +125,7 @@ impl<'a> Load<'a> {
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
         self.work(clients, warm_up)?;
-        // In open loop all that is due in the time is sent, however late, lest the last stall go unseen.
+        // In open loop all that is due in the duration is sent, however late, or a stall at its end would not show.
         let due = rate.map(|rate| (rate * duration) as u64);
         let requests_max = requests.or(due).map(|count| count.max(1));
         let patience = rate.map_or(0.0, |_| duration + 10.0);
@@ -132,13 +133,12 @@ impl<'a> Load<'a> {
         self.work(clients, Phase { name: "measuring", depth, rate, requests_max, nanos_max, ..Phase::default() })
     }
 
-    /// Whether Ctrl-C was pressed.
     pub fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Has the first `clients` do the work of a phase, until all of it is sent, or its time is over, and all that was sent
-    /// is answered. What is still without a reply long after the end of its time is left so, and no other phase begins.
+    /// Runs a phase on the first `clients` connections: sends until all is sent or the time is over, then waits for the
+    /// replies. After [`DRAIN_NANOS`] of silence the rest stays unanswered, and another phase fails.
     fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Phase, String> {
         let waiting = self.connections.iter().map(|connection| connection.waiting.len() as u64).sum();
         if waiting > 0 && !self.is_interrupted() {
@@ -157,18 +157,18 @@ impl<'a> Load<'a> {
             if !is_over {
                 self.issue(&mut phase, now)?;
             }
-            if phase.under_way() == 0 && (is_over || phase.left() == 0) {
+            if phase.in_flight() == 0 && (is_over || phase.unsent() == 0) {
                 break;
             }
-            let is_due = !is_over && phase.left() > 0 && !self.ready.is_empty();
+            let is_due = !is_over && phase.unsent() > 0 && !self.ready.is_empty();
             let due_nanos = phase.due_nanos().filter(|_| is_due).unwrap_or(u64::MAX);
             let timeout = TICK.min(Duration::from_nanos(due_nanos.saturating_sub(now + SPIN_NANOS)));
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.map_err(|error| format!("poll: {error}"))?,
             }
-            // All that is ready is read before anything is sent: it costs less, and the server sees its clients at
-            // once.
+            // All ready connections are read before anything is sent. That costs less, and the server finds more of its
+            // clients ready at once.
             let replies = phase.replies;
             for event in &events {
                 if event.is_writable() {
@@ -184,7 +184,7 @@ impl<'a> Load<'a> {
             } else if is_over && now - last_reply > DRAIN_NANOS {
                 break;
             } else if now - last_reply > SILENCE_NANOS {
-                return Err(silence(phase.under_way(), SILENCE_NANOS));
+                return Err(silence(phase.in_flight(), SILENCE_NANOS));
             }
             progress.show(phase.name, now, phase.replies);
         }
@@ -192,12 +192,12 @@ impl<'a> Load<'a> {
         let after = usage();
         [phase.server, phase.client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
         phase.seconds = now.max(1) as f64 / SECOND as f64;
-        phase.unanswered = phase.under_way() + phase.rate.map_or(0, |_| phase.due(now));
+        phase.unanswered = phase.in_flight() + phase.rate.map_or(0, |_| phase.due(now));
         phase.interrupted = self.is_interrupted();
         Ok(phase)
     }
 
-    /// Has those connections send what is due that may have some: in open loop each its share.
+    /// Sends what is due on the connections that may send; in open loop each of them gets an equal share.
     fn issue(&mut self, phase: &mut Phase, now: u64) -> Result<(), String> {
         while let due @ 1.. = phase.due(now)
             && let Some(slot) = self.ready.pop_front()
@@ -205,14 +205,14 @@ impl<'a> Load<'a> {
             let share = phase.rate.map_or(due, |_| due.div_ceil(1 + self.ready.len() as u64));
             self.send(slot, share, phase);
             self.flush(slot, phase)?;
-            if self.connections[slot].waiting.len() < phase.free_below() {
+            if self.connections[slot].waiting.len() < phase.refill_below() {
                 self.ready.push_back(slot);
             }
         }
         Ok(())
     }
 
-    /// Writes as many of `due` requests as the connection may have.
+    /// Puts up to `due` requests into a connection's output, as far as its depth allows.
     fn send(&mut self, slot: usize, due: u64, phase: &mut Phase) {
         let now = self.now();
         let Connection { waiting, output, .. } = &mut self.connections[slot];
@@ -225,8 +225,8 @@ impl<'a> Load<'a> {
             };
             let Some((operation, id, value_bytes)) = next else { break };
             let due_nanos = phase.due_nanos().unwrap_or(now);
-            let mut request = Request { operation, id, value_bytes, known: 0, due_nanos };
-            request.known = phase.model.as_mut().map_or(0, |model| model.send(&request));
+            let mut request = Request { operation, id, value_bytes, writes_answered: 0, due_nanos };
+            request.writes_answered = phase.model.as_mut().map_or(0, |model| model.send(&request));
             self.workload.write(&request, output);
             waiting.push_back(request);
             phase.sent += 1;
@@ -243,7 +243,7 @@ impl<'a> Load<'a> {
         let now = self.now();
         let waiting = &self.connections[slot].waiting;
         let before = waiting.len();
-        // In closed loop they were all sent at the same time.
+        // In closed loop all requests of a connection were sent at the same time.
         let sent = waiting.front().map_or(now, |request| request.due_nanos);
         loop {
             let read = match self.connections[slot].socket.read(&mut self.buffer) {
@@ -254,12 +254,12 @@ impl<'a> Load<'a> {
             let count = read.map_err(|error| self.broken(slot, error))?;
             phase.received_bytes += count as u64;
             self.connections[slot].feed(&self.buffer[..count], &self.workload, phase, now)?;
-            // A short read means that no more was there, unless the end of it came in the same event.
+            // After a short read the socket is empty, unless the same event reported its end.
             if count < self.buffer.len() && !is_closed {
                 break;
             }
         }
-        let (after, limit) = (self.connections[slot].waiting.len(), phase.free_below());
+        let (after, limit) = (self.connections[slot].waiting.len(), phase.refill_below());
         if phase.rate.is_none() && before > after {
             phase.latency.0.saturating_record_n(now - sent, (before - after) as u64);
         }
@@ -281,7 +281,7 @@ impl<'a> Load<'a> {
     }
 }
 
-/// What to say of replies that have not come in this time.
-fn silence(more: u64, nanos: u64) -> String {
-    format!("expected {more} more replies, got none for {} s", nanos / SECOND)
+/// The error message for replies that have not come in this time.
+fn silence(missing: u64, nanos: u64) -> String {
+    format!("expected {missing} more replies, got none for {} s", nanos / SECOND)
 }

@@ -1,13 +1,14 @@
-//! gostash-bench: loads a cache server and says what that cost whom. It speaks `GoStash` frames, the Redis protocol,
-//! memcached's and plain echo, so that one client does the same work against different servers.
+//! gostash-bench: loads a cache server and reports throughput, latency, and the server's CPU time and memory. It speaks
+//! `GoStash` frames, the Redis protocol, memcached's text protocol and plain echo, so that one client does the same
+//! work against different servers.
 //!
-//! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace;
-//! [`workload`] writes them in the words of [`protocol`]; [`mod@load`] decides when, and on which [`connection`], which
-//! also pairs what comes back with what was asked; the [`phase`] counts it, and the [`model`] knows what it had to be.
-//! [`process`] reads what the server used, [`report`] prints. It shares nothing with the server but a limit and how
-//! sizes are written, lest both be wrong in the same way.
+//! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace.
+//! [`workload`] encodes them with the templates of [`protocol`]. [`mod@load`] decides when it is sent and on which
+//! [`connection`], which also pairs each reply with its request. The [`phase`] counts the reply, and the [`model`]
+//! knows what it had to be. [`process`] reads what the server used, and [`report`] prints. The server's own code is
+//! used for one limit and for parsing sizes only: sharing more would let both sides be wrong in the same way.
 
-// What one module offers the others is `pub` here; a binary has nobody else to offer it to.
+// In a binary, `pub` means what the other modules may use.
 #![allow(unreachable_pub)]
 
 mod connection;
@@ -29,7 +30,7 @@ use load::Load;
 use options::Options;
 use replay::Trace;
 
-/// What a shell reports for a program that Ctrl-C ended: what was printed is not the whole.
+/// The exit status of a program that Ctrl-C has ended, as shells report it.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     }))
 }
 
-/// Runs each depth, or replays a trace, prints what became of it, and returns the status to end with.
+/// Measures each depth, or replays a trace, prints the results and returns the exit status.
 fn run(mut options: Options) -> Result<u8, String> {
     let mut trace = Trace::read(&mut options)?;
     let mut load = Load::new(&options)?;
@@ -62,7 +63,7 @@ fn run(mut options: Options) -> Result<u8, String> {
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 
-/// Prints and flushes; a reader that has gone away is no reason to fail.
+/// Prints and flushes. A closed pipe is not an error.
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

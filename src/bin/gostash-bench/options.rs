@@ -1,5 +1,5 @@
-//! The command line: one table of what it may say, of defaults, and of what to say when a value is wrong. It knows no
-//! socket and measures nothing.
+//! The command line: one table with every option, its default, its parser and its help text. It knows no socket and
+//! measures nothing.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,11 +14,10 @@ use crate::print;
 use crate::protocol::{Operation, PROTOCOLS, Protocol};
 use crate::workload::{FIRST_DIGITS, Sizes};
 
-/// Makes [`Options`] and [`OPTIONS`] of one table: a field, named as the option, and its type; the default; how a value
-/// is read, and what it may be; what it does.
+/// Defines [`Options`] and [`OPTIONS`] from one table. A row has a field, which is named as its option, and the field's
+/// type; the default; the parser of a value, and what it expects, for errors and the help; and what the option does.
 macro_rules! options {
     ($($name:ident: $type:ty = $default:literal, $read:expr, $expected:expr, $meaning:literal;)*) => {
-        /// Every option's value.
         #[derive(Clone, Default)]
         pub struct Options {
             $(#[doc = $meaning] pub $name: $type,)*
@@ -45,12 +44,12 @@ struct Row {
     set: fn(&mut Options, &str) -> Option<()>,
 }
 
-/// What an option may be that takes no value: it is yes if it is there, and no if it is there with `no-` before it.
+/// Marks an option that takes no value: `--NAME` sets it, and `--no-NAME` unsets it.
 const FLAG: &str = "a flag";
 
 options! {
     replay: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "the file of a trace",
-        "what is asked for, instead of draws";
+        "request what a trace says, instead of random keys";
     host: String = "localhost", Some, "a host name", "the server";
     port: u16 = "19201", number(1..=u16::MAX), "a port from 1 to 65535", "its TCP port";
     unix_socket: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "a path", "a Unix socket instead";
@@ -74,7 +73,7 @@ options! {
         },
         "mix, get, set, inc, dec or del", "what is sent, where mix is GET and SET, and del is SET, then DEL of the same key";
     get_percent: u32 = "90", number(0..=100_u32), "a number from 0 to 100", "share of GET in a mix";
-    // Keys are numbered in 32 bits, and shuffled by a multiplication that must not overflow.
+    // Keys are 32-bit numbers, and shuffling them multiplies in 64 bits, which must not overflow.
     keys: u32 = "100000", number(1..=1_000_000_000_u32), "a number from 1 to 1000000000", "how many keys there are";
     key_size: Sizes = "16", sizes(1..=KEY_BYTES_MAX), "bytes from 1 to 65535, or a range such as 8-16", "length of keys";
     value_size: Sizes = "32", sizes(0..=1 << 30), "bytes from 0 to 1gb, or a range such as 1kb-1mb", "length of values";
@@ -92,13 +91,12 @@ options! {
     json: bool = "no", |text| Some(text == "yes"), FLAG, "one line of JSON for each row";
 }
 
-/// Options that a replay has a use for.
+/// The options that a replay accepts.
 const REPLAY_OPTIONS: [&str; 9] =
     ["replay", "host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
 
 impl Options {
-    /// Reads the program's arguments; what is wrong with them is one sentence. Ends the program if they only ask for
-    /// something to be printed.
+    /// Parses the command line. An error is one sentence. `--help` and `--version` print and end the program.
     pub fn parse() -> Result<Options, String> {
         let mut options = Options::default();
         for row in OPTIONS.iter().filter(|row| row.default != "none") {
@@ -133,13 +131,13 @@ impl Options {
         {
             return Err(format!("--{other}: not an option of replay"));
         }
-        // A value that is a number is as long as that, and one that an echo makes up is its reply.
+        // A number has a known length, and the value of a shaped echo is its reply.
         let numbers = options.counts().then_some(FIRST_DIGITS.len());
         options.value_size = options.reply_bytes.or(numbers).map_or(options.value_size, Sizes::exactly);
         options.conflict().map_or(Ok(options), Err)
     }
 
-    /// What no single option can know about the others.
+    /// Why these options do not go together, if they do not.
     fn conflict(&self) -> Option<String> {
         let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
         let digits = (keys - 1).max(1).ilog2() as usize / 4 + 1;
@@ -159,17 +157,16 @@ impl Options {
         })
     }
 
-    /// Whether values are numbers.
+    /// Whether values are numbers, for INC and DEC.
     pub fn counts(&self) -> bool {
         matches!(self.command, Some(Operation::Inc | Operation::Dec))
     }
 
-    /// Bytes sent for bytes expected, when an echo stands in for another server.
+    /// The lengths of request and reply when an echo stands in for a server whose replies have another length.
     pub fn shape(&self) -> Option<(usize, usize)> {
         self.request_bytes.zip(self.reply_bytes)
     }
 
-    /// The server's address as a person would write it.
     pub fn target(&self) -> String {
         match &self.unix_socket {
             Some(path) => format!("unix:{}", path.display()),
@@ -206,7 +203,7 @@ fn number<T: FromStr + PartialOrd>(range: RangeInclusive<T>) -> impl Fn(&str) ->
     move |text| text.parse().ok().filter(|number| range.contains(number))
 }
 
-/// A length or two, each written as the server's own sizes are.
+/// Parses one length, or a range of two, in the units of the server's own options.
 fn sizes(range: RangeInclusive<usize>) -> impl Fn(&str) -> Option<Sizes> {
     move |text| {
         let (low, high) = text.split_once('-').unwrap_or((text, text));

@@ -1,7 +1,6 @@
-//! The languages the generator speaks, as a table: what is sent for each command, what comes back if all is well, and
-//! the line that comes instead if there is no such key. It knows no socket, no workload and no clock.
+//! The protocols, as a table of templates: the request of each command, the reply if it succeeds, and the reply if
+//! there is no such key. It knows no socket, no workload and no clock.
 
-/// One request's command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Get,
@@ -11,33 +10,33 @@ pub enum Operation {
     Del,
 }
 
-/// What a finished reply said.
+/// What a complete reply says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A hit, or done.
+    /// A hit, or success.
     Done,
     /// There is no such key.
     Miss,
-    /// The number is now this.
+    /// The new number.
     Number(i64),
-    /// The server would not.
+    /// An error.
     Refused,
 }
 
 #[derive(Clone, Copy, Default)]
 pub struct Protocol {
     pub name: &'static str,
-    /// Request, reply, and the line for a key that is not there, in the order of the operations. `{k}` stands for the
-    /// key, `{v}` for the value, `{K}` and `{V}` for their lengths, `{n}` for a number. Nothing but text follows either.
-    pub phrases: [(&'static str, &'static str, &'static str); 5],
-    /// How a line begins that refuses a request.
+    /// Request, reply, and the reply for a missing key, in the order of the operations. `{k}` is the key, `{v}` the
+    /// value, `{K}` and `{V}` are their lengths, and `{n}` is a number. Only text may follow `{v}` or `{n}`.
+    pub exchanges: [(&'static str, &'static str, &'static str); 5],
+    /// The beginnings of lines that refuse a request.
     pub refusals: &'static [&'static str],
 }
 
-/// A reply to GET carries no length: only its first byte can tell a miss, so no value may begin with `E`.
+/// A reply to GET carries no length. Only its first byte can tell a miss, so no value begins with `E`.
 const GOSTASH: Protocol = Protocol {
     name: "gostash",
-    phrases: [
+    exchanges: [
         ("GET\0{K}\0{k}\r\n", "{v}\r\n", "ERR\r\n"),
         ("SET\0{K}\0{k}\0{V}\0{v}\r\n", "OK\r\n", ""),
         ("INC\0{K}\0{k}\r\n", "{n}\r\n", ""),
@@ -51,7 +50,7 @@ pub const PROTOCOLS: [Protocol; 4] = [
     GOSTASH,
     Protocol {
         name: "resp",
-        phrases: [
+        exchanges: [
             ("*2\r\n$3\r\nGET\r\n${K}\r\n{k}\r\n", "${V}\r\n{v}\r\n", "$-1\r\n"),
             ("*3\r\n$3\r\nSET\r\n${K}\r\n{k}\r\n${V}\r\n{v}\r\n", "+OK\r\n", ""),
             ("*2\r\n$4\r\nINCR\r\n${K}\r\n{k}\r\n", ":{n}\r\n", ""),
@@ -62,7 +61,7 @@ pub const PROTOCOLS: [Protocol; 4] = [
     },
     Protocol {
         name: "memcached",
-        phrases: [
+        exchanges: [
             ("get {k}\r\n", "VALUE {k} 0 {V}\r\n{v}\r\nEND\r\n", "END\r\n"),
             ("set {k} 0 0 {V}\r\n{v}\r\n", "STORED\r\n", ""),
             ("incr {k} 1\r\n", "{n}\r\n", "NOT_FOUND\r\n"),
@@ -71,7 +70,7 @@ pub const PROTOCOLS: [Protocol; 4] = [
         ],
         refusals: &["ERROR", "NOT_STORED", "SERVER_ERROR", "CLIENT_ERROR"],
     },
-    // GoStash frames to a server that sends back what it gets.
+    // GoStash frames, for a server that sends back what it gets.
     Protocol { name: "echo", refusals: &[], ..GOSTASH },
 ];
 

@@ -1,8 +1,8 @@
-//! Read-through replay of a trace: GET, and on a miss SET, as an application in front of a database does. It gives the
-//! hit ratio that a server reaches with the memory it was given.
+//! Read-through replay of a trace: a GET of each key, and a SET after a miss, as an application in front of a database
+//! does. It measures the hit ratio that a server reaches with the memory it has.
 //!
-//! A trace is a file of records, each two little-endian `u32`: a key's number, and the bytes of key and value together.
-//! Keys are 16 bytes; the value gets the rest, and at least 1 byte.
+//! A trace is a file of records, each two little-endian `u32`: the key's number, and the length of key and value
+//! together in bytes. Keys have 16 bytes; values have the rest, and at least 1 byte.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -11,45 +11,45 @@ use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
 use crate::workload::{Request, Sizes};
 
-/// A key's length in a trace, in bytes.
+/// The length of every key, in bytes.
 const KEY_BYTES: usize = 16;
 
 const RECORD_BYTES: usize = 8;
 
-/// A longer value than this, in bytes, means that the file is no trace.
+/// A file with a longer value than this, in bytes, is not a trace.
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
-/// A trace, and what became of it so far.
+/// A trace, and how far its replay has come.
 #[derive(Default)]
 pub struct Trace {
     records: Vec<Record>,
-    /// How many of them were asked for.
+    /// How many records' GETs were sent.
     asked: usize,
-    /// What is known of each key: when it is seen for the first time no cache can have it.
+    /// The keys that were asked for. The first GET of a key misses in any cache.
     pub seen: HashMap<u32, Seen>,
-    /// Those that are to be set.
+    /// Misses whose SET is not sent yet.
     missed: VecDeque<Record>,
     /// How many GETs were answered.
     pub requests: usize,
-    /// Bytes of key and value that were asked for.
+    /// Bytes of key and value in all answered requests.
     pub asked_bytes: u64,
-    /// Those of the hits.
+    /// Bytes of key and value in all hits.
     pub hit_bytes: u64,
 }
 
-/// A key's number, and how long its value is, in bytes.
+/// A key's number, and the length of its value in bytes.
 type Record = (u32, usize);
 
-/// What is known of a key that was seen.
+/// A key that was asked for.
 pub struct Seen {
-    /// The length that was set last: a GET's reply does not tell where it ends.
+    /// The length of the value that was set last, which a GET's reply in `GoStash` frames does not tell.
     value_bytes: usize,
-    /// How many were asked for when it last was, itself included.
+    /// The value of [`Trace::asked`] after its last GET was sent.
     asked: usize,
 }
 
 impl Trace {
-    /// Reads the trace that is to be replayed, if any, and changes the options to what it takes to replay it.
+    /// Reads the trace, if there is one to replay, and sets the options that a replay needs.
     pub fn read(options: &mut Options) -> Result<Option<Trace>, String> {
         let Some(path) = &options.replay else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -72,9 +72,9 @@ impl Trace {
         Ok(Some(Trace { records, ..Trace::default() }))
     }
 
-    /// What may be sent before all that is under way is answered: operation, key and length of its value. It ends
-    /// before a key that was asked for since the last answer, and the SETs for misses go ahead of other GETs, so that
-    /// each GET finds what was set for the ones before it.
+    /// The next request of the current pipeline: its operation, its key, and the length of the value. SETs for misses
+    /// come first, and a key whose last GET is not answered yet ends the pipeline, so that each GET finds what the ones
+    /// before it have set.
     #[inline(never)]
     pub fn next(&mut self) -> Option<(Operation, u32, usize)> {
         if let Some((id, value_bytes)) = self.missed.pop_front() {
@@ -90,7 +90,7 @@ impl Trace {
         Some((Operation::Get, id, key.value_bytes))
     }
 
-    /// How many more are to be sent, as far as is known by now.
+    /// How many requests are still to be answered or, for known misses, to be set.
     pub fn left(&self) -> u64 {
         (self.records.len() - self.requests + self.missed.len()) as u64
     }

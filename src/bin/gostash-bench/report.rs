@@ -1,4 +1,5 @@
-//! Results for people and for machines. It knows numbers and nothing of how they came about.
+//! The output: a table for people, JSON for machines, and the progress line. It knows nothing of how figures come
+//! about.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
@@ -8,33 +9,33 @@ use crate::phase::{Phase, Source, ratio};
 use crate::process::Usage;
 use crate::protocol::Operation;
 
-/// Above this share of the time a process is taken to be busy all of it: what is missing is the scheduler's.
+/// A process that used more CPU time than this share of the time counts as always busy: the rest is the scheduler's.
 const BUSY: f64 = 0.95;
 
 /// A process that used less CPU time than this, as a share of the time, has one busy thread.
 const ONE_THREAD: f64 = 1.05;
 
-/// So many clients always leave one side something to do.
+/// With at least so many clients, either the server or the client always has something to do.
 const MANY_CLIENTS: usize = 16;
 
-/// The table's head; the column of the requests begins with room for a mark.
+/// The head of the table. The column of the requests leaves room for a mark in front.
 const HEAD: &str =
     "  depth   requests/s  server ns   busy      p50      p90      p99    p99.9   p99.99      max    MB/s\n";
 
-/// How often the line of progress moves.
+/// How often the progress line changes.
 const PROGRESS_NANOS: u64 = 250_000_000;
 
-/// The shares of all replies whose latencies the head names.
+/// The quantiles of the latency columns.
 const SHARES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0];
 
-/// Names, each with what JSON has for it.
+/// Pairs of a name and its value in JSON.
 macro_rules! figures {
     ($($name:ident: $value:expr),* $(,)?) => {
         vec![$((stringify!($name), $value.to_string())),*]
     };
 }
 
-/// What is about to be done, and the head of the table.
+/// What is about to be measured, and the head of the table.
 pub fn head(options: &Options) -> String {
     if options.json {
         return String::new();
@@ -51,16 +52,14 @@ pub fn head(options: &Options) -> String {
         (_, Some((sent, taken))) => format!("{sent} b there, {taken} b back"),
         _ => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
     };
-    let idle = match options.idle_clients {
-        0 => String::new(),
-        idle => format!(" and {} idle", count(idle as u64)),
-    };
+    let idle = Some(options.idle_clients as u64).filter(|idle| *idle > 0);
+    let idle = idle.map_or_else(String::new, |idle| format!(" and {} idle", count(idle)));
     let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate as u64)));
     let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as u64));
     format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{HEAD}")
 }
 
-/// One row of the table with what is to be said about it, or a line of JSON.
+/// One row of the table with its notes, or a line of JSON.
 pub fn row(options: &Options, row: &Phase) -> String {
     if options.json {
         return json(options, row);
@@ -93,7 +92,7 @@ pub fn row(options: &Options, row: &Phase) -> String {
     text
 }
 
-/// What is to be said under the table.
+/// What stands below the table.
 pub fn foot(options: &Options, server: Option<Usage>) -> String {
     let memory = match server {
         _ if options.json => return String::new(),
@@ -106,17 +105,17 @@ pub fn foot(options: &Options, server: Option<Usage>) -> String {
     format!("\n  server: {memory}\n")
 }
 
-/// What limited a run, as far as it can be told, and what to say if that was not what was to be measured.
+/// What limited a run, as far as that can be told, and a note if it was not what should have.
 fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>) {
     let (server_busy, is_client_busy) = (row.busy(row.server), row.busy(row.client) >= Some(BUSY));
-    // In open loop the client looks at the clock all the time, so it is busy whatever it does.
+    // In open loop the client polls the clock, so it is always busy and that says nothing.
     match options.rate {
         Some(rate) if row.unanswered > 0 || row.rate() < 0.99 * rate => ("rate missed", Some("the rate was missed")),
         Some(_) => ("rate", None),
         // A server of several threads may be able to do more all the same, if the client is always busy, too.
         None if server_busy >= Some(BUSY) && !(is_client_busy && server_busy > Some(ONE_THREAD)) => ("server", None),
         None if is_client_busy => ("client", Some("the client was the bottleneck, and the server can do more")),
-        // Many clients kept neither side busy: other work has the cores, or there is a network in between.
+        // With many clients one side should be busy. Otherwise other work has the cores, or the network is the limit.
         None if server_busy.is_some() && options.clients >= MANY_CLIENTS => {
             ("other", Some("something else had the cores"))
         }
@@ -157,7 +156,7 @@ fn json(options: &Options, row: &Phase) -> String {
     format!("{{{}}}\n", figures.join(","))
 }
 
-/// What became of a trace, if it was one.
+/// The figures of a replay, if it is one.
 fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
     let Source::Trace(trace) = &row.source else { return Vec::new() };
     let (requests, first_sights) = (row.requests(), trace.seen.len() as u64);
@@ -169,9 +168,9 @@ fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
     }
 }
 
-/// The line that moves while a run is under way: on a terminal, and nowhere else.
+/// The progress line, which only a terminal gets.
 pub struct Progress {
-    /// When it was shown last, in nanoseconds since the run began, if anybody can see it.
+    /// When it changed last, in nanoseconds since the phase began; `None` without a terminal.
     shown_nanos: Option<u64>,
 }
 
@@ -180,7 +179,7 @@ impl Progress {
         Progress { shown_nanos: stderr().is_terminal().then_some(0) }
     }
 
-    /// Shows it anew, a few times a second.
+    /// Updates it, a few times a second.
     pub fn show(&mut self, what: &str, nanos: u64, replies: u64) {
         if self.shown_nanos.is_none_or(|shown| nanos < shown + PROGRESS_NANOS) {
             return;
@@ -193,7 +192,6 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// Takes it away.
     fn drop(&mut self) {
         if self.shown_nanos > Some(0) {
             let _ = write!(stderr(), "\r\x1b[K");
@@ -206,7 +204,6 @@ fn distribution(options: &Options) -> String {
     options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"))
 }
 
-/// A string of JSON.
 fn quoted(text: &impl ToString) -> String {
     let mut quoted = String::from('"');
     for character in text.to_string().chars() {
@@ -227,7 +224,7 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// A number with its thousands apart.
+/// A number with a comma between thousands.
 pub fn count(number: u64) -> String {
     match number {
         0..1000 => number.to_string(),
@@ -235,12 +232,10 @@ pub fn count(number: u64) -> String {
     }
 }
 
-/// Memory as people speak of it.
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} mb", bytes as f64 / 1024.0 / 1024.0)
 }
 
-/// A time in the unit that suits it.
 fn time(nanos: u64) -> String {
     format!("{:.2?}", Duration::from_nanos(nanos)).replace('µ', "u")
 }
@@ -263,9 +258,14 @@ mod tests {
     fn the_limit_is_who_was_busy_all_the_time() {
         let usage = |busy| Some(Usage { pid: 1, cpu_nanos: (busy * 1e9) as u64, resident_bytes: 0, peak_bytes: 0 });
         let options = Options { clients: 50, ..Options::default() };
-        let limits = [(1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (2.5, 1.0), (2.5, 0.8), (0.5, 0.5)].map(|(server, client)| {
-            limit(&options, &Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() }).0
-        });
+        let limits =
+            [(1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (2.5, 1.0), (2.5, 0.8), (0.5, 0.5)].map(|(server, client)| {
+                limit(
+                    &options,
+                    &Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() },
+                )
+                .0
+            });
         assert_eq!(limits, ["server", "server", "client", "client", "server", "other"]);
     }
 

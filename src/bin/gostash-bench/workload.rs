@@ -1,5 +1,5 @@
-//! The work: what keys and values look like, requests ready to be sent, and how a reply begins. Everything follows
-//! from a key's number, so any reply can be checked without remembering it. It knows no socket and no clock.
+//! The bytes of the work: keys, values, encoded requests, and the parsing of replies. Key and value follow from a key's
+//! number, so any reply can be checked without remembering what was set. It knows no socket and no clock.
 
 use std::fmt;
 use std::iter::{repeat_with, zip};
@@ -10,34 +10,36 @@ use crate::draws::{Random, mix};
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
 
-/// So many keys in a row have values that differ; the next so many have the same in another order.
+/// The number of different values. As many keys in a row have one each; the next as many have the same in another
+/// order.
 const VALUES: usize = 1 << 18;
 
-/// A value from this length on, in bytes, is sent from where it lies.
+/// A value of at least so many bytes is not copied into the output, but sent from the shared bytes.
 const BORROW_BYTES: usize = 16 * 1024;
 
-/// A longer line than this, in bytes, is no reply, and one without an end is none once it is so long.
+/// A line of more bytes than this is not a valid reply, whether its end has come or not.
 const LINE_BYTES_MAX: usize = 512;
 
-/// What numbers start from: far from changing their length, and from the 0 below which memcached does not count.
+/// The number that INC and DEC start from: so large that its length never changes, and that it never falls to 0, below
+/// which memcached does not count.
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
 pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
-/// One request, until it has its reply.
+/// A request that waits for its reply.
 #[derive(Clone, Copy)]
 pub struct Request {
     pub operation: Operation,
     /// The key's number.
     pub id: u32,
-    /// How long the key's value is, in bytes.
+    /// The length of the key's value, in bytes.
     pub value_bytes: usize,
-    /// For `--verify`: what the model knew when it was sent.
-    pub known: u32,
-    /// When it was due, in nanoseconds of the phase.
+    /// For `--verify`: how many writes of its key were answered when it was sent.
+    pub writes_answered: u32,
+    /// When it was due, in nanoseconds since the phase began.
     pub due_nanos: u64,
 }
 
-/// A length in bytes, or a range from which each key takes one for itself.
+/// A length in bytes, or a range of lengths from which each key has one.
 #[derive(Clone, Copy, Default)]
 pub struct Sizes {
     pub low: usize,
@@ -49,7 +51,7 @@ impl Sizes {
         Sizes { low: bytes, high: bytes }
     }
 
-    /// What number `random` of the range's lengths is.
+    /// One length of the range, picked by a random number.
     fn pick(self, random: u32) -> usize {
         self.low + random as usize % (self.high - self.low + 1)
     }
@@ -65,63 +67,63 @@ impl fmt::Display for Sizes {
     }
 }
 
-/// Turns requests into bytes, and bytes into outcomes.
+/// Encodes requests and parses replies.
 pub struct Workload<'a> {
     pub options: &'a Options,
-    /// What all values are cut from.
+    /// The bytes that all values are slices of.
     pub shared: Vec<u8>,
     /// By operation.
-    phrases: [Phrase; 5],
+    exchanges: [Exchange; 5],
 }
 
-/// A command's request, and what may come back.
-struct Phrase {
-    request: Message,
-    reply: Message,
+struct Exchange {
+    request: Template,
+    reply: Template,
     miss: &'static str,
 }
 
-/// A head, then perhaps a value, and what follows that.
-struct Message {
-    /// Text and, at every other place, what stands between braces, unless that is the same for all keys.
+/// A head, then perhaps a value and what ends it.
+struct Template {
+    /// Alternately text and the name of a placeholder. What is the same for all keys has become text already.
     head: Vec<String>,
-    /// Where in the head the digits of a key belong, if all keys are as long.
+    /// Where in the head the last eight digits of a key go, if all keys have the same length.
     digits_at: Option<usize>,
-    /// What follows a value; nothing if there is none.
+    /// What follows the value; `None` if there is no value.
     end: Option<String>,
-    /// Whether the value is a number that nobody knows beforehand.
+    /// Whether the value is a number, which the server computes.
     is_number: bool,
 }
 
-/// What a reply begins with: what it says, in how many bytes, and how many follow; nothing if more are needed to tell.
-type Answer = Result<Option<(Outcome, usize, usize)>, String>;
+/// The head of a reply: its outcome, how many bytes it has, and how many bytes of body follow; `None` if it is
+/// incomplete.
+type Head = Result<Option<(Outcome, usize, usize)>, String>;
 
 impl<'a> Workload<'a> {
     pub fn new(options: &'a Options) -> Self {
         let mut random = Random(0);
-        // With this bit set no byte is an `E`, so no value can be taken for `ERR`.
+        // With this bit set no byte is an `E`, so no value looks like `ERR`.
         let bytes = repeat_with(|| random.next().to_le_bytes().map(|byte| byte | 0x20)).flatten();
         let shared = match options.counts() {
             true => FIRST_DIGITS.to_vec(),
             false => bytes.take(VALUES - 1 + options.value_size.high).collect(),
         };
         let filler = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
-        let phrases = options.protocol.phrases.map(|(request, reply, miss)| {
+        let exchanges = options.protocol.exchanges.map(|(request, reply, miss)| {
             let (request, reply, miss) = match &filler {
                 Some(filler) => (filler.as_str(), "{v}", ""),
                 None if options.protocol.name == "echo" => (request, request, ""),
                 None => (request, reply, miss),
             };
-            Phrase { request: Message::new(options, request), reply: Message::new(options, reply), miss }
+            Exchange { request: Template::new(options, request), reply: Template::new(options, reply), miss }
         });
-        Workload { options, shared, phrases }
+        Workload { options, shared, exchanges }
     }
 
     /// Appends a request's bytes.
     pub fn write(&self, request: &Request, out: &mut Output) {
-        let message = &self.phrases[request.operation as usize].request;
-        self.write_head(message, request, &mut out.bytes);
-        if message.end.is_none() {
+        let template = &self.exchanges[request.operation as usize].request;
+        self.write_head(template, request, &mut out.bytes);
+        if template.end.is_none() {
             return;
         }
         let value = self.value(request);
@@ -130,18 +132,18 @@ impl<'a> Workload<'a> {
         } else {
             out.borrowed.push((out.bytes.len(), value));
         }
-        // So it is in every protocol; a copy of a length that the compiler knows is a single store.
+        // Every protocol ends a value like this, and copying a constant length is a single store.
         out.bytes.extend_from_slice(b"\r\n");
     }
 
     #[inline(always)]
-    fn write_head(&self, message: &Message, request: &Request, out: &mut Vec<u8>) {
+    fn write_head(&self, template: &Template, request: &Request, out: &mut Vec<u8>) {
         let start = out.len();
-        match &message.head[..] {
+        match &template.head[..] {
             [text] => out.extend_from_slice(text.as_bytes()),
             parts => self.write_parts(parts, request, out),
         }
-        if let Some(at) = message.digits_at {
+        if let Some(at) = template.digits_at {
             out[start + at..start + at + 8].copy_from_slice(&digits(request.id));
         }
     }
@@ -163,13 +165,12 @@ impl<'a> Workload<'a> {
         self.options.key_size.pick(mix(id.into()) as u32)
     }
 
-    /// The length of a key's value, in bytes.
     pub fn value_bytes(&self, id: u32) -> usize {
         let Options { value_size, .. } = self.options;
         if value_size.is_fixed() { value_size.low } else { value_size.pick((mix(id.into()) >> 32) as u32) }
     }
 
-    /// Where a value lies in the shared bytes.
+    /// The place of a request's value in the shared bytes.
     fn value(&self, request: &Request) -> Range<usize> {
         let id = request.id as usize;
         let turned = id.wrapping_add(mix((id / VALUES) as u64) as usize) % VALUES;
@@ -177,18 +178,18 @@ impl<'a> Workload<'a> {
         start..start + request.value_bytes
     }
 
-    /// How long the reply is if all goes well, in bytes; `None` if only writing it would tell, or if a miss is no shorter.
+    /// The length of the reply to a request that succeeds, in bytes; `None` if it differs from key to key, or if that
+    /// of a miss may be as long.
     pub fn reply_bytes(&self, request: &Request) -> Option<usize> {
-        let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
+        let Exchange { reply, miss, .. } = &self.exchanges[request.operation as usize];
         let [head] = &reply.head[..] else { return None };
         let bytes = head.len() + reply.body_bytes(request);
         (bytes > miss.len()).then_some(bytes)
     }
 
-    /// How `input`, which is not empty, begins to answer a request: what it says, in how many bytes, and how many are
-    /// to follow; `None` if more are needed to tell. `scratch` is room to write in.
-    pub fn start(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Answer {
-        let Phrase { reply, miss, .. } = &self.phrases[request.operation as usize];
+    /// Parses the head of the reply to a request from `input`, which is not empty. `scratch` is a buffer to reuse.
+    pub fn parse_head(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Head {
+        let Exchange { reply, miss, .. } = &self.exchanges[request.operation as usize];
         let head = match (&reply.head[..], reply.digits_at) {
             ([text], None) => text.as_bytes(),
             _ => {
@@ -232,28 +233,25 @@ impl<'a> Workload<'a> {
         })
     }
 
-    /// Checks a piece of a right reply's body, of which `left` bytes had not come before: what ends the value always,
-    /// since it proves the length; the value itself only if asked.
+    /// Checks a piece of a reply's body, of which `left` bytes had not been read before. What ends the value is always
+    /// checked, since it proves the length; the value itself only with `--verify`.
     pub fn check(&self, request: &Request, left: usize, piece: &[u8]) -> Result<(), String> {
-        let (length, reply) = (request.value_bytes, &self.phrases[request.operation as usize].reply);
+        let (length, reply) = (request.value_bytes, &self.exchanges[request.operation as usize].reply);
         let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(request) - left);
         let (value, rest) = piece.split_at(length.saturating_sub(at).min(piece.len()));
         if !end[at.saturating_sub(length)..].starts_with(rest) {
             let (end, got) = (quote(end), quote(rest));
             return Err(format!("expected {end} after {length} bytes of value, got {got}"));
         }
-        if !self.options.verify {
+        let expected = || &self.shared[self.value(request)][at.min(length)..][..value.len()];
+        if !self.options.verify || value == expected() {
             return Ok(());
         }
-        let expected = &self.shared[self.value(request)][at.min(length)..][..value.len()];
-        if value == expected {
-            return Ok(());
-        }
-        let same = zip(value, expected).take_while(|(got, expected)| got == expected).count();
+        let same = zip(value, expected()).take_while(|(got, expected)| got == expected).count();
         Err(format!("byte {} of {length} differs from what was set, got {}", at + same + 1, quote(&value[same..])))
     }
 
-    /// A sentence about a reply that is not what it must be.
+    /// The error message for a wrong reply.
     pub fn wrong(&self, request: &Request, problem: &str) -> String {
         let mut key = Vec::new();
         write_key(request.id, self.key_bytes(request.id), &mut key);
@@ -261,8 +259,8 @@ impl<'a> Workload<'a> {
     }
 }
 
-impl Message {
-    fn new(options: &Options, text: &str) -> Message {
+impl Template {
+    fn new(options: &Options, text: &str) -> Template {
         let Options { key_size, value_size, .. } = options;
         let mut text = text.to_owned();
         let mut digits_at = None;
@@ -279,16 +277,16 @@ impl Message {
         let is_number = text.contains("{n}");
         let end = text.split_once(if is_number { "{n}" } else { "{v}" });
         let (head, end) = end.map_or((text.as_str(), None), |(head, end)| (head, Some(end.to_owned())));
-        Message { head: head.split(['{', '}']).map(str::to_owned).collect(), digits_at, end, is_number }
+        Template { head: head.split(['{', '}']).map(str::to_owned).collect(), digits_at, end, is_number }
     }
 
-    /// How long what follows the head is: a value and the end.
+    /// The length of what follows the head: the value and its end.
     fn body_bytes(&self, request: &Request) -> usize {
         self.end.as_ref().map_or(0, |end| request.value_bytes + end.len())
     }
 }
 
-/// `key:` and the number in hexadecimal digits, filled up with zeros; a short key is digits alone.
+/// Appends a key: `key:` and its number in hexadecimal digits, padded with zeros. A short key is digits alone.
 fn write_key(id: u32, bytes: usize, out: &mut Vec<u8>) {
     let prefix = if bytes >= 12 { "key:" } else { "" };
     out.extend_from_slice(prefix.as_bytes());
@@ -296,15 +294,15 @@ fn write_key(id: u32, bytes: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits(id)[8_usize.saturating_sub(bytes)..]);
 }
 
-/// Bytes as they are shown in a message.
+/// The first of some bytes, for a message.
 pub fn quote(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(48)];
     format!("'{}'{}", shown.escape_ascii(), if shown.len() < bytes.len() { "..." } else { "" })
 }
 
-/// Eight hexadecimal digits.
+/// A number as eight hexadecimal digits.
 fn digits(id: u32) -> [u8; 8] {
-    // One nibble into each byte, then letters where a nibble exceeds 9.
+    // Spread one nibble into each byte, then make letters of those above 9.
     let mut nibbles = u64::from(id);
     nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
     nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
