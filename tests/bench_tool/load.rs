@@ -166,6 +166,23 @@ fn a_server_that_falls_silent_leaves_a_row_and_is_not_measured_again() {
 }
 
 #[test]
+fn a_reply_that_comes_slowly_is_waited_for() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        let _ = client.read(&mut [0; 1000]).expect("a request");
+        for byte in b"OK\r\n" {
+            client.write_all(&[*byte]).expect("it listens");
+            sleep(Duration::from_secs(2));
+        }
+    });
+    let args = ["--clients", "1", "--no-preload", "--command", "set", "--warmup", "0", "--duration", "0.1"];
+    let row = &rows(address, &args)[0];
+    assert_eq!([row.number("requests"), row.number("unanswered")], [1.0, 0.0], "{}", row.0);
+}
+
+#[test]
 fn a_known_delay_is_what_is_measured() {
     let delayed = fake::start(Fault::Delay(Duration::from_millis(20)));
     let args = ["--clients", "1", "--pipeline", "3", "--no-preload", "--command", "set", "--duration", "0.4"];

@@ -37,10 +37,10 @@ const SPIN_NANOS: u64 = 1_500_000;
 /// The poll returns at least this often, to look at the clock and for Ctrl-C.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A server that owes replies and has sent nothing for so long is taken for dead.
+/// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead.
 const SILENCE_NANOS: u64 = 60 * SECOND;
 
-/// How long a phase waits for its last replies after its time is over.
+/// When a phase's time is over, it waits for its last replies until no byte has moved for so long.
 const DRAIN_NANOS: u64 = 5 * SECOND;
 
 /// The connections to the server, and what they need to send and receive.
@@ -151,7 +151,7 @@ impl<'a> Load<'a> {
         let mut events = Events::with_capacity(1024);
         phase.model = self.model.take();
         self.start = Instant::now();
-        let (mut now, mut last_reply) = (0, 0);
+        let (mut now, mut last_moved) = (0, 0);
         while !self.is_interrupted() {
             let is_over = phase.nanos_max.is_some_and(|most| now >= most);
             if !is_over {
@@ -169,7 +169,7 @@ impl<'a> Load<'a> {
             }
             // All ready connections are read before anything is sent. That costs less, and the server finds more of its
             // clients ready at once.
-            let replies = phase.replies;
+            let moved = phase.sent_bytes + phase.received_bytes;
             for event in &events {
                 if event.is_writable() {
                     self.flush(event.token().0, &mut phase)?;
@@ -179,11 +179,11 @@ impl<'a> Load<'a> {
                 }
             }
             now = self.now();
-            if phase.replies > replies {
-                last_reply = now;
-            } else if is_over && now - last_reply > DRAIN_NANOS {
+            if phase.sent_bytes + phase.received_bytes > moved {
+                last_moved = now;
+            } else if is_over && now - last_moved > DRAIN_NANOS {
                 break;
-            } else if now - last_reply > SILENCE_NANOS {
+            } else if now - last_moved > SILENCE_NANOS {
                 return Err(silence(phase.in_flight(), SILENCE_NANOS));
             }
             progress.show(phase.name, now, phase.replies);
