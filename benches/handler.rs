@@ -1,8 +1,8 @@
-//! What a request costs once its bytes are here: frame in, reply out, without a socket. Every reply is checked.
+//! What a request costs once its bytes are read: frame in, reply out, without a socket. Every reply is checked.
 //!
-//! `cargo bench --bench handler`. Keys have 16 bytes and values 32. A time is that of one request out of a pipeline
-//! of 64, which is how busy clients send them; `one at a time` has one in each turn, with the turn's cost in it.
-//! The rows are named as those of the original's benchmark.
+//! `cargo bench --bench handler`. Keys have 16 bytes and values 32. A time is that of one request in a pipeline of 64,
+//! which is how busy clients send them. `one at a time` has one request in each turn, and includes the cost of the
+//! turn. The rows have the names of those in the original's benchmark.
 
 use std::cell::{LazyCell, RefCell};
 use std::ops::Deref;
@@ -17,16 +17,16 @@ use gostash::store::{Eviction, Settings, Store};
 /// Requests in a turn.
 const PIPELINE: usize = 64;
 
-/// Keys in the rows where each key is another one: enough for their items not to fit a core's own caches.
+/// How many keys the rows in random order have: so many that their items do not fit into a core's own caches.
 const KEYS: usize = 100_032;
 
-/// A session and its store, without anything around them.
+/// A session and its store, and nothing else of the server.
 struct Handler {
     sessions: [Box<Session>; 1],
     executor: Executor,
 }
 
-/// Frames, and the reply to each.
+/// Frames, and the expected reply to each.
 #[derive(Clone, Default)]
 struct Script {
     frames: Vec<u8>,
@@ -54,7 +54,7 @@ fn random_keys(criterion: &mut Criterion) {
     rows(criterion, "100,000 keys in random order", PIPELINE, &order);
 }
 
-/// The five rows, each over the keys in `order` again and again. What a row needs is made when it is asked for.
+/// The five rows, each repeating the keys in `order`. What a row needs is made on first use, as rows may be left out.
 fn rows(criterion: &mut Criterion, group: &str, pipeline: usize, order: &[usize]) {
     let mut group = criterion.benchmark_group(group);
     let value = [b'v'; 32];
@@ -78,21 +78,21 @@ fn rows(criterion: &mut Criterion, group: &str, pipeline: usize, order: &[usize]
             bencher.iter_custom(|count| {
                 let (mut handler, mut numbers) = (Handler::new(), vec![0_i64; KEYS]);
                 let mut round = || {
-                    // The replies change with every round, so they are made anew, outside of the time.
+                    // The replies change with every round, so the script is made anew, which is not timed.
                     let steps = script(order, |key| {
                         numbers[key] += delta;
                         (frame(command, key), format!("{}\r\n", numbers[key]).into_bytes())
                     });
                     handler.run(&steps, pipeline)
                 };
-                // The first makes the keys.
+                // The first round creates the keys.
                 round();
                 repeat(count, order.len(), round)
             });
         });
     }
-    // A key can be deleted but once, so what is deleted is put back outside of the time, and the "one key" is as many
-    // as there are requests in a round.
+    // A key can be deleted only once, so the keys are put back after each round, which is not timed, and the "one key"
+    // is as many keys as a round has requests.
     let distinct: Vec<usize> = if order.len() == KEYS { order.to_vec() } else { (0..order.len()).collect() };
     let put_back = LazyCell::new(|| script(&distinct, set));
     let dels = LazyCell::new(|| script(&distinct, |key| (frame("DEL", key), b"OK\r\n".to_vec())));
@@ -108,7 +108,7 @@ fn rows(criterion: &mut Criterion, group: &str, pipeline: usize, order: &[usize]
     group.finish();
 }
 
-/// Runs rounds of `len` requests until at least `count` are done, and returns the time of `count`.
+/// Runs rounds of `len` requests until at least `count` are done, and returns the time of `count` requests.
 fn repeat(count: u64, len: usize, mut round: impl FnMut() -> Duration) -> Duration {
     let rounds = count.div_ceil(len as u64);
     let total: Duration = (0..rounds).map(|_| round()).sum();

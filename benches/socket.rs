@@ -1,6 +1,6 @@
-//! True round trips over loopback: a request is written to a socket, and its reply read from it, before the next
-//! one is sent. The original's rows of these names write to a socket that is closed already, so there is nothing to
-//! set beside these. Every reply is checked.
+//! Round trips over loopback: a request is written to a socket, and its reply read from it, before the next one is
+//! sent. The original's rows of these names write to a socket that is closed already, so these have nothing to compare
+//! with. Every reply is checked.
 //!
 //! `cargo bench --bench socket` starts the built server for itself. Most of each time is the kernel's: two system
 //! calls and two wake-ups on either side.
@@ -45,7 +45,7 @@ fn round_trips(criterion: &mut Criterion) {
             });
         });
     }
-    // A key can be deleted but once, so each time holds a set and a del.
+    // A key can be deleted only once, so each time is that of a SET and a DEL.
     group.bench_function("set and del", |bencher| {
         let del = format!("DEL\x0016\0{key}\r\n");
         bencher.iter(|| {
@@ -60,7 +60,7 @@ fn round_trips(criterion: &mut Criterion) {
     group.bench_function("insert of random keys", |bencher| {
         let mut state = 1_u64;
         bencher.iter(|| {
-            // Odd multiplier and increment: no key comes twice.
+            // A generator of full period, so no key comes twice.
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             exchange(&mut client, &format!("SET\x0016\0{state:016x}\x0032\0{value}\r\n"), "OK\r\n");
         });
@@ -96,7 +96,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; either way nothing is left behind.
+        // These fail if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,5 +1,6 @@
-//! The store alone, in process: what each operation costs on one key, which stays in the processor's nearest cache, and on
-//! 100,000 in random order, which do not. Hashing the key is included, and the look ahead. Every result is checked.
+//! The store alone, in process: what each operation costs on one key, which stays in the processor's nearest cache, and
+//! on 100,000 keys in random order, which do not. Hashing the key and prefetching are included. Every result is
+//! checked.
 
 use std::hint::black_box;
 
@@ -10,7 +11,7 @@ use gostash::store::{Eviction, KeyHash, Settings, Store};
 const VALUE: &[u8] = b"thirty-two bytes of some value..";
 const LONGER: &[u8] = b"thirty-two bytes of some value, and a few more..";
 
-/// Keys of sixteen bytes, in an order that no prefetcher guesses.
+/// Keys of sixteen bytes, in an order that no hardware prefetcher guesses.
 fn keys(count: usize, prefix: char) -> Vec<String> {
     let mut keys: Vec<_> = (0..count).map(|id| format!("{prefix}{id:015}")).collect();
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
@@ -25,7 +26,7 @@ fn store() -> Store {
     Store::new(Settings { memory_bytes: 256 << 20, eviction: Eviction::S3Fifo, default_ttl_millis: 0 })
 }
 
-/// The key's hash, looked up as a batch does it.
+/// The key's hash, after the prefetching that a batch does.
 fn seen(store: &Store, key: &str) -> KeyHash {
     let mut hash = store.hash(key.as_bytes());
     store.prefetch_index(hash, &Action::Set(Value::default()));
@@ -69,8 +70,8 @@ fn rows(criterion: &mut Criterion) {
                 });
             });
         };
-        // A step knows its key by the number, and by the half of the double round it is in whether it is the first or
-        // the second time: that is how writes alternate.
+        // Steps count to twice the number of keys, so each key comes twice, and a write can alternate between the first
+        // and the second time.
         let key = |step: usize| &keys[step % count];
         let fill = |store: &mut Store| assert!(keys.iter().all(|key| set(store, key, VALUE)));
         let count_up = |store: &mut Store| assert!(keys.iter().all(|key| set(store, key, b"1000000")));

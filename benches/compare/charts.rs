@@ -1,5 +1,5 @@
-//! Charts as SVG. Every row has its name beside it, so that nothing depends on colours; these only tell ours from the others.
-//! What is black here takes the page's own text colour, light or dark.
+//! Charts as SVG. Every row has its name beside it, so that nothing depends on colours, which only set this server
+//! apart. What is drawn in black takes the page's text colour, light or dark.
 
 use std::error::Error;
 
@@ -17,22 +17,22 @@ const NAMES_WIDTH: u32 = 215;
 const AXIS_HEIGHT: u32 = 44;
 const FONT: (&str, u32) = ("sans-serif", 14);
 
-/// A row of bars: who, and how much.
+/// One row of a bar chart.
 pub(crate) struct Bar {
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) figure: Option<Spread>,
-    /// What stands behind the number.
+    /// Text after the number.
     pub(crate) mark: &'static str,
 }
 
-/// Horizontal bars from zero, with their medians beside them and a line from the least to the most.
+/// Horizontal bars from zero, each with its median beside it and a line from the minimum to the maximum.
 pub(crate) fn bars(unit: &str, bars: &[Bar], decimals: usize) -> Result<String, Box<dyn Error>> {
     let most = bars.iter().filter_map(|bar| bar.figure).map(|figure| figure.most).fold(0.0, f64::max).max(1e-9);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height(bars.len()))).into_drawing_area();
-        // Discrete ranges of plotters include their end.
+        // A discrete range in plotters includes its end.
         let rows = (0..bars.len().saturating_sub(1)).into_segmented();
         let mut chart = ChartBuilder::on(&root)
             .margin_right(20)
@@ -72,7 +72,7 @@ pub(crate) fn bars(unit: &str, bars: &[Bar], decimals: usize) -> Result<String, 
     Ok(finished(svg))
 }
 
-/// A row of dots: who, and the nanoseconds of each percentile.
+/// One row of a dot chart: the nanoseconds of each percentile.
 pub(crate) struct Dots {
     pub(crate) name: String,
     pub(crate) role: Role,
@@ -128,7 +128,7 @@ pub(crate) fn dots(rows: &[Dots]) -> Result<String, Box<dyn Error>> {
     Ok(finished(svg))
 }
 
-/// What axes and lines look like in every chart, and what is counted along the bottom.
+/// The style of axes and lines in every chart, and the unit of the horizontal axis.
 fn styled<'m, 'a, 'b, X: Ranged, Y: Ranged, DB: DrawingBackend>(
     mesh: &'m mut MeshStyle<'a, 'b, X, Y, DB>,
     unit: &str,
@@ -159,7 +159,7 @@ fn colour(role: Role) -> RGBColor {
     }
 }
 
-/// The same for the page's own marks.
+/// The same colour in CSS, for the page's legend.
 pub(crate) fn css_colour(role: Role) -> String {
     let RGBColor(red, green, blue) = colour(role);
     format!("rgb({red} {green} {blue})")
@@ -173,7 +173,7 @@ fn height(rows: usize) -> u32 {
     rows as u32 * ROW_HEIGHT + AXIS_HEIGHT + 8
 }
 
-/// On a narrow screen it is scrolled instead of shrunk to what nobody can read.
+/// Wraps a chart so that a narrow screen scrolls it instead of making it too small to read.
 fn finished(svg: String) -> String {
     format!("<div class=\"chart\">{}</div>\n", svg.replace("#000000", "currentColor"))
 }

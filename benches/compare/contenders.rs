@@ -1,5 +1,5 @@
-//! What is compared: this server, the bare echo, the multithreaded variants, and the others that are at hand; each a command
-//! with a place for its port, and a protocol. It starts nothing.
+//! What is compared: this server, the bare echo, the multithreaded variants, and the other servers at hand. Each is a
+//! command line with a placeholder for its port, and a protocol. It starts nothing.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -13,27 +13,27 @@ pub(crate) struct Contender {
     pub(crate) name: String,
     /// As gostash-bench calls it.
     pub(crate) protocol: String,
-    /// For the shell, with `{port}` and perhaps `{threads}` in it.
+    /// Run by the shell, with `{port}` and perhaps `{threads}` in it.
     pub(crate) command: String,
     pub(crate) role: Role,
-    /// Those that it may use; any if there are none.
+    /// The cores that it may use; all if this is empty.
     pub(crate) cores: Vec<usize>,
 }
 
 /// Why it is in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Reads and writes, and does nothing else.
+    /// The bare echo, which reads and writes and does nothing else.
     Floor,
     /// The server of this repository.
     Own,
-    /// The same with threads and locks.
+    /// The server's own parts under threads and locks.
     Variant,
-    /// Another project's.
+    /// Another project's server.
     Peer,
 }
 
-/// The cores that a server may use: one, and, where there are more than two, all but the client's.
+/// The sets of cores that servers are measured on: one core, and, with more than two cores, all but the client's.
 pub(crate) fn budgets(cores: &[usize]) -> Vec<&[usize]> {
     match cores {
         [] | [_] => vec![cores],
@@ -42,7 +42,7 @@ pub(crate) fn budgets(cores: &[usize]) -> Vec<&[usize]> {
     }
 }
 
-/// All that there are, in the order in which they are shown.
+/// All contenders, in the order in which they are shown.
 pub(crate) fn all(options: &Options, budgets: &[&[usize]]) -> Result<Vec<Contender>, Box<dyn Error>> {
     let folder = std::env::current_exe()?;
     let folder = folder.parent().unwrap_or(Path::new("."));
@@ -77,14 +77,14 @@ pub(crate) fn all(options: &Options, budgets: &[&[usize]]) -> Result<Vec<Contend
             }
         }
         if on_path("memcached") {
-            // It refuses to be root.
+            // memcached refuses to run as root.
             let user = if rustix::process::geteuid().is_root() { "-u nobody " } else { "" };
             let command = format!("memcached {user}-l 127.0.0.1 -p {{port}} -t {{threads}} -R 1000 -m 1024");
             found.push(row("memcached", "memcached", Role::Peer, command));
         }
     }
     for server in &options.servers {
-        // Figures go by the name, so two of one name would be shown as one.
+        // Figures are stored by name, so two servers of one name would be shown as one.
         if found.iter().any(|other| other.name == server.name) {
             return Err(format!("--server {}: expected a name that no other server here has", server.name).into());
         }

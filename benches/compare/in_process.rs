@@ -1,6 +1,6 @@
-//! Session and store without sockets, driven by one thread and by several: the one place where a machine of two cores shows
-//! what threads gain and what locks cost. Either each thread has a store of its own, as with one server for each core, or all
-//! share the sixteen that the multithreaded variants lock. Replies are counted by their bytes.
+//! Session and store without sockets, driven by one thread and by several. This is where even a machine of two cores
+//! shows what threads gain and what locks cost. Either each thread has a store of its own, as with one server per core,
+//! or all share the sixteen locked stores of the multithreaded variants. Replies are checked by their total length.
 
 use std::error::Error;
 use std::sync::{Arc, Barrier};
@@ -16,26 +16,27 @@ use gostash::store::{Eviction, Settings, Store};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-use crate::client::{Client, Desk};
+use crate::client::{Client, Scratch};
 use crate::options::{KEY_BYTES, Options};
 use crate::results::{Measurement, Results};
 use crate::servers::{Pinned, Stop};
 use crate::shards::Shards;
 
-/// What each store may hold, in bytes: more than any run here fills in.
+/// The memory limit of each store, in bytes.
 const MEMORY_BYTES: usize = 1 << 30;
 
 /// What an item takes beyond its key and value, rounded up.
 const ITEM_OVERHEAD_BYTES: usize = 32;
 
-/// Requests that a thread has ready, and sends again and again; fewer if their values would take more than so many bytes.
+/// Requests that a thread has ready, and sends again and again; fewer if their values would take more than so many
+/// bytes.
 const REQUESTS: usize = 64 * 1024;
 const VALUES_BYTES_MAX: usize = 64 << 20;
 
-/// The rows: a name, and whether the stores are shared.
+/// The rows of the table: a name, and whether the stores are shared.
 pub(crate) const NAMES: [(&str, bool); 2] = [("a store for each thread", false), ("shared stores, locked", true)];
 
-/// How many threads are tried.
+/// The numbers of threads that are measured.
 pub(crate) fn thread_counts(cores: &[usize]) -> Vec<usize> {
     let mut counts = vec![1, 2, cores.len()];
     counts.retain(|count| *count <= cores.len().max(1));
@@ -69,8 +70,8 @@ pub(crate) fn round(
     Ok(())
 }
 
-/// Whether the stores can hold all keys and the output all replies of a pipeline, so that every reply is the expected one.
-/// Where they cannot, nothing is measured: a session stops at its high-water mark until somebody takes its output.
+/// Whether the stores can hold all keys and the output all replies of a pipeline, so that every reply is the expected
+/// one. Where they cannot, nothing is measured: a session stops at its high-water mark until somebody takes its output.
 fn has_room(options: &Options, depth: usize) -> bool {
     let Options { keys, value_size, .. } = *options;
     let store_bytes = keys.saturating_mul(KEY_BYTES + value_size + ITEM_OVERHEAD_BYTES);
@@ -93,7 +94,7 @@ fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, 
                 }
                 let script = Script::random(options, number as u64);
                 barrier.wait();
-                // One round to warm up.
+                // Once to warm up.
                 engine.run(&script, depth);
                 barrier.wait();
                 repeat(Duration::from_secs_f64(options.duration / 2.0), || engine.run(&script, depth))
@@ -132,10 +133,10 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What answers requests: a session with a store as the server has it, or one of the clients of the locked stores.
+/// What answers requests: a session and a store, as in the server, or a client of the locked stores.
 enum Engine {
     Own(Box<([Box<Session>; 1], Executor)>),
-    Shared(Box<(Client, Desk)>, Arc<Shards>),
+    Shared(Box<(Client, Scratch)>, Arc<Shards>),
 }
 
 impl Engine {
@@ -146,7 +147,7 @@ impl Engine {
     }
 
     fn shared(shards: Arc<Shards>) -> Engine {
-        Engine::Shared(Box::new((Client::default(), Desk::new(1))), shards)
+        Engine::Shared(Box::new((Client::default(), Scratch::new(1))), shards)
     }
 
     /// Runs a script in pipelines of `depth`, and returns how many requests it had. Panics if a reply is missing.
@@ -161,7 +162,7 @@ impl Engine {
         script.ends.len()
     }
 
-    /// One pipeline; how many bytes the replies have.
+    /// Runs one pipeline, and returns the length of all replies.
     fn turn(&mut self, frames: &[u8]) -> usize {
         match self {
             Engine::Own(own) => {
@@ -175,16 +176,16 @@ impl Engine {
                 count
             }
             Engine::Shared(client, shards) => {
-                let (client, desk) = &mut **client;
-                client.process(frames, shards, desk);
+                let (client, scratch) = &mut **client;
+                client.process(frames, shards, scratch);
                 let mut replies = Count(0);
-                client.write_to(&mut replies, desk).map_or(0, |()| replies.0)
+                client.write_to(&mut replies, scratch).map_or(0, |()| replies.0)
             }
         }
     }
 }
 
-/// A socket that takes everything and keeps nothing.
+/// A writer that counts the bytes and drops them.
 struct Count(usize);
 
 impl std::io::Write for Count {
@@ -198,7 +199,7 @@ impl std::io::Write for Count {
     }
 }
 
-/// Frames, where each ends, and how many bytes all replies have.
+/// Frames, where each of them ends, and the length of all their replies.
 struct Script {
     frames: Vec<u8>,
     ends: Vec<usize>,

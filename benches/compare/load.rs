@@ -1,5 +1,5 @@
-//! One contender under load: its memory, its cost and throughput at each depth, its latencies at a given rate. The figures
-//! are gostash-bench's, the same for all.
+//! One contender under load: its memory, its cost and throughput at each depth, and its latencies at a given rate. All
+//! figures come from gostash-bench.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -15,10 +15,11 @@ use crate::options::{KEY_BYTES, Options};
 use crate::results::{Measurement, Results};
 use crate::servers::{Server, Stop, run};
 
-/// What a measurement may take beyond its duration: to connect, to fill in keys, and to come to an end.
+/// How long a measurement may take beyond its duration, to connect, to set the keys, and to wait for the last replies.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The depth at which latencies are measured, and memory filled: deep enough that a stall does not stop the arrivals.
+/// The depth at which latencies are measured and memory is filled. It is so deep that requests go on being sent in a
+/// stall.
 const OPEN_DEPTH: usize = 64;
 
 pub(crate) struct Load<'a> {
@@ -30,7 +31,7 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Fills a new server and sees what it takes. Returns its version, as it says itself.
+    /// Fills a new server and measures its memory. Returns the version that the server reports.
     pub(crate) fn memory(&self, contender: &Contender, results: &mut Results) -> Result<String, Box<dyn Error>> {
         let server = Server::start(contender, self.folder, self.stop)?;
         let version = version(contender, server.port).unwrap_or_default();
@@ -38,7 +39,7 @@ impl Load<'_> {
         if items == 0 || contender.role == Role::Floor {
             return Ok(version);
         }
-        // Buffers for the clients are not the items', so they are there before.
+        // The buffers of the clients do not count: they are allocated before the first measurement.
         let resident = |arguments: &str| -> Result<Option<f64>, Box<dyn Error>> {
             let row = self.bench(contender, &server, arguments, Duration::ZERO)?;
             Ok(row.and_then(|row| row["server_resident_bytes"].as_f64()))
@@ -53,7 +54,7 @@ impl Load<'_> {
         Ok(version)
     }
 
-    /// One round: a new process, each depth, and the latencies.
+    /// One round: starts a new process, and measures each depth and the latencies.
     pub(crate) fn round(
         &self,
         contender: &Contender,
@@ -79,7 +80,7 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// A row of gostash-bench. `None` if the server would not do that, which is said.
+    /// Runs gostash-bench and returns its row. If it fails, prints its error and returns `None`.
     fn bench(
         &self,
         contender: &Contender,
@@ -106,7 +107,7 @@ impl Load<'_> {
     }
 }
 
-/// What the server says that it is.
+/// The version that the server reports.
 fn version(contender: &Contender, port: u16) -> Option<String> {
     let (question, names): (&str, &[&str]) = match (contender.role, contender.protocol.as_str()) {
         (Role::Own | Role::Variant | Role::Floor, _) => return Some(env!("CARGO_PKG_VERSION").to_owned()),

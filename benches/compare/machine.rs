@@ -3,14 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-/// Where and when.
+/// The machine, the build and the time.
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
-    /// The time it began, in UTC, fit to be a file's name.
+    /// When the comparison began, in UTC, as a file name.
     pub(crate) stamp: String,
     pub(crate) processor: String,
     pub(crate) kernel: String,
-    /// The cores that we may use.
+    /// The cores that this process may use.
     pub(crate) cores: Vec<usize>,
     pub(crate) memory: String,
     pub(crate) compiler: String,
@@ -45,7 +45,7 @@ impl Machine {
         }
     }
 
-    /// The day alone.
+    /// The date alone.
     pub(crate) fn day(&self) -> &str {
         self.stamp.split('T').next().unwrap_or_default()
     }
@@ -55,7 +55,7 @@ impl Machine {
         &self.cores[self.cores.len().saturating_sub(1)..]
     }
 
-    /// Who runs where, in a sentence.
+    /// A sentence about who runs on which core.
     pub(crate) fn placement(&self) -> String {
         match self.cores.as_slice() {
             [] => "Nothing is pinned: this system cannot.".to_owned(),
@@ -67,7 +67,7 @@ impl Machine {
     }
 }
 
-/// What a command prints; nothing if it cannot be run.
+/// The output of a command; empty if it cannot be run.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or(String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -1,12 +1,13 @@
-//! gostash-compare: runs this server, its multithreaded variants, a bare echo and whatever other servers are at hand under
-//! the same load, in turn and in several rounds, and shows what each request cost whom: as a table, as one page to look at,
-//! and as raw figures. `scripts/compare.sh` builds and starts it.
+//! gostash-compare: measures this server, its multithreaded variants, a bare echo and every other server at hand under
+//! the same load, in turn and in several rounds. It prints tables, and writes a page with charts and the raw figures.
+//! `scripts/compare.sh` builds and starts it.
 //!
-//! [`contenders`] says what is compared; [`servers`] starts and ends it; [`load`] drives it with gostash-bench, and
-//! [`in_process`] without sockets; [`results`] makes medians of it; [`table`] and [`page`] show them, with [`charts`].
+//! [`contenders`] lists the servers; [`servers`] starts and ends them; [`load`] measures them with gostash-bench, and
+//! [`in_process`] measures session and store without sockets; [`results`] computes medians; [`table`] and [`page`] show
+//! them, with [`charts`].
 
 mod charts;
-// The variants have uses for all of it.
+// The variants use all of it, this program only a part.
 #[allow(dead_code)]
 #[path = "../variants/client.rs"]
 mod client;
@@ -70,7 +71,8 @@ fn compare(options: &Options) -> Result<(), Box<dyn Error>> {
         machine.versions.push(load.memory(contender, &mut results)?);
     }
     for round in 1..=options.rounds {
-        // Each round begins with another one, and every second goes backwards, so that nobody has the best place.
+        // Each round begins with another contender, and every second round is reversed, so that no place in the order
+        // favours anybody.
         let mut order: Vec<&Contender> = contenders.iter().collect();
         order.rotate_left(round % contenders.len());
         if round % 2 == 0 {

@@ -8,22 +8,23 @@ pub(crate) const USAGE: &str = "\
 gostash-compare: the same load against this server, its variants, and others
 
 usage: gostash-compare [options]
-  --server NAME[:PROTOCOL]=COMMAND   compare with this, too; may be repeated. COMMAND is the shell's, stays in the
-                        foreground, and has {port} in it; with {threads} in it, it is also measured on all cores.
-                        PROTOCOL is gostash (unless said), resp or memcached
+  --server NAME[:PROTOCOL]=COMMAND   compare with this, too; may be repeated. The shell runs COMMAND in the results'
+                        folder, so its paths must be absolute. It stays in the foreground, and has {port} in it; with
+                        {threads} in it, it is also measured on all cores. PROTOCOL is gostash (the default), resp or
+                        memcached
   --no-peers            leave out redis-server, valkey-server and memcached, even if they are on the PATH
-  --rounds N            rounds; medians are taken over them (5)
+  --rounds N            rounds, over which the medians are taken (5)
   --pipeline N[,N...]   depths of pipelines (1,16,64)
   --duration SECONDS    of each measurement (1)
   --warmup SECONDS      before each (0.3)
-  --rate N              requests a second for the latencies, the same for all (20000)
+  --rate N              requests a second when latencies are measured, the same for all (20000)
   --clients N           connections (50)
   --keys N              number of keys (100000)
   --value-size BYTES    length of values; keys have 16 bytes, 90 % of requests are GETs (32)
-  --items N             how many items to fill in when memory is measured; 0 leaves that out (1000000)
-  --quick               1 round of moments, to see that everything works
+  --items N             number of items when memory is measured; 0 leaves that out (1000000)
+  --quick               one short round, to see that everything works
   --markdown            print the table as the README has it
-  --folder PATH         where page and raw figures go, in a folder named by the time (results)
+  --folder PATH         where page and raw figures go, in a folder named by the date and time (results)
 ";
 
 pub(crate) struct Options {
@@ -40,7 +41,7 @@ pub(crate) struct Options {
     pub(crate) items: usize,
     pub(crate) markdown: bool,
     pub(crate) folder: PathBuf,
-    /// The command line, to be told.
+    /// The command line, for the page.
     pub(crate) command: String,
 }
 
@@ -113,7 +114,7 @@ impl Options {
     }
 }
 
-/// A word as the shell would have to be given it.
+/// Quotes a word for the shell.
 fn quote(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./,:=".contains(&byte);
     if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }

@@ -126,7 +126,7 @@ pub(crate) fn render(
     ))
 }
 
-/// What came out, in a sentence that would be as long had it come out otherwise.
+/// The result in one sentence, worded in the same way whoever comes out ahead.
 fn finding(options: &Options, summaries: &[Summary<'_>]) -> String {
     let middle = options.depths.len() / 2;
     let cost = |summary: &Summary<'_>| summary.cost[middle].map(|cost| cost.median);
@@ -268,7 +268,7 @@ fn note(body: &mut String, what: &str) {
     let _ = writeln!(body, "<p class=\"note\">{}</p>", text(what));
 }
 
-/// Text as HTML has to have it.
+/// Escapes text for HTML.
 fn text(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

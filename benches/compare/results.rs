@@ -1,4 +1,4 @@
-//! Every figure of every run, and the medians over the rounds. It knows neither how they were measured nor how they are
+//! The figures of all runs, and their medians over the rounds. It knows neither how they were measured nor how they are
 //! shown.
 
 use serde_json::{Value, json};
@@ -10,11 +10,11 @@ use crate::options::Options;
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Measurement {
-    /// As many requests as go through, in pipelines of this depth.
+    /// Closed loop, in pipelines of this depth.
     Depth(usize),
-    /// Requests at the given rate.
+    /// Open loop, at the given rate.
     Latency,
-    /// The size of a filled store.
+    /// The memory of a filled server.
     Memory,
     /// Session and store without sockets, in pipelines of this depth.
     InProcess(usize),
@@ -32,7 +32,7 @@ struct Row {
     figures: Value,
 }
 
-/// A median, and the least and the most that there was.
+/// A median, with the minimum and the maximum.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -52,7 +52,7 @@ impl Spread {
         Some(Spread { median, least: samples[0], most: samples[samples.len() - 1] })
     }
 
-    /// Half of the range, in per cent of the median.
+    /// Half of the range, as a percentage of the median.
     pub(crate) fn percent(&self) -> f64 {
         if self.median == 0.0 { 0.0 } else { (self.most - self.least) / 2.0 / self.median * 100.0 }
     }
@@ -68,7 +68,7 @@ impl Results {
         rows.map(|row| &row.figures)
     }
 
-    /// One figure over all rounds.
+    /// The spread of one figure over all rounds.
     pub(crate) fn spread(&self, name: &str, measurement: Measurement, figure: &str) -> Option<Spread> {
         Spread::of(self.of(name, measurement).filter_map(|figures| figures[figure].as_f64()).collect())
     }
@@ -95,7 +95,7 @@ impl Results {
         Some((mean("sent_bytes_per_second")?, mean("received_bytes_per_second")?))
     }
 
-    /// All of it for machines.
+    /// Everything, as JSON.
     pub(crate) fn to_json(&self, options: &Options, machine: &Machine, contenders: &[Contender]) -> String {
         let contenders = contenders.iter().zip(&machine.versions).map(|(contender, version)| {
             let Contender { name, protocol, command, cores, .. } = contender;
@@ -126,29 +126,29 @@ impl Results {
     }
 }
 
-/// One contender's figures, as all tables and charts show them.
+/// One contender's figures, for tables and charts.
 pub(crate) struct Summary<'a> {
     pub(crate) contender: &'a Contender,
     pub(crate) version: &'a str,
-    /// For each depth, CPU nanoseconds for a request.
+    /// For each depth, the server's CPU nanoseconds per request.
     pub(crate) cost: Vec<Option<Spread>>,
-    /// For each depth, requests a second.
+    /// For each depth, requests per second.
     pub(crate) rate: Vec<Option<Spread>>,
-    /// For each depth, whether the rate is another's than the server's.
+    /// For each depth, whether something else than the server limited the rate.
     pub(crate) is_limited_elsewhere: Vec<bool>,
-    /// For each of [`PERCENTILES`], nanoseconds.
+    /// For each of [`PERCENTILES`], the latency in nanoseconds.
     pub(crate) latency: Vec<Option<Spread>>,
     /// Whether requests were sent or answered too slowly for the given rate.
     pub(crate) is_rate_missed: bool,
     /// The share of its requests that found no key or were refused, which is less work.
     pub(crate) unserved: f64,
-    /// Bytes beyond key and value.
+    /// Bytes per item beyond key and value.
     pub(crate) item_bytes: Option<Spread>,
-    /// Of request and reply, in bytes.
+    /// The mean lengths of request and reply, in bytes.
     pub(crate) lengths: Option<(f64, f64)>,
 }
 
-/// The latencies that are shown, by their names in gostash-bench's rows.
+/// The percentiles that are shown, each with its name in gostash-bench's rows.
 pub(crate) const PERCENTILES: [(&str, &str); 4] = [
     ("p50", "latency_p50_ns"),
     ("p99", "latency_p99_ns"),
@@ -191,7 +191,7 @@ impl Results {
 }
 
 impl Summary<'_> {
-    /// Its name, with its version if that is another project's and not in the name already, as one that is not known is.
+    /// Its name; for another project's server with the version, unless that is unknown or in the name already.
     pub(crate) fn title(&self) -> String {
         match self.contender.role {
             Role::Peer if !self.contender.name.contains(self.version) => {
@@ -202,7 +202,7 @@ impl Summary<'_> {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with a comma between thousands.
 pub(crate) fn count(number: f64) -> String {
     let whole = number.round();
     match whole.abs() < 1000.0 {

@@ -1,5 +1,5 @@
-//! Processes: started on their cores, waited for, and ended whatever happens. It knows neither what they say nor why
-//! they are run.
+//! Processes: starts them on their cores, waits for them, and ends them whatever happens. It knows neither what they
+//! print nor why they are run.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -18,17 +18,17 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::contenders::Contender;
 
-/// How long a server may take until it accepts.
+/// How long a server may take until it accepts connections.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 
-/// Whether a signal asked for the end. Everything that waits looks here.
+/// Whether a signal has asked for the end. Everything that waits checks it.
 #[derive(Clone)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Ctrl-C, a termination and a terminal that goes away all end the comparison in order.
+    /// SIGINT, SIGTERM and SIGHUP all end the comparison in an orderly way.
     pub(crate) fn on_signals() -> io::Result<Stop> {
         let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -37,19 +37,19 @@ impl Stop {
         Ok(Stop(flag))
     }
 
-    /// An error once the end was asked for.
+    /// Fails once the end was asked for.
     pub(crate) fn check(&self) -> Result<(), Box<dyn Error>> {
         if self.0.load(Ordering::Relaxed) { Err("interrupted".into()) } else { Ok(()) }
     }
 }
 
-/// A process and all that it starts. Dropping it ends them.
+/// A process and all its descendants, as a process group. Dropping it kills them.
 struct Group(Child);
 
 impl Group {
-    /// Starts `command` on these cores; on any if there are none.
+    /// Starts `command` on these cores; on all if the list is empty.
     fn start(command: &mut Command, cores: &[usize]) -> io::Result<Group> {
-        // A child begins on the cores of the thread that started it.
+        // A child inherits the cores of the thread that starts it.
         let _pinned = Pinned::to(cores);
         command.stdin(Stdio::null()).process_group(0).spawn().map(Group)
     }
@@ -69,9 +69,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a contender on a free port. What it says goes into a file in `folder`, which is also where it runs.
+    /// Starts a contender on a free port. `folder` is its working directory, and gets a file with what it prints.
     pub(crate) fn start(contender: &Contender, folder: &Path, stop: &Stop) -> Result<Server, Box<dyn Error>> {
-        // Whoever takes the port in between makes the server fail, and then another one is tried.
+        // Somebody else may take the port in between. Then the server fails, and another port is tried.
         let mut problem = Err("".into());
         for _ in 0..3 {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -126,7 +126,7 @@ pub(crate) fn run(
         sleep(LOOK_EVERY);
     };
     let mut output = Output { status, stdout: Vec::new(), stderr: Vec::new() };
-    // What they print fits a pipe.
+    // What it has printed fits into the pipes, so it could end before anybody read.
     if let (Some(stdout), Some(stderr)) = (&mut group.0.stdout, &mut group.0.stderr) {
         io::Read::read_to_end(stdout, &mut output.stdout)?;
         io::Read::read_to_end(stderr, &mut output.stderr)?;
@@ -134,7 +134,7 @@ pub(crate) fn run(
     Ok(output)
 }
 
-/// This thread is on some cores only, until it is dropped.
+/// Keeps this thread on some cores until it is dropped.
 pub(crate) struct Pinned {
     #[cfg(target_os = "linux")]
     before: Option<rustix::thread::CpuSet>,

@@ -8,13 +8,15 @@ use crate::machine::Machine;
 use crate::options::Options;
 use crate::results::{Measurement, PERCENTILES, Results, Spread, Summary, count};
 
-/// Rows that are this much longer or shorter on the wire than ours are told apart.
+/// A contender whose requests or replies differ by more than this share from GoStash's is named in a note.
 const LENGTH_TOLERANCE: f64 = 0.05;
 
 /// What a star at a rate and one at a latency mean.
-pub(crate) const NOT_THE_LIMIT: &str = "* in one round at least the server was not busy all the time: the load generator, or something else on this machine, was \
-     the limit, and the server can do more.";
-pub(crate) const RATE_MISSED: &str = "* in one round at least fewer requests were sent or answered than were due: these are the latencies of an overload.";
+pub(crate) const NOT_THE_LIMIT: &str = "\
+    * in one round at least the server was not busy all the time: the load generator, or something else on this \
+    machine, was the limit, and the server can do more.";
+pub(crate) const RATE_MISSED: &str = "\
+    * in one round at least fewer requests were sent or answered than were due, so these are latencies of an overload.";
 
 pub(crate) struct Table {
     pub(crate) title: String,
@@ -120,7 +122,7 @@ fn in_process_table(options: &Options, machine: &Machine, results: &Results) -> 
     }
 }
 
-/// Whose requests or replies are of other lengths, which costs both sides something else.
+/// A note about contenders whose requests or replies have other lengths, which changes the cost on both sides.
 fn notes(summaries: &[Summary<'_>]) -> Vec<String> {
     let own = summaries.iter().find(|summary| summary.contender.role == Role::Own);
     let Some((sent, received)) = own.and_then(|own| own.lengths) else {
@@ -137,7 +139,7 @@ fn notes(summaries: &[Summary<'_>]) -> Vec<String> {
     vec![if others.is_empty() { format!("{own}, as all.") } else { format!("{own}; {}.", others.join(", ")) }]
 }
 
-/// A star where the client, or other work on the machine, was the limit.
+/// Puts a star at rates that were limited by the client or by other work on the machine.
 fn mark_rates(table: &mut Table, summaries: &[Summary<'_>]) {
     for (row, summary) in table.rows.iter_mut().zip(summaries) {
         for (cell, is_limited) in row[1..].iter_mut().zip(&summary.is_limited_elsewhere) {
@@ -158,7 +160,7 @@ fn cell(spread: Option<Spread>, scale: f64) -> String {
             0 => count(spread.median * scale),
             _ => format!("{:.1}", spread.median * scale),
         };
-        // One round alone has no spread.
+        // A single round has no spread.
         if spread.least == spread.most { number } else { format!("{number} ±{:.0} %", spread.percent()) }
     })
 }

@@ -1,4 +1,4 @@
-//! The few options of the multithreaded variants, and the line that tells where they listen. It knows no server.
+//! The command line of the multithreaded variants, and the line that says where they listen. It knows no server.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -8,15 +8,15 @@ use std::process::ExitCode;
 pub(crate) struct Arguments {
     /// The TCP port on 127.0.0.1; 0 picks a free one.
     pub(crate) port: u16,
-    /// What all shards may hold together, in bytes.
+    /// The memory limit of all shards together, in bytes.
     pub(crate) max_memory: usize,
     /// How many event loops there are.
     #[allow(dead_code, reason = "a thread for each connection needs no number")]
     pub(crate) threads: usize,
 }
 
-/// Reads the command line, serves, and turns what became of that into an exit status. `more` are options beyond those
-/// that all variants have, with what the usage says of them.
+/// Parses the command line, serves, and returns the exit status. `more` are the options that not all variants have,
+/// each with its help text.
 pub(crate) fn run(
     name: &str,
     what: &str,
@@ -44,7 +44,7 @@ pub(crate) fn run(
     }
 }
 
-/// Says on standard output where clients are accepted. That nobody reads it is no error.
+/// Prints the address to standard output. A closed pipe is not an error.
 pub(crate) fn announce(address: SocketAddr) {
     let _ = writeln!(io::stdout(), "listening on {address}");
 }

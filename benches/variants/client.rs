@@ -1,7 +1,7 @@
-//! One client of the locked shards without its socket, in GoStash frames: what it sent and was not answered yet, and what
-//! it is still to be sent. Parsing, execution, store, chunks and output are the server's; its `Session` and `batch` are not,
-//! since they execute and take chunks on the one executor that they are lent, and to lend them sixteen behind locks the
-//! server would need a trait for the sake of this comparison alone.
+//! One client of the locked shards without its socket, in GoStash frames: its unfinished input and its pending output.
+//! Parsing, execution, store, chunks and output are the server's own code. The server's `Session` and `batch` are not
+//! used: they borrow one executor, and borrowing sixteen behind locks would need a trait that serves only this
+//! comparison.
 
 use std::io::{self, Write};
 
@@ -19,29 +19,29 @@ use crate::shards::{BATCH_COMMANDS, Shards};
 /// One client without its socket.
 #[derive(Default)]
 pub(crate) struct Client {
-    /// An unfinished frame, or frames that may not run before output has been taken.
+    /// An unfinished frame, or frames that may not run before output has been written.
     waiting: Vec<u8>,
-    /// How long `waiting` must be for parsing it to get anywhere.
+    /// How long `waiting` must be before it is worth parsing again.
     needed: usize,
-    /// A value on its way in that is too large to wait for.
+    /// A large value of which a part has arrived.
     incoming: Option<Incoming>,
     output: Output,
     broken: bool,
 }
 
-/// What a thread lends to the client that it serves, so that all its clients use the same memory, which then is in the
-/// processor's cache.
-pub(crate) struct Desk {
-    /// Replies of a batch as they come from the shards; empty in between.
+/// A thread's buffers, which it lends to the client that it serves: all its clients use the same memory, so it stays in
+/// the processor's cache.
+pub(crate) struct Scratch {
+    /// The replies of a batch in the order of the shards; empty between batches.
     unordered: Output,
     /// Empty buffers for output.
     spare: Vec<Vec<u8>>,
 }
 
-impl Desk {
-    /// With room for the buffers of `clients` that are served at once.
-    pub(crate) fn new(clients: usize) -> Desk {
-        Desk { unordered: Output::default(), spare: Vec::with_capacity(clients) }
+impl Scratch {
+    /// Buffers for up to `clients` that are served in one turn.
+    pub(crate) fn new(clients: usize) -> Scratch {
+        Scratch { unordered: Output::default(), spare: Vec::with_capacity(clients) }
     }
 }
 
@@ -51,64 +51,64 @@ struct Incoming {
     chunks: Vec<Bytes>,
     filling: Option<Chunk>,
     value_left: usize,
-    /// How much of the frame's end has been seen.
+    /// How many bytes of the frame's end have been read.
     end: usize,
 }
 
 impl Client {
-    /// Answers what came in, as far as its output may grow. With nothing new it goes on with what waits.
-    pub(crate) fn process(&mut self, input: &[u8], shards: &Shards, desk: &mut Desk) {
-        self.output.lend(&mut desk.spare);
+    /// Runs the frames in `input`, until the output is too long. With empty input it goes on with the backlog.
+    pub(crate) fn process(&mut self, input: &[u8], shards: &Shards, scratch: &mut Scratch) {
+        self.output.lend(&mut scratch.spare);
         if self.waiting.is_empty() {
-            let taken = self.run(input, shards, desk);
+            let taken = self.run(input, shards, scratch);
             self.waiting.extend_from_slice(&input[taken..]);
             return;
         }
         self.waiting.extend_from_slice(input);
-        // A short frame is looked at as it grows, so that a broken one is noticed at the byte that shows it.
+        // A short frame is parsed again whenever it grows, so that the first byte that breaks it is noticed.
         if self.has_backlog() || self.needed <= CARRY_BYTES_MAX {
             let mut waiting = std::mem::take(&mut self.waiting);
-            let taken = self.run(&waiting, shards, desk);
+            let taken = self.run(&waiting, shards, scratch);
             waiting.drain(..taken);
             self.waiting = waiting;
         }
     }
 
-    /// Whether frames wait that could run as soon as its output has been taken.
+    /// Whether frames wait that can run as soon as output has been written.
     pub(crate) fn has_backlog(&self) -> bool {
         !self.broken && !self.waiting.is_empty() && self.needed <= self.waiting.len()
     }
 
-    /// Whether so much output waits that nothing more is run or should be read.
+    /// Whether so much output is pending that nothing more may be run or read.
     pub(crate) fn is_choked(&self) -> bool {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
-    /// Whether a broken frame has ended it, with ERR as its last reply.
+    /// Whether a broken frame has ended this client, with ERR as its last reply.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// Writes what waits to `socket`.
+    /// Writes the output to `socket`.
     ///
     /// # Errors
-    /// What the socket says; with `WouldBlock` it has taken what it could.
-    pub(crate) fn write_to(&mut self, socket: &mut impl Write, desk: &mut Desk) -> io::Result<()> {
+    /// Those of the socket; after `WouldBlock` the rest is kept.
+    pub(crate) fn write_to(&mut self, socket: &mut impl Write, scratch: &mut Scratch) -> io::Result<()> {
         while !self.output.is_empty() {
             self.output.write_to(socket, usize::MAX).1?;
         }
-        self.output.reclaim(&mut desk.spare, OUTPUT_HIGH_BYTES);
+        self.output.reclaim(&mut scratch.spare, OUTPUT_HIGH_BYTES);
         Ok(())
     }
 
-    /// Runs the frames in `input` and returns how many bytes they had.
-    fn run(&mut self, input: &[u8], shards: &Shards, desk: &mut Desk) -> usize {
+    /// Runs the complete frames in `input`, and returns how many bytes were consumed.
+    fn run(&mut self, input: &[u8], shards: &Shards, scratch: &mut Scratch) -> usize {
         let mut at = 0;
         let mut batch = Vec::with_capacity(BATCH_COMMANDS);
         self.needed = 0;
         while at < input.len() && !self.broken && !self.is_choked() {
             if self.incoming.is_some() {
-                at += self.receive(&input[at..], shards, desk);
+                at += self.receive(&input[at..], shards, scratch);
                 continue;
             }
             let mut end = at;
@@ -121,7 +121,7 @@ impl Client {
                 end += consumed;
                 batch.push((shards.hash(command.key), command));
             }
-            self.answer(&mut batch, shards, desk);
+            self.answer(&mut batch, shards, scratch);
             batch.clear();
             at = end;
             match next {
@@ -131,7 +131,7 @@ impl Client {
                     break;
                 }
                 Err(Stop::Long(value_bytes, consumed)) => {
-                    // Its head is whole: parsed as if an empty value had come in, it tells the key.
+                    // Its head is complete. Parsed once more with an empty value, it gives the key.
                     let head = [&input[at..at + consumed], LINE_END].concat();
                     let parsed = stash::parse(&head, shards.value_bytes_max(), Some(Value::default()));
                     let key = parsed.map_or(&[][..], |(command, _)| command.key).to_vec();
@@ -151,9 +151,9 @@ impl Client {
         if self.broken { input.len() } else { at }
     }
 
-    /// Runs a batch, and puts the replies into the order of its commands.
-    fn answer(&mut self, batch: &mut [(KeyHash, Command<'_>)], shards: &Shards, desk: &mut Desk) {
-        let (output, unordered) = (&mut self.output, &mut desk.unordered);
+    /// Runs a batch, and restores the order of its commands for the replies.
+    fn answer(&mut self, batch: &mut [(KeyHash, Command<'_>)], shards: &Shards, scratch: &mut Scratch) {
+        let (output, unordered) = (&mut self.output, &mut scratch.unordered);
         if batch.len() == 1 {
             shards.execute(batch, |_, reply| stash::encode(reply, output));
             return;
@@ -185,8 +185,8 @@ impl Client {
         unordered.consume(unordered.len());
     }
 
-    /// Takes bytes of a large value and of its frame's end, and runs it when it is whole.
-    fn receive(&mut self, input: &[u8], shards: &Shards, desk: &mut Desk) -> usize {
+    /// Consumes bytes of a large value and of its frame's end, and runs the SET when it is complete.
+    fn receive(&mut self, input: &[u8], shards: &Shards, scratch: &mut Scratch) -> usize {
         let Some(incoming) = &mut self.incoming else {
             return 0;
         };
@@ -219,7 +219,7 @@ impl Client {
             && let Some(Incoming { hash, key, chunks, filling, .. }) = self.incoming.take()
         {
             let value = Value { chunks: &chunks, rest: filling.as_ref().map_or(&[], Chunk::as_ref) };
-            self.answer(&mut [(hash, Command { key: &key, action: Action::Set(value) })], shards, desk);
+            self.answer(&mut [(hash, Command { key: &key, action: Action::Set(value) })], shards, scratch);
         }
         at
     }

@@ -1,10 +1,10 @@
-//! The bare echo: what the operating system charges for an exchange, and nothing else. Every figure of the server is
-//! set beside it. One thread, one poll loop, one read and one write per ready socket. It refuses to know what the
-//! bytes mean; told to, it answers so many bytes with so many others, since a server's replies differ in length from
-//! its requests.
+//! The bare echo: what the operating system charges for an exchange, and nothing else. It is the floor that every
+//! figure of the server is compared with. One thread, one poll loop, one read and one write per ready socket. It does
+//! not know what the bytes mean. With two options it answers a fixed number of bytes with another, since a server's
+//! replies differ in length from its requests.
 //!
-//! It takes no liberty that a server could not take: non-blocking sockets, edge-triggered readiness, output that the
-//! peer does not take is kept and input waits for it. What it leaves out is every limit and every error message.
+//! It cuts no corner that a server could not cut: sockets are non-blocking, readiness is edge-triggered, and while the
+//! peer does not take output, that is kept and no input is read. It leaves out all limits and error messages.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,15 +19,15 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 use socket2::Socket;
 
-/// What one read takes at most.
+/// How many bytes one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What gathering reads at most before it writes.
+/// How many bytes are read before anything is written, with `--gather`.
 const GATHER_BYTES: usize = 4 * 1024 * 1024;
 
 const EVENTS_PER_POLL: usize = 1024;
 
-/// The tokens of listeners begin here.
+/// The first token of a listener.
 const LISTENERS: usize = usize::MAX - 8;
 
 const USAGE: &str = "\
@@ -97,9 +97,9 @@ impl Options {
 
 /// What a connection answers with.
 enum Answer {
-    /// The bytes that came.
+    /// The bytes that were read.
     Same,
-    /// Every `request_bytes` bytes with the whole of `reply`.
+    /// The whole of `reply`, for every `request_bytes` bytes.
     Shaped { request_bytes: usize, reply: Vec<u8> },
 }
 
@@ -108,10 +108,10 @@ struct Echo {
     /// TCP, and perhaps a Unix socket.
     listeners: Vec<Socket>,
     connections: Slab<Connection>,
-    /// Connections that may be read, and whether they may be written to.
+    /// Connections with an event, and whether it said that they are writable.
     ready: VecDeque<(usize, bool)>,
     answer: Answer,
-    /// What is read before anything is written.
+    /// The bytes that are read before anything is written.
     input: Vec<u8>,
 }
 
@@ -162,8 +162,8 @@ impl Echo {
         }
     }
 
-    /// Reads from those that are ready what there is room for, which is a single one unless this gathers, and then
-    /// answers. A socket that filled its share of the room goes round again, behind the others.
+    /// Reads from as many ready connections as `input` has room for, which is one without `--gather`, and then answers
+    /// them. A connection that filled its share of `input` is queued again, behind the others.
     fn turn(&mut self, read: &mut Vec<(usize, usize, usize)>) {
         let mut used = 0;
         while used + READ_BYTES <= self.input.len()
@@ -190,7 +190,7 @@ impl Echo {
         }
     }
 
-    /// Keeps the interest in step with what waits, or drops the connection.
+    /// Updates what the poll watches, or drops the connection after an error.
     fn settle(&mut self, slot: usize, served: io::Result<()>) {
         let connection = &mut self.connections[slot];
         if served.and_then(|()| connection.watch(self.poll.registry(), slot)).is_err() {
@@ -201,7 +201,7 @@ impl Echo {
     fn accept(&mut self, place: usize) -> io::Result<()> {
         while let Some((socket, _)) = unless_blocked(self.listeners[place].accept())? {
             socket.set_nonblocking(true)?;
-            // A Unix socket has no such option.
+            // This fails on a Unix socket, which has no such option.
             let _ = socket.set_tcp_nodelay(true);
             let entry = self.connections.vacant_entry();
             let source = &mut SourceFd(&socket.as_raw_fd());
@@ -210,7 +210,7 @@ impl Echo {
                 socket,
                 waiting: Vec::new(),
                 owed_bytes: 0,
-                spare_bytes: 0,
+                partial_bytes: 0,
                 watches_output: false,
             });
         }
@@ -222,15 +222,15 @@ struct Connection {
     socket: Socket,
     /// Echoed bytes that the peer has not taken yet.
     waiting: Vec<u8>,
-    /// The same for shaped answers, which need no bytes of their own.
+    /// How many bytes of shaped answers the peer has not taken yet.
     owed_bytes: usize,
-    /// Bytes of a shaped request that is not complete.
-    spare_bytes: usize,
+    /// How many bytes of an incomplete shaped request have been read.
+    partial_bytes: usize,
     watches_output: bool,
 }
 
 impl Connection {
-    /// `None` when there is nothing to read, or nobody would take the answer.
+    /// `None` if there is nothing to read, or if output is pending.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         if self.is_blocked() {
             return Ok(None);
@@ -249,9 +249,9 @@ impl Connection {
                 Ok(())
             }
             Answer::Shaped { request_bytes, reply } => {
-                let bytes = self.spare_bytes + request.len();
+                let bytes = self.partial_bytes + request.len();
                 self.owed_bytes += bytes / request_bytes * reply.len();
-                self.spare_bytes = bytes % request_bytes;
+                self.partial_bytes = bytes % request_bytes;
                 self.flush_waiting(true, answer)
             }
         }
@@ -263,7 +263,7 @@ impl Connection {
         }
         if let Answer::Shaped { reply, .. } = answer {
             while self.owed_bytes > 0 {
-                // Where in a reply we stand does not matter: all its bytes are alike.
+                // The position inside a reply does not matter, since all its bytes are alike.
                 let written = self.write(&reply[..reply.len().min(self.owed_bytes)])?;
                 if written == 0 {
                     break;
@@ -277,7 +277,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks for writability while output waits, and only then: a Unix socket reports it after each read of its peer.
+    /// Watches for writability only while output is pending: a Unix socket reports it after each read of its peer.
     fn watch(&mut self, registry: &Registry, slot: usize) -> io::Result<()> {
         if self.is_blocked() != self.watches_output {
             self.watches_output = self.is_blocked();
@@ -298,7 +298,7 @@ impl Connection {
     }
 }
 
-/// `None` where the call would have waited.
+/// `None` if the call would have blocked.
 fn unless_blocked<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -1,8 +1,8 @@
-//! What most multithreaded caches do: some event loops, each with its share of the connections, over sixteen shards
-//! behind locks. The main thread accepts and hands the connections out in turn. It serves GoStash frames only, and
-//! leaves out the server's limits on clients and time; parsing, executing and storing are the server's.
+//! What most multithreaded caches do: several event loops, each with its share of the connections, over sixteen shards
+//! behind locks. The main thread accepts connections and deals them out in turn. It serves GoStash frames only, and
+//! leaves out the server's limits on clients and time; parsing, execution and the store are the server's own code.
 //!
-//! A loop goes in phases as the server does: it reads from all that is ready, executes, then writes to all.
+//! A turn of a loop has phases, as in the server: it reads from all ready connections, executes, then writes to all.
 
 mod arguments;
 mod client;
@@ -23,10 +23,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use arguments::Arguments;
-use client::{Client, Desk};
+use client::{Client, Scratch};
 use shards::Shards;
 
-/// The token of the waker that tells of a new connection.
+/// The token of the waker that announces a new connection.
 const ARRIVAL: Token = Token(usize::MAX);
 
 const EVENTS_MAX: usize = 1024;
@@ -54,7 +54,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let (sender, waker) = &loops[number];
-        // A loop never ends, so it takes what it is sent.
+        // A loop never ends, so its receiver is there.
         let _ = sender.send(TcpStream::from_std(socket));
         waker.wake()?;
     }
@@ -66,23 +66,24 @@ struct EventLoop {
     arrivals: Receiver<TcpStream>,
     shards: Arc<Shards>,
     connections: Slab<Connection>,
-    /// Connections that have something to do without another event, each once.
+    /// Connections that have something to do, each once.
     ready: Vec<usize>,
-    /// What a turn has read, for all its connections.
+    /// The bytes that a turn has read, for all its connections.
     input: Vec<u8>,
-    desk: Desk,
+    scratch: Scratch,
 }
 
 struct Connection {
     socket: TcpStream,
     client: Client,
-    /// The kernel may have input for us.
+    /// The socket may have input.
     readable: bool,
-    /// The client has closed its side, so that a short read does not mean that the next would find nothing.
+    /// The client has closed its side. Then a short read does not mean that the socket is empty: its end is still to be
+    /// read.
     read_closed: bool,
     /// The end of the input has been read.
     ended: bool,
-    /// The client was told ERR, and what it still sends is thrown away.
+    /// The client was told ERR, and its further input is discarded.
     draining: bool,
     queued: bool,
 }
@@ -97,7 +98,7 @@ impl EventLoop {
             connections: Slab::new(),
             ready: Vec::new(),
             input,
-            desk: Desk::new(TURN_CONNECTIONS),
+            scratch: Scratch::new(TURN_CONNECTIONS),
         }
     }
 
@@ -123,7 +124,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes over the connections that were handed to this loop.
+    /// Registers the connections that were dealt to this loop.
     fn admit(&mut self) -> io::Result<()> {
         while let Ok(mut socket) = self.arrivals.try_recv() {
             let place = self.connections.vacant_entry();
@@ -149,7 +150,7 @@ impl EventLoop {
         }
     }
 
-    /// Serves up to as many connections as the input has room for: read all, execute all, write all.
+    /// Serves as many ready connections as `input` has room for: reads all, executes all, writes all.
     fn turn(&mut self, visits: &mut Vec<(usize, Range<usize>)>) {
         let mut end = 0;
         for key in self.ready.drain(..self.ready.len().min(TURN_CONNECTIONS)) {
@@ -160,10 +161,10 @@ impl EventLoop {
             end += count;
         }
         for (key, input) in visits.iter() {
-            self.connections[*key].client.process(&self.input[input.clone()], &self.shards, &mut self.desk);
+            self.connections[*key].client.process(&self.input[input.clone()], &self.shards, &mut self.scratch);
         }
         for (key, _) in visits.drain(..) {
-            match self.connections[key].write(&mut self.desk) {
+            match self.connections[key].write(&mut self.scratch) {
                 Next::Wait => {}
                 Next::Again => self.enqueue(key),
                 Next::Close => drop(self.connections.remove(key)),
@@ -172,7 +173,7 @@ impl EventLoop {
     }
 }
 
-/// How a connection goes on.
+/// What a connection does next.
 enum Next {
     Wait,
     Again,
@@ -180,7 +181,7 @@ enum Next {
 }
 
 impl Connection {
-    /// Reads once, if that is of use now, and returns how many bytes are to be processed.
+    /// Reads once, unless too much output or a backlog is pending, and returns how many bytes are to be processed.
     fn read(&mut self, room: &mut [u8]) -> usize {
         if !self.readable || self.client.is_choked() || self.client.has_backlog() {
             return 0;
@@ -199,9 +200,9 @@ impl Connection {
         }
     }
 
-    /// Writes what the socket takes. Being writable again is an event.
-    fn write(&mut self, desk: &mut Desk) -> Next {
-        match self.client.write_to(&mut self.socket, desk) {
+    /// Writes what the socket takes. An event tells when it is writable again.
+    fn write(&mut self, scratch: &mut Scratch) -> Next {
+        match self.client.write_to(&mut self.socket, scratch) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Wait,
             Err(_) => return Next::Close,
             Ok(()) => {}
@@ -213,7 +214,7 @@ impl Connection {
             return Next::Close;
         }
         if self.client.is_broken() && !self.draining {
-            // Closing with input unread would send a reset, which can overtake the ERR.
+            // Closing with unread input would send a reset, which can overtake the ERR.
             self.draining = true;
             let _ = self.socket.shutdown(Shutdown::Write);
         }

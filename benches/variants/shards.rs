@@ -1,8 +1,8 @@
-//! Sixteen stores behind a lock each: what the multithreaded variants share, and what the original did. A key belongs to
-//! one of them by its hash, which is computed once and outside of the locks. It knows neither a client nor a thread.
+//! Sixteen stores, each behind a lock: what the multithreaded variants share, and the original's design. A key's hash,
+//! which is computed once and outside of the locks, picks its shard. It knows neither a client nor a thread.
 //!
-//! The locks are `parking_lot`'s, a byte in user space unless two threads meet, and each shard begins on cache lines of its
-//! own. A pipeline's commands are run shard by shard: one lock for all that want the same.
+//! The locks are `parking_lot`'s: one byte in user space unless threads contend. Each shard starts on its own cache
+//! lines. A pipeline's commands are run shard by shard, so each shard is locked once per batch.
 
 use gostash::chunk::Chunk;
 use gostash::command::{Action, Command, Reply};
@@ -11,24 +11,24 @@ use gostash::limits::VALUE_SHARE;
 use gostash::store::{Eviction, KeyHash, Settings, Store};
 use parking_lot::{Mutex, MutexGuard};
 
-/// How many stores there are; the original had as many.
+/// How many stores there are, as many as the original had.
 pub(crate) const SHARDS: usize = 16;
 
-/// Commands that are run together, as the server does.
+/// How many commands are run together, as many as in the server.
 pub(crate) const BATCH_COMMANDS: usize = gostash::limits::BATCH_COMMANDS;
 
-/// After so many commands, or kilobytes of values, a store may do what can wait.
+/// A store does its housekeeping after so many commands, or kilobytes of values.
 const UNITS_BETWEEN_HOUSEKEEPING: usize = 256;
 
 /// All keys, for any number of threads.
 pub(crate) struct Shards {
     shards: Box<[Shard]>,
-    /// Always empty: it hashes keys as all the others do, without their locks.
+    /// Always empty. It hashes keys as all the others do, but needs no lock.
     hasher: Store,
     value_bytes_max: usize,
 }
 
-/// Two cache lines apart from its neighbours, since processors fetch lines in pairs.
+/// Aligned to two cache lines, since processors fetch lines in pairs.
 #[repr(align(128))]
 struct Shard(Mutex<Locked>);
 
@@ -38,7 +38,7 @@ struct Locked {
 }
 
 impl Shards {
-    /// Empty stores that share `max_memory` bytes evenly. A value may have an eighth of a store.
+    /// Empty stores that share `max_memory` bytes evenly. A value may have an eighth of a store's memory.
     pub(crate) fn new(max_memory: usize) -> Self {
         let memory_bytes = max_memory / SHARDS;
         let value_bytes_max = memory_bytes / VALUE_SHARE;
@@ -52,13 +52,13 @@ impl Shards {
         Shards { shards: (0..SHARDS).map(shard).collect(), hasher, value_bytes_max }
     }
 
-    /// The hash of a key, for all that is asked about it.
+    /// The hash of a key, which picks its shard and finds it there.
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
         self.hasher.hash(key)
     }
 
-    /// The longest value that is taken, in bytes.
+    /// The length of the longest value that is accepted, in bytes.
     #[inline]
     pub(crate) fn value_bytes_max(&self) -> usize {
         self.value_bytes_max
@@ -69,8 +69,8 @@ impl Shards {
         self.lock(number(hash)).executor.chunk()
     }
 
-    /// Executes commands, those for one shard together and in their order, and hands each reply over with its command's
-    /// place. Each shard is locked once, and what its commands will touch is looked up before they run.
+    /// Executes commands shard by shard, in their order within a shard, and passes each reply to `answer` with its
+    /// command's place. Each shard is locked once, and what its commands will touch is prefetched before they run.
     #[inline]
     pub(crate) fn execute(&self, commands: &mut [(KeyHash, Command<'_>)], mut answer: impl FnMut(usize, Reply<'_>)) {
         let mut wanted = [0_u64; SHARDS];
@@ -112,7 +112,7 @@ impl Locked {
     }
 }
 
-/// The places whose bits are set.
+/// The positions of the bits that are set.
 #[inline]
 fn places(mut bits: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {

@@ -1,6 +1,6 @@
 //! The design of the original GoStash, as well as it can be done: a thread for each connection, blocking reads and
-//! writes, and sixteen shards behind locks. It serves GoStash frames only, and leaves out the server's limits on clients
-//! and time; parsing, executing and storing are the server's.
+//! writes, and sixteen shards behind locks. It serves GoStash frames only, and leaves out the server's limits on
+//! clients and time; parsing, execution and the store are the server's own code.
 //!
 //! A pipeline is read at once, executed in batches, and answered with one write.
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 use gostash::limits::{DRAIN_MILLIS, READ_LARGE_BYTES};
 
 use arguments::Arguments;
-use client::{Client, Desk};
+use client::{Client, Scratch};
 use shards::Shards;
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
     loop {
         let (socket, _) = listener.accept()?;
         let shards = Arc::clone(&shards);
-        // A client that goes away ends its thread and nothing else.
+        // A client that disconnects ends its thread and nothing else.
         thread::Builder::new().spawn(move || answer(socket, &shards))?;
     }
 }
@@ -40,7 +40,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
 /// Serves one client to its end.
 fn answer(mut socket: TcpStream, shards: &Shards) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let (mut client, mut desk) = (Client::default(), Desk::new(1));
+    let (mut client, mut scratch) = (Client::default(), Scratch::new(1));
     let mut buffer = vec![0; READ_LARGE_BYTES];
     loop {
         let count = match socket.read(&mut buffer) {
@@ -49,14 +49,14 @@ fn answer(mut socket: TcpStream, shards: &Shards) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        client.process(&buffer[..count], shards, &mut desk);
-        client.write_to(&mut socket, &mut desk)?;
+        client.process(&buffer[..count], shards, &mut scratch);
+        client.write_to(&mut socket, &mut scratch)?;
         while client.has_backlog() {
-            client.process(&[], shards, &mut desk);
-            client.write_to(&mut socket, &mut desk)?;
+            client.process(&[], shards, &mut scratch);
+            client.write_to(&mut socket, &mut scratch)?;
         }
         if client.is_broken() {
-            // Closing with input unread would send a reset, which can overtake the ERR.
+            // Closing with unread input would send a reset, which can overtake the ERR.
             socket.shutdown(Shutdown::Write)?;
             socket.set_read_timeout(Some(Duration::from_millis(DRAIN_MILLIS)))?;
             while socket.read(&mut buffer)? > 0 {}

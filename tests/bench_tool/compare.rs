@@ -1,4 +1,5 @@
-//! The comparison from end to end: a short run has a figure for everyone, and however it ends, it leaves no process behind.
+//! The comparison from end to end: a short run has figures for every server, and leaves no process behind however it
+//! ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -14,14 +15,14 @@ const ALWAYS: [&str; 2] = ["--quick", "--no-peers"];
 
 fn compare(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gostash-compare"));
-    // All that it starts begins in this folder or in one below, which is how `left_behind` knows them.
+    // All that it starts has this folder or one below as its working directory, which is how `processes_in` finds it.
     command.args(ALWAYS).args(args).current_dir(folder).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// A server that a shell starts and waits for, so that ending the shell alone would not end it. Its command begins with a
-/// variable, as a command for the shell may.
+/// A server that a shell starts and waits for, so that ending the shell alone would not end it. Its command begins with
+/// a variable, as a command for the shell may.
 fn wrapped() -> String {
     format!("wrapped=VARIABLE=1 sh -c '\"{}\" --host 127.0.0.1 --port {{port}} & wait'", env!("CARGO_BIN_EXE_gostash"))
 }
@@ -88,7 +89,7 @@ fn two_servers_of_one_name_are_refused() {
     assert_eq!((output.status.code(), &*said), (Some(1), expected));
 }
 
-/// Ctrl-C while memory is filled, under load, and in the measurements without sockets.
+/// Ctrl-C while memory is measured, under load, and in process.
 #[test]
 fn an_interrupted_run_leaves_no_process_behind() {
     for moment in ["memory: wrapped", "round 1 of 1: wrapped", "round 1 of 1: in process"] {
@@ -112,7 +113,7 @@ fn an_interrupted_run_leaves_no_process_behind() {
     }
 }
 
-/// Is ended when the test fails.
+/// Is killed when the test fails.
 struct Running(Child);
 
 impl Drop for Running {
@@ -123,7 +124,7 @@ impl Drop for Running {
 }
 
 fn left_behind_nothing(folder: &Path) {
-    // What was killed takes a moment to go.
+    // A killed process takes a moment to vanish.
     wait_until("all processes are gone", || processes_in(folder, 0).is_empty());
 }
 
@@ -135,7 +136,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// The processes that run in this folder or below it, but one.
+/// The processes whose working directory is this folder or one below, except one process.
 fn processes_in(folder: &Path, but: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").expect("Linux").flatten();
     let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

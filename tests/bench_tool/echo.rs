@@ -1,4 +1,4 @@
-//! The bare echo: that it answers right however it is driven, since the server is measured against it.
+//! The bare echo: that its answers are right in every mode, since the server is measured against it.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! A server that speaks enough of the GoStash frames to be measured, and that stalls or lies to order; and one that
-//! speaks enough of memcached's protocol, and is honest.
+//! A server that speaks enough of the GoStash frames to be measured, with a fault that a test chooses; and a correct
+//! server that speaks enough of memcached's protocol.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,34 +8,34 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What it does wrong.
+/// What the server does wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// Nothing.
     None,
     /// Waits so long before each reply.
     Delay(Duration),
-    /// Says nothing to anybody for `length`, once, `after` it was first asked.
+    /// Answers nobody for `length`, once, `after` its first request.
     Stall { after: Duration, length: Duration },
-    /// The last byte of each value is another.
+    /// Changes the last byte of each value.
     LastByte,
-    /// The byte in the middle is another.
+    /// Changes the byte in the middle of each value.
     MiddleByte,
-    /// Knows no key.
+    /// Has no key.
     Forgets,
-    /// Leaves a byte of each value out.
+    /// Omits the last byte of each value.
     Short,
     /// Answers each GET twice.
     Twice,
-    /// Adds one too many.
+    /// Adds two for each INC.
     AddsTwo,
     /// Never ends the line that answers a SET.
     Endless,
-    /// Closes after some replies.
+    /// Closes a connection after some replies.
     Hangs,
 }
 
-/// Starts it; its threads end with the test's process.
+/// Starts the server; its threads end with the test's process.
 pub(crate) fn start(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
@@ -53,7 +53,7 @@ pub(crate) fn start(fault: Fault) -> SocketAddr {
 struct Client {
     fault: Fault,
     store: Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>,
-    /// When the stall begins; in the past once it is over.
+    /// When the stall begins; far in the future once it is over.
     stall: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -84,7 +84,7 @@ impl Client {
         match self.fault {
             Fault::Delay(length) => thread::sleep(length),
             Fault::Stall { after, length } => {
-                // All clients wait for this lock while one of them sleeps with it.
+                // While one client sleeps with this lock, all others wait for it.
                 let mut stall = self.stall.lock().expect("no client panics");
                 let begin = *stall.get_or_insert_with(|| Instant::now() + after);
                 if begin <= Instant::now() {
@@ -140,7 +140,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// The first one, if it is complete.
+    /// The first frame in `input`, if it is complete.
     fn first(input: &[u8]) -> Option<Frame> {
         let name = input.get(..3)?;
         let (key, mut end) = counted(input, 4)?;
@@ -153,7 +153,7 @@ impl Frame {
     }
 }
 
-/// Bytes that begin with their length and a NUL, and where they end.
+/// The bytes after a length and a NUL, and where they end.
 fn counted(input: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
     let rest = input.get(at..)?;
     let digits = rest.iter().position(|&byte| byte == 0)?;
@@ -162,7 +162,7 @@ fn counted(input: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
     Some((bytes.to_vec(), at + digits + 1 + length))
 }
 
-/// Starts a server of memcached's protocol; its threads end with the test's process.
+/// Starts the memcached server; its threads end with the test's process.
 pub(crate) fn memcached() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");

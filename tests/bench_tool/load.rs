@@ -14,7 +14,7 @@ use crate::{Row, bench, command, fails, rows, run};
 
 const BRIEFLY: [&str; 4] = ["--duration", "0.1", "--warmup", "0.02"];
 
-/// Figures that every row must have, whatever was run.
+/// Checks what must hold in every row.
 fn plausible(row: &Row) {
     assert!(row.number("requests") > 0.0, "{}", row.0);
     assert_eq!(row.number("refused"), 0.0, "{}", row.0);
@@ -41,7 +41,7 @@ fn every_command_is_verified_against_the_server() {
     }
 }
 
-/// So that `--verify` tells one key's value from any other's.
+/// Without this, `--verify` could not notice that a key has another key's value.
 #[test]
 fn no_two_keys_have_the_same_value() {
     const KEYS: usize = 3_000;
@@ -74,7 +74,7 @@ fn the_servers_process_is_found_and_its_time_and_memory_are_read() {
     let server = Server::start(&[]);
     let row = &rows(server.addr(), &["--duration", "0.5", "--warmup", "0"])[0];
     assert_eq!(row.number("server_pid"), f64::from(server.pid().as_raw_nonzero().get()));
-    // One thread cannot compute more than all of the time; the kernel counts in steps of some milliseconds.
+    // One thread cannot use more CPU time than passes; the kernel counts in steps of some milliseconds.
     assert!((0.01..1.05).contains(&row.number("server_busy")), "{}", row.0);
     assert!((50.0..1e6).contains(&row.number("server_cpu_ns_per_request")), "{}", row.0);
     let (resident, peak) = (row.number("server_resident_bytes"), row.number("server_peak_bytes"));
@@ -131,13 +131,13 @@ fn a_rate_is_kept() {
 fn a_stall_shows_in_every_request_that_was_due_in_it() {
     let stall = Fault::Stall { after: Duration::from_millis(300), length: Duration::from_millis(100) };
     let quick = ["--clients", "4", "--keys", "10", "--no-preload", "--command", "set", "--warmup", "0"];
-    // Due every millisecond: a tenth of all requests is due in the stall, and waits between 0 and 100 ms.
+    // A request is due every millisecond, so a tenth of them is due in the stall, and waits between 0 and 100 ms.
     let open = ["--rate", "1000", "--duration", "1"];
     let row = &rows(fake::start(stall), &[&quick[..], &open].concat())[0];
     assert!(row.number("latency_max_ns") > 95e6, "{}", row.0);
     assert!(row.number("latency_p99_ns") > 70e6, "a hundredth waits for 90 ms or more: {}", row.0);
     assert!(row.number("latency_p50_ns") < 60e6, "most do not wait: {}", row.0);
-    // In closed loop the stall holds up one request of each client, which is why it can hide.
+    // In closed loop the stall delays one request of each client only, so the percentiles do not show it.
     let stall = Fault::Stall { after: Duration::from_millis(50), length: Duration::from_millis(100) };
     let row = &rows(fake::start(stall), &[&quick[..], &["--requests", "20000"]].concat())[0];
     assert!(row.number("latency_max_ns") > 95e6, "{}", row.0);
@@ -313,7 +313,7 @@ fn progress_moves_on_a_terminal() {
     let output = command(&args).stderr(Stdio::from(other_end)).output().expect("it runs");
     assert!(output.status.success());
     let mut shown = Vec::new();
-    // A terminal that nobody has open ends in an error.
+    // Reading a terminal whose other end is closed ends in an error.
     let _ = std::fs::File::from(terminal).read_to_end(&mut shown);
     let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("measuring: ") && shown.ends_with("\r\u{1b}[K"), "{shown:?}");

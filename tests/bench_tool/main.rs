@@ -1,9 +1,9 @@
-//! gostash-bench from outside: every mode against the real server at tiny size, and what it says of servers that are
-//! slow or wrong.
+//! gostash-bench from outside: every mode against the real server at tiny size, and what it reports about servers that
+//! are slow or wrong.
 //!
-//! - `fake`: a server that stalls or lies to order
+//! - `fake`: a server with a chosen fault
 //! - `load`: modes, figures and errors of the load generator
-//! - `wire`: what is sent, and how replies are taken that are cut or changed
+//! - `wire`: the bytes that are sent, and replies that are fragmented or changed on their way
 //! - `replay`: the replay of a trace
 //! - `echo`: the bare echo (needs the feature `variants`)
 //! - `compare`: the comparison (needs the feature `compare`)
@@ -16,7 +16,7 @@ mod echo;
 mod fake;
 mod load;
 mod replay;
-// These tests use less of it than those it was written for.
+// These tests use only a part of it.
 #[allow(dead_code)]
 #[path = "../integration/server.rs"]
 mod server;
@@ -25,7 +25,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-/// Runs the tool to its end.
+/// Runs gostash-bench to its end.
 fn bench(args: &[&str]) -> Output {
     command(args).output().expect("gostash-bench starts")
 }
@@ -36,7 +36,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it against a server at this address, for a moment, with JSON rows; it must succeed and say nothing else.
+/// Runs it against the server at this address, with JSON rows. It must succeed and print nothing to standard error.
 fn rows(address: SocketAddr, args: &[&str]) -> Vec<Row> {
     let port = address.port().to_string();
     let always = ["--host", "127.0.0.1", "--port", &port, "--json"];
@@ -67,7 +67,7 @@ impl Row {
     }
 }
 
-/// It must fail with this status and one line that has all of `parts`.
+/// Runs it; it must fail with this status and one line that contains all of `parts`.
 fn fails(args: &[&str], status: i32, parts: &[&str]) {
     let output = bench(args);
     let said = String::from_utf8_lossy(&output.stderr);

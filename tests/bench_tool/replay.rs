@@ -1,10 +1,10 @@
-//! The replay of a trace: what it counts, and that it is a read-through cache's own traffic.
+//! The replay of a trace: its figures, and that its requests are those of a read-through cache.
 
 use crate::fake::{self, Fault};
 use crate::server::Server;
 use crate::{fails, rows};
 
-/// A trace of these records, in a file that vanishes.
+/// A trace of these records, in a temporary file.
 fn trace(records: &[(u32, u32)]) -> tempfile::NamedTempFile {
     let bytes: Vec<u8> =
         records.iter().flat_map(|(id, size)| [id.to_le_bytes(), size.to_le_bytes()]).flatten().collect();
@@ -15,7 +15,7 @@ fn trace(records: &[(u32, u32)]) -> tempfile::NamedTempFile {
 
 #[test]
 fn hits_are_counted_at_every_depth() {
-    // Five keys, one of them with no room for a value, which then is one byte; 12 requests, 7 hits.
+    // Five keys, 12 requests and 7 hits. One key's record has no bytes for a value, which then has one byte.
     let ids = [1, 2, 1, 1, 3, 900_000, 2, 2, 4, 900_000, 3, 1];
     let size = |id| match id {
         1 => 16,
@@ -37,7 +37,7 @@ fn hits_are_counted_at_every_depth() {
         let expected = f64::from(hit_bytes) / f64::from(asked_bytes);
         assert!((row.number("byte_hit_ratio") - expected).abs() < 1e-5, "{}", row.0);
         assert!(row.number("server_peak_bytes") >= row.number("server_resident_bytes"));
-        // Now that all is there, all is found.
+        // Once all keys are set, every request is a hit.
         let row = &rows(server.addr(), &["replay", path, "--pipeline", depth, "--verify"])[0];
         assert_eq!(row.number("hits"), 12.0, "depth {depth}: {}", row.0);
     }
@@ -45,7 +45,7 @@ fn hits_are_counted_at_every_depth() {
 
 #[test]
 fn a_small_cache_misses_what_does_not_fit() {
-    // Twice round 40 mb of keys: whatever the policy, a cache of 16 mb cannot hold them.
+    // Two rounds over 40 mb of items, which no policy fits into a cache of 16 mb.
     let records: Vec<(u32, u32)> = (0..80_000).map(|number| (number % 40_000, 1000)).collect();
     let file = trace(&records);
     let server = Server::start(&["--max-memory", "16mb"]);

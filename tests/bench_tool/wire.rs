@@ -1,5 +1,5 @@
-//! What the tool sends and how it takes what comes back, byte by byte: between it and the server stands somebody who
-//! keeps what was sent, and who cuts or changes the replies.
+//! What gostash-bench sends and how it parses what comes back, byte by byte. A proxy between it and the server records
+//! what is sent, and fragments or changes the replies.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -11,19 +11,19 @@ use std::time::Duration;
 use crate::server::Server;
 use crate::{bench, fails, fake, rows};
 
-/// What becomes of the replies.
+/// What the proxy does to the replies.
 #[derive(Clone, Copy)]
 enum Change {
     Nothing,
-    /// They come in three pieces, cut elsewhere each time.
+    /// Each read is passed on in three pieces, cut in another place each time.
     Cut,
-    /// They come byte by byte.
+    /// Each byte is passed on by itself.
     Crumble,
-    /// Another bit in the byte at this place.
+    /// A bit is flipped in the byte at this place.
     Flip(usize),
 }
 
-/// Stands between the tool and a server.
+/// The proxy.
 struct Wire {
     address: SocketAddr,
     sent: Arc<Mutex<Vec<u8>>>,
@@ -66,8 +66,8 @@ fn pass_requests(mut from: TcpStream, mut to: TcpStream, sent: &Mutex<Vec<u8>>) 
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// Passes them on; after a change only until nothing has come for a moment, lest somebody wait for the rest of a line whose
-/// end was changed.
+/// Passes replies on. After a change it stops when nothing has come for a moment, or gostash-bench would wait for the
+/// rest of a line whose end was changed.
 fn pass_replies(mut from: TcpStream, mut to: TcpStream, change: Change, answered: &Mutex<usize>) {
     let mut buffer = vec![0; 64 * 1024];
     let mut turn = 0;
@@ -100,14 +100,14 @@ fn pass_replies(mut from: TcpStream, mut to: TcpStream, change: Change, answered
     let _ = to.shutdown(Shutdown::Both);
 }
 
-/// A server for each protocol, by that protocol's name.
+/// A server for each protocol, by the protocol's name.
 fn servers() -> (Server, [(&'static str, SocketAddr); 3]) {
     let server = Server::start(&[]);
     let address = server.addr();
     (server, [("gostash", address), ("resp", address), ("memcached", fake::memcached())])
 }
 
-/// The key with this number, if its keys are so long.
+/// The key with this number and length.
 fn key(id: u32, length: usize) -> String {
     match length {
         12.. => format!("key:{id:0>digits$x}", digits = length - 4),
@@ -132,7 +132,7 @@ fn replies_are_paired_however_they_are_cut() {
                 }
             }
         }
-        // A key that is not there is a miss, however it is told.
+        // A missing key is a miss in every protocol.
         let what = ["--protocol", protocol, "--command", "get", "--value-size", "40", "--key-size", "21"];
         let how = ["--no-preload", "--keys", "10", "--requests", "100", "--warmup", "0", "--clients", "2"];
         let row = &rows(Wire::new(address, Change::Cut).address, &[&what[..], &how].concat())[0];
@@ -167,7 +167,7 @@ fn no_byte_may_be_another() {
 #[test]
 fn the_place_of_a_difference_is_told() {
     let server = Server::start(&[]);
-    // The reply to the preload is OK and an end of line; then come the bytes of the value.
+    // The four bytes of the reply to the preload come first, then the value.
     for byte in [1, 7, 8, 9, 39, 40] {
         let port = Wire::new(server.addr(), Change::Flip(4 + byte - 1)).address.port().to_string();
         let what = ["--command", "get", "--keys", "1", "--value-size", "40", "--verify", "--host", "127.0.0.1"];
@@ -187,7 +187,7 @@ fn a_batch_of_the_right_length_is_taken_at_a_glance() {
         let wire = Wire::new(address, Change::Nothing);
         rows(wire.address, &args);
         let last = *wire.answered.lock().expect("no panic") - 1;
-        // The end of the last reply would be noticed by whoever looks at it.
+        // A changed end of the last reply goes unnoticed only if that reply is not parsed.
         assert_eq!(rows(Wire::new(address, Change::Flip(last)).address, &args)[0].text("requests"), "3");
         let port = Wire::new(address, Change::Flip(last)).address.port().to_string();
         fails(
