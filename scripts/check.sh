@@ -1,6 +1,6 @@
 #!/bin/sh
-# Everything that must hold before a change is kept. Needs Rust (with rustfmt and clippy), and Valgrind for one check that
-# is left out without it.
+# All checks that a change must pass. Needs Rust with rustfmt and clippy, and Valgrind for one check, which is skipped
+# without it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ say cargo fmt --all --check
 say cargo clippy --locked --all-targets --all-features -- -D warnings
 say cargo test --locked --all-features
 if command -v valgrind >/dev/null && [ "$(uname -m)" = x86_64 ]; then
-    # The tests of what is unsafe, under a memory checker.
+    # The tests of the unsafe code, under a memory checker.
     runner="valgrind --quiet --error-exitcode=1"
     say env CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$runner" cargo test --locked --all-features --test integration memory_is_
 fi

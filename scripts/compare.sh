@@ -1,7 +1,6 @@
 #!/bin/sh
-# Compares the server with a bare echo, with multithreaded variants of itself, and with every other server that is at
-# hand: prints tables, and writes a page and the raw figures into results/. What is given goes to gostash-compare, which
-# does it all and says with --help what it takes:
+# Compares the server with a bare echo, with multithreaded variants of itself, and with every other server at hand. Prints
+# tables, and writes a page and the raw figures into results/. Arguments go to gostash-compare; --help lists them:
 #
 #     scripts/compare.sh --quick
 #     scripts/compare.sh --server 'valkey 9:resp=/opt/valkey/valkey-server --port {port}'

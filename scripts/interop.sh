@@ -1,5 +1,5 @@
 #!/bin/sh
-# Real Redis clients against the built server: each at a pinned version, in environments of their own under target/.
+# Runs real Redis clients against the server: each at a pinned version, in its own environment under target/.
 # Needs redis-cli, redis-benchmark, python3 with venv, node and npm; the first run needs the network.
 set -eu
 cd "$(dirname "$0")/.."
@@ -36,7 +36,7 @@ if [ ! -e "$node/installed" ]; then
     touch "$node/installed"
 fi
 
-# One server for everybody, one that wants a password.
+# One server without a password, and one with.
 servers=
 serve() { # NAME OPTION...: starts a server and sets `port`
     log=$home/$1.log
@@ -76,7 +76,7 @@ printf 'set a 1\nincr a\nmulti\nget a\nexec\nget nosuch\n' >"$home/commands"
 expect "$(printf 'OK\n2\nOK\nQUEUED\n2\n\n')" sh -c "redis-cli -p $open <'$home/commands'"
 expect 'OK' sh -c "printf 'binary\\0\\r\\nvalue' | redis-cli -p $open -x set binary"
 expect 14 cli strlen binary
-# As a person starts it: with a terminal, it asks for COMMAND DOCS first.
+# Interactive: on a terminal, redis-cli asks for COMMAND DOCS first.
 printf 'get key\nquit\n' >"$home/typed"
 TERM=dumb script -qec "redis-cli -p $open" /dev/null <"$home/typed" | grep -q '"value"' || { echo 'interactive redis-cli fails'; exit 1; }
 expect 'NOAUTH Authentication required.' redis-cli -p "$locked" get key

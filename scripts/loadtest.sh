@@ -1,6 +1,6 @@
 #!/bin/sh
 # Load-tests the server in one go: builds it, starts it on a core and a free port of its own, loads it from another core
-# over a ladder of pipeline depths, prints one table, and leaves nothing running. What is given goes to gostash-bench:
+# at several pipeline depths, prints one table, and leaves nothing running. Arguments go to gostash-bench:
 #
 #     scripts/loadtest.sh --duration 1 --value-size 1kb --distribution zipf
 set -eu
@@ -19,7 +19,7 @@ leave() {
     rm -rf "$directory"
 }
 
-# Ctrl-C reaches the load generator too, which then prints what it has measured: it gets three seconds for that.
+# Ctrl-C reaches the load generator, too. It gets three seconds to print what it has measured.
 interrupted() {
     patience=30
     while [ -n "$bench" ] && kill -0 "$bench" 2>/dev/null && [ $patience -gt 0 ]; do
@@ -36,7 +36,7 @@ trap 'exit 143' TERM HUP
 cargo build --release --locked --quiet --bin gostash --bin gostash-bench
 binaries=${CARGO_TARGET_DIR:-target}/release
 
-# The first and the last core that we may use. Without taskset the system decides.
+# The first and the last core that this process may use. Without taskset nothing is pinned.
 first=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status 2>/dev/null || true)
 last=$(sed -n 's/^Cpus_allowed_list:.*[^0-9]\([0-9]*\)$/\1/p' /proc/self/status 2>/dev/null || true)
 pin=
@@ -72,7 +72,7 @@ done
 port=$(sed -n 's/^listening on [^ ]*:\([0-9]*\).*/\1/p' "$directory/out")
 
 echo
-# In the background, so that a signal ends us now and not when it is done.
+# In the background, so that a signal ends this script at once, and not when the load is done.
 # shellcheck disable=SC2086
 $pin "$binaries"/gostash-bench --pipeline 1,4,16,64 "$@" --host 127.0.0.1 --port "$port" --pid "$server" &
 bench=$!

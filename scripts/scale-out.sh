@@ -1,13 +1,13 @@
 #!/bin/sh
-# One server for each core, behind a proxy that exists: starts N servers and twemproxy (Debian's nutcracker) on free ports,
-# loads them through it, kills one in mid-load, and says from real replies what that cost whom. Leaves nothing running.
+# One server per core, behind an existing proxy: starts N servers and twemproxy (Debian's nutcracker) on free ports, loads
+# them through it, kills one in mid-load, and reports from real replies what was lost. Leaves nothing running.
 #
 #     scripts/scale-out.sh N [--max-memory MB] [--duration SECONDS]
 #     scripts/scale-out.sh N --cost        # instead: what a request costs through the proxy and without it
 #     scripts/scale-out.sh N --commands    # instead: every command tried through the proxy
 set -eu
 cd "$(dirname "$0")/.."
-# Where Debian has nutcracker, and only root looks.
+# Debian puts nutcracker there, which is on root's PATH only.
 PATH=$PATH:/usr/sbin
 
 for tool in nutcracker python3 setpriv taskset; do

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-# Whatever ends us ends them, SIGKILL included.
+# The children are killed when this process ends, whatever ends it, SIGKILL included.
 TIED = ["setpriv", "--pdeathsig", "KILL"]
 
 BINARIES = os.environ.get("CARGO_TARGET_DIR", "target") + "/release"
@@ -47,7 +47,7 @@ gostash:
 
 
 def free_port():
-    """One that nobody has now; somebody may before we do."""
+    """A port that is free now; somebody else may take it before we do."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -64,7 +64,7 @@ class Process:
         self.started.append(self)
 
     def cpu_ns(self):
-        """What all its threads have used so far."""
+        """The CPU time of all its threads so far."""
         tasks = f"/proc/{self.child.pid}/task"
         return sum(int(open(f"{tasks}/{task}/schedstat").read().split()[0]) for task in os.listdir(tasks))
 
@@ -107,7 +107,7 @@ class Pool:
         self.are_cores_shared = len(cores) < count + 2
 
     def start(self):
-        """All of them; says what came of it."""
+        """Starts the servers and the proxy."""
         for core in self.server_cores:
             self.servers.append(Server(core, self.memory_mb, self.directory))
         for _ in range(5):
@@ -130,7 +130,7 @@ class Pool:
         while self.proxy.child.poll() is None:
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
-                # Whoever answers may be a stranger, if ours is about to find its port taken.
+                # Another process may have answered, if the proxy is about to find its port taken.
                 time.sleep(0.1)
                 return self.proxy.child.poll() is None
             except ConnectionRefusedError:
@@ -138,7 +138,7 @@ class Pool:
         return False
 
     def describe(self):
-        """The configuration of the proxy, and who runs where."""
+        """The configuration of the proxy, and the cores of all processes."""
         cores = ", ".join(map(str, self.server_cores))
         text = f"{self.configuration}\n{len(self.servers)} servers of {self.memory_mb} mb each on cores {cores}; "
         text += f"the proxy on core {self.proxy_core}, the load generator on core {self.load_core}."
@@ -147,13 +147,13 @@ class Pool:
         return text
 
     def bench(self, port, *options, core=None, **streams):
-        """The load generator, under way, as a process."""
+        """Starts the load generator."""
         target = [f"{BINARIES}/gostash-bench", "--protocol", "resp", "--host", "127.0.0.1", "--port", port]
         return Process(self.load_core if core is None else core, [*target, *options], **streams)
 
 
 def stop_all():
-    """Ends whatever runs."""
+    """Kills all processes that still run."""
     for process in reversed(Process.started):
         if process.child.poll() is None:
             process.stop()
