@@ -39,13 +39,14 @@ impl Load<'_> {
         if items == 0 || contender.role == Role::Floor {
             return Ok(version);
         }
-        // The buffers of the clients do not count: they are allocated before the first measurement.
-        let resident = |arguments: &str| -> Result<Option<f64>, Box<dyn Error>> {
-            let row = self.bench(contender, &server, arguments, Duration::ZERO)?;
-            Ok(row.and_then(|row| row["server_resident_bytes"].as_f64()))
+        // The same requests each time, so that buffers for the clients, which are not the items', are as large before as
+        // after. If a key is missing, the server has evicted items, and has not shown what they take.
+        let resident = |keys: usize| -> Result<Option<f64>, Box<dyn Error>> {
+            let requests = format!("--requests 20000 --get-percent 100 --warmup 0 --pipeline {OPEN_DEPTH}");
+            let row = self.bench(contender, &server, &format!("--keys {keys} {requests}"), Duration::ZERO)?;
+            Ok(row.filter(|row| row["misses"] == 0).and_then(|row| row["server_resident_bytes"].as_f64()))
         };
-        let before = resident("--keys 100 --requests 20000 --warmup 0 --pipeline 64")?;
-        let after = resident(&format!("--keys {items} --requests 1 --warmup 0 --pipeline {OPEN_DEPTH}"))?;
+        let (before, after) = (resident(100)?, resident(items)?);
         if let (Some(before), Some(after)) = (before, after) {
             let bytes = (after - before) / items as f64 - (KEY_BYTES + self.options.value_size) as f64;
             let row = json!({ "items": items, "bytes_beyond_key_and_value_per_item": bytes });

@@ -246,7 +246,8 @@ fn circumstances(body: &mut String, options: &Options, machine: &Machine, summar
         "\n# the load, for each depth; the latencies with --rate {rate} --pipeline 64 instead\n\
          gostash-bench --port PORT --protocol PROTOCOL --clients {clients} --keys {keys} --value-size {value_size} \
          --duration {duration} --warmup {warmup} --pipeline DEPTH\n\
-         # memory: resident size after --keys {items} --requests 1, less that of 100 keys\n"
+         # memory: resident size after --keys {items} --requests 20000 --get-percent 100 --warmup 0 --pipeline 64, less that\n\
+         # of 100 keys; not told if a key was missing then\n"
     );
     let _ = writeln!(body, "{}</pre>", text(&load));
 }

@@ -21,6 +21,11 @@ fn compare(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// A server with too little memory for the 20,000 items of `--quick`, if their values have 400 bytes.
+fn small() -> String {
+    format!("small='{}' --host 127.0.0.1 --port {{port}} --max-memory 8mb", env!("CARGO_BIN_EXE_gostash"))
+}
+
 /// A server that a shell starts and waits for, so that ending the shell alone would not end it. Its command begins with
 /// a variable, as a command for the shell may.
 fn wrapped() -> String {
@@ -30,7 +35,8 @@ fn wrapped() -> String {
 #[test]
 fn a_short_run_measures_everyone_and_leaves_a_page_and_figures() {
     let folder = tempfile::tempdir().expect("a folder");
-    let output = compare(folder.path(), &["--server", &wrapped()]).output().expect("it starts");
+    let args = ["--value-size", "400", "--server", &wrapped(), "--server", &small()];
+    let output = compare(folder.path(), &args).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     left_behind_nothing(folder.path());
@@ -54,6 +60,8 @@ fn a_short_run_measures_everyone_and_leaves_a_page_and_figures() {
         figure(name, "latency", "latency_p99_ns");
     }
     stores.iter().for_each(|name| figure(name, "memory", "bytes_beyond_key_and_value_per_item"));
+    // What was evicted takes no memory.
+    assert!(!runs.iter().any(|run| run["name"] == "small" && run["measurement"] == "memory"));
     figure("a store for each thread, 1 thread", "in process", "requests_per_second");
     figure("shared stores, locked, 1 thread", "in process", "requests_per_second");
 
