@@ -34,8 +34,7 @@ pub struct Connection {
     scratch: Vec<u8>,
 }
 
-/// Requests that are not sent yet. Large values are borrowed from the workload's shared bytes, so that only the kernel
-/// copies them.
+/// Requests that are not sent yet. Large values are borrowed from the shared bytes; only the kernel copies them.
 #[derive(Default)]
 pub struct Output {
     /// The requests without their borrowed values.

@@ -3,8 +3,7 @@
 use crate::options::Options;
 use crate::protocol::Operation;
 
-/// Multiplying by this spreads neighbouring ranks over the keys. It is a prime above any number of keys, so no two
-/// ranks share a key.
+/// A prime above any number of keys: multiplying by it spreads neighbouring ranks, and no two ranks share a key.
 const SHUFFLE: u64 = 2_654_435_761;
 
 pub struct Draws<'a> {

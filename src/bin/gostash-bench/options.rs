@@ -55,15 +55,15 @@ options! {
     unix_socket: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "a path", "a Unix socket instead";
     protocol: Protocol = "gostash", |text| PROTOCOLS.into_iter().find(|known| known.name == text),
         "gostash, resp, memcached or echo", "what the server speaks";
-    pid: Option<u32> = "none", number(1..=u32::MAX), "the number of a process", "the server's process, if the socket does not tell";
-    clients: usize = "50", number(1..=60_000_usize), "a number from 1 to 60000", "connections that work";
+    pid: Option<u32> = "none", number(1..=u32::MAX), "a process id", "the server, if the socket does not tell";
+    clients: usize = "50", number(1..=60_000_usize), "a number from 1 to 60000", "connections";
     idle_clients: usize = "0", number(0..=60_000_usize), "a number from 0 to 60000",
-        "more that work once and stay idle";
+        "more connections, idle after the preload";
     pipeline: Vec<usize> = "1", |text: &str| text.split(',').map(number(1..=1_000_000)).collect::<Option<Vec<_>>>(),
         "a number from 1 to 1000000, or several such as 1,16,64",
-        "requests that each sends at a time, a row for each";
+        "requests in flight on each connection, a row for each depth";
     rate: Option<f64> = "none", number(1.0..=1e9), "requests a second, from 1 to 1e9",
-        "open loop, --pipeline on each connection at most, each timed from when it was due";
+        "open loop, at most --pipeline in flight on each connection, timed from when each was due";
     duration: f64 = "5", number(0.0..=1e6), "seconds, such as 0.5", "how long it measures";
     requests: Option<u64> = "none", number(1..=u64::MAX), "a number of at least 1", "measure so many requests instead";
     warmup: f64 = "1", number(0.0..=1e6), "seconds, such as 0.5", "how long it runs before it measures";
@@ -71,23 +71,24 @@ options! {
             "mix" => Some(None),
             _ => Operation::ALL.into_iter().find(|known| known.name().to_lowercase() == text).map(Some),
         },
-        "mix, get, set, inc, dec or del", "what is sent, where mix is GET and SET, and del is SET, then DEL of the same key";
+        "mix, get, set, inc, dec or del", "what is sent, where mix is GET and SET, and del a SET and a DEL of its key";
     get_percent: u32 = "90", number(0..=100_u32), "a number from 0 to 100", "share of GET in a mix";
     // Keys are 32-bit numbers, and shuffling them multiplies in 64 bits, which must not overflow.
-    keys: u32 = "100000", number(1..=1_000_000_000_u32), "a number from 1 to 1000000000", "how many keys there are";
-    key_size: Sizes = "16", sizes(1..=KEY_BYTES_MAX), "bytes from 1 to 65535, or a range such as 8-16", "length of keys";
+    keys: u32 = "100000", number(1..=1_000_000_000_u32), "a number from 1 to 1000000000", "number of keys";
+    key_size: Sizes = "16", sizes(1..=KEY_BYTES_MAX), "bytes from 1 to 65535, or a range such as 8-16",
+        "length of keys";
     value_size: Sizes = "32", sizes(0..=1 << 30), "bytes from 0 to 1gb, or a range such as 1kb-1mb", "length of values";
     distribution: Option<f64> = "uniform", |text: &str| match text {
             "uniform" => Some(None),
             "zipf" => Some(Some(0.99)),
             _ => number(f64::MIN_POSITIVE..=10.0)(text.strip_prefix("zipf:")?).map(Some),
         },
-        "uniform, zipf or zipf:EXPONENT up to 10", "how often each key comes, where zipf is zipf:0.99";
+        "uniform, zipf or zipf:EXPONENT up to 10", "how keys are drawn, where zipf is zipf:0.99";
     preload: bool = "yes", |text| Some(text == "yes"), FLAG, "set every key first, or, with --no-preload, do not";
-    seed: u64 = "1", number(0..=u64::MAX), "a number", "what the random numbers begin with";
-    request_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "send an echo so many";
-    reply_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "and take so many for its answer";
-    verify: bool = "no", |text| Some(text == "yes"), FLAG, "check each byte of each reply, up to the first wrong one";
+    seed: u64 = "1", number(0..=u64::MAX), "a number", "seed of the random numbers";
+    request_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "length of an echo's requests";
+    reply_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "length of an echo's replies";
+    verify: bool = "no", |text| Some(text == "yes"), FLAG, "check each byte of each reply, and end at a wrong one";
     json: bool = "no", |text| Some(text == "yes"), FLAG, "one line of JSON for each row";
 }
 
@@ -181,17 +182,16 @@ fn exit_after(text: &str) -> ! {
 }
 
 fn help() -> String {
-    let rows =
-        OPTIONS.iter().filter(|row| row.name != "replay").map(|Row { name, default, expected, meaning, .. }| {
-            let name = name.replace('_', "-");
-            match (*expected, *default) {
-                (FLAG, _) => format!("  --{name:<15} {meaning}\n"),
-                (_, "none") => format!("  --{name:<15} {meaning}: {expected}\n"),
-                _ => format!("  --{name:<15} {meaning}: {expected} ({default})\n"),
-            }
-        });
+    let rows = OPTIONS[1..].iter().map(|Row { name, default, expected, meaning, .. }| {
+        let name = name.replace('_', "-");
+        match (*expected, *default) {
+            (FLAG, _) => format!("  --{name:<15} {meaning}\n"),
+            (_, "none") => format!("  --{name:<15} {meaning}: {expected}\n"),
+            _ => format!("  --{name:<15} {meaning}: {expected} ({default})\n"),
+        }
+    });
     format!(
-        "gostash-bench: load a cache server, and say what that cost whom\n\n\
+        "gostash-bench: load a cache server, and report throughput, latency and the server's CPU time\n\n\
          usage: gostash-bench [options]\n       \
                 gostash-bench replay FILE [--{}]\n\n{}  --help, --version\n",
         REPLAY_OPTIONS[1..].join(", --"),

@@ -20,8 +20,7 @@ const BORROW_BYTES: usize = 16 * 1024;
 /// A line of more bytes than this is not a valid reply, whether its end has come or not.
 const LINE_BYTES_MAX: usize = 512;
 
-/// The number that INC and DEC start from: so large that its length never changes, and that it never falls to 0, below
-/// which memcached does not count.
+/// Where INC and DEC start: far from a number of another length, and from 0, below which memcached does not count.
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
 pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
@@ -178,8 +177,7 @@ impl<'a> Workload<'a> {
         start..start + request.value_bytes
     }
 
-    /// The length of the reply to a request that succeeds, in bytes; `None` if it differs from key to key, or if that
-    /// of a miss may be as long.
+    /// The length of a successful reply, in bytes; `None` if only formatting its head tells, or if a miss is no shorter.
     pub fn reply_bytes(&self, request: &Request) -> Option<usize> {
         let Exchange { reply, miss, .. } = &self.exchanges[request.operation as usize];
         let [head] = &reply.head[..] else { return None };
