@@ -177,7 +177,7 @@ impl<'a> Workload<'a> {
         start..start + request.value_bytes
     }
 
-    /// The length of a successful reply, in bytes; `None` if only formatting its head tells, or if a miss is no shorter.
+    /// The length of a successful reply, in bytes; `None` if only formatting its head tells, or a miss is no shorter.
     pub fn reply_bytes(&self, request: &Request) -> Option<usize> {
         let Exchange { reply, miss, .. } = &self.exchanges[request.operation as usize];
         let [head] = &reply.head[..] else { return None };
