@@ -62,7 +62,10 @@ impl Machine {
             [_] => {
                 "Server and client share the only core, so rates and latencies are those of both together.".to_owned()
             }
-            [first, .., last] => format!("Each server has core {first}, the load generator core {last}."),
+            [first, last] => format!("Each server has core {first}, the load generator core {last}."),
+            [first, .., last] => format!(
+                "The load generator has core {last}. Each server has core {first} or, if its name says so, all but {last}."
+            ),
         }
     }
 }

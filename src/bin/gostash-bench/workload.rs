@@ -10,8 +10,7 @@ use crate::draws::{Random, mix};
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
 
-/// The number of different values. As many keys in a row have one each; the next as many have the same in another
-/// order.
+/// The number of different values. As many keys in a row have one each; the next ones have the same in another order.
 const VALUES: usize = 1 << 18;
 
 /// A value of at least so many bytes is not copied into the output, but sent from the shared bytes.
@@ -93,8 +92,7 @@ struct Template {
     is_number: bool,
 }
 
-/// The head of a reply: its outcome, how many bytes it has, and how many bytes of body follow; `None` if it is
-/// incomplete.
+/// The head of a reply: its outcome, its length, and the length of the body that follows; `None` if it is incomplete.
 type Head = Result<Option<(Outcome, usize, usize)>, String>;
 
 impl<'a> Workload<'a> {
