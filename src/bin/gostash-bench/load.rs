@@ -94,7 +94,7 @@ impl<'a> Load<'a> {
             start: Instant::now(),
             interrupted,
             // After connecting: a socket that is handed on at the first connection has its final owner only now.
-            server: process::find(options),
+            server: options.pid.or_else(|| process::find(options)),
         })
     }
 

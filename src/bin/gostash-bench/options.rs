@@ -122,9 +122,8 @@ impl Options {
                 FLAG => meant.into(),
                 _ => parser.value().map_err(|_| format!("{shown}: expected {expected}, got nothing"))?,
             };
-            let got = text.to_string_lossy();
             let is_set = text.to_str().and_then(|text| set(&mut options, text));
-            is_set.ok_or_else(|| format!("{shown}: expected {expected}, got '{got}'"))?;
+            is_set.ok_or_else(|| format!("{shown}: expected {expected}, got '{}'", text.to_string_lossy()))?;
             given.push(flag.to_owned());
         }
         if options.replay.is_some()

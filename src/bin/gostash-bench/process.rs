@@ -40,12 +40,9 @@ pub fn usage(pid: u32) -> Option<Usage> {
     Some(Usage { pid, cpu_nanos, resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
 }
 
-/// The server's process id: that of `--pid`, or else of the process that has the listening socket open. Process 1 may
-/// hold a socket that it hands on, so it is taken only if there is no other.
+/// The id of the process that has the server's listening socket open. Process 1 may hold a socket that it hands on, so
+/// it is taken only if there is no other.
 pub fn find(options: &Options) -> Option<u32> {
-    if options.pid.is_some() {
-        return options.pid;
-    }
     let inode = match &options.unix_socket {
         Some(path) => unix_inode(path),
         None => (options.host.as_str(), options.port).to_socket_addrs().ok()?.find_map(tcp_inode),

@@ -54,11 +54,8 @@ impl Trace {
         let Some(path) = &options.replay else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
-        let records = records.iter().map(|&record| u64::from_le_bytes(record)).map(|record| {
-            let bytes = (record >> 32) as usize;
-            (record as u32, bytes.saturating_sub(KEY_BYTES).max(1))
-        });
-        let records: Vec<Record> = records.collect();
+        let record = |record: u64| (record as u32, ((record >> 32) as usize).saturating_sub(KEY_BYTES).max(1));
+        let records: Vec<Record> = records.iter().map(|bytes| record(u64::from_le_bytes(*bytes))).collect();
         let longest = records.iter().map(|&(_, value_bytes)| value_bytes).max().unwrap_or(0);
         if records.is_empty() || !rest.is_empty() || longest > VALUE_BYTES_MAX {
             let expected = format!("records of {RECORD_BYTES} bytes with values of at most {VALUE_BYTES_MAX}");

@@ -1,5 +1,4 @@
-//! The output: a table for people, JSON for machines, and the progress line. It knows nothing of how figures come
-//! about.
+//! The output: a table for people, JSON for machines, and the progress line. It does not know how figures are measured.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
@@ -49,7 +48,7 @@ pub fn head(options: &Options) -> String {
     let (keys, distribution) = (count(options.keys.into()), distribution(options));
     let what = match (&options.replay, options.shape()) {
         (Some(file), _) => format!("replay of {}", file.display()),
-        (_, Some((sent, taken))) => format!("{sent} b there, {taken} b back"),
+        (_, Some((sent, taken))) => format!("requests of {sent} b, replies of {taken} b"),
         _ => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
     };
     let idle = Some(options.idle_clients as u64).filter(|idle| *idle > 0);
@@ -96,7 +95,7 @@ pub fn row(options: &Options, row: &Phase) -> String {
 pub fn foot(options: &Options, server: Option<Usage>) -> String {
     let memory = match server {
         _ if options.json => return String::new(),
-        None => "process not found or not ours to read, so no CPU time and memory (--pid N)".to_owned(),
+        None => "process not found or not readable, so no CPU time and memory (--pid N)".to_owned(),
         Some(Usage { pid, resident_bytes, peak_bytes, .. }) => {
             let (resident, peak) = (megabytes(resident_bytes), megabytes(peak_bytes));
             format!("process {pid}, {resident} resident, {peak} at its peak")

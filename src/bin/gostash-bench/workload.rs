@@ -236,8 +236,7 @@ impl<'a> Workload<'a> {
         let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(request) - left);
         let (value, rest) = piece.split_at(length.saturating_sub(at).min(piece.len()));
         if !end[at.saturating_sub(length)..].starts_with(rest) {
-            let (end, got) = (quote(end), quote(rest));
-            return Err(format!("expected {end} after {length} bytes of value, got {got}"));
+            return Err(format!("expected {} after {length} bytes of value, got {}", quote(end), quote(rest)));
         }
         let expected = || &self.shared[self.value(request)][at.min(length)..][..value.len()];
         if !self.options.verify || value == expected() {
