@@ -247,7 +247,7 @@ fn circumstances(body: &mut String, options: &Options, machine: &Machine, summar
          gostash-bench --port PORT --protocol PROTOCOL --clients {clients} --keys {keys} --value-size {value_size} \
          --duration {duration} --warmup {warmup} --pipeline DEPTH\n\
          # memory: resident size after --keys {items} --requests 20000 --get-percent 100 --warmup 0 --pipeline 64, less that\n\
-         # of 100 keys; not told if a key was missing then\n"
+         # of 100 keys; no figure if a key is missing then\n"
     );
     let _ = writeln!(body, "{}</pre>", text(&load));
 }

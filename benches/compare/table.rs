@@ -16,7 +16,8 @@ pub(crate) const NOT_THE_LIMIT: &str = "\
     * in one round at least the server was not busy all the time: the load generator, or something else on this \
     machine, was the limit, and the server can do more.";
 pub(crate) const RATE_MISSED: &str = "\
-    * in one round at least fewer requests were sent or answered than were due, so these are latencies of an overload.";
+    * in one round at least the rate was missed, if only at the end: the server, the load generator, or something else \
+    on this machine, was too slow for it.";
 
 pub(crate) struct Table {
     pub(crate) title: String,
