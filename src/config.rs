@@ -157,19 +157,18 @@ impl Config {
 
     /// Sets one option from its text; `place` is how an error about it begins.
     fn set(&mut self, place: String, name: &str, value: &str) -> Result<(), String> {
-        let Some((name, _)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
+        let Some((name, expected)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
             return Err(error(&place, format!("one of {}", names(", ")), quote(name)));
         };
-        self.places.insert(name, place);
         // Errors are shown and logged, and a password must not be.
         let got = if *name == "password" { format!("{} bytes", value.len()) } else { quote(value) };
-        self.put(name, value).ok_or_else(|| self.error(name, got))
+        self.places.insert(name, place);
+        self.put(name, value).ok_or_else(|| error(&self.places[name], expected, got))
     }
 
-    /// An error about an option's value that only showed when it was used, at the place where it was set.
-    pub fn error(&self, name: &str, got: impl Display) -> String {
-        let expected = OPTIONS.iter().find(|(known, _)| *known == name).map_or("", |(_, expected)| expected);
-        error(self.places.get(name).map_or(name, String::as_str), expected, got)
+    /// A problem with an option's value that only showed when it was used, after the place where it was set.
+    pub fn error(&self, name: &str, problem: impl Display) -> String {
+        format!("{}: {problem}", self.places.get(name).map_or(name, String::as_str))
     }
 }
 

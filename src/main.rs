@@ -87,9 +87,9 @@ fn pin(config: &Config) -> Result<(), String> {
         sched_setaffinity(None, &set).map_err(|_| {
             let usable = sched_getaffinity(None).unwrap_or_default();
             let usable: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect();
-            config.error("cpu", format!("{cpu}, but this process may use only {usable:?}"))
+            config.error("cpu", format!("expected one of the cores that this process may use, {usable:?}, got {cpu}"))
         })
     }
     #[cfg(not(target_os = "linux"))]
-    Err(config.error("cpu", format!("{cpu}, but this system cannot pin")))
+    Err(config.error("cpu", "this system cannot pin a process to a core"))
 }

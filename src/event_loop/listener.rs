@@ -34,17 +34,18 @@ impl Listeners {
     /// No address that the machine has, a port in use on any of them, or a path that cannot be had. TCP comes first, so
     /// that a second server by mistake ends before it touches the path.
     pub fn bind(config: &Config) -> Result<Listeners, String> {
-        let found = (config.host.as_str(), config.port).to_socket_addrs();
-        let found = found.map_err(|problem| config.error("host", format!("{:?}: {problem}", config.host)))?;
+        let host = config.host.as_str();
+        let found = (host, config.port).to_socket_addrs();
+        let found = found.map_err(|problem| config.error("host", format!("cannot resolve {host:?}: {problem}")))?;
         let sockets = bind_all(&found.collect::<Vec<_>>())
-            .map_err(|(address, problem)| config.error("port", format!("{address}: {problem}")))?;
+            .map_err(|(address, problem)| config.error("port", format!("cannot listen on {address}: {problem}")))?;
         if sockets.is_empty() {
-            return Err(config.error("host", format!("{:?}, none of whose addresses it has", config.host)));
+            return Err(config.error("host", format!("{host:?} has no address of this machine")));
         }
         let mut listeners = Listeners { sockets, path: None };
         if let Some(path) = &config.unix_socket {
-            let bound = listeners.bind_unix(path);
-            bound.map_err(|problem| config.error("unix-socket", format!("{}: {problem}", path.display())))?;
+            let (bound, at) = (listeners.bind_unix(path), path.display());
+            bound.map_err(|problem| config.error("unix-socket", format!("cannot listen on {at}: {problem}")))?;
         }
         Ok(listeners)
     }
@@ -155,7 +156,7 @@ fn make_way(path: &Path) -> io::Result<()> {
         Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
         Err(problem) => return Err(problem),
         Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => return Err(io::Error::other("exists and is not a socket")),
+        Ok(_) => return Err(io::Error::other("it exists and is not a socket")),
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Non-blocking, since a server that hangs has a full queue, and to connect to it would wait.
@@ -163,9 +164,9 @@ fn make_way(path: &Path) -> io::Result<()> {
     match probe.connect(&SockAddr::unix(path)?) {
         Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         Err(problem) if problem.kind() == ErrorKind::WouldBlock => {
-            Err(io::Error::other("a server is listening there, and busy"))
+            Err(io::Error::other("another server is listening there, and busy"))
         }
         Err(problem) => Err(problem),
-        Ok(()) => Err(io::Error::other("a server is listening there")),
+        Ok(()) => Err(io::Error::other("another server is listening there")),
     }
 }

@@ -288,7 +288,7 @@ impl EventLoop {
             self.executor.stats.connections += 1;
         } else {
             self.executor.stats.refused += 1;
-            self.complain("a client was refused", format_args!("there are max-clients, {max_clients}"));
+            self.complain("a client was refused", format_args!("all {max_clients} of max-clients are connected"));
             connection.session.break_off("max-clients");
         }
         connection.enqueue(key, &mut self.ready);

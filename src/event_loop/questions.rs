@@ -90,8 +90,8 @@ impl EventLoop {
         let max_memory = config.max_memory.bytes;
         self.executor.store.set_memory_limit(max_memory.saturating_sub(self.executor.base_bytes));
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
-        let (clients, time) = (config.max_clients, config.idle_timeout);
-        log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {clients}, timeout {time:?}");
+        let (clients, seconds) = (config.max_clients, config.idle_timeout.map_or(0, |time| time.as_secs()));
+        log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {clients}, timeout {seconds}");
         self.config = config;
         self.connections[key].session.output.push(b"+OK\r\n");
         Ok(())

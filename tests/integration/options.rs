@@ -184,9 +184,9 @@ fn what_is_found_is_shown_on_one_short_line() {
 fn a_late_error_names_the_place_of_the_setting() {
     let config = read("cpu=7\nport=1", &["--port", "2"], None).expect("good values");
     let late = |name| config.error(name, "x").to_string();
-    assert!(late("cpu").ends_with("f:1: cpu: expected a core from 0 to 1023, or any, got x"));
-    assert_eq!(late("port"), "--port: expected a port from 0 to 65535, got x");
-    assert_eq!(late("host"), "host: expected a name or address of this machine, got x");
+    assert!(late("cpu").ends_with("f:1: cpu: x"));
+    assert_eq!(late("port"), "--port: x");
+    assert_eq!(late("host"), "host: x");
 }
 
 #[test]
