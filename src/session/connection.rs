@@ -84,7 +84,7 @@ impl Client<'_> {
             ("dbsize", _) => output.push_header(b':', self.executor.store.len() as i64),
             ("scan", [cursor, options @ ..]) => scan(cursor, options, self.executor, output)?,
             ("keys", _) => {
-                return Err("ERR KEYS is not served, as nobody may keep all others waiting: use SCAN".into());
+                return Err("ERR KEYS is not served, since all other clients would have to wait: use SCAN".into());
             }
             (verb, words) => {
                 let words = words.iter().map(|&word| word.into()).collect();
