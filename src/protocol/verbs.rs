@@ -96,7 +96,7 @@ pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'stati
     let full_name = [verb.name.as_bytes(), b"|", name].concat();
     let found = VERBS[COMMANDS..].iter().find(|row| full_name.eq_ignore_ascii_case(row.name.as_bytes()));
     let (shown, upper) = (shown(name, ECHO_BYTES_MAX), verb.name.to_ascii_uppercase());
-    found.ok_or_else(|| format!("ERR unknown subcommand '{shown}' of {upper}").into())
+    found.ok_or_else(|| format!("ERR unknown subcommand '{shown}'. Try {upper} HELP.").into())
 }
 
 const fn plain(name: &'static str, arity: i32, flags: &'static str) -> Verb {
