@@ -145,7 +145,9 @@ impl Store {
             (hash.inspect(|hash| self.index.prefetch(*hash, false)), handle, record)
         };
         let places: Vec<_> = self.log.ahead().take(LOOK_AHEAD).map(looked_up).collect();
-        !places.is_empty() && places.into_iter().all(|(hash, handle, record)| self.pass(hash, handle, &record))
+        // The chunks of a value that was evicted are freed before the next item is decided about: they may be room enough.
+        !places.is_empty()
+            && places.into_iter().all(|(hash, handle, record)| !self.is_settled() || self.pass(hash, handle, &record))
     }
 
     /// Takes the walk past the place that it has come to: a gap, which has no hash, or an item, that moves or leaves. False if

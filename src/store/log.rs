@@ -195,13 +195,17 @@ impl Log {
         count
     }
 
-    /// Gives back a segment of a log that nobody asks any more, and drops the references to chunks that it led to; false at
-    /// the end.
+    /// Gives back a piece of a log that nobody asks any more: drops one list of chunks, or frees a segment that leads to
+    /// none. False once nothing is left.
     pub(super) fn dismantle(&mut self) -> bool {
         let is_left = self.segments.len() > 2;
         for last in (2..self.segments.len()).rev().take(VACANT_PASSED) {
-            let lists: Vec<_> = self.records(last, 0).filter(|(_, record)| record.list.is_some()).collect();
-            lists.iter().for_each(|(_, record)| self.drop_list(record));
+            let large = self.records(last, 0).find(|(_, record)| record.list.is_some());
+            if let Some((handle, record)) = large {
+                self.write_gap(last, handle.offset(), record.size());
+                self.drop_list(&record);
+                return true;
+            }
             let (segment, block) = (self.segments.pop(), self.blocks.pop());
             if segment.is_some_and(|segment| segment.len > 0) {
                 self.held -= block.map_or(0, |block| block.len());

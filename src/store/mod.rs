@@ -250,6 +250,8 @@ impl Store {
     /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
     pub fn flush(&mut self) {
         if !self.is_empty() {
+            // As much is given back as a store of a few items leaves behind, or repeated flushes would pile up.
+            (0..4).for_each(|_| _ = self.settle());
             let index = self.index.flushed();
             self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, Log::new())));
         }
@@ -381,15 +383,13 @@ impl Store {
         while !self.is_settled() && self.work < end {
             self.settle();
         }
-        let has_list = !value.chunks.is_empty();
-        let mut record = Record::plan(key.len(), value.rest.len(), deadline, has_list.then_some(0));
+        let list = (!value.chunks.is_empty()).then_some(0);
+        let mut record = Record::plan(key.len(), value.rest.len(), deadline, list);
         let size = record.size();
         if let Some((entry, old)) = found
             && size <= old.size()
         {
-            if has_list {
-                record.list = Some(self.log.keep_list(value.chunks));
-            }
+            record.list = record.list.map(|_| self.log.keep_list(value.chunks));
             self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
             return Ok(());
         }
@@ -397,7 +397,7 @@ impl Store {
         if self.ample < size {
             self.make_room(size)?;
             // It may have been moved or evicted itself.
-            found = found.and_then(|_| self.find(&mut hash, key, true));
+            found = found.and_then(|_| self.find(&mut hash, key, false));
         }
         let (queue, uses) = match found {
             Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
@@ -410,9 +410,7 @@ impl Store {
             return Err(Refusal::OutOfMemory);
         }
         self.ample = self.ample.saturating_sub(size);
-        if has_list {
-            record.list = Some(self.log.keep_list(value.chunks));
-        }
+        record.list = record.list.map(|_| self.log.keep_list(value.chunks));
         let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
         if let Some((entry, old)) = found {
             self.log.kill(entry.handle(), &old);

@@ -84,9 +84,7 @@ impl Record {
     /// Where the value lies in the record that starts these bytes, if that is a plain one of this key.
     #[inline]
     pub fn plain_rest(bytes: &[u8], key: &[u8]) -> Option<Range<usize>> {
-        let [length, rest, tail @ ..] = bytes else {
-            return None;
-        };
+        let [length, rest, tail @ ..] = bytes else { return None };
         let is_it = *length < EXTENDED
             && usize::from(*length) == key.len()
             && tail.get(..key.len()).is_some_and(|own| is_equal(own, key));

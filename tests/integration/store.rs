@@ -564,6 +564,86 @@ fn a_large_value_streams_into_a_full_store() {
 }
 
 #[test]
+fn no_more_large_values_are_evicted_than_it_takes() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    for id in 0..40 {
+        let mut streamed = Owned::new(&store, 0, 1);
+        while streamed.chunks.len() < 250 {
+            store.housekeep(256);
+            if store.room_bytes() >= CHUNK_BYTES {
+                streamed.chunks.append(&mut Owned::new(&store, CHUNK_BYTES, 9).chunks);
+            }
+        }
+        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
+        store.set(hash, key.as_bytes(), streamed.value()).expect("there is room");
+        drop(streamed);
+        while store.wants_housekeeping() == Some(0) {
+            store.housekeep(256);
+        }
+        assert!(store.peek_id(id).is_some(), "the newest value is still there");
+        assert!(id < 7 || store.len() >= 7, "{} of {} values are left", store.len(), id + 1);
+    }
+    store.check();
+}
+
+#[test]
+fn flushing_again_and_again_does_not_pile_up() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    let small = store.memory_bytes() + (2 << 20);
+    for turn in 0..1_000 {
+        store.executor.begin_turn(turn, 0);
+        while !store.executor.is_spent() {
+            let value = Owned::new(&store, CHUNK_BYTES + 1, 1);
+            let hash = store.hash(b"key");
+            store.set(hash, b"key", value.value()).expect("there is room");
+            drop(value);
+            let before = store.work();
+            store.flush();
+            assert!(store.work() - before < UNITS_MAX);
+        }
+        store.executor.housekeep();
+        assert!(store.memory_bytes() < small, "{} after {turn} turns", store.memory_bytes());
+    }
+}
+
+#[test]
+fn flushed_lists_of_chunks_are_given_back_in_pieces() {
+    let mut store = store(64 << 20, Eviction::None);
+    let value = Owned::new(&store, 100 * CHUNK_BYTES, 1);
+    for id in 0..500 {
+        let hash = store.hash(key_of(id).as_bytes());
+        store.set(hash, key_of(id).as_bytes(), value.value()).expect("the values share their chunks");
+    }
+    store.flush();
+    while store.wants_housekeeping().is_some() {
+        let before = store.work();
+        store.housekeep(100);
+        assert!(store.work() - before < 100 + UNITS_MAX, "{} units", store.work() - before);
+    }
+    drop(value);
+    assert_eq!(store.chunks.bytes(), 0, "no list was forgotten");
+}
+
+/// An item much heavier than the mean is promoted after three uses only. The first write of a turn looks for room.
+#[test]
+fn a_write_is_one_use_whether_or_not_it_looks_for_room() {
+    for starts_turn in [false, true] {
+        let mut store = store(16 << 20, Eviction::S3Fifo);
+        let heavy = 1_000_000..1_001_000;
+        heavy.clone().for_each(|id| store.set_id(id, 300).expect("there is room"));
+        for id in heavy.clone() {
+            if starts_turn {
+                store.begin_turn(id, 0);
+            }
+            store.set_id(id, 310).expect("there is room");
+        }
+        (0..300_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+        let left = heavy.filter(|id| store.peek_id(*id).is_some()).count();
+        assert!(left < 50, "{left} of 1,000 are left after two writes each; starts_turn: {starts_turn}");
+    }
+}
+
+#[test]
 fn lists_of_overwritten_values_do_not_pile_up() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
     let value = Owned::new(&store, 200 * CHUNK_BYTES, 1);
