@@ -1,8 +1,8 @@
-//! Chunks: the equal pieces that large values are made of, and the one count of how many are alive.
+//! Chunks: the pieces of equal size that large values consist of, and the pool that counts them.
 //!
-//! A chunk is filled by a session as bytes arrive, handed to the store by reference, and sent by reference, so it may
-//! outlive the item it belonged to. The count follows the last reference, whoever holds it: it keeps the memory limit
-//! honest while slow readers hold values that were evicted long ago. This file knows neither sessions nor the store.
+//! A session fills a chunk as bytes arrive and hands it to the store by reference. It is sent by reference, too, and so
+//! may outlive its item. A chunk counts until the last reference is gone, whoever holds it: the memory limit holds even
+//! while slow readers keep values that were evicted long ago. This file knows neither sessions nor the store.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -12,36 +12,36 @@ use memmap2::MmapMut;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
 
-/// The blocks of chunks that are gone: those that still have memory, and those that only have addresses.
+/// The blocks of dropped chunks: `ready` ones still have memory, `empty` ones have only their address range.
 #[derive(Debug, Default)]
 struct Spare {
     ready: Vec<MmapMut>,
     empty: Vec<MmapMut>,
 }
 
-/// Makes chunks, and counts those that are alive: each has a weak reference to this one thing, which clones of the pool
-/// share. It keeps their blocks for the next, until it is told to [trim](Self::trim) them: a new one takes longer to make
-/// than to fill. There is a lock only because [`Bytes`] insists that what it owns may cross threads; ours has one.
+/// Allocates chunks and counts the live ones: each has a weak reference to the state that all clones of the pool share.
+/// The pool keeps the blocks of dropped chunks for new ones, until they are [trimmed](Self::trim): a fresh block takes
+/// longer to get than to fill. The lock is there only because [`Bytes`] wants an owner that may cross threads.
 #[derive(Clone, Debug, Default)]
 pub struct ChunkPool(Arc<Mutex<Spare>>);
 
 impl ChunkPool {
-    /// Bytes that all live chunks take from the process, being filled, stored or on their way out.
+    /// Bytes of memory that all live chunks take, whether being filled, stored or sent.
     pub fn bytes(&self) -> usize {
         Self::bytes_of(Arc::weak_count(&self.0))
     }
 
-    /// Bytes that so many chunks take, with the reference count of each.
+    /// Bytes of memory that `count` chunks take, including their reference counts.
     pub const fn bytes_of(count: usize) -> usize {
         count * (CHUNK_BYTES + MALLOC_BYTES + 64)
     }
 
-    /// Bytes that wait for the next chunks.
+    /// Bytes of memory kept for new chunks.
     pub fn spare_bytes(&self) -> usize {
         lock(&self.0).ready.len() * CHUNK_BYTES
     }
 
-    /// Gives some of them back; false if there are none.
+    /// Gives a spare chunk's memory back to the system. False if there is none.
     pub fn trim(&self) -> bool {
         let mut spare = lock(&self.0);
         let Some(mut block) = spare.ready.pop() else { return false };
@@ -50,7 +50,7 @@ impl ChunkPool {
         true
     }
 
-    /// A new chunk, to be filled. It counts as a whole one.
+    /// A new, empty chunk. It counts in full from now on.
     pub fn chunk(&self) -> Chunk {
         let mut spare = lock(&self.0);
         let block = spare.ready.pop().or_else(|| spare.empty.pop()).unwrap_or_else(|| memory::block(CHUNK_BYTES));
@@ -62,35 +62,35 @@ fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
     spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A chunk that is being filled. Dropping it, or the last reference to what it became, counts it out.
+/// A chunk that is being filled. It counts until it is dropped or, once frozen, until the last reference is.
 #[derive(Debug)]
 pub struct Chunk {
-    /// There until it is dropped.
+    /// `None` only while it is being dropped.
     block: Option<MmapMut>,
     len: usize,
     pool: Weak<Mutex<Spare>>,
 }
 
 impl Chunk {
-    /// How many bytes more it takes.
+    /// How many more bytes fit into it.
     pub fn room_bytes(&self) -> usize {
         CHUNK_BYTES - self.len
     }
 
-    /// Where the next go, `bytes_max` at most. [`advance`](Self::advance) has to be told how many came.
+    /// Up to `bytes_max` bytes of its unfilled room. [`advance`](Self::advance) must be told how many were written.
     pub fn room(&mut self, bytes_max: usize) -> &mut [u8] {
         let end = self.len + bytes_max.min(self.room_bytes());
         self.block.as_deref_mut().map_or(&mut [], |block| &mut block[self.len..end])
     }
 
-    /// Takes up to `count` bytes of its room for filled, and returns how many these are.
+    /// Counts up to `count` bytes of its room as filled, and returns how many that were.
     pub fn advance(&mut self, count: usize) -> usize {
         let count = count.min(self.room_bytes());
         self.len += count;
         count
     }
 
-    /// Appends as much of `input` as fits and returns how many bytes that was.
+    /// Appends as much of `input` as fits, and returns how many bytes that was.
     pub fn fill(&mut self, input: &[u8]) -> usize {
         let room = self.room(input.len());
         room.copy_from_slice(&input[..room.len()]);

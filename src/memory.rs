@@ -1,8 +1,7 @@
-//! How much memory there is: the tightest limit of the container, the machine's, and what this process holds. And where
-//! large blocks of it come from.
+//! How much memory the container and the machine allow, how much this process holds, and where large blocks come from.
 //!
-//! The parsing is pure, over the texts of `/proc`. It knows no store: how the limit is kept is the store's affair.
-//! Elsewhere than on Linux nothing is found, and a modest fixed limit is the default.
+//! Parsing is pure: it works on the texts of the system's files. Keeping to the limit is the store's affair. On systems
+//! other than Linux nothing is found, and the default is a modest fixed limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,28 +10,28 @@ use memmap2::{MmapMut, UncheckedAdvice};
 
 use crate::limits::{MACHINE_SHARE_BYTES_MAX, MEMORY_BYTES_MIN, UNKNOWN_MACHINE_BYTES};
 
-/// What the process may take, and how that came about.
+/// How much memory the process may take, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// The limit, in bytes of resident memory.
     pub bytes: usize,
-    /// Both, as text.
+    /// The limit and the reason for it, as text.
     pub text: String,
 }
 
 impl MemoryLimit {
-    /// A limit that was asked for.
+    /// A limit that the user has chosen.
     pub fn chosen(bytes: usize) -> Self {
         MemoryLimit { bytes, text: megabytes(bytes) }
     }
 
-    /// The default: three quarters of the tightest limit that a control group has, without one a quarter of the machine's
-    /// memory and at most 1 GiB. `read` returns the text of one of the system's files.
+    /// The default: three quarters of the tightest control-group limit; if there is none, a quarter of the machine's
+    /// memory, at most 1 GiB. `read` returns the text of one of the system's files.
     pub fn auto(read: impl Fn(&Path) -> String) -> Self {
         let machine = kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal");
         let files = limit_files(&read("/proc/self/cgroup".as_ref()));
         let limits = files.into_iter().filter_map(|file| Some((read(&file).trim().parse().ok()?, file)));
-        // A group without a limit says so with a word, or (version 1) with a number beyond any machine's memory.
+        // A group without a limit says so with a word or, in version 1, with a number beyond any machine's memory.
         let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 4));
         let (bytes, reason) = if let Some((limit, file)) = real.min() {
             (limit / 4 * 3, format!(" (three quarters of the {} that {} allows)", megabytes(limit), file.display()))
@@ -47,53 +46,53 @@ impl MemoryLimit {
     }
 }
 
-/// The memory that is resident for this process now, in bytes; `None` where the system does not tell.
+/// This process's resident memory, in bytes. `None` where the system does not tell.
 pub fn resident_bytes() -> Option<usize> {
     kilobytes(&read("/proc/self/status".as_ref()), "VmRSS")
 }
 
-/// A block of its own: so many bytes, all zero, which take memory page by page as they are touched. The C library would keep
-/// what is free between what is in use, and a limit that is kept by counting would be none on what the process holds.
+/// A mapping of its own: `bytes` zero bytes, which take memory page by page as they are touched. The C library would
+/// keep free memory between blocks in use, and a limit kept by counting would not limit what the process holds.
 ///
 /// # Panics
-/// If the system refuses: `max-memory` is more than it has to give.
+/// If the system refuses, because `max-memory` is more than it has to give.
 pub fn block(bytes: usize) -> MmapMut {
     MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("the system refused {bytes} bytes of memory: {error}"))
 }
 
-/// Has the C library give buffers of 64 KB and more back, too: left alone, it takes them into its heap once it has seen some freed.
-/// When 200 of 2,000 clients had asked for CLIENT LIST, filling 16 MB again peaked at 16.9 instead of 17.8.
+/// Makes the C library give back freed buffers of 64 KB and more. By default it takes them into its heap once some were
+/// freed. After 200 of 2,000 clients had asked for CLIENT LIST, filling 16 MB again peaked at 16.9 instead of 17.8.
 pub fn give_back_large_buffers() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code)]
-    // SAFETY: It sets a number that is looked at when memory is asked for. No other thread is there to ask meanwhile.
+    // SAFETY: It sets a number that the allocator reads at each request. No other thread is there to make one now.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 64 * 1024);
     }
 }
 
-/// Gives a block's memory back, whatever is in it then; on Linux zeros. To drop it would do so, but for the kernel's bound on
-/// how many pieces a process's addresses may be in (65,530): with a hole for each of many blocks it keeps them instead.
+/// Gives a block's memory back but keeps its addresses. The content is unspecified then; on Linux, zeros. Dropping many
+/// blocks instead would leave holes between mappings; the kernel bounds their number (65,530), and then unmaps no more.
 #[allow(unsafe_code)]
 pub fn give_back(block: &mut MmapMut) {
-    // SAFETY: The pages are this process's alone and backed by no file, so at most they are zero from now on; and nobody can
-    // be looking at them, since they are borrowed mutably. Refused, it does nothing.
+    // SAFETY: The pages are private and backed by no file, so at most they are zero from now on. Nobody else can look
+    // at them, since they are borrowed mutably. If the system refuses, nothing happens.
     let _ = unsafe { block.unchecked_advise(UncheckedAdvice::DontNeed) };
 }
 
-/// A file's text; what cannot be read counts as empty.
+/// A file's text. A file that cannot be read counts as empty.
 pub fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// With a decimal where they are not whole.
+/// As text, with a decimal unless it is a whole number.
 fn megabytes(bytes: usize) -> String {
     format!("{:.1} mb", bytes as f64 / f64::from(1 << 20)).replace(".0 ", " ")
 }
 
-/// The files that may hold this process's memory limits, by the text of `/proc/self/cgroup`: those of its own group
-/// and of every group above, in both versions, where systems mount them. In a container the group's path may be one
-/// outside of it, and not be there; then the container's own limit is at the top.
+/// The files that may hold this process's memory limits, according to the text of `/proc/self/cgroup`: those of its own
+/// group and of every group above, in both versions, where systems usually mount them. In a container, that path may be
+/// one of the host, which does not exist inside. Then the container's own limit is at the top.
 pub fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -113,7 +112,7 @@ pub fn limit_files(groups: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A line such as `VmRSS:   1234 kB` of a status file, in bytes.
+/// The value of a line such as `VmRSS:   1234 kB` in a status file, in bytes.
 pub fn kilobytes(text: &str, name: &str) -> Option<usize> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)

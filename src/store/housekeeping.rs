@@ -1,8 +1,8 @@
-//! Housekeeping: what no command waits for, in pieces. What is dead is given back, room is made, and what has expired is
-//! swept up, segment by segment; an item is checked when it is met as well.
+//! Housekeeping: work that no command waits for, done in pieces. It gives back dead memory, makes room, and sweeps
+//! expired items out of one segment after the other. An item is also checked for expiry whenever it is accessed.
 //!
-//! Deadlines are times of the clock that is handed in. That one must be monotonic, so a wall clock that jumps neither
-//! expires an item early nor keeps it longer. This file does not know which items leave a full store.
+//! Deadlines are times of the clock that the caller hands in. It must be monotonic, so that a wall clock that jumps
+//! neither expires an item early nor keeps it longer. This file does not know which items leave a full store.
 
 use std::iter;
 
@@ -10,16 +10,15 @@ use super::Store;
 use super::eviction::{Eviction, ITEM_UNITS, TRIMMED_UNITS};
 use crate::limits::{COPIED_BYTES_PER_UNIT, RECLAIM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, SWEEP_PAUSE_MILLIS};
 
-/// What giving back a flushed segment or a block of the index costs, in units of about 100 ns: a segment is read for what
-/// chunks it leads to, and its pages go back to the system.
+/// The cost of giving back a segment or an index block of a flushed store, in units of about 100 ns: a segment is read
+/// for the chunks that it leads to, and its pages go back to the system.
 const FLUSHED_UNITS: u64 = 192;
 
-/// How many items one step of the sweep removes.
+/// How many items one step of the sweep removes at most.
 const SWEEP_ITEMS: usize = 64;
 
 impl Store {
-    /// Does work that no command waits for: room, expiry, dead values; up to about `units` of about 100 ns. To be called
-    /// once a turn.
+    /// Gives back dead memory, makes room, and sweeps out expired items, for up to about `units` of about 100 ns.
     pub fn housekeep(&mut self, units: usize) {
         let end = self.work() + units as u64;
         self.follow_limit();
@@ -30,31 +29,30 @@ impl Store {
         }
     }
 
-    /// When [`housekeep`](Self::housekeep) has something to do: in so many milliseconds, 0 for now; nothing if it has
-    /// not until the next command.
+    /// In how many milliseconds [`housekeep`](Self::housekeep) has something to do. `None`: after the next command.
     pub fn wants_housekeeping(&self) -> Option<u64> {
         match self.settings.eviction {
             _ if !self.is_settled() || self.chunks.spare_bytes() > SPARE_BYTES_MAX => Some(0),
             _ if self.is_empty() => None,
             Eviction::S3Fifo if !self.is_roomy() || self.limit > self.settings.memory_bytes => Some(0),
-            // Whether a search finds what is worth cleaning is not certain, so it is not asked for without a pause.
+            // A search may find no segment worth cleaning, so there is a pause between two of them.
             Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
             _ => self.sweep_wait(),
         }
     }
 
-    /// Number of items that carry an expiry.
+    /// The number of items that have an expiry.
     pub fn expiring(&self) -> usize {
         self.log.expiring
     }
 
-    /// Whether all that is dead has been given back, but for gaps in the log.
+    /// Whether all dead memory has been given back, apart from gaps in the log.
     pub(super) fn is_settled(&self) -> bool {
         self.log.dropped.is_empty() && self.flushed.is_empty()
     }
 
-    /// Gives back a piece of what is dead; false if there is nothing. After a flush no chunk is spared, but they come last:
-    /// commands may free them as fast as they are trimmed.
+    /// Gives back a piece of dead memory; false if there is none. After a flush no spare chunk is kept, but they come
+    /// last: commands may add new ones as fast as they are trimmed.
     pub(super) fn settle(&mut self) -> bool {
         if self.chunks.spare_bytes() > SPARE_BYTES_MAX && self.chunks.trim() {
             self.work += TRIMMED_UNITS;
@@ -75,12 +73,12 @@ impl Store {
         true
     }
 
-    /// Milliseconds until the sweep has something to do, 0 if it is under way; nothing if no item expires.
+    /// Milliseconds until the next sweep, 0 if one is under way. `None` if no item has an expiry.
     fn sweep_wait(&self) -> Option<u64> {
         (self.expiring() > 0).then(|| self.next_sweep.saturating_sub(self.now))
     }
 
-    /// Sweeps some items out of a segment, or passes one in which nothing is due. False if the sweep is over.
+    /// Sweeps some expired items out of a segment, or passes one in which none can be. False if the sweep is over.
     fn sweep(&mut self) -> bool {
         if self.sweep_wait() != Some(0) {
             return false;

@@ -1,14 +1,14 @@
-//! The index: from a key's hash to where its item lies, in eight bytes an item and a share of free places.
+//! The index: a hash table from a key's hash to the place of its item in the log, at eight bytes an entry.
 //!
-//! It is a table that grows by linear hashing (Litwin, VLDB 1980): one bucket after the other is split in two, so no step
-//! moves more than some twenty entries, and bytes per item stay flat at every count. A bucket is two neighbouring cache
-//! lines of eight entries, and a key's hash tells in which of them to begin to look: so nineteen look-ups in twenty wait
-//! for memory once. What does not fit there goes into further lines, chained to the bucket. (With hashbrown's table, 44 to
-//! 87 % full and doubled at once, an item took 4 bytes more, and a request at five million keys a tenth longer.)
+//! It grows by linear hashing (Litwin, VLDB 1980): one bucket after the other is split in two. So no step moves more
+//! than some twenty entries, and the bytes per item stay the same at every size. A bucket is two neighbouring cache
+//! lines of eight entries each, and a key's hash chooses the one to search first: nineteen look-ups in twenty wait for
+//! memory only once. What finds no place there goes into overflow lines chained to the bucket. (With hashbrown's table,
+//! 44 to 87 % full and doubled at once, an item took 4 bytes more, and a request at five million keys a tenth longer.)
 //!
-//! An entry carries enough of the hash to be moved without reading its item. Once the item is evicted it stays where it
-//! is, without the item, until its place is needed: these are the ghosts that a policy asks which keys have come back.
-//! This file knows hashes and handles, neither keys nor values.
+//! An entry holds enough of the hash to be moved without reading its item. When an item is evicted, its entry stays as
+//! a ghost, which leads to no item, until its place is needed. The ghosts tell the eviction policy which keys come
+//! back. This file knows hashes and handles, neither keys nor values.
 
 use std::mem;
 
@@ -19,33 +19,33 @@ use super::prefetch::prefetch;
 use crate::limits::{BUCKETS_MIN, BYTES_PER_BUCKET, INDEX_BLOCK_BYTES};
 use crate::memory;
 
-/// Places for entries of a line. The last one of a bucket's first line, and of a line behind that, may hold a link.
+/// Entries in a line. The last place of a bucket's first line and of each overflow line may hold a link instead.
 const PLACES: usize = 8;
 const LAST: isize = PLACES as isize - 1;
 
-/// A line: the upper halves of its entries, which are compared all at once, then the lower ones. The first two of a bucket
-/// begin where the processor loads both together.
+/// A cache line: first the upper halves of its entries, which are compared all at once, then the lower halves. The two
+/// lines of a bucket are aligned so that the processor loads them as a pair.
 type Line = [[u8; 4]; 2 * PLACES];
 
-/// Lines come in blocks of so many.
+/// Lines in a block, the unit in which memory is allocated.
 const LINES: usize = INDEX_BLOCK_BYTES / size_of::<Line>();
 
-/// A bucket is split when there are more items than this for each, and two are merged when there are fewer than that. So
-/// an item takes 13.3 bytes, and 3 % of them lie behind their bucket. 12 would save 1.6 bytes and cost a tenth more time.
+/// Items per bucket, on average: above the maximum a bucket is split, below the minimum two are merged. So an item
+/// takes 13.3 bytes, and 3 % of the entries lie in overflow lines. 12 would save 1.6 bytes and cost a tenth more time.
 const ITEMS_MAX: usize = 10;
 const ITEMS_MIN: usize = 5;
 
-/// How many entries a slice holds, about: each costs a look at its item. And how many buckets it looks at.
+/// A slice for SCAN ends after about so many entries, since each costs a look at its item, or after so many buckets.
 const SLICE_ENTRIES: usize = 32;
 const SLICE_BUCKETS_MAX: usize = 512;
 
-/// A key's hash, computed once per command, and what was seen of it since.
+/// A key's hash, computed once per command, with the place where its entry was last seen.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyHash {
-    /// All 64 bits. The top 24 are the tag, whose top one chooses the line in a bucket. The bucket is chosen by the
-    /// others from the lowest on, as many as the table has come to need, and by those below them.
+    /// All 64 bits. The top 24 are the tag, whose top bit chooses the home line in a bucket. The bucket's number is
+    /// made of the bits just below the tag and, as the table grows, of more and more of the tag's own lowest bits.
     bits: u64,
-    /// Where its entry was when it was last looked for.
+    /// The place where its entry was last seen, [`UNKNOWN`], or the index's `absent`.
     place: isize,
 }
 
@@ -60,8 +60,8 @@ impl KeyHash {
     }
 }
 
-/// What the index keeps of an item: 24 bits of hash, how often it was used (2 bits), where it lies (38 bits). There are
-/// three that lead to none: 0, a ghost, which has a tag alone, and a link, which has a line's number for tag and offset.
+/// An entry, from the top: the hash's tag (24 bits), the number of uses (2), and the item's handle (38). Three kinds
+/// lead to no item: 0 is a free place; a ghost has only a tag; a link has a line's number instead of tag and offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
@@ -69,10 +69,10 @@ const TAG: u32 = 40;
 const USE: u64 = 1 << 38;
 const USES_MAX: u64 = 3;
 const HANDLE_UPPER: u32 = ((USE - 1) >> 32) as u32;
-/// No item lies from here on to twice as far.
+/// A handle in segment 1, where no item ever lies, marks a link. Ghosts and free places have a handle of 0.
 const LINK: u64 = 1 << 16;
 
-/// A place that there never is, nor those behind it: that of a hash which was not looked for yet.
+/// The place of a hash that has not been looked up yet. No entry ever lies here or beyond.
 const UNKNOWN: isize = isize::MAX / 2;
 
 impl Entry {
@@ -81,9 +81,9 @@ impl Entry {
         Entry(Entry::ghost(hash).0 + uses * USE + handle.0)
     }
 
-    /// The one in a place of a line.
+    /// The entry in a place of a line.
     #[inline(always)]
-    fn of(line: &Line, at: usize) -> Entry {
+    fn read(line: &Line, at: usize) -> Entry {
         let half = |at: usize| u64::from(u32::from_ne_bytes(line[at]));
         Entry(half(at % PLACES) << 32 | half(PLACES + at % PLACES))
     }
@@ -96,7 +96,7 @@ impl Entry {
         Handle(self.0 % USE)
     }
 
-    /// How often it was used since the policy last asked, up to 3.
+    /// How often its item was used since the eviction policy last looked at it, up to 3.
     pub(super) fn uses(self) -> u64 {
         self.0 / USE % (USES_MAX + 1)
     }
@@ -106,13 +106,13 @@ impl Entry {
         self.0 % USE >= 2 * LINK
     }
 
-    /// A link to a line behind a bucket.
-    fn to(line: isize) -> Entry {
+    /// A link to an overflow line.
+    fn link_to(line: isize) -> Entry {
         let number = !line as u64;
         Entry(number / LINK * (1 << TAG) + LINK + number % LINK)
     }
 
-    /// The line that it leads to.
+    /// The overflow line that it leads to, if it is a link.
     fn link(self) -> Option<isize> {
         (self.0 % USE / LINK == 1).then_some(!((self.0 >> TAG) * LINK + self.0 % LINK) as isize)
     }
@@ -120,25 +120,24 @@ impl Entry {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Two lines for each bucket, numbered from 0 up, and those that are overflowed into, from -1 down.
+    /// Two lines for each bucket, numbered from 0 up, and overflow lines, numbered from -1 down.
     lines: Vec<MmapMut>,
     overflow: Vec<MmapMut>,
-    /// How many of `lines` were ever used since their block was new.
+    /// How many of `lines` have been used since their block was allocated, and so take memory.
     touched: usize,
-    /// How many lines of `overflow` were ever used, and a link to one of them that is free, which has a link to the next.
+    /// How many lines of `overflow` were ever used, and a link to the first free one of them, which links to the next.
     overflowed: usize,
     free: Entry,
-    /// How many buckets there are, and how many there were.
+    /// The number of buckets, now and at the least.
     buckets: usize,
     buckets_min: usize,
-    /// The least number of the form 2^n - 1 that is no less than the number of buckets: what of a hash's bits from `shift`
-    /// on chooses one.
+    /// A hash's bits from `shift` up choose its bucket, as many as `mask` has: the least 2^n - 1 >= `buckets` - 1.
     mask: usize,
     shift: u32,
     pub(super) len: usize,
-    /// The place of what was not found. It is another after each put: what has this one is still not there.
-    nowhere: isize,
-    /// Entries moved by splitting and merging buckets, ever.
+    /// The place of a hash that was not found. Each put changes it, so a hash that has the current one is absent still.
+    absent: isize,
+    /// Entries moved by splitting and merging buckets since the start.
     pub(super) moved: u64,
 }
 
@@ -146,15 +145,15 @@ impl Index {
     /// An empty index, for a store of `memory_bytes`.
     pub(super) fn new(memory_bytes: usize) -> Index {
         let buckets_min = 1usize << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
-        let (shift, nowhere) = (TAG - buckets_min.ilog2(), UNKNOWN + 1);
-        let mut index = Index { buckets_min, shift, nowhere, ..Index::default() };
+        let (shift, absent) = (TAG - buckets_min.ilog2(), UNKNOWN + 1);
+        let mut index = Index { buckets_min, shift, absent, ..Index::default() };
         index.resize(buckets_min);
         index
     }
 
-    /// An empty index to go on with instead of this one.
+    /// An empty index that replaces this one after a flush.
     pub(super) fn flushed(&self) -> Index {
-        Index { nowhere: self.nowhere, moved: self.moved, ..Index::new(self.buckets_min * BYTES_PER_BUCKET) }
+        Index { absent: self.absent, moved: self.moved, ..Index::new(self.buckets_min * BYTES_PER_BUCKET) }
     }
 
     /// Bytes held.
@@ -162,7 +161,7 @@ impl Index {
         (self.touched + self.overflowed) * size_of::<Line>()
     }
 
-    /// The line where a key's entry begins to look for a place.
+    /// The home of a hash: the line of its bucket that is searched first, for its entry or for a free place.
     #[inline(always)]
     fn home(&self, bits: u64) -> isize {
         let address = (bits >> self.shift) as usize;
@@ -178,10 +177,10 @@ impl Index {
         Some(&bytes.as_chunks().0.as_chunks().0[number as usize % LINES])
     }
 
-    /// What is in a place, which is eight times its line and where it is there.
+    /// The entry in a place. A place is its line's number times eight, plus the position within the line.
     #[inline(always)]
     fn entry(&self, place: isize) -> Entry {
-        self.line(place >> 3).map_or(Entry(0), |line| Entry::of(line, place as usize))
+        self.line(place >> 3).map_or(Entry(0), |line| Entry::read(line, place as usize))
     }
 
     #[inline(always)]
@@ -201,11 +200,10 @@ impl Index {
         }
     }
 
-    /// Visits the lines that an entry may lie in, until something is found: its home, the other one of the bucket, then
-    /// those behind the bucket.
+    /// Visits lines until something is found: the home, the bucket's other line, then the bucket's overflow lines.
     #[inline(always)]
     fn walk<T>(&self, home: isize, mut visit: impl FnMut(isize, &Line) -> Option<T>) -> Option<T> {
-        let (mut number, mut link) = (home, last_of(home & !1));
+        let (mut number, mut link) = (home, link_place(home & !1));
         loop {
             if let Some(found) = visit(number, self.line(number)?) {
                 return Some(found);
@@ -214,30 +212,30 @@ impl Index {
                 number ^= 1;
             } else {
                 number = self.entry(link).link()?;
-                link = last_of(number);
+                link = link_place(number);
             }
         }
     }
 
-    /// What a bucket leads to, by its first line, and the lines that it has.
+    /// The entries of a bucket that lead to items, and the numbers of its lines. `home` is its first line.
     fn items(&self, home: isize) -> (Vec<Entry>, Vec<isize>) {
         let (mut items, mut lines) = (Vec::with_capacity(2 * PLACES), Vec::with_capacity(PLACES));
         self.walk(home, |number, line| {
-            items.extend((0..PLACES).map(|at| Entry::of(line, at)).filter(|entry| entry.is_item()));
+            items.extend((0..PLACES).map(|at| Entry::read(line, at)).filter(|entry| entry.is_item()));
             lines.push(number);
             None::<()>
         });
         (items, lines)
     }
 
-    /// Where an entry lies that has a hash's tag and that `is_it` accepts.
+    /// The place of the first entry that has the hash's tag and that `is_it` accepts.
     #[inline(always)]
     fn search(&self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
         self.walk(self.home(hash.bits), |number, line| {
-            let mut found = which(line, |upper, _| (upper ^ (hash.bits >> 32) as u32) >> 8 == 0);
+            let mut found = matching(line, |upper, _| (upper ^ (hash.bits >> 32) as u32) >> 8 == 0);
             while found != 0 {
                 let at = found.trailing_zeros() as usize - 1;
-                if is_it(Entry::of(line, at)) {
+                if is_it(Entry::read(line, at)) {
                     return Some(number << 3 | at as isize);
                 }
                 found &= found - 1;
@@ -246,7 +244,7 @@ impl Index {
         })
     }
 
-    /// Asks for the line where the entry of a hash begins to look for a place; for a write, which may be an insert, for both.
+    /// Prefetches the home of a hash. A write may insert, and need a place in the bucket's other line: it gets both.
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: KeyHash, is_write: bool) {
         let home = self.home(hash.bits);
@@ -256,7 +254,7 @@ impl Index {
         }
     }
 
-    /// Looks where the entry of a hash may be, keeps that for the next look, and tells what it leads to.
+    /// Looks up a hash by its tag alone, keeps the place found in `hash`, and returns the handle of the item there.
     #[inline(always)]
     pub(super) fn look(&self, hash: &mut KeyHash) -> Handle {
         let mut item = Handle(0);
@@ -264,11 +262,11 @@ impl Index {
             item = entry.handle();
             entry.is_item()
         });
-        hash.place = found.unwrap_or(self.nowhere);
+        hash.place = found.unwrap_or(self.absent);
         item
     }
 
-    /// What is where the entry of a hash was last seen; perhaps another's, or nothing.
+    /// The entry at the place kept in `hash`. It may be another key's by now, or none.
     #[inline(always)]
     pub(super) fn seen(&self, hash: KeyHash) -> Entry {
         self.entry(hash.place)
@@ -282,14 +280,14 @@ impl Index {
         }
     }
 
-    /// Puts another entry in the place of one that was just found.
+    /// Replaces an entry that was just found.
     pub(super) fn replace(&mut self, hash: KeyHash, entry: Entry) {
         self.set(hash.place, entry);
     }
 
-    /// The entry of a hash that `is_it` accepts, and only that one: where it was last seen, or else where it is.
+    /// Finds the entry of a hash that `is_it` accepts, first where it was last seen, then by a search.
     pub(super) fn find(&self, hash: &mut KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<Entry> {
-        if hash.place == self.nowhere {
+        if hash.place == self.absent {
             return None;
         }
         let is_it = |entry: Entry| entry.is_item() && is_it(entry);
@@ -307,12 +305,12 @@ impl Index {
         }
     }
 
-    /// Puts an entry into a free place of the first line that has one, from its home on.
+    /// Puts an entry into the first line, from its home on, that has a free place or a ghost.
     fn put(&mut self, home: isize, entry: Entry) {
-        self.nowhere += 1;
+        self.absent += 1;
         let free = self.walk(home, |number, line| {
-            let free = which(line, |upper, lower| upper & HANDLE_UPPER | lower == 0);
-            // Ghosts are forgotten in no order: which place is taken depends on the entry.
+            let free = matching(line, |upper, lower| upper & HANDLE_UPPER | lower == 0);
+            // The entry's bits choose where to begin, so that ghosts are overwritten in no particular order.
             let turn = entry.0 as usize % PLACES;
             let at = ((free | free << PLACES) >> turn).trailing_zeros() as usize + PLACES - 1 + turn;
             (free != 0).then_some(number << 3 | (at % PLACES) as isize)
@@ -320,37 +318,37 @@ impl Index {
         if let Some(place) = free {
             return self.set(place, entry);
         }
-        // A new line becomes the first behind the bucket, and takes what has to make way for the link to it.
+        // All are full. A new overflow line becomes the chain's first, and takes over what the link to it displaces.
         let number = self.free.link().unwrap_or(!(self.overflowed as isize));
         self.overflowed = self.overflowed.max(!number as usize + 1);
         self.overflow.resize_with(self.overflowed.div_ceil(LINES), || memory::block(INDEX_BLOCK_BYTES));
-        self.free = self.entry(last_of(number));
-        self.set(last_of(number), self.entry(last_of(home & !1)));
-        self.set(last_of(home & !1), Entry::to(number));
+        self.free = self.entry(link_place(number));
+        self.set(link_place(number), self.entry(link_place(home & !1)));
+        self.set(link_place(home & !1), Entry::link_to(number));
         self.put(home, entry);
     }
 
     fn free_line(&mut self, number: isize) {
-        self.set(last_of(number), self.free);
-        self.free = Entry::to(number);
+        self.set(link_place(number), self.free);
+        self.free = Entry::link_to(number);
     }
 
-    /// Removes an entry that was just found; a ghost of it may stay.
+    /// Removes an entry that was just found, and leaves its ghost if that is wanted.
     pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) {
         debug_assert!(self.seen(hash).is_item(), "an entry that is removed is there");
         self.set(hash.place, if leaves_ghost { Entry::ghost(hash) } else { Entry(0) });
         self.len -= 1;
-        let link = last_of(self.home(hash.bits) & !1);
+        let link = link_place(self.home(hash.bits) & !1);
         if let Some(first) = self.entry(link).link() {
             let mut places = first << 3..(first + 1) << 3;
-            // What overflowed takes its place: so all lines behind a bucket are full but for the first.
+            // An entry of the first overflow line takes its place, so that only that line is ever less than full.
             if let Some(place) = places.clone().find(|place| self.entry(*place).is_item()) {
                 let entry = self.entry(place);
                 self.set(place, Entry(0));
                 self.set(hash.place, entry);
             }
             if !places.any(|place| self.entry(place).is_item()) {
-                self.set(link, self.entry(last_of(first)));
+                self.set(link, self.entry(link_place(first)));
                 self.free_line(first);
             }
         }
@@ -359,8 +357,8 @@ impl Index {
         }
     }
 
-    /// Splits the next bucket in two, where that makes the number of buckets, or takes back the last split. The items of
-    /// the bucket that this empties are put to where they belong then.
+    /// Changes the number of buckets by one: splits the next one in two, or undoes the last split. Either way one
+    /// bucket is emptied, and its entries are put where they belong now.
     fn resize(&mut self, buckets: usize) {
         let mask = buckets.next_power_of_two() - 1;
         let bucket = if buckets > self.buckets { self.buckets & mask >> 1 } else { buckets };
@@ -376,22 +374,22 @@ impl Index {
         self.lines.resize_with(blocks, || memory::block(INDEX_BLOCK_BYTES));
         self.touched = self.touched.clamp(lines, blocks * LINES);
         self.moved += items.len() as u64;
-        // The bits of the hash below the tag are the lowest of the bucket.
+        // An entry has only the tag of its hash. The bits below it that count are the lowest of the bucket's number.
         let low = (bucket as u64 % self.buckets_min as u64) << self.shift;
         for item in items {
             self.put(self.home(item.0 >> TAG << TAG | low), item);
         }
     }
 
-    /// Whether a key was evicted lately; its ghost is gone then.
+    /// Whether there is a ghost of this hash: its key was evicted lately. The ghost is removed.
     pub(super) fn recall(&mut self, hash: KeyHash) -> bool {
         let found = self.search(hash, |entry| entry == Entry::ghost(hash));
         found.map(|place| self.set(place, Entry(0))).is_some()
     }
 
-    /// About 32 entries from `cursor` on, the cursor behind them, which is 0 at the end, and among how many buckets they
-    /// were looked for. A cursor counts buckets with the bits of their numbers reversed: so a bucket and what is split
-    /// off from it lie next to each other, and no entry is passed over because of a split or merge in between.
+    /// About 32 entries from `cursor` on, the next cursor (0 at the end), and the number of buckets that were searched.
+    /// A cursor counts buckets with the bits of their numbers reversed. So a bucket and the one split off from it are
+    /// next to each other, and no entry is missed because of a split or merge in between.
     pub(super) fn slice(&self, cursor: u64) -> (Vec<Entry>, u64, usize) {
         let width = u64::BITS - self.shift;
         let (mut at, mut entries, mut count) = (cursor, Vec::new(), 0);
@@ -406,7 +404,7 @@ impl Index {
         (entries, if at < 1 << width { at } else { 0 }, count)
     }
 
-    /// Gives back a piece of an index that nobody asks any more; false at the end.
+    /// Gives back a block of a flushed index. False once none is left.
     pub(super) fn dismantle(&mut self) -> bool {
         let is_left = self.lines.pop().or_else(|| self.overflow.pop()).is_some();
         self.touched = self.touched.min(self.lines.len() * LINES);
@@ -414,20 +412,21 @@ impl Index {
         is_left
     }
 
-    /// Panics unless what it counts is what it holds.
+    /// Panics unless `len` is the number of entries that lead to items.
     pub(super) fn check(&self) {
         assert_eq!((0..self.buckets).flat_map(|bucket| self.items(bucket as isize * 2).0).count(), self.len);
     }
 }
 
-/// Which entries of a line are such, by the halves of each: bit 1 for the first, bit 2 for the next. All are looked at at
-/// once, with vector instructions, unless a bit 0 has the compiler treat one apart.
+/// Which entries of a line match, judged by their two halves: bit 1 stands for the first entry, bit 2 for the next. The
+/// compiler uses vector instructions for all at once; with bit 0 for the first entry it would treat one of them apart.
 #[inline(always)]
-fn which(line: &Line, is_such: impl Fn(u32, u32) -> bool) -> u32 {
+fn matching(line: &Line, is_match: impl Fn(u32, u32) -> bool) -> u32 {
     let half = |at: usize| u32::from_ne_bytes(line[at]);
-    (0..PLACES).fold(0, |found, at| found | if is_such(half(at), half(PLACES + at)) { 2 << at } else { 0 })
+    (0..PLACES).fold(0, |found, at| found | if is_match(half(at), half(PLACES + at)) { 2 << at } else { 0 })
 }
 
-fn last_of(line: isize) -> isize {
+/// The last place of a line, where a link may be.
+fn link_place(line: isize) -> isize {
     line << 3 | LAST
 }

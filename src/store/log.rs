@@ -1,8 +1,8 @@
-//! The log: where items lie. Segments of equal size are appended to and given back whole; each belongs to one of two
-//! first-in-first-out queues, and its place in the queue is the age of all its items. So an item needs no links, and
-//! making room is walking over the oldest segment.
+//! The log: the memory where items lie. It consists of segments, which are appended to and given back whole. Each
+//! belongs to one of two first-in-first-out queues, and its position in the queue is the age of all its items. So an
+//! item needs no list links, and making room means walking over the oldest segment.
 //!
-//! It counts every byte it holds. It does not know the index, nor why an item is moved or removed.
+//! The log counts every byte it holds. It knows neither the index nor why an item is moved or removed.
 
 use std::{iter, mem};
 
@@ -16,19 +16,19 @@ use crate::command::NEVER;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
 use crate::memory;
 
-/// How many segments one search for the deadest looks at: enough to find nearly the best, and a bound.
+/// How many segments a search for the deadest one looks at: enough to find nearly the best, in bounded time.
 const DEADEST_SAMPLE: usize = 32;
 
-/// How many vacant places of a flushed log's directory are passed at once.
+/// How many vacant segment numbers of a flushed log are passed in one step.
 const VACANT_PASSED: usize = 8;
 
-/// How far behind an item's start its second cache line is asked for: a small item mostly lies in two.
+/// How far behind an item's start a second prefetch is aimed: a small item mostly lies in two cache lines.
 const SECOND_BYTES: usize = 48;
 
-/// What a reference to a chunk takes, in bytes, with its part of the list that it is in.
+/// What a reference to a chunk takes, in bytes, including the memory of the list that it is in.
 const REFERENCE_BYTES: usize = size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>();
 
-/// Where an item lies: segment and offset, in 38 bits.
+/// Where an item lies, in 38 bits: a segment's number (22 bits) and half the offset in it (16 bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Handle(pub(super) u64);
 
@@ -49,62 +49,63 @@ impl Handle {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Queue {
-    /// New items, on probation.
+    /// The small queue: new items, on probation.
     #[default]
     Small,
-    /// Items that were used again.
+    /// The main queue: items that were used again.
     Main,
 }
 
-/// What is known of a segment. One that is linked has something alive in it, unless it is its queue's newest.
+/// The counters of a segment. A segment in a queue has at least one live item, unless it is the queue's newest.
 #[derive(Debug, Default)]
 struct Segment {
-    /// How many of its bytes have been appended.
+    /// Bytes appended so far, and how many of them are dead.
     len: usize,
     dead: usize,
-    /// No item expires before this time, in milliseconds.
+    /// None of its items expires before this time, in milliseconds.
     due: u64,
     older: usize,
     newer: usize,
     queue: Queue,
 }
 
-/// A walk over the places of a segment, that is to leave none of them alive.
+/// A walk over one segment, record by record, which moves or removes each live item. Then the segment is given back.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// Segment 0, which has no places, while there is no walk.
+    /// The segment's number; 0 while there is no walk.
     segment: usize,
-    /// There is nothing alive before it.
+    /// Where the walk has come to. Nothing before this is alive.
     pub(super) offset: usize,
-    /// Whether it is to save what is alive from among what is dead.
+    /// Whether it cleans: keeps live items where they belong, and only gets rid of the dead bytes between them.
     pub(super) is_cleaning: bool,
 }
 
 /// All segments, and the chunk lists of large values.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// The first two have no bytes, and close the rings of the queues: what is newer than such a one is its queue's
-    /// oldest, and what is older the newest.
+    /// The first two have no bytes: each is the head that closes a queue's list into a ring. `newer` than the head is
+    /// the oldest segment of its queue, and `older` than the head is the newest.
     segments: Vec<Segment>,
-    /// The bytes of each, in a table of its own, since a look-up needs no more of them.
+    /// The bytes of each segment, in a table of their own, since a look-up needs nothing else.
     blocks: Vec<MmapMut>,
-    /// Segments that are not in use. Their memory has been given back, but for one: making it anew takes 24 us.
+    /// Numbers of unused segments. Their memory has been given back but for a spare one: making it anew takes 24 us.
     vacant: Vec<usize>,
     spare: Option<usize>,
     pub(super) walk: Walk,
+    /// Where the last search for the deadest segment ended.
     probe: usize,
-    /// Bytes of live records and chunks in each queue.
+    /// Bytes of live records and their chunks, in each queue.
     pub(super) live_bytes: [usize; 2],
     /// Bytes of dead records in segments that are still held.
     pub(super) dead: usize,
     /// Number of items that carry an expiry.
     pub(super) expiring: usize,
     lists: Slab<Vec<Bytes>>,
-    /// References to chunks of values that are dead.
+    /// References to chunks of dead values, which are still to be given back.
     pub(super) dropped: Vec<Bytes>,
-    /// Number of references to chunks, dead or alive.
-    pub(super) chunks: usize,
-    /// Bytes of segments in use.
+    /// Number of references to chunks, of live and dead values.
+    pub(super) chunk_refs: usize,
+    /// Bytes of the segments in use and of the spare one.
     held: usize,
 }
 
@@ -114,16 +115,12 @@ impl Log {
         Log { segments: rings.into(), blocks: vec![memory::block(0), memory::block(0)], ..Log::default() }
     }
 
-    /// Bytes held: segments, and references to chunks without these.
+    /// Bytes held: segments, and references to chunks, but not the chunks themselves.
     pub(super) fn held(&self) -> usize {
-        self.held + self.spare_bytes() + self.chunks * REFERENCE_BYTES
+        self.held + self.chunk_refs * REFERENCE_BYTES
     }
 
-    fn spare_bytes(&self) -> usize {
-        self.spare.map_or(0, |_| SEGMENT_BYTES)
-    }
-
-    /// The bytes that start at an item, to its segment's end; none where there is no item.
+    /// The bytes from an item's start to its segment's end. Empty for a handle that leads to no item.
     pub(super) fn bytes(&self, handle: Handle) -> &[u8] {
         self.blocks[handle.segment()].get(handle.offset()..).unwrap_or_default()
     }
@@ -132,7 +129,7 @@ impl Log {
         self.blocks[handle.segment()].get_mut(handle.offset()..).unwrap_or_default()
     }
 
-    /// Asks for two cache lines at a place that may be gone by now.
+    /// Prefetches two cache lines at a place that may no longer be there.
     #[inline(always)]
     pub(super) fn prefetch(&self, handle: Handle) {
         let bytes: &[u8] = self.blocks.get(handle.segment()).map_or(&[], |block| block);
@@ -140,7 +137,7 @@ impl Log {
         prefetch(bytes.get(handle.offset() + SECOND_BYTES));
     }
 
-    /// The records of a segment from an offset on; gaps are among them.
+    /// The records of a segment from an offset on, gaps included.
     fn records(&self, number: usize, mut offset: usize) -> impl Iterator<Item = (Handle, Record)> {
         let bytes = &self.blocks[number][..self.segments[number].len];
         iter::from_fn(move || {
@@ -158,14 +155,14 @@ impl Log {
         self.segments[handle.segment()].queue
     }
 
-    /// What an item weighs: its record and its chunks, in bytes.
+    /// The weight of an item: the bytes of its record and its chunks.
     pub(super) fn weight(&self, record: &Record) -> usize {
         record.size() + self.chunks_of(record).len() * CHUNK_BYTES
     }
 
-    /// Keeps a list of chunks; its number goes into a record.
+    /// Stores a list of chunks, and returns its number for the record.
     pub(super) fn keep_list(&mut self, chunks: &[Bytes]) -> u32 {
-        self.chunks += chunks.len();
+        self.chunk_refs += chunks.len();
         self.lists.insert(chunks.to_vec()) as u32
     }
 
@@ -176,27 +173,26 @@ impl Log {
         }
     }
 
-    /// Drops references to chunks, as those of an item that is dead; [`settle`](Self::settle) gives them back.
+    /// Takes over references to chunks, as if their item had died. [`settle`](Self::settle) gives them back.
     pub(super) fn discard(&mut self, mut list: Vec<Bytes>) {
-        self.chunks += list.len();
+        self.chunk_refs += list.len();
         self.dropped.append(&mut list);
     }
 
-    /// Gives back some references to chunks: a share of all where these are so many that they would pile up, since each
-    /// APPEND to a large value drops all of its list. Returns how many.
+    /// Gives back `count` dropped references to chunks, or an eighth of all if that is more, and returns how many. The
+    /// eighth keeps them from piling up, since each APPEND to a large value drops the value's whole list.
     pub(super) fn settle(&mut self, count: usize) -> usize {
         let left = self.dropped.len();
         let count = count.max(left / 8).min(left);
         self.dropped.truncate(left - count);
-        self.chunks -= count;
+        self.chunk_refs -= count;
         if count == left {
             self.dropped = Vec::new();
         }
         count
     }
 
-    /// Gives back a piece of a log that nobody asks any more: drops one list of chunks, or frees a segment that leads to
-    /// none. False once nothing is left.
+    /// Gives back a piece of a flushed log: a list of chunks, or a segment whose lists are gone. False at the end.
     pub(super) fn dismantle(&mut self) -> bool {
         let is_left = self.segments.len() > 2;
         for last in (2..self.segments.len()).rev().take(VACANT_PASSED) {
@@ -219,20 +215,20 @@ impl Log {
         self.segments[queue as usize].older
     }
 
-    /// What fits the segment that a queue appends to, in bytes: nothing if there is a walk over it.
-    pub(super) fn room_bytes(&self, queue: Queue) -> usize {
+    /// How many bytes still fit into a queue's newest segment. None while a walk is over it.
+    pub(super) fn tail_room_bytes(&self, queue: Queue) -> usize {
         let newest = self.newest(queue);
         if newest == self.walk.segment { 0 } else { self.blocks[newest].len() - self.segments[newest].len }
     }
 
-    /// Bytes of held memory that can take new records at once or after the walk under way: what is left of the segments
-    /// that are appended to, what the walk has left behind, and what is spare.
+    /// Bytes of held memory that new records can use, now or after the current walk: what is left of the newest
+    /// segments, what the walk has passed, and the spare segment.
     pub(super) fn slack_bytes(&self) -> usize {
-        let room_bytes = self.room_bytes(Queue::Small) + self.room_bytes(Queue::Main);
-        room_bytes + self.walk.offset + self.spare_bytes()
+        let tails = self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main);
+        tails + self.walk.offset + self.spare.map_or(0, |_| SEGMENT_BYTES)
     }
 
-    /// Opens a new segment of `bytes` bytes for the queue.
+    /// Opens a segment of `bytes` bytes as the queue's newest.
     pub(super) fn open(&mut self, queue: Queue, bytes: usize) {
         let newest = self.newest(queue);
         if newest != queue as usize && self.segments[newest].dead == self.segments[newest].len {
@@ -245,7 +241,7 @@ impl Log {
         if self.blocks[number].len() != bytes {
             self.blocks[number] = memory::block(bytes);
         }
-        self.held += bytes;
+        self.held += if spare.is_some() { 0 } else { bytes };
         let (older, newer) = (self.newest(queue), queue as usize);
         self.segments[number] = Segment { queue, older, newer, due: NEVER, ..Segment::default() };
         self.segments[older].newer = number;
@@ -258,10 +254,10 @@ impl Log {
         self.segments[newer].older = older;
         self.dead -= dead;
         let block = &mut self.blocks[number];
-        self.held -= block.len();
         if block.len() == SEGMENT_BYTES && self.spare.is_none() {
             self.spare = Some(number);
         } else {
+            self.held -= block.len();
             memory::give_back(block);
             self.vacant.push(number);
         }
@@ -270,15 +266,15 @@ impl Log {
         }
     }
 
-    /// Appends a record that fits.
+    /// Appends a record to the queue's newest segment, where it must fit.
     pub(super) fn append(&mut self, queue: Queue, record: &Record, key: &[u8], rest: &[u8]) -> Handle {
-        debug_assert!(self.room_bytes(queue) >= record.size());
+        debug_assert!(self.tail_room_bytes(queue) >= record.size());
         let handle = self.claim(queue, record);
         record.write(self.bytes_mut(handle), key, rest);
         handle
     }
 
-    /// Makes a place for a record behind all others of a queue's newest segment.
+    /// Reserves and counts the place for a record at the end of a queue's newest segment.
     fn claim(&mut self, queue: Queue, record: &Record) -> Handle {
         let number = self.newest(queue);
         self.count_in(number, record);
@@ -297,7 +293,7 @@ impl Log {
         handle
     }
 
-    /// Puts a record that is no longer than the old one in its place.
+    /// Writes a record over an old one that is at least as large.
     pub(super) fn overwrite(&mut self, at: Handle, old: &Record, new: &Record, key: &[u8], rest: &[u8]) {
         self.count_in(at.segment(), new);
         self.count_out(at.segment(), old);
@@ -308,13 +304,14 @@ impl Log {
         self.drop_list(old);
     }
 
+    /// Removes an item.
     #[inline(always)]
     pub(super) fn kill(&mut self, handle: Handle, record: &Record) {
         self.bury(handle, record);
         self.drop_list(record);
     }
 
-    /// Makes a gap of a record, and gives its segment back if nothing in it is alive any more.
+    /// Turns a record into a gap, and gives its segment back if nothing in it is alive any more.
     #[inline(always)]
     fn bury(&mut self, handle: Handle, record: &Record) {
         let number = handle.segment();
@@ -347,12 +344,12 @@ impl Log {
         self.expiring -= usize::from(record.deadline != NEVER);
     }
 
-    /// Starts a walk over the oldest segment of a queue that has live items.
+    /// Starts a walk over the oldest segment of a queue, which must have live items.
     pub(super) fn walk_oldest(&mut self, queue: Queue) {
         self.walk = Walk { segment: self.segments[queue as usize].newer, ..Walk::default() };
     }
 
-    /// Starts a walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead.
+    /// Starts a cleaning walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead.
     pub(super) fn walk_deadest(&mut self, dead_share: usize) {
         let mut best = 0;
         for _ in 0..DEADEST_SAMPLE {
@@ -372,13 +369,12 @@ impl Log {
         self.walk.segment > 0
     }
 
-    /// What the walk comes to next: items and gaps.
+    /// The records that the walk comes to next, gaps included.
     pub(super) fn ahead(&self) -> impl Iterator<Item = (Handle, Record)> {
         self.records(self.walk.segment, self.walk.offset)
     }
 
-    /// Up to `count` items of a segment that have expired by now, and among how many bytes they were looked for; nothing
-    /// if it has no segment of so high a number.
+    /// Up to `count` expired items of a segment, and how many bytes were searched. `None` behind the last segment.
     pub(super) fn expired(&mut self, number: usize, now: u64, count: usize) -> Option<(Vec<(Handle, Record)>, usize)> {
         let (mut expired, mut due) = (Vec::new(), NEVER);
         if self.segments.get(number)?.due > now {
@@ -395,7 +391,7 @@ impl Log {
         Some((expired, self.segments[number].len))
     }
 
-    /// All items. Panics unless what it counts is what it holds.
+    /// All items. Panics unless its counters match what it holds.
     pub(super) fn check(&self) -> Vec<(Handle, Record)> {
         let (mut items, mut linked, mut dead_bytes, mut live_bytes, mut held) = (Vec::new(), 2, 0, [0, 0], 0);
         for ring in [0, 1] {
@@ -417,8 +413,8 @@ impl Log {
         let unused = self.vacant.len() + self.spare.iter().len();
         assert_eq!((linked + unused, dead_bytes), (self.segments.len(), self.dead));
         let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
-        assert_eq!(chunks + self.dropped.len(), self.chunks);
-        assert_eq!(held, self.held);
+        assert_eq!(chunks + self.dropped.len(), self.chunk_refs);
+        assert_eq!(held + self.spare.iter().len() * SEGMENT_BYTES, self.held);
         let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
         assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");
         assert_eq!(count(|record| record.deadline != NEVER), self.expiring);

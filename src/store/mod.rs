@@ -1,10 +1,15 @@
-//! The store: owned bytes under keys, in the memory it was given, for as long as they are worth it.
+//! The store: it owns keys and values, stays within the memory it was given, and evicts the items least worth keeping.
 //!
-//! An index of eight bytes an item leads to records in a log of segments; the log's order is the order in which items
-//! leave (`eviction`); what expired is swept up in between (`housekeeping`). No step of any of them takes longer than
-//! about 100 us: what is large is done in pieces, some with each command, the rest by [`Store::housekeep`].
+//! - A key is found through the `index`, a hash table. An entry of eight bytes leads to a `record` in the `log`, which
+//!   holds key and value, or for a large value a list of chunks and the rest.
+//! - A new item is appended to the newest segment of one of the log's two first-in-first-out queues. An overwrite goes
+//!   into the old record if it fits; otherwise it is appended, too, and the old record becomes a gap.
+//! - A command that needs memory does its share of `eviction`: that walks over old segments and moves or removes their
+//!   items, until they are free again. `housekeeping` does more of it, and sweeps out expired items.
+//! - Memory is counted as it is held: lines of the index, segments, live chunks, and what the caller holds elsewhere.
 //!
-//! It knows no wire, socket or client, and no clock: time is handed in.
+//! No step takes longer than about 100 us: what would is done in pieces.
+//! The store knows no wire format, socket or client, and has no clock: its caller tells it the time.
 
 mod eviction;
 mod housekeeping;
@@ -31,14 +36,14 @@ use crate::command::{Action, Condition, Expiry, NEVER, Refusal, Value};
 use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN, TURN_WORK_UNITS};
 use crate::number;
 
-/// What a store is made with.
+/// How a store is configured.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Memory for all that the store holds, the chunks it shares, and what [`Store::begin_turn`] is told of, in bytes.
+    /// The memory limit, in bytes: for the store, all chunks, and what [`Store::begin_turn`] is told of.
     pub memory_bytes: usize,
-    /// What to do when that is full.
+    /// What the store does when it reaches that limit.
     pub eviction: Eviction,
-    /// Time to live of a write that brings none, in milliseconds; 0 for ever.
+    /// Time to live of a write that specifies none, in milliseconds; 0 means for ever.
     pub default_ttl_millis: u64,
 }
 
@@ -47,7 +52,7 @@ pub struct Settings {
 pub struct Stats {
     /// Items removed to make room.
     pub evictions: u64,
-    /// Items removed because their time was over.
+    /// Items removed because they had expired.
     pub expired: u64,
     /// Bytes of items copied within the log.
     pub copied_bytes: u64,
@@ -55,52 +60,52 @@ pub struct Stats {
     pub entries_moved: u64,
 }
 
-/// What there is under a key.
+/// An item, as [`Store::peek`] shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Item<'a> {
     /// The value.
     pub value: Value<'a>,
     /// When it expires, in milliseconds of the store's clock, or [`NEVER`].
     pub deadline: u64,
-    /// What it takes, in bytes: record, chunks, and its share of the index.
+    /// The memory it takes, in bytes: its record, its chunks, and its share of the index.
     pub bytes: usize,
 }
 
 /// The store. See the module.
 #[derive(Debug, Default)]
 pub struct Store {
-    /// The keyed hash function. Whoever does not know its key can neither choose keys that collide nor learn it from our
-    /// answers, and a scan does answer in the order of hashes: that rules out cheaper functions, whose key can be solved
-    /// for. Fewer rounds than SipHash-2-4 are what Rust's and Python's tables use, too.
+    /// The keyed hash function. A client that does not know its secret key can neither choose keys that collide nor
+    /// learn the secret from our replies. A scan does reveal the order of hashes, which rules out cheaper functions
+    /// whose secret can be solved for. Rust's and Python's tables, too, use fewer rounds than those of SipHash-2-4.
     hasher: SipHasher13,
     index: Index,
     log: Log,
-    /// What was flushed and is not given back yet.
+    /// Flushed contents whose memory has not been given back yet.
     flushed: Vec<(Index, Log)>,
-    /// What makes chunks for large values, and counts them for as long as anybody holds them.
+    /// Allocates chunks for large values, and counts each for as long as anybody holds a reference to it.
     pub chunks: ChunkPool,
     settings: Settings,
-    /// The limit in force, which follows a lowered `settings.memory_bytes` in steps.
+    /// The limit in force. When `settings.memory_bytes` is lowered, this follows in steps.
     limit: usize,
-    /// Bytes that the process holds outside of the store and of chunks.
+    /// Bytes that the process holds outside the store and its chunks.
     pub outside_bytes: usize,
-    /// Bytes that can be written before room has to be looked for, however much there may be.
+    /// Bytes that may still be written before [`make_room`](Self::make_room) has to be called again.
     ample: usize,
-    /// Writes had better wait until the next turn: more room is being made than one command may make.
+    /// Writes should wait for a later turn: the store is over its limit, and has done this turn's share of making room.
     pub is_short: bool,
     now: u64,
-    /// What was done, in units of about 100 ns, but for entries that were moved: see [`Store::work`].
+    /// Work done so far, in units of about 100 ns, without that of moving index entries: see [`Store::work`].
     pub work: u64,
     stats: Stats,
-    /// Bytes that the policy may still copy before it has to drop what it would rather keep.
+    /// Bytes that eviction may still copy. While this is negative it removes even items that it would rather keep.
     copy_credit: isize,
-    /// How many segments the sweep for expired items has passed, and when the next begins, in milliseconds.
+    /// How many segments the sweep for expired items has passed, and when the next sweep begins, in milliseconds.
     swept: usize,
     next_sweep: u64,
 }
 
 impl Store {
-    /// An empty store. Memory beyond the least and the most it can work with is clamped.
+    /// An empty store. The memory limit is clamped to the least and the most that a store can work with.
     pub fn new(mut settings: Settings) -> Store {
         let [low, high] = [0, 1].map(|half| RandomState::new().hash_one(half));
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
@@ -108,31 +113,31 @@ impl Store {
         Store { hasher, index: Index::new(limit), log: Log::new(), settings, limit, ..Store::default() }
     }
 
-    /// An empty store that hashes keys as this one does, so that one look decides between stores.
+    /// An empty store that hashes keys as this one does, so that a key's hash can also choose among several stores.
     pub fn sibling(&self, settings: Settings) -> Store {
         Store { hasher: self.hasher, ..Store::new(settings) }
     }
 
-    /// The hash of a key, for all calls about it.
+    /// The hash of a key, which all calls about that key take.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         KeyHash::new(self.hasher.hash(key))
     }
 
-    /// Asks for the part of the index that tells of a key, so that it is in the processor's cache some time later.
+    /// Prefetches the part of the index where a key's entry would be into the processor's cache.
     #[inline(always)]
     pub fn prefetch_index(&self, hash: KeyHash, action: &Action<'_>) {
         self.index.prefetch(hash, matches!(action, Action::Set(_) | Action::Write { .. }));
     }
 
-    /// Looks where a key's item may lie, asks for its start, and keeps in `hash` what need not be searched again.
+    /// Prefetches the start of a key's likely item, and keeps the place of its entry in `hash` for the next look-up.
     #[inline(always)]
     pub fn prefetch_item(&self, hash: &mut KeyHash) {
         self.log.prefetch(self.index.look(hash));
     }
 
-    /// Tells the time, in milliseconds of a clock that never runs backwards, and how many bytes the process holds
-    /// for its connections outside of the store and of chunks.
+    /// Starts a turn at `now_millis` of a clock that never goes back. `outside_bytes` is what the process holds for its
+    /// connections, outside the store and its chunks. If the store is over its limit, it makes room first.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
@@ -143,11 +148,11 @@ impl Store {
         };
     }
 
-    /// The value of a key; a use of it.
+    /// The value of a key. This counts as a use.
     #[inline(always)]
     pub fn get(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        // Most records are plain, and most were looked for ahead: `prefetch_item` left in `hash` where. There may be another's
-        // by now, or nothing; the key decides, and else all is searched. This is the path that all is built for.
+        // The fast path: most records are plain, and `prefetch_item` left the place of most index entries in `hash`. By
+        // now a place may be empty or hold another key's entry, so the key decides; if it differs, `find` searches.
         let entry = self.index.seen(hash);
         if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key) {
             let rest = &self.log.bytes(entry.handle())[rest];
@@ -158,20 +163,20 @@ impl Store {
         Some(self.value(entry, &record))
     }
 
-    /// What there is under a key, without counting as a use.
+    /// The item of a key. This does not count as a use.
     pub fn peek(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Item<'_>> {
         let (entry, record) = self.find(&mut hash, key, false)?;
         let bytes = self.log.weight(&record) + self.index.held() / self.index.len;
         Some(Item { value: self.value(entry, &record), deadline: record.deadline, bytes })
     }
 
-    /// Stores a value, whatever was there. An expiry it had is gone; the default time to live applies.
+    /// Stores a value, replacing any earlier one and its expiry. The default time to live applies.
     ///
     /// # Errors
-    /// `OutOfMemory` if there is no room, and the policy may not make any or could not within one command's bounds.
+    /// `OutOfMemory` if there is no room, and eviction is off or could not make enough within one command's bounds.
     #[inline(always)]
     pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
-        // The commonest write leaves all as it is but for the value.
+        // The commonest write changes only the value's bytes, in place.
         if value.chunks.is_empty()
             && self.settings.default_ttl_millis == 0
             && let (entry, Some(old)) = self.plain_value(hash, key)
@@ -184,7 +189,7 @@ impl Store {
         self.write(hash, key, value, Condition::Always, Expiry::Default).map(|_| ())
     }
 
-    /// Stores a value if the condition holds; whether it did. What would have expired by now is removed instead.
+    /// Stores a value if the condition holds, and returns whether it did. A past expiry removes the key instead.
     ///
     /// # Errors
     /// As [`set`](Self::set).
@@ -204,11 +209,11 @@ impl Store {
         Ok(is_met)
     }
 
-    /// Adds to the number stored under a key, a missing key counting as 0, and returns the sum. It keeps its expiry.
-    /// A value that has chunks is no number, not even one of 32,000 zeros: reading it could take milliseconds.
+    /// Adds to the number stored under a key and returns the sum. A missing key counts as 0; an expiry is kept. A value
+    /// with chunks is never a number, not even one of 40,000 zeros: reading it could take milliseconds.
     ///
     /// # Errors
-    /// `NotANumber` if the value is none, `Overflow` if the sum is none, `OutOfMemory` as [`set`](Self::set).
+    /// `NotANumber` if the value is no number, `Overflow` if the sum does not fit, `OutOfMemory` as [`set`](Self::set).
     #[inline(always)]
     pub fn add(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
         if let (entry, Some(text)) = self.plain_value(hash, key)
@@ -230,7 +235,7 @@ impl Store {
         Ok(sum)
     }
 
-    /// Removes a key; whether it was there.
+    /// Removes a key, and returns whether it was there.
     #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
         let entry = self.index.seen(hash);
@@ -242,23 +247,23 @@ impl Store {
         found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
-    /// Drops references to chunks in bounded steps, as those of a value that was removed.
+    /// Takes over references to chunks, to drop them in bounded steps as if their value had been removed.
     pub fn discard(&mut self, chunks: Vec<Bytes>) {
         self.log.discard(chunks);
     }
 
-    /// Removes everything, at once to all who ask; the memory comes back with housekeeping and commands.
+    /// Removes all keys at once. Housekeeping and later commands give back their memory.
     pub fn flush(&mut self) {
         if !self.is_empty() {
-            // As much is given back as a store of a few items leaves behind, or repeated flushes would pile up.
+            // A flush gives back as much as one of a few items leaves behind. Otherwise repeated flushes would pile up.
             (0..4).for_each(|_| _ = self.settle());
             let index = self.index.flushed();
             self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, Log::new())));
         }
     }
 
-    /// Shows some keys, from `cursor` on, and returns the cursor to go on with; 0 begins, and 0 is the end. A step shows
-    /// about 32 keys, sometimes none. Whoever goes from 0 to 0 has been shown each key that was there throughout.
+    /// Visits about 32 keys, sometimes none, from `cursor` on, and returns the cursor to continue with. A scan starts
+    /// at 0 and is complete when 0 is returned. It has then visited each key that was there throughout, at least once.
     pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8])) -> u64 {
         let (entries, behind, buckets) = self.index.slice(cursor);
         self.work += 1 + buckets as u64 / 4;
@@ -273,7 +278,7 @@ impl Store {
         behind
     }
 
-    /// Number of items, those included that have expired and were not met yet.
+    /// The number of items. Expired ones count until they are noticed.
     pub fn len(&self) -> usize {
         self.index.len
     }
@@ -283,18 +288,17 @@ impl Store {
         self.len() == 0
     }
 
-    /// Bytes held now, by the store, by all chunks, and outside as the last turn was told.
+    /// Bytes held now: by the store, by all chunks, and outside of both as [`begin_turn`](Self::begin_turn) was told.
     pub fn memory_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(index, log)| index.held() + log.held()).sum();
         let chunks = self.chunks.bytes() + self.chunks.spare_bytes();
         self.index.held() + self.log.held() + flushed + chunks + self.outside_bytes
     }
 
-    /// Bytes of chunks that are not the store's: of values on their way in, and of values that have left it on their way
-    /// out.
+    /// Bytes of chunks that the store does not refer to: of values coming in, and of removed ones still being sent.
     pub fn stray_chunk_bytes(&self) -> usize {
-        let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunks).sum();
-        self.chunks.bytes().saturating_sub(ChunkPool::bytes_of(self.log.chunks + flushed))
+        let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunk_refs).sum();
+        self.chunks.bytes().saturating_sub(ChunkPool::bytes_of(self.log.chunk_refs + flushed))
     }
 
     /// The counters.
@@ -302,20 +306,20 @@ impl Store {
         Stats { entries_moved: self.index.moved, ..self.stats }
     }
 
-    /// Work done beyond plain look-ups, ever, in units of about 100 ns: an item visited, a third of one added, four entries
-    /// moved, a kilobyte copied.
+    /// All work done so far beyond plain look-ups, in units of about 100 ns. One unit is an item visited, a third of an
+    /// item added, four index entries moved, or a kilobyte copied.
     #[inline]
     pub fn work(&self) -> u64 {
         self.work + self.index.moved / 4
     }
 
-    /// Bytes that the index holds, that the log holds, and that are live in the log.
+    /// Bytes held by the index, bytes held by the log, and live bytes in the log.
     #[doc(hidden)]
     pub fn shares(&self) -> [usize; 3] {
         [self.index.held(), self.log.held(), self.log.live_bytes.iter().sum()]
     }
 
-    /// Panics unless bytes counted are bytes held, and index, log and counters agree. It reads everything.
+    /// Panics unless all counters match what is held, and index and log agree. It reads everything.
     #[doc(hidden)]
     pub fn check(&mut self) {
         self.index.check();
@@ -329,7 +333,7 @@ impl Store {
         }
     }
 
-    /// What was seen for a key, and its value, if that is a plain one.
+    /// The entry at the place kept in `hash`, and its value, if it leads to a plain record of this key.
     #[inline(always)]
     fn plain_value(&mut self, hash: KeyHash, key: &[u8]) -> (Entry, Option<&mut [u8]>) {
         let entry = self.index.seen(hash);
@@ -337,7 +341,7 @@ impl Store {
         (entry, Record::plain_rest(bytes, key).map(|rest| &mut bytes[rest]))
     }
 
-    /// The item of a key, unless it has expired: then it is removed. A use of it, if that is said.
+    /// Finds the item of a key, and counts a use if `is_use`. An item that has expired is removed instead.
     fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<(Entry, Record)> {
         let log = &self.log;
         let mut entry = self.index.find(hash, |entry| {
@@ -360,7 +364,7 @@ impl Store {
         Value { chunks: self.log.chunks_of(record), rest: &self.log.bytes(entry.handle())[record.rest()] }
     }
 
-    /// Writes an item over `found`, or as a new one: in its place if it fits there, else to the head of a queue.
+    /// Writes an item: over the record of `found` if it fits there, otherwise behind the newest record of a queue.
     fn put(
         &mut self,
         mut hash: KeyHash,
@@ -396,7 +400,7 @@ impl Store {
         let is_remembered = found.is_none() && self.stats.evictions > 0 && self.index.recall(hash);
         if self.ample < size {
             self.make_room(size)?;
-            // It may have been moved or evicted itself.
+            // Making room may have moved or evicted this very item.
             found = found.and_then(|_| self.find(&mut hash, key, false));
         }
         let (queue, uses) = match found {
@@ -417,12 +421,12 @@ impl Store {
             self.index.replace(hash, new);
         } else {
             self.index.insert(hash, new);
-            self.work += 3; // its segment's memory and its place in the index are touched first
+            self.work += 3; // for touching new memory: in its segment and in the index
         }
         Ok(())
     }
 
-    /// Removes an item that was just found; a ghost of it may stay.
+    /// Removes an item that was just found. If `leaves_ghost`, its ghost entry stays in the index.
     #[inline(always)]
     fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record, leaves_ghost: bool) {
         self.index.remove(hash, leaves_ghost);
@@ -431,7 +435,8 @@ impl Store {
     }
 }
 
-/// Writes a number over the text of another, if its own is as long; whether it is. Nine steps in ten change one digit.
+/// Writes a number over the text of the old one, if both are equally long, and returns whether it did. The shortcut
+/// comes first because nine in ten steps by one change only the last digit.
 #[inline]
 fn rewrite(text: &mut [u8], old: i64, new: i64) -> bool {
     if text[0] > b'0' && new >= 0 && old / 10 == new / 10 {

@@ -1,11 +1,12 @@
-//! How one item lies in the log: a header as short as its lengths allow, the key, the value's rest, padding to even.
+//! The layout of an item in the log: a header as short as the lengths allow, the key, the value's rest, and padding to
+//! an even size. The rest is the part of the value behind its last whole chunk; a small value is nothing else.
 //!
 //! | form | header | for |
 //! |---|---|---|
-//! | plain | key length (7 bits), rest length | keys to 127 bytes, rests to 255, nothing else |
+//! | plain | key length (7 bits), rest length | keys to 127 bytes, rests to 255, no deadline, no chunks |
 //! | narrow | flags, key length, rest length [, 40-bit deadline] [, chunk list] | keys and rests to 255 bytes |
-//! | wide | flags, 16-bit key length, 32-bit rest length [, 64-bit deadline] [, chunk list] | all else |
-//! | gap | 255, rest length; or 254, 0, 32-bit rest length | what is dead |
+//! | wide | flags, 16-bit key length, 32-bit rest length [, 64-bit deadline] [, chunk list] | everything else |
+//! | gap | 255, rest length; or 254, 0, 32-bit rest length | dead bytes |
 //!
 //! This file knows bytes, not segments or queues.
 
@@ -21,7 +22,7 @@ const CHUNKED: u8 = 0x10;
 const GAP: u8 = 0xFF;
 const LONG_GAP: u8 = 0xFE;
 
-/// How many bytes key length, rest length, deadline and chunk list take behind a header's first byte.
+/// The widths in bytes of key length, rest length, deadline and chunk list, which follow a header's first byte.
 fn widths(flags: u8) -> [usize; 4] {
     let [key, rest, deadline] = match flags {
         ..EXTENDED | GAP => return [0, 1, 0, 0],
@@ -32,14 +33,14 @@ fn widths(flags: u8) -> [usize; 4] {
     [key, rest, if flags & EXPIRES == 0 { 0 } else { deadline }, if flags & CHUNKED == 0 { 0 } else { 4 }]
 }
 
-/// A record's header, decoded. That of a gap has no key, and a rest that reaches to its end.
+/// A record's header, decoded. A gap has no key, and its rest is all of its bytes behind the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     flags: u8,
     header: u8,
     key: u16,
     rest: u32,
-    /// The number of its chunk list, if its value has chunks.
+    /// The number of the value's chunk list, if it has chunks.
     pub list: Option<u32>,
     /// When it expires, in milliseconds of the store's clock, or [`NEVER`].
     pub deadline: u64,
@@ -52,7 +53,7 @@ impl Record {
         Record { flags, header, key: key as u16, rest: rest as u32, list, deadline }
     }
 
-    /// The record for a key and a value's rest of these lengths, in its shortest form. They must fit 16 and 32 bits.
+    /// The shortest record for a key and a rest of these lengths, which must fit 16 and 32 bits.
     pub fn plan(key: usize, rest: usize, deadline: u64, list: Option<u32>) -> Record {
         let mut flags = EXTENDED;
         if key > 255 || rest > 255 || (1 << 40..NEVER).contains(&deadline) {
@@ -63,11 +64,11 @@ impl Record {
         Record::new(if is_plain { key as u8 } else { flags }, key, rest, deadline, list)
     }
 
-    /// What starts these bytes of the log.
+    /// Decodes the record that these bytes of the log begin with.
     #[inline]
     pub fn read(bytes: &[u8]) -> Record {
         let (flags, mut end) = (bytes[0], 1);
-        // The commonest forms, in a tenth of the time.
+        // A shortcut for the commonest forms, which takes a tenth of the time.
         if let ..EXTENDED | GAP = flags {
             let key = if flags == GAP { 0 } else { flags.into() };
             return Record { flags, header: 2, key, rest: bytes[1].into(), list: None, deadline: NEVER };
@@ -81,7 +82,7 @@ impl Record {
         Record::new(flags, key as usize, rest as usize, deadline, (widths[3] > 0).then_some(list as u32))
     }
 
-    /// Where the value lies in the record that starts these bytes, if that is a plain one of this key.
+    /// Where the value lies in the record that these bytes begin with, if that is a plain one and has this key.
     #[inline]
     pub fn plain_rest(bytes: &[u8], key: &[u8]) -> Option<Range<usize>> {
         let [length, rest, tail @ ..] = bytes else { return None };
@@ -92,7 +93,7 @@ impl Record {
         is_it.then(|| end..end + usize::from(*rest))
     }
 
-    /// Whether it is dead.
+    /// Whether this is a gap.
     pub fn is_gap(&self) -> bool {
         self.flags >= LONG_GAP
     }
@@ -103,21 +104,21 @@ impl Record {
         self.rest().end.next_multiple_of(2)
     }
 
-    /// Where its key lies, from its start.
+    /// Where the key lies, relative to the record's start.
     #[inline]
     pub fn key(&self) -> Range<usize> {
         let start = usize::from(self.header);
         start..start + usize::from(self.key)
     }
 
-    /// Where its value's rest lies, from its start.
+    /// Where the value's rest lies, relative to the record's start.
     #[inline]
     pub fn rest(&self) -> Range<usize> {
         let start = self.key().end;
         start..start + self.rest as usize
     }
 
-    /// Declares the first `size` of these bytes (even, not 0) dead.
+    /// Makes a gap of the first `size` of these bytes. `size` is even and not 0.
     #[inline]
     pub fn write_gap(bytes: &mut [u8], size: usize) {
         if size <= 257 {
@@ -128,7 +129,7 @@ impl Record {
         }
     }
 
-    /// Writes it over the start of `bytes`.
+    /// Writes the record to the start of `bytes`.
     pub fn write(&self, bytes: &mut [u8], key: &[u8], rest: &[u8]) {
         bytes[0] = self.flags;
         bytes[1] = self.rest as u8;
@@ -145,8 +146,8 @@ impl Record {
     }
 }
 
-/// Whether two runs of bytes of one length are the same. Most keys are so short that this is known before the C library's
-/// function would have been called.
+/// Whether two slices of equal length have the same bytes. Most keys are so short that this is decided before the C
+/// library's function would have been called.
 #[inline(always)]
 fn is_equal(one: &[u8], other: &[u8]) -> bool {
     if !(8..=16).contains(&one.len()) {

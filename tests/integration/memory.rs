@@ -1,4 +1,4 @@
-//! What limit the texts of the system's files amount to, and how it is said; how long a chunk counts.
+//! Which memory limit follows from the texts of the system's files, and how it is shown; how long a chunk counts.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use gostash::memory::{MemoryLimit, block, give_back, kilobytes, limit_files, res
 
 const MB: usize = 1 << 20;
 
-/// What a version 1 group without a limit says.
+/// The limit that a version 1 group reports when it has none.
 const NO_LIMIT: &str = "9223372036854771712\n";
 
 fn files(groups: &str) -> Vec<String> {
@@ -49,7 +49,7 @@ fn the_top_is_read_whatever_the_path_and_nonsense_names_no_file() {
     assert_eq!(files(""), [""; 0]);
 }
 
-/// The default on a machine with these files.
+/// The default limit on a machine with these files.
 fn auto(files: &[(&str, &str)]) -> MemoryLimit {
     MemoryLimit::auto(|path| {
         files.iter().filter(|(name, _)| path == Path::new(name)).map(|(_, text)| *text).collect::<String>()
@@ -141,7 +141,7 @@ fn a_chunk_that_is_gone_leaves_its_memory_to_the_next() {
     assert!(pool.trim() && pool.trim() && !pool.trim());
     assert_eq!((chunk.fill(b"one"), chunk.fill(b"two")), (3, 3));
     assert_eq!(&chunk.freeze()[..], b"onetwo");
-    // What it had is of no consequence for what has its place.
+    // A chunk does not show what an earlier one left in its block.
     let mut next = pool.chunk();
     assert!(next.as_ref().is_empty());
     next.fill(b"three");

@@ -1,5 +1,5 @@
-//! Random commands in random pieces, against a `HashMap` that obeys the same rules. A failure prints its seed;
-//! `GOSTASH_TEST_SEED` gives it again.
+//! Random commands in random pieces, against a `HashMap` that obeys the same rules. A failure prints its seed, and
+//! `GOSTASH_TEST_SEED` repeats it.
 
 use std::collections::HashMap;
 use std::thread;
@@ -15,7 +15,7 @@ const COMMANDS: usize = 3_000;
 #[derive(Default)]
 struct Model(HashMap<Vec<u8>, Vec<u8>>);
 
-/// Frames, and where the reply to each ends: what a mismatch is traced back with.
+/// Frames to send, the replies expected, and where the reply to each frame ends, to trace a mismatch back to its frame.
 #[derive(Default)]
 struct Script {
     send: Vec<u8>,
@@ -49,7 +49,7 @@ fn pipelines_in_random_pieces() {
         let done = runs.into_iter().map(thread::ScopedJoinHandle::join);
         done.map(|model| model.expect("every connection got its replies")).collect()
     });
-    // What is left must be what is left, seen from a connection of its own.
+    // A new connection must see exactly what the models still hold.
     let mut script = Script::default();
     for mut model in models {
         for key in model.0.keys().cloned().collect::<Vec<_>>() {
@@ -73,7 +73,7 @@ fn shared_keys_in_turns() {
         let turn = random.below(clients.len());
         let client = &mut clients[turn];
         match half_sent[turn].take() {
-            // The order in which frames become complete is the order in which they count.
+            // Frames take effect in the order in which they become complete.
             Some((frame, rest)) => {
                 let reply = model.apply(&frame);
                 client.check(&rest, &reply);
@@ -112,7 +112,7 @@ impl Frame {
 }
 
 impl Model {
-    /// Carries a command out and says what its reply is.
+    /// Carries out a command and returns the expected reply.
     fn apply(&mut self, frame: &Frame) -> Vec<u8> {
         let refused = b"ERR\r\n".to_vec();
         match frame {
@@ -188,7 +188,7 @@ impl Script {
     }
 }
 
-/// A command on one of a few dozen keys, so that they meet.
+/// A command on one of a few dozen keys, so that commands often share a key.
 fn random_frame(random: &mut Random, owner: &[u8]) -> Frame {
     let key = random_key(random, owner);
     match random.below(10) {
@@ -207,7 +207,7 @@ fn random_key(random: &mut Random, owner: &[u8]) -> Vec<u8> {
     if random.once_in(40) {
         key.resize(65_535, b'k');
     }
-    // The empty key has one owner: nobody.
+    // The empty key belongs to no connection, so only shared keys include it.
     if owner.is_empty() && random.once_in(20) {
         key.clear();
     }
@@ -236,7 +236,7 @@ fn random_value(random: &mut Random) -> Vec<u8> {
         }
         50..90 => random.below(300),
         90..97 => random.below(5_000),
-        // On both sides of where a value is no longer small.
+        // On both sides of the length from which a value is large.
         97..99 => 32_700 + random.below(200),
         _ => random.below(400_000),
     };

@@ -1,4 +1,4 @@
-//! The store as a whole: a model that it must agree with, and its bounds, counted.
+//! The store as a whole: a model that it must agree with, and its bounds, measured in its own counters.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
@@ -12,7 +12,7 @@ use gostash::store::{Eviction, Item, KeyHash, Record, Settings, Store};
 
 use crate::random::{Random, SEED_VARIABLE};
 
-/// A store behind an executor, whose commands are tried on it as well.
+/// A store behind an executor, so that the executor's commands can be tested on it as well.
 struct Subject {
     executor: Executor,
 }
@@ -37,7 +37,7 @@ impl Subject {
         self.executor.store.peek(self.hash(key.as_bytes()), key.as_bytes())
     }
 
-    /// As a batch does it: look ahead, then execute.
+    /// The hash of a key after both prefetches, as a batch does them before it executes.
     fn seen(&self, key: &[u8]) -> KeyHash {
         let mut hash = self.hash(key);
         self.prefetch_index(hash, &Action::Set(Value::default()));
@@ -73,7 +73,7 @@ fn below(random: &mut Random, bound: u64) -> u64 {
     random.below(bound as usize) as u64
 }
 
-/// A value of `length` bytes, those of whole chunks by reference.
+/// A value with chunks and a rest of its own.
 struct Owned {
     chunks: Vec<Bytes>,
     rest: Vec<u8>,
@@ -105,7 +105,7 @@ fn key_of(id: u64) -> String {
     if id.is_multiple_of(50) { format!("{id:0300}") } else { format!("key {id}") }
 }
 
-/// All keys that a scan from end to end shows, while `meanwhile` is done between its steps.
+/// All keys that a complete scan visits, and how often, with `meanwhile` called between its steps.
 fn scanned(store: &mut Subject, mut meanwhile: impl FnMut(&mut Subject)) -> HashMap<Vec<u8>, u32> {
     let mut keys = HashMap::new();
     let mut cursor = 0;
@@ -152,12 +152,12 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
         let id = below(&mut random, keys);
         let key = key_of(id);
         let key = key.as_bytes();
-        // Some commands were looked up ahead, as in a batch.
+        // Half of the commands are looked up ahead, as in a batch.
         let hash = if below(&mut random, 2) == 0 { store.seen(key) } else { store.hash(key) };
         if model.get(&id).is_some_and(|(_, deadline)| *deadline <= now) {
             model.remove(&id);
         }
-        // What the store must say, or that there is nothing: it may have evicted the item.
+        // The store must agree with the model, or say that there is no item, which it may have evicted.
         let known = store.peek(hash, key).map(|item| (flat(item.value), item.deadline));
         match (&known, model.get(&id)) {
             (Some(known), expected) => assert_eq!(Some(known), expected, "step {step}"),
@@ -312,8 +312,8 @@ fn worst(store: &mut Subject, ids: std::ops::Range<u64>, mut command: impl FnMut
     worst
 }
 
-/// No command may take more than this many units of about 100 ns beyond its look-up: its share of making room, the
-/// largest copy, and a bucket that is split.
+/// No command may take more than this many units of about 100 ns beyond its look-up. That covers its share of making
+/// room, the largest copy, and the split of a bucket.
 const UNITS_MAX: u64 = 1_000;
 
 #[test]
@@ -360,7 +360,7 @@ fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
     };
     let count = insert(&mut store, 400_000);
     let is_there = |store: &mut Subject, id: u64| store.peek_id(id).is_some();
-    // New items are evicted in the order in which they came: the youngest that is gone is the last of a run of them.
+    // New items are evicted in the order in which they came, so the youngest evicted one ends a run of evicted ones.
     let gone = (0..count).rev().find(|id| !is_there(&mut store, *id)).expect("there is not room for all");
     let again = gone - 1_000..gone;
     again.clone().for_each(|id| store.set_id(id, 40).expect("there is room"));
@@ -368,7 +368,7 @@ fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
     insert(&mut store, 200_000);
     let there = |store: &mut Subject, ids: std::ops::Range<u64>| ids.filter(|id| is_there(store, *id)).count();
     assert!(there(&mut store, again) > 500, "remembered by the ghosts, for the most part");
-    // A ghost may be taken for another key's: one in a thousand is.
+    // About one ghost in a thousand is mistaken for another key's.
     assert!(there(&mut store, new) < 20, "on probation");
 }
 
@@ -737,7 +737,7 @@ fn keys_spread_evenly_whatever_they_look_like() {
     assert!((3_550.0..4_640.0).contains(&deviation), "{deviation}");
 }
 
-/// Or who knows the keys that collide in one knows those that collide in all.
+/// Otherwise whoever knows keys that collide in one store knows keys that collide in all of them.
 #[test]
 fn each_store_hashes_keys_in_its_own_way() {
     let settings = Settings { memory_bytes: 1 << 20, eviction: Eviction::S3Fifo, default_ttl_millis: 0 };
@@ -800,11 +800,11 @@ fn a_plain_record_is_that_of_one_key_alone() {
     }
 }
 
-/// Run under a memory checker as well, by scripts/check.sh, since asking for memory is unsafe code.
+/// scripts/check.sh runs this under a memory checker as well, since prefetching is unsafe code.
 #[test]
 fn memory_is_asked_for_wherever_a_key_may_lead() {
     let mut store = store(2 << 20, Eviction::S3Fifo);
-    // Records end at every distance from the end of their segment, and what is beyond that is asked for, too.
+    // Records end at every distance from the end of their segment, and prefetches aim beyond it, too.
     for length in 0..64 {
         for id in 0..100 {
             assert_eq!(store.set_id(length * 100 + id, length as usize), Ok(()));
@@ -812,7 +812,7 @@ fn memory_is_asked_for_wherever_a_key_may_lead() {
     }
     let hashes: Vec<_> = (0..6_500).map(|id| store.seen(key_of(id).as_bytes())).collect();
     assert!((0..6_400).all(|id| store.get_id(id)) && (6_400..6_500).all(|id| !store.get_id(id)));
-    // Where these led is given back, and then used for something else.
+    // The memory these led to is given back, and then used for something else.
     store.flush();
     while store.wants_housekeeping() == Some(0) {
         store.housekeep(1000);
@@ -823,7 +823,7 @@ fn memory_is_asked_for_wherever_a_key_may_lead() {
     store.check();
 }
 
-/// A command of the same batch, or one that goes on before it, may come between each of the looks.
+/// Another command of the same batch, or one that continues before it, may be executed between any two of the look-ups.
 #[test]
 fn what_is_looked_at_ahead_may_move_or_come_in_between() {
     let mut store = store(16 << 20, Eviction::S3Fifo);
@@ -837,7 +837,7 @@ fn what_is_looked_at_ahead_may_move_or_come_in_between() {
             assert_eq!(store.get(*hash, key.as_bytes()).is_some(), id < first as usize + 1_000, "{id} after {first}");
         }
     }
-    // And what was not there, when it was looked for, may be there by now.
+    // A key that was missing when it was looked up ahead may be there by now.
     let mut hash = store.hash(key_of(4_000).as_bytes());
     store.prefetch_item(&mut hash);
     assert_eq!(store.set_id(4_000, 1), Ok(()));
