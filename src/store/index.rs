@@ -161,7 +161,7 @@ impl Index {
         (self.touched + self.overflowed) * size_of::<Line>()
     }
 
-    /// The home of a hash: the line of its bucket that is searched first, for its entry or for a free place.
+    /// The home line of a hash: in its bucket, or in the one from which that bucket is still to be split off.
     #[inline(always)]
     fn home(&self, bits: u64) -> isize {
         let address = (bits >> self.shift) as usize;

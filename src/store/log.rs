@@ -215,7 +215,7 @@ impl Log {
         self.segments[queue as usize].older
     }
 
-    /// How many bytes still fit into a queue's newest segment. None while a walk is over it.
+    /// How many bytes still fit into a queue's newest segment: 0 while a walk is over it.
     pub(super) fn tail_room_bytes(&self, queue: Queue) -> usize {
         let newest = self.newest(queue);
         if newest == self.walk.segment { 0 } else { self.blocks[newest].len() - self.segments[newest].len }
