@@ -1,10 +1,10 @@
-//! Options: the example file's defaults, the environment's password, the configuration file, flags, each over the last.
+//! Options: defaults, the environment's password, the configuration file and flags, each overriding those before.
 //!
-//! It knows how an option is written and what range it may have, and remembers where each was set, so that whoever finds
-//! later that a value cannot be used complains about the same place. It opens nothing but the configuration file.
+//! This file knows how an option is written and what its range is. It remembers where each was set, so that an error
+//! which shows only when a value is used can name the place, too. It opens nothing but the configuration file.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -21,19 +21,17 @@ use crate::memory::{self, MemoryLimit};
 use crate::password::Password;
 use crate::store::Eviction;
 
-/// The help, a configuration file with every option at its default, and where the defaults come from.
+/// A configuration file with every option at its default. It is also the help, and the one source of the defaults.
 pub const EXAMPLE: &str = include_str!("../.config.stash.example");
 
-const VERSION: &str = concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n");
-
-/// Makes [`Config`] and [`OPTIONS`] of one table: a field, its type, the option's name, what it may be, how it is read.
+/// Makes [`Config`] and [`OPTIONS`] from one table: field, type, the option's name, what it may be, how it is parsed.
 macro_rules! options {
     ($($field:ident: $type:ty = $name:literal, $expected:literal, |$text:ident| $read:expr;)*) => {
         /// Every option's value.
         #[derive(Clone, Debug)]
         pub struct Config {
             $(#[doc = $expected] pub $field: $type,)*
-            /// Where each option was set, as complaints about it begin; one that was not set is missing.
+            /// Where each option was set, as an error about it begins. One that was not set is missing.
             places: BTreeMap<&'static str, String>,
         }
 
@@ -50,7 +48,7 @@ macro_rules! options {
         impl Config {
             $(fn $field($text: &str) -> Option<$type> { $read })*
 
-            /// Sets the option of this name, which there is, unless it cannot be that.
+            /// Sets the option of this name, which must exist, or returns `None` if it cannot be what `text` says.
             pub(crate) fn put(&mut self, name: &str, text: &str) -> Option<()> {
                 $(if name == $name {
                     self.$field = Self::$field(text)?;
@@ -92,19 +90,19 @@ options! {
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
-    /// To serve.
+    /// To serve, by these options.
     Serve(Box<Config>),
-    /// To print this and no more.
+    /// To print this text and exit.
     Print(&'static str),
 }
 
 impl Config {
-    /// Reads the command line, without the program's name, and the file that it names, over the `password` that the
-    /// environment may have. Flags win over the file wherever `--config` stands, and of two settings of one option in the
-    /// same place the later wins.
+    /// Reads the command line, without the program's name, the file that it names, and the `password` that the
+    /// environment may have. Flags win over the file wherever `--config` stands. Of two settings in the same file, or
+    /// two flags of the same name, the later wins.
     ///
     /// # Errors
-    /// The first option that cannot be used: where it was given, what was expected there and what was found.
+    /// For the first option that cannot be used: where it was set, what was expected there and what was found.
     pub fn from_args(
         args: impl IntoIterator<Item = OsString>,
         password: Option<OsString>,
@@ -114,7 +112,7 @@ impl Config {
         while let Some(arg) = args.next().map_err(|problem| problem.to_string())? {
             let (name, expected) = match &arg {
                 Long("help") => return Ok(Invocation::Print(EXAMPLE)),
-                Long("version") => return Ok(Invocation::Print(VERSION)),
+                Long("version") => return Ok(Invocation::Print(concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n"))),
                 Long("config") => ("config", "the path of a configuration file"),
                 _ => *OPTIONS.iter().find(|(name, _)| arg == Long(name)).ok_or_else(|| {
                     let (problem, flags) = (arg.unexpected(), names(", --"));
@@ -123,56 +121,54 @@ impl Config {
             };
             let place = format!("--{name}");
             let value = args.value().map_err(|_| error(&place, expected, "nothing"))?;
-            let value = value.into_string().map_err(|value| error(&place, "UTF-8", value.display()))?;
             if name == "config" { file = Some(value) } else { flags.push((place, name, value)) }
         }
         let mut config = Config::default();
-        if let Some(password) = password {
-            config.set("GOSTASH_PASSWORD".into(), "password", &password.to_string_lossy())?;
-        }
-        if let Some(file) = file {
-            config.read_file(&file)?;
-        }
+        password.map(|value| config.set("GOSTASH_PASSWORD".into(), "password", &value)).transpose()?;
+        file.map(|path| config.read_file(&path)).transpose()?;
         for (place, name, value) in flags {
             config.set(place, name, &value)?;
         }
         Ok(Invocation::Serve(Box::new(config)))
     }
 
-    fn read_file(&mut self, path: &str) -> Result<(), String> {
-        let unread = |problem| error("--config", "a text file that can be read", format!("{path}: {problem}"));
+    fn read_file(&mut self, path: &OsStr) -> Result<(), String> {
+        let shown = path.display();
+        let unread = |problem| error("--config", "a text file that can be read", format!("{shown}: {problem}"));
         let text = std::fs::read_to_string(path).map_err(unread)?;
         for (number, line) in (1..).zip(text.lines().map(str::trim)) {
             if line.is_empty() || line.starts_with('#') || line.starts_with("//") {
                 continue;
             }
-            let place = format!("{path}:{number}");
-            // What there is instead may be a password, and is not shown.
-            let (name, value) = line.split_once('=').ok_or_else(|| error(&place, "name=value", "a line without ="))?;
+            let place = format!("{shown}:{number}");
+            // A line of another form may hold a password, so it is not shown.
+            let pair = line.split_once('=').filter(|(name, _)| !name.trim_end().contains([' ', '\t', ':']));
+            let (name, value) = pair.ok_or_else(|| error(&place, "name=value", "a line of another form"))?;
             let name = name.trim_end();
-            self.set(format!("{place}: {name}"), name, value.trim_start())?;
+            self.set(format!("{place}: {name}"), name, value.trim_start().as_ref())?;
         }
         Ok(())
     }
 
     /// Sets one option from its text; `place` is how an error about it begins.
-    fn set(&mut self, place: String, name: &str, value: &str) -> Result<(), String> {
+    fn set(&mut self, place: String, name: &str, value: &OsStr) -> Result<(), String> {
         let Some((name, expected)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
             return Err(error(&place, format!("one of {}", names(", ")), quote(name)));
         };
         // Errors are shown and logged, and a password must not be.
-        let got = if *name == "password" { format!("{} bytes", value.len()) } else { quote(value) };
+        let got = if *name == "password" { format!("{} bytes", value.len()) } else { quote(&value.to_string_lossy()) };
+        let Some(value) = value.to_str() else { return Err(error(&place, "UTF-8", got)) };
         self.places.insert(name, place);
         self.put(name, value).ok_or_else(|| error(&self.places[name], expected, got))
     }
 
-    /// A problem with an option's value that only showed when it was used, after the place where it was set.
+    /// A problem with an option's value that showed only when it was used, after the place where it was set.
     pub fn error(&self, name: &str, problem: impl Display) -> String {
         format!("{}: {problem}", self.places.get(name).map_or(name, String::as_str))
     }
 }
 
-/// An option's default, as one would write it.
+/// An option's default, as it is written in a file.
 pub fn default(name: &str) -> Option<&'static str> {
     EXAMPLE.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
 }
@@ -185,19 +181,16 @@ fn names(separator: &str) -> String {
     OPTIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(separator)
 }
 
-/// Text as an error shows it: its control characters visible, and no longer than a line.
+/// Text as an error shows it: in quotes, with control characters escaped, and cut after 80 characters.
 fn quote(text: &str) -> String {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-        None => format!("{text:?}"),
-    }
+    text.char_indices().nth(80).map_or_else(|| format!("{text:?}"), |(end, _)| format!("{:?}...", &text[..end]))
 }
 
 fn unless_empty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// A whole number of plain digits: `FromStr` alone would take a `+` as well.
+/// A whole number within `range`, in plain digits: `FromStr` alone would take a `+` as well.
 fn whole<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && range.contains(number))
@@ -213,8 +206,7 @@ pub fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
     range.contains(&bytes).then_some(bytes)
 }
 
-/// A number of seconds, of which 0 means none.
+/// A number of seconds, where 0 means none.
 fn seconds(text: &str) -> Option<Option<Duration>> {
-    let seconds = whole(text, 0..=SECONDS_MAX)?;
-    Some((seconds > 0).then(|| Duration::from_secs(seconds)))
+    whole(text, 0..=SECONDS_MAX).map(|seconds| (seconds > 0).then(|| Duration::from_secs(seconds)))
 }

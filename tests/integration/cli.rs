@@ -119,7 +119,7 @@ fn a_wrong_file_is_one_line_and_status_2() {
     expect_error(command().args(["--config", &file]), 2, &line);
 
     let file = write(&dir, "port\n");
-    let line = format!("{file}:1: expected name=value, got a line without =");
+    let line = format!("{file}:1: expected name=value, got a line of another form");
     expect_error(command().args(["--config", &file]), 2, &line);
 
     let file = write(&dir, "port=1\nprot=1\n");

@@ -97,6 +97,11 @@ fn a_password_comes_from_flag_file_or_environment_and_is_never_shown() {
     let long = "secret".repeat(100);
     let error = read("", &[], Some(&long)).expect_err("it is too long");
     assert!(error.starts_with("GOSTASH_PASSWORD: expected a password") && !error.contains("secret"), "{error}");
+    let unreadable = OsString::from_vec(b"secret\xff".into());
+    let from_environment = Config::from_args([], Some(unreadable.clone())).expect_err("not UTF-8");
+    assert_eq!(from_environment, "GOSTASH_PASSWORD: expected UTF-8, got 7 bytes");
+    let from_flag = Config::from_args(["--password".into(), unreadable], None).expect_err("not UTF-8");
+    assert_eq!(from_flag, "--password: expected UTF-8, got 7 bytes");
 }
 
 #[test]
@@ -160,8 +165,11 @@ fn each_bad_value_is_named_with_its_place() {
         let name = line.split('=').next().unwrap_or_default();
         assert_eq!(error(&format!("\n{line}")), format!("f:2: {name}: {problem}"));
     }
-    // It may be a password.
-    assert_eq!(error("port=1\npassword secret"), "f:2: expected name=value, got a line without =");
+    // Whatever a line of another form holds may be a password.
+    for line in ["password secret", "password secret==", "password: secret="] {
+        let problem = error(&format!("port=1\n{line}"));
+        assert!(problem.starts_with("f:2: ") && !problem.contains("secret"), "{problem}");
+    }
     let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
     assert_eq!(error("prot=1"), format!(r#"f:1: prot: expected one of {}, got "prot""#, names.join(", ")));
 }
@@ -177,7 +185,7 @@ fn what_is_found_is_shown_on_one_short_line() {
     assert_eq!(got(&"\u{e9}".repeat(81)), format!("{:?}...", "\u{e9}".repeat(80)));
     let args = [OsString::from("--unix-socket"), OsString::from_vec(b"/tmp/\xff".into())];
     let problem = Config::from_args(args, None).expect_err("not UTF-8").to_string();
-    assert_eq!(problem, "--unix-socket: expected UTF-8, got /tmp/\u{fffd}");
+    assert_eq!(problem, "--unix-socket: expected UTF-8, got \"/tmp/\u{fffd}\"");
 }
 
 #[test]
