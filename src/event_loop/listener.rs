@@ -5,9 +5,7 @@ use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
@@ -53,21 +51,26 @@ impl Listeners {
     /// Listens on `path`, which must lead to nothing or to a socket that nobody listens on any more.
     fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
         make_way(path)?;
+        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
         // The mask applies as the path is made: a chmod afterwards would leave a moment for others to connect.
         let mask = umask(Mode::RWXG | Mode::RWXO);
-        let bound = UnixListener::bind(path);
+        let bound = socket.bind(&address);
         umask(mask);
-        let socket = Socket::from(OwnedFd::from(bound?));
-        socket.set_nonblocking(true)?;
+        bound?;
         self.path = Some((path.to_owned(), path.symlink_metadata()?));
+        socket.set_nonblocking(true)?;
+        socket.listen(LISTEN_BACKLOG)?;
         self.sockets.push(socket);
         Ok(())
     }
 
-    /// Accepts from whichever socket has a client waiting, if one has, as one that does not block.
-    pub(super) fn accept(&self) -> Option<io::Result<Socket>> {
-        let mut tried = self.sockets.iter().map(Socket::accept);
-        let accepted = tried.find(|result| !matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock))?;
+    /// Accepts a client from the first socket that has one waiting, as one that does not block. That socket is asked last
+    /// the next time, so that a crowd at one address does not keep out those who connect at another.
+    pub(super) fn accept(&mut self) -> Option<io::Result<Socket>> {
+        let mut tried = self.sockets.iter().map(Socket::accept).enumerate();
+        let is_answer = |result: &io::Result<_>| !matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        let (at, accepted) = tried.find(|(_, result)| is_answer(result))?;
+        self.sockets.rotate_left(at + 1);
         Some(accepted.and_then(|(client, _)| client.set_nonblocking(true).map(|()| client)))
     }
 

@@ -187,9 +187,6 @@ impl EventLoop {
         for event in events {
             self.note(event);
         }
-        if self.accept_by.is_some() {
-            self.accept();
-        }
         self.read_ready();
         let mut visits = mem::take(&mut self.visits);
         visits.sort_by_key(|visit| visit.is_long);
@@ -211,6 +208,10 @@ impl EventLoop {
         self.relieve();
         self.sweep(is_tick);
         self.closing.drain(..self.closing.len().min(TURN_CLOSES));
+        // Only now, when the places of clients that have left are free.
+        if self.accept_by.is_some() {
+            self.accept();
+        }
         self.executor.housekeep();
         let Executor { stats, store, .. } = &self.executor;
         let (accepted, commands) = (stats.accepted(), stats.commands());
@@ -261,7 +262,11 @@ impl EventLoop {
     }
 
     fn accept(&mut self) {
-        for _ in 0..TURN_ACCEPTS {
+        // A socket that waits to be closed still has its descriptor, and closing takes longer than accepting.
+        let taken = self.connections.len() + self.closing.len();
+        let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(taken);
+        let most = if self.closing.is_empty() { TURN_ACCEPTS } else { TURN_ACCEPTS.min(left) };
+        for _ in 0..most {
             match self.listeners.accept() {
                 None => return self.accept_by = None,
                 Some(Ok(socket)) => self.admit(socket),
@@ -478,8 +483,10 @@ impl EventLoop {
         }
         info!("stopping");
         // Who has connected by now may have sent something by now.
-        let listeners = mem::take(&mut self.listeners);
-        for socket in (0..LISTEN_BACKLOG).map_while(|_| listeners.accept()).flatten() {
+        let mut listeners = mem::take(&mut self.listeners);
+        // The kernel holds one more than it was told to.
+        let most = listeners.sockets.len() * (LISTEN_BACKLOG as usize + 1);
+        for socket in (0..most).map_while(|_| listeners.accept()).flatten() {
             self.admit(socket);
         }
         self.stop_by = Some(self.now_millis + STOP_MILLIS);

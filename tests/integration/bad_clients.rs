@@ -105,6 +105,23 @@ fn nobody_waits_for_a_long_transaction() {
     other.check(&get(b"19999"), b"v\r\n");
 }
 
+/// However many connect at one address, who connects at another is accepted among the first.
+#[test]
+fn nobody_waits_for_a_crowd_at_another_address() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let server = Server::start(&["--unix-socket", path.to_str().expect("a plain path")]);
+    let (mut crowd, mut other) = (Vec::new(), None);
+    at_once(&server, || {
+        crowd.extend((0..100).map(|_| Client::tcp(&server)));
+        crowd.iter_mut().for_each(|client| client.send(&inc(b"key")));
+        other.insert(Client::unix(&path)).send(&inc(b"key"));
+    });
+    let number = other.expect("just connected").read_line();
+    let number: usize = String::from_utf8_lossy(&number).trim().parse().expect("a number");
+    assert!(number < 50, "it was number {number}");
+}
+
 #[test]
 fn nobody_waits_for_a_byte_at_a_time() {
     let server = Server::start(&[]);

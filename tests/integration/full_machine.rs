@@ -4,10 +4,11 @@
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
+use gostash::limits::DESCRIPTORS_RESERVED;
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::client::{Client, del, get, inc, line, set};
-use crate::process::{cpu_share, descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet};
+use crate::process::{at_once, cpu_share, descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet};
 use crate::server::{Server, wait_until};
 
 #[test]
@@ -32,6 +33,38 @@ fn one_client_too_many_is_told_so() {
         let mut client = Client::tcp(&server);
         client.try_send(&set(b"key", b"1")).is_ok() && client.read_line() == b"OK\r\n"
     });
+}
+
+/// Those who have left make room for those who have come, even if the server finds out about both at once.
+#[test]
+fn who_leaves_gives_up_the_place_before_who_comes_is_counted() {
+    let server = Server::start(&["--max-clients", "4"]);
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::tcp(&server)).collect();
+    clients.iter_mut().for_each(|client| client.check(&set(b"key", b"0"), b"OK\r\n"));
+    at_once(&server, || {
+        clients.clear();
+        clients.extend((0..4).map(|_| Client::tcp(&server)));
+    });
+    clients.iter_mut().for_each(|client| client.check(&get(b"key"), b"0\r\n"));
+}
+
+/// Closing takes longer than accepting, and a socket that waits to be closed still has its descriptor.
+#[test]
+fn clients_that_all_reconnect_find_descriptors() {
+    const CLIENTS: usize = 300;
+    let server = Server::start(&["--max-clients", &CLIENTS.to_string()]);
+    let granted = Some((CLIENTS + DESCRIPTORS_RESERVED) as u64);
+    let limit = Rlimit { current: granted, maximum: granted };
+    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        at_once(&server, || {
+            clients.clear();
+            clients.extend((0..CLIENTS).map(|_| Client::tcp(&server)));
+        });
+        clients.iter_mut().for_each(|client| client.check(&set(b"key", b"0"), b"OK\r\n"));
+    }
+    assert!(!server.stderr().contains("WARN"), "{}", server.stderr());
 }
 
 /// The limit falls below what runs, as an operator or a full system table may have it.

@@ -3,8 +3,10 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use gostash::event_loop::listener::bind_all;
-use socket2::Socket;
+use gostash::config::Config;
+use gostash::event_loop::listener::{Listeners, bind_all};
+use gostash::limits::LISTEN_BACKLOG;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 fn address(socket: &Socket) -> SocketAddr {
     socket.local_addr().expect("bound").as_socket().expect("a TCP address")
@@ -29,6 +31,23 @@ fn accepted_connections_inherit_what_they_need() {
     let (accepted, _) = bound[0].accept().expect("the client is there");
     assert!(accepted.tcp_nodelay().expect("a TCP socket"));
     assert!(accepted.keepalive().expect("a TCP socket"));
+}
+
+/// The kernel holds as many connections ready on a Unix socket as on any other, so that a stop can accept them all.
+#[test]
+fn a_unix_socket_s_backlog_is_bounded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let mut config = Config::default();
+    (config.port, config.unix_socket) = (0, Some(path.clone()));
+    let _listeners = Listeners::bind(&config).expect("nobody is there");
+    let connect = || {
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        client.set_nonblocking(true)?;
+        client.connect(&SockAddr::unix(&path)?).map(|()| client)
+    };
+    let waiting: Vec<_> = (0..2 * LISTEN_BACKLOG).map_while(|_| connect().ok()).collect();
+    assert_eq!(waiting.len(), LISTEN_BACKLOG as usize + 1);
 }
 
 #[test]

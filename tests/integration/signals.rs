@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gostash::limits::LISTEN_BACKLOG;
 use rustix::process::Signal;
 
 use crate::client::{Client, dec, del, get, inc, line, set};
@@ -56,14 +57,17 @@ fn a_long_frame_that_arrived_before_sigterm_is_answered() {
     }
 }
 
-/// More of them than one turn takes in are the server's all the same, since they had connected before it was told to end.
+/// As many as the kernel holds for each address are the server's, since they had connected before it was told to end.
 #[test]
 fn who_connected_before_sigterm_is_answered() {
-    let mut server = Server::start(&[]);
+    const CLIENTS: usize = 2 * LISTEN_BACKLOG as usize;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let mut server = Server::start(&["--unix-socket", path.to_str().expect("a plain path")]);
     let mut clients = Vec::new();
     at_once(&server, || {
-        for _ in 0..100 {
-            let mut client = Client::tcp(&server);
+        for number in 0..CLIENTS {
+            let mut client = if number % 2 == 0 { Client::tcp(&server) } else { Client::unix(&path) };
             client.send(&inc(b"key"));
             clients.push(client);
         }
@@ -71,7 +75,7 @@ fn who_connected_before_sigterm_is_answered() {
     });
     let mut numbers: Vec<_> = clients.iter_mut().map(Client::read_line).collect();
     numbers.sort_by_key(|number| (number.len(), number.clone()));
-    assert!(numbers.into_iter().eq((1..=100).map(|number| line(number.to_string().as_bytes()))), "a reply to each");
+    assert!(numbers.into_iter().eq((1..=CLIENTS).map(|number| line(number.to_string().as_bytes()))), "a reply to each");
     clients.iter_mut().for_each(Client::expect_end);
     assert_eq!(server.wait().code(), Some(0));
 }
