@@ -1,10 +1,10 @@
-//! The logger: `log`'s records as lines on standard error, which must not hold up the event loop.
+//! The logger: it writes log records as lines to standard error, and never blocks the event loop.
 //!
 //! Standard error may be a pipe that nobody reads, or a terminal stopped with Ctrl-S, and writing to it would then
-//! block. It cannot be made non-blocking, since that would change it for every process that shares it, and a thread of
-//! its own for the logger would cost the server its one thread. So each line first asks whether there is room, and is
-//! dropped and counted if there is none. A terminal with room for half a line would still block, so one is opened anew,
-//! without blocking.
+//! block. It cannot be made non-blocking, since that would change it for every process that shares it, and a thread for
+//! the logger would make the server's threads two. So before a line is written, the kernel is asked whether there is
+//! room; if there is none, the line is dropped and counted. A terminal with room for half a line would still block, so
+//! a terminal is opened anew, in non-blocking mode.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -18,30 +18,30 @@ use rustix::fs::OFlags;
 
 use crate::limits::LOG_LINE_BYTES_MAX;
 
-/// Starts logging at `level`, or as the environment's `RUST_LOG` says, unless no descriptor is left. To be called once.
+/// Starts logging at `level`, or as the environment's `RUST_LOG` says, unless no descriptor is left. Call it once.
 pub fn start(level: LevelFilter) -> io::Result<()> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
     let anew = || File::options().write(true).custom_flags(flags).open("/dev/stderr");
     let out = match io::stderr().is_terminal().then(anew) {
         Some(Ok(terminal)) => terminal,
-        // It is no terminal, or somebody else's.
+        // It is no terminal, or one that belongs to another user.
         _ => io::stderr().as_fd().try_clone_to_owned()?.into(),
     };
-    let target = Target::Pipe(Box::new(Patient { out, dropped: 0 }));
+    let target = Target::Pipe(Box::new(LossyWriter { out, dropped: 0 }));
     Builder::new().filter_level(level).parse_default_env().format_timestamp_millis().target(target).init();
     Ok(())
 }
 
-/// An output that drops a line rather than wait.
-pub struct Patient {
+/// A writer that drops a line rather than wait.
+pub struct LossyWriter {
     /// Where lines go.
     pub out: File,
-    /// Lines that were dropped since the last one that was not.
+    /// How many lines have been dropped since one was last written.
     pub dropped: u64,
 }
 
-impl Write for Patient {
-    /// Takes a whole line, as `env_logger` hands them out.
+impl Write for LossyWriter {
+    /// Takes a whole line at a time, which is how `env_logger` writes.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut text = match self.dropped {
             0 => Vec::new(),
@@ -52,7 +52,7 @@ impl Write for Patient {
             text.truncate(LOG_LINE_BYTES_MAX - 1);
             text.push(b'\n');
         }
-        // When it cannot be told whether there is room, writing will tell.
+        // If the poll itself fails, writing will show whether there is room.
         let is_full = poll(&mut [PollFd::new(&self.out, PollFlags::OUT)], Some(&Timespec::default())) == Ok(0);
         let is_written = !is_full && self.out.write_all(&text).is_ok();
         self.dropped = if is_written { 0 } else { self.dropped + 1 };

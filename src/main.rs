@@ -1,5 +1,5 @@
-//! Options, logger, limits, sockets, run: how the server comes up. The one place that prints usage or decides the status.
-//! It knows no option by itself and serves nothing.
+//! How the server comes up: options, logger, limits, sockets, and then the loop. This is the only file that prints
+//! usage or decides the exit status. It parses no option itself, and serves nothing.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -14,20 +14,19 @@ use gostash::store::{Settings, Store};
 use gostash::{logger, memory};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const USAGE: u8 = 2; // what was asked for makes no sense
-const FAILURE: u8 = 1; // it does, but could not be done
+const USAGE: u8 = 2; // an option makes no sense
+const FAILURE: u8 = 1; // options make sense, but cannot be carried out
 
 fn main() -> ExitCode {
     let result = match Config::from_args(std::env::args_os().skip(1), std::env::var_os("GOSTASH_PASSWORD")) {
-        // That standard output is closed, or that nobody reads it, is no error here or below.
+        // Here and below, it is no error if standard output is closed or has no reader.
         Ok(Invocation::Print(text)) => io::stdout().write_all(text.as_bytes()).or(Ok(())),
         Ok(Invocation::Serve(config)) => serve(*config).map_err(|problem| (problem.to_string(), FAILURE)),
         Err(problem) => Err((problem, USAGE)),
     };
     let Err((problem, status)) = result else { return ExitCode::SUCCESS };
-    // On one line, whatever characters are in it.
-    let line = problem.replace(char::is_control, "?") + "\n";
-    let _ = io::stderr().write_all(line.as_bytes());
+    // An error is one line, whatever characters it quotes.
+    let _ = io::stderr().write_all((problem.replace(char::is_control, "?") + "\n").as_bytes());
     ExitCode::from(status)
 }
 
@@ -41,7 +40,7 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     if listeners.are_exposed() && config.password.is_none() {
         log::warn!("listening beyond this machine without a password: whoever can connect may read and write all keys");
     }
-    // What the process takes before it has stored anything comes off what the store may take.
+    // Memory that the process takes before anything is stored comes off max-memory; the store may take the rest.
     let base_bytes = memory::resident_bytes().unwrap_or(0) + START_BYTES;
     let max_memory = config.max_memory.bytes;
     let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
@@ -54,7 +53,8 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     let mut executor = Executor::new(store, value_bytes_max);
     executor.base_bytes = base_bytes;
     executor.password = config.password.clone();
-    // The loop is there before the line is printed: who waits for it may stop us the moment it appears.
+    // The loop, which handles signals, exists before this line appears: whoever waits for the line may then stop the
+    // server.
     let event_loop = EventLoop::new(config, listeners, executor)?;
     let _ = writeln!(io::stdout(), "listening on {addresses}");
     log::info!("listening on {addresses}");
@@ -66,7 +66,7 @@ fn fit_descriptors(config: &mut Config) {
     let needed = (config.max_clients + DESCRIPTORS_RESERVED) as u64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = current.map(|current| maximum.unwrap_or(needed).min(needed).max(current));
-    // The system may still say no, for reasons of its own: what counts is the limit then in force.
+    // The system may refuse even this. What counts is the limit in force afterwards.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
     let (wanted, clients) = (config.max_clients, clients_max());
     if clients < wanted {
@@ -76,7 +76,7 @@ fn fit_descriptors(config: &mut Config) {
     }
 }
 
-/// Pins this thread, which becomes the event loop's, to the core that was asked for.
+/// Pins this thread, which will run the event loop, to the core that was asked for.
 fn pin(config: &Config) -> Result<(), String> {
     let Some(cpu) = config.cpu else { return Ok(()) };
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The password that clients have to say. It can be compared and nothing else: not shown, logged or copied out.
+//! The password that clients must give. It can be compared and nothing else: not shown, logged or copied out.
 
 use std::fmt;
 use std::hint::black_box;
@@ -8,18 +8,19 @@ use std::hint::black_box;
 pub struct Password(Box<[u8]>);
 
 impl Password {
-    /// From what was configured.
+    /// The password that was configured.
     pub fn new(text: &str) -> Self {
         Password(text.as_bytes().into())
     }
 
-    /// Whether `guess` is it. How long that takes depends on the length of the guess alone: neither on how many bytes
-    /// are right, nor on the password's own length.
+    /// Whether `guess` is the password. How many bytes are compared depends on the length of the guess alone: neither
+    /// on how many of them are right, nor on the password's own length.
     pub fn is(&self, guess: &[u8]) -> bool {
-        // Each byte is compared with some byte, and the compiler may not know what has been found, or it would leave early.
+        // What was found so far is hidden from the compiler, which could otherwise leave the loop early.
         let pairs = guess.iter().zip(self.0.iter().cycle());
-        let length = guess.len() ^ self.0.len();
-        pairs.fold(length, |different, (guess, own)| black_box(different | usize::from(guess ^ own))) == 0
+        pairs
+            .fold(guess.len() ^ self.0.len(), |different, (guess, own)| black_box(different | usize::from(guess ^ own)))
+            == 0
     }
 }
 

@@ -2,39 +2,26 @@
 
 /// All counters. They only grow, and wrap around after 2^64.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)] // a table with a line for each
 pub struct Stats {
-    /// Connections that were served.
-    pub connections: u64,
-    /// Connections refused because there were `max-clients`.
-    pub refused: u64,
-    /// Connections closed by us for a reason of their own: see the log.
-    pub closed: u64,
-    /// Turns of connections: times that they were read from, or written to.
-    pub visited: u64,
-    /// GET commands.
-    pub gets: u64,
-    /// GET commands that found their key.
-    pub hits: u64,
-    /// SET commands.
-    pub sets: u64,
-    /// INC and DEC commands.
-    pub adds: u64,
-    /// DEL commands.
-    pub deletes: u64,
-    /// Commands of any other kind.
-    pub others: u64,
-    /// Well-formed commands that were answered with an error, a missing key aside.
-    pub errors: u64,
-    /// Broken frames.
-    pub broken: u64,
-    /// Bytes read from clients.
-    pub bytes_in: u64,
-    /// Bytes written to clients.
-    pub bytes_out: u64,
+    pub connections: u64, // that were served
+    pub refused: u64,     // connections refused because there were `max-clients`
+    pub closed: u64,      // connections that the server closed for a reason of its own: see the log
+    pub visited: u64,     // how often a turn served a connection
+    pub gets: u64,        // GET commands
+    pub hits: u64,        // GET commands that found their key
+    pub sets: u64,        // SET commands
+    pub adds: u64,        // commands that add to a number or subtract from it
+    pub deletes: u64,     // DEL commands
+    pub others: u64,      // commands of any other kind
+    pub errors: u64,      // well-formed commands that were answered with an error, a missing key aside
+    pub broken: u64,      // broken frames
+    pub bytes_in: u64,    // read from clients
+    pub bytes_out: u64,   // written to clients
 }
 
 impl Stats {
-    /// Connections there have been, which numbers them.
+    /// Connections so far; the next one's number is one more.
     pub fn accepted(&self) -> u64 {
         self.connections + self.refused
     }

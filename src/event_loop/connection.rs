@@ -1,8 +1,8 @@
-//! A socket and its session, and what the one asks of the other: whether to read, write, wait or close. The decisions
-//! are here and the loop carries them out, so that they can be read without thinking of system calls.
+//! A connection: a socket and its session. It knows whether it wants to be read from, and how to read and write once;
+//! the loop decides when to.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::mem;
 
 use mio::Token;
@@ -17,23 +17,23 @@ use crate::session::Session;
 pub(super) struct Connection {
     pub(super) socket: Socket,
     pub(super) session: Session,
-    /// The kernel may have input for us. Set by events, and cleared when a read finds none.
+    /// The kernel may have input for us. Set by events, and cleared by a read that leaves none.
     pub(super) readable: bool,
-    /// The kernel may take output. Set by events, and cleared when a write finds no room.
+    /// The kernel may take output. Set by events, and cleared by a write that is not taken in full.
     pub(super) writable: bool,
-    /// Events tell when it is writable again.
+    /// The poll reports when it is writable again.
     pub(super) watches_output: bool,
-    /// The client has closed its side, so that a short read does not mean that the next would find nothing: it would
-    /// find the end, and no further event tells of it.
+    /// The client has closed its side. Then a short read does not mean that nothing is left to read: the end still is,
+    /// and no further event announces it.
     pub(super) read_closed: bool,
-    /// It is in the ready queue.
+    /// It is on the ready queue.
     pub(super) queued: bool,
     pub(super) accepted_millis: u64,
-    /// Since when it waits for its client to take output, or to end after an ERR, in milliseconds.
+    /// Since when it has been waiting for its client to read, or to close after an ERR, in milliseconds.
     pub(super) waits_since_millis: u64,
-    /// It has been told ERR, and for so many bytes more its input is thrown away.
-    pub(super) draining: Option<usize>,
-    /// What it was last counted with, in bytes.
+    /// Once it has been told ERR: how many more bytes of input are thrown away before it is closed.
+    pub(super) drain_bytes_left: Option<usize>,
+    /// Its part of the loop's `held_bytes`.
     pub(super) held_bytes: usize,
 }
 
@@ -42,7 +42,7 @@ impl Connection {
         Connection {
             socket,
             session: Session::new(id, now_millis),
-            // Clients that speak at once are the rule, and a socket that is new takes output.
+            // As a rule, a client speaks at once, and a new socket has room for output.
             readable: true,
             writable: true,
             watches_output: false,
@@ -50,31 +50,31 @@ impl Connection {
             queued: false,
             accepted_millis: now_millis,
             waits_since_millis: now_millis,
-            draining: None,
+            drain_bytes_left: None,
             held_bytes: 0,
         }
     }
 
-    /// Whether to read from it now, where who holds more than `fair_bytes` is not read from, unless it has an end.
+    /// Whether to read from it now: not if it holds more than `fair_bytes`, unless its client has closed.
     pub(super) fn wants_read(&self, fair_bytes: usize) -> bool {
-        let wants = self.readable && (self.draining.is_some() || self.session.wants_input());
+        let wants = self.readable && (self.drain_bytes_left.is_some() || self.session.wants_input());
         wants && (self.read_closed || fair_bytes == usize::MAX || self.session.burden_bytes() <= fair_bytes)
     }
 
-    /// Goes on the ready queue, unless it is there.
+    /// Puts it on the ready queue, unless it is there already.
     pub(super) fn enqueue(&mut self, key: usize, ready: &mut VecDeque<Token>) {
         if !mem::replace(&mut self.queued, true) {
             ready.push_back(self.token(key));
         }
     }
 
-    /// What finds it, and nobody else that had or will have its place.
+    /// The token that finds it, but none of those that had or will have its place in the slab.
     pub(super) fn token(&self, key: usize) -> Token {
         Token((self.session.id as usize) << 32 | key)
     }
 
-    /// Reads once: of a large value that is coming in up to `large_max` bytes to where they will stay, and what follows it,
-    /// or anything else, into `buffer`. Returns how many bytes each brought.
+    /// Reads once. Of a large value that is coming in, up to `large_max` bytes go to where they will stay; what follows
+    /// it, and any other input, goes into `buffer`. Returns how many bytes went to each.
     pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &Executor) -> (usize, usize) {
         let incoming = self.session.incoming();
         let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
@@ -92,7 +92,7 @@ impl Connection {
         (large, result.unwrap_or(0) - large)
     }
 
-    /// Writes what comes first in its output, about `bytes_max` bytes at most, and returns how many bytes that were.
+    /// Writes the start of its output, about `bytes_max` bytes at most, and returns how many bytes were taken.
     pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> usize {
         let (tried, result) = self.session.output.write_to(&mut self.socket, bytes_max);
         if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
@@ -106,11 +106,8 @@ impl Connection {
 
     /// The client's address and ours, as text; a Unix socket's clients have none.
     pub(super) fn addresses(&self) -> [String; 2] {
-        let text = |address: io::Result<SockAddr>| match address {
-            Ok(address) => address.as_socket().map_or("unix:0".to_owned(), |address| address.to_string()),
-            Err(_) => "?:0".to_owned(),
-        };
-        [text(self.socket.peer_addr()), text(self.socket.local_addr())]
+        let text = |address: SockAddr| address.as_socket().map_or("unix:0".to_owned(), |address| address.to_string());
+        [self.socket.peer_addr(), self.socket.local_addr()].map(|address| address.map_or("?:0".to_owned(), text))
     }
 }
 
@@ -120,7 +117,7 @@ impl AsMut<Session> for Connection {
     }
 }
 
-/// The connection that a token was made for, and its place, if it is still there.
+/// The connection that a token was made for, and its place in the slab, unless it is gone.
 pub(super) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<(usize, &mut Connection)> {
     let key = token.0 as u32 as usize;
     let connection = connections.get_mut(key)?;

@@ -1,5 +1,5 @@
-//! INFO: Redis's sections and field names, for all that reads them from Redis, and a section about the loop. Every number
-//! is true: what does not exist here is left out, or zero where readers insist. And the counters on one line, for the log.
+//! INFO, in Redis's sections and field names for the tools that read them, with a section about the loop; and the log's
+//! line of counters. Every number is true: what does not exist here is left out, or zero where readers insist on it.
 
 use std::env::consts::{ARCH, OS};
 
@@ -11,7 +11,7 @@ use crate::protocol::verbs::{Complaint, REDIS_VERSION, VERBS};
 use crate::stats::Stats;
 
 impl EventLoop {
-    /// What has been done so far.
+    /// What the server has done so far, on one line.
     pub(super) fn report(&self) -> String {
         let (Executor { stats, store, .. }, TurnClock { turns, long, history, .. }) = (&self.executor, &self.clock);
         let [.., longest] = history.longest(self.now_millis / 1000);
@@ -27,7 +27,7 @@ impl EventLoop {
         )
     }
 
-    /// Answers with these sections; with all if none is named.
+    /// Answers INFO with the sections named, or with all if none is.
     pub(super) fn info(&mut self, key: usize, names: &[Box<[u8]>]) -> Result<(), Complaint> {
         let (now, pid, cpu_usec) = (self.now_millis / 1000, std::process::id(), thread_cpu_nanos() / 1000);
         let [commands_rate, in_rate, out_rate] = self.clock.history.rates(now);
@@ -39,16 +39,14 @@ impl EventLoop {
         let Stats { connections, refused, closed, hits, bytes_in, bytes_out, .. } = stats;
         let (commands, misses, errors) = (stats.commands(), stats.gets - hits, stats.errors + stats.broken);
         let (expired, evicted) = (store.stats().expired, store.stats().evictions);
-        let (time_usec, version) = (clock.unix_millis() * 1000, env!("CARGO_PKG_VERSION"));
-        let (max_memory, policy) = (self.config.max_memory.bytes, self.policy());
-        let used = base + store.memory_bytes();
+        let (time_usec, version, policy) = (clock.unix_millis() * 1000, env!("CARGO_PKG_VERSION"), self.policy());
+        let (used, max_memory) = (base + store.memory_bytes(), self.config.max_memory.bytes);
         let resident = memory::resident_bytes().unwrap_or(0);
         let fragmentation = resident as f64 / used as f64;
-        // Calls alone: to time each command would take longer than most commands do.
-        let calls = VERBS.iter().zip(calls).filter(|(_, calls)| **calls > 0);
-        let calls =
-            calls.map(|(verb, calls)| format!("\ncmdstat_{}:calls={calls},usec=0,usec_per_call=0.00", verb.name));
-        let calls: String = calls.collect();
+        // Commands are counted but not timed: timing one would take longer than most of them do.
+        let called = VERBS.iter().zip(calls).filter(|(_, calls)| **calls > 0).map(|(verb, calls)| (verb.name, calls));
+        let line = |(name, calls)| format!("\ncmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00");
+        let calls: String = called.map(line).collect();
         let keys = match store.len() {
             0 => String::new(),
             keys => format!("\ndb0:keys={keys},expires={},avg_ttl=0", store.expiring()),

@@ -1,5 +1,5 @@
-//! Listening sockets: which addresses, how they are bound, and whose a Unix socket's path is. It knows no client beyond
-//! accepting it.
+//! Listening sockets: on which addresses, how they are bound, and who owns the path of a Unix socket. It knows no more
+//! of a client than to accept it.
 
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
@@ -19,9 +19,9 @@ use crate::limits::{CLIENTS_MAX, DESCRIPTORS_RESERVED, FREE_PORT_ATTEMPTS, KEEPA
 /// Everything that the server listens on.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// One for each TCP address, and then the Unix socket if one was asked for. None of them blocks.
+    /// One for each TCP address, and one for the Unix socket if that was asked for. None of them blocks.
     pub(super) sockets: Vec<Socket>,
-    /// The Unix socket's path, and what tells its file from another that may take its place.
+    /// The path of the Unix socket, and what tells its file from another that may have replaced it.
     path: Option<(PathBuf, Metadata)>,
 }
 
@@ -29,8 +29,8 @@ impl Listeners {
     /// Listens on every address of this machine that the host option stands for, and on the Unix socket.
     ///
     /// # Errors
-    /// No address that the machine has, a port in use on any of them, or a path that cannot be had. TCP comes first, so
-    /// that a second server by mistake ends before it touches the path.
+    /// If the machine has none of the addresses, the port is in use on one of them, or the path cannot be used. TCP
+    /// comes first, so that a server that was started twice by mistake ends before it touches the path.
     pub fn bind(config: &Config) -> Result<Listeners, String> {
         let host = config.host.as_str();
         let found = (host, config.port).to_socket_addrs();
@@ -48,7 +48,7 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Listens on `path`, which must lead to nothing or to a socket that nobody listens on any more.
+    /// Listens on `path`, where there must be nothing, or a socket that nobody listens on any more.
     fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
         make_way(path)?;
         let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
@@ -64,8 +64,8 @@ impl Listeners {
         Ok(())
     }
 
-    /// Accepts a client from the first socket that has one waiting, as one that does not block. That socket is asked last
-    /// the next time, so that a crowd at one address does not keep out those who connect at another.
+    /// Accepts a client from the first socket that has one waiting, as one that does not block. That socket is asked
+    /// last the next time, so that a crowd at one address does not keep out those who connect at another.
     pub(super) fn accept(&mut self) -> Option<io::Result<Socket>> {
         let mut tried = self.sockets.iter().map(Socket::accept).enumerate();
         let is_answer = |result: &io::Result<_>| !matches!(result, Err(error) if error.kind() == ErrorKind::WouldBlock);
@@ -74,7 +74,7 @@ impl Listeners {
         Some(accepted.and_then(|(client, _)| client.set_nonblocking(true).map(|()| client)))
     }
 
-    /// Whether any of them can be reached from other machines.
+    /// Whether other machines can reach any of them.
     pub fn are_exposed(&self) -> bool {
         tcp_addresses(&self.sockets).any(|address| !address.ip().is_loopback())
     }
@@ -88,7 +88,7 @@ impl Listeners {
 
 impl Drop for Listeners {
     fn drop(&mut self) {
-        // Somebody may have removed it and started another server there, whose path is not ours to remove.
+        // Somebody may have removed it and started another server there, whose path must stay.
         if let Some((path, own)) = &self.path
             && path.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (own.dev(), own.ino()))
         {
@@ -97,17 +97,17 @@ impl Drop for Listeners {
     }
 }
 
-/// Listens on one port of all of these addresses that the machine has, perhaps none; an error comes with its address.
-/// For port 0 the system picks one that is free on the first address. Where it is taken on another, all are tried again.
+/// Listens on one port of all of these addresses that the machine has, perhaps none. An error comes with its address.
+/// For port 0, the system picks one that is free on the first address; if it is taken on another, all are tried again.
 pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
-    // What a failed attempt bound is held until the end, since the system likes to offer the same port again.
+    // Sockets of failed attempts are held until the end, since the system likes to offer the same port again.
     let (mut held, mut bound) = (Vec::new(), Vec::new());
     let mut left = wanted.iter();
     while let Some(mut address) = left.next().copied() {
         if let Some(first) = tcp_addresses(&bound).next() {
             address.set_port(first.port());
         }
-        // Some systems name one twice for `localhost`.
+        // Some systems list an address of `localhost` twice.
         if tcp_addresses(&bound).any(|other| other == address) {
             continue;
         }
@@ -128,13 +128,13 @@ pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::E
 fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
-        // `::` would take the port of `0.0.0.0` as well, which may be on the list itself.
+        // Otherwise `::` would take the port of `0.0.0.0` as well, which may be on the list itself.
         socket.set_only_v6(true)?;
     }
-    // A restart need not wait until the connections of the last run are forgotten.
+    // A restart need not wait until the kernel has forgotten the connections of the last run.
     socket.set_reuse_address(true)?;
-    // What is accepted inherits these two: a reply does not wait for the acknowledgement of the one before it, and a
-    // client that vanished without a word is found out.
+    // Accepted sockets inherit these two: no reply waits for the acknowledgement of the one before it, and the kernel
+    // finds out when a client has vanished without a word.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.set_nonblocking(true)?;
@@ -143,7 +143,7 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// How many clients the descriptors granted are enough for; of very few, half are left for them.
+/// How many clients the granted descriptors are enough for. If these are very few, clients get half of them.
 pub fn clients_max() -> usize {
     let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
     (granted - DESCRIPTORS_RESERVED.min(granted / 2)).min(CLIENTS_MAX)
@@ -153,7 +153,7 @@ pub(super) fn tcp_addresses(sockets: &[Socket]) -> impl Iterator<Item = SocketAd
     sockets.iter().filter_map(|socket| socket.local_addr().ok()?.as_socket())
 }
 
-/// Clears the path for a new socket: what a dead server left is removed, anything else refused.
+/// Clears the path for a new socket: removes what a dead server has left, and refuses anything else.
 fn make_way(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
@@ -162,7 +162,7 @@ fn make_way(path: &Path) -> io::Result<()> {
         Ok(_) => return Err(io::Error::other("it exists and is not a socket")),
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Non-blocking, since a server that hangs has a full queue, and to connect to it would wait.
+    // Without blocking, since the backlog of a server that hangs is full, and connecting would wait.
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),

@@ -1,13 +1,22 @@
-//! The event loop: one thread, one poll, and every socket there is. It knows when to read, write, accept and close;
-//! what the bytes mean is the sessions' business, and what the keys hold is the store's.
+//! The event loop: one thread, one poll, and every socket of the server. It decides when to read, write, accept and
+//! close. What the bytes mean is the sessions' business, and what the keys hold is the store's.
 //!
-//! A turn serves up to [`TURN_CONNECTIONS`] ready connections in phases: all are read from, then their commands are executed
-//! together, then they are written to, those who brought little before the others. Compared with finishing one connection
-//! before the next, this keeps the kernel's code and ours in the caches by turns, and lets the commands' cache misses overlap.
+//! # One turn
+//! A turn serves up to [`TURN_CONNECTIONS`] ready connections in phases: all are read from, then their commands are
+//! executed together, then all are written to. Compared with finishing one connection before the next, this keeps the
+//! kernel's code and ours in the caches by turns, and lets the cache misses of the commands overlap. What nobody waits
+//! for comes last: timeouts, closing and accepting sockets, and the store's housekeeping.
 //!
-//! Readiness is edge-triggered: an event tells once that something has changed. So a connection that is left with
-//! something to do (its share of a turn is used up, or the turn's) goes on the ready queue itself, and while that queue is
-//! not empty the poll does not block.
+//! # Why nobody starves
+//! Readiness is edge-triggered: an event reports a change once. So a connection that could go on without another event,
+//! because its share of the turn or the turn itself was used up, goes to the back of the ready queue, and the poll does
+//! not block while that queue is not empty. Every step of a turn has a bound, so the queue moves on. Within a turn,
+//! clients that brought little are served before those that brought much, who still find half of the turn's work left.
+//!
+//! # How buffers stay within their bound
+//! A session is not read from while its output is at its high-water mark. All buffers together have a bound, too. While
+//! they are over it, whoever holds more than a fair share is not read from. If that does not help within a second, the
+//! largest holder is closed, and one more each tick; a quarter over the bound, it is closed at once, one in each turn.
 
 mod connection;
 mod info;
@@ -43,7 +52,7 @@ use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use turn::TurnClock;
 
-/// Tokens of connections have a place in the slab in their lower half, which is less than these have there.
+/// The lower half of a connection's token is its place in the slab, which never gets as far as the lower half of these.
 const LISTENERS: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const _: () = assert!(usize::BITS == 64 && CLIENTS_MAX < u32::MAX as usize / 2, "tokens need 64 bits");
@@ -54,44 +63,44 @@ pub struct EventLoop {
     poll: Poll,
     signals: Signals,
     listeners: Listeners,
-    /// When to try at the latest, in milliseconds, while somebody may wait to be accepted. If there was no descriptor for
-    /// him, no event tells when there is one.
+    /// While clients may be waiting to be accepted: when to try at the latest, in milliseconds. An event announces a
+    /// client, but none tells when a missing descriptor has become free.
     accept_by: Option<u64>,
     connections: Slab<Connection>,
-    /// Connections that have something to do without another event, each once.
+    /// The ready queue: connections that can do something without another event, each of them once.
     ready: VecDeque<Token>,
-    /// Sockets of connections that are over.
+    /// Sockets of connections that are over, still to be closed.
     closing: VecDeque<Socket>,
     executor: Executor,
-    /// What this turn has read, for all its connections.
+    /// The input of all connections that this turn serves, one after the other.
     input: Vec<u8>,
     visits: Vec<Visit>,
     /// Output buffers that no connection needs now.
     spare: Vec<Vec<u8>>,
     clock: TurnClock,
     now_millis: u64,
-    /// Connections whose clients have to read before anything more can be written to them.
+    /// How many connections cannot be written to until their clients read.
     stalled: usize,
-    /// Connections that were told ERR, and are no clients any more.
+    /// How many connections were told ERR, and no longer count as clients.
     draining: usize,
-    /// What all connections hold, in bytes.
+    /// Memory that all connections hold, in bytes, chunks aside.
     held_bytes: usize,
-    /// The most that was since the last tick.
-    held_bytes_max: usize,
-    /// What the process held at the last tick beyond what is counted, in bytes.
+    /// The peak of that since the last tick.
+    held_bytes_peak: usize,
+    /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
-    /// When the largest holder is closed, in milliseconds, while buffers are over their bound.
+    /// While buffers are over their bound: when the largest holder is closed, in milliseconds.
     relieve_at: Option<u64>,
-    /// The parts of the connections that are to be swept without waiting for a tick, one in each turn.
+    /// Sweeps that are due, by their numbers: each looks at one part of the connections, and each turn does one.
     sweeps: Range<usize>,
-    /// When to give up on clients that keep a stop waiting, in milliseconds.
+    /// After a signal to stop: when to give up on clients that are not served yet, in milliseconds.
     stop_by: Option<u64>,
-    /// In which second there last was a complaint of a kind.
-    complaints: BTreeMap<&'static str, u64>,
+    /// The second in which each kind of warning was last logged.
+    warned: BTreeMap<&'static str, u64>,
 }
 
 impl EventLoop {
-    /// A loop that serves `executor`'s store on `listeners`, unless there can be no poll, or no signal handlers.
+    /// A loop that serves `executor`'s store on `listeners`. Fails if the system grants no poll or no signal handlers.
     pub fn new(mut config: Config, listeners: Listeners, executor: Executor) -> io::Result<Self> {
         config.port = tcp_addresses(&listeners.sockets).next().map_or(0, |address| address.port());
         let poll = Poll::new()?;
@@ -118,16 +127,16 @@ impl EventLoop {
             stalled: 0,
             draining: 0,
             held_bytes: 0,
-            held_bytes_max: 0,
+            held_bytes_peak: 0,
             uncounted_bytes: 0,
             relieve_at: None,
             sweeps: 0..0,
             stop_by: None,
-            complaints: BTreeMap::new(),
+            warned: BTreeMap::new(),
         })
     }
 
-    /// Serves until a signal says to stop, and then until what has arrived is answered. Polling does not fail.
+    /// Serves until a signal says to stop, and then until all that has arrived is answered. Fails only if polling does.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.stop_by.is_none_or(|by| self.now_millis < by && self.connections.len() + self.closing.len() > 0) {
@@ -140,8 +149,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Polls until there are events or something else is due: after a turn that served somebody, as long as the option
-    /// `spin` says without sleeping.
+    /// Waits for events, or until something else is due. After a turn that served a client, it first polls without
+    /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.closing.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
@@ -162,17 +171,44 @@ impl EventLoop {
     }
 
     fn turn(&mut self, events: &Events) {
+        let is_tick = self.begin_turn();
+        for event in events {
+            self.dispatch(event);
+        }
+        // Clients that have connected are there before a command asks for them. But if they may find no place, others that
+        // have left free theirs first.
+        let accepts_late = self.accept_by.map(|_| self.clients() + TURN_ACCEPTS > self.config.max_clients);
+        if accepts_late == Some(false) {
+            self.accept();
+        }
+        self.read_ready();
+        self.serve_visits();
+        self.relieve_pressure();
+        self.sweep(is_tick);
+        self.closing.drain(..self.closing.len().min(TURN_CLOSES));
+        if accepts_late == Some(true) {
+            self.accept();
+        }
+        self.executor.housekeep();
+        let Executor { stats, store, .. } = &self.executor;
+        let (accepted, commands) = (stats.accepted(), stats.commands());
+        let closed = accepted - (self.connections.len() + self.closing.len()) as u64;
+        self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work()]);
+    }
+
+    /// Reads the clock, and tells the store how much memory is taken outside of it. Returns whether a tick is due.
+    fn begin_turn(&mut self) -> bool {
         let last_millis = mem::replace(&mut self.now_millis, self.clock.begin());
         let is_tick = self.clock.turns == 0 || self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
-        // What connections have held since the last tick counts until it is known what has become of it.
-        self.held_bytes_max = if is_tick { self.held_bytes } else { self.held_bytes.max(self.held_bytes_max) };
-        let outside_bytes = self.input.len() + spare + places + self.held_bytes_max;
+        // What connections have freed counts until the next tick, which finds out whether the system got it back.
+        self.held_bytes_peak = if is_tick { self.held_bytes } else { self.held_bytes.max(self.held_bytes_peak) };
+        let outside_bytes = self.input.len() + spare + places + self.held_bytes_peak;
         if is_tick {
             let Executor { store, base_bytes, clock, .. } = &mut self.executor;
-            // It may be set at any time. That both clocks are cut to milliseconds makes it seem to move by one, and what was
-            // set must be told back.
+            // The wall clock may be set at any time. A difference of one only comes from cutting both clocks to whole
+            // milliseconds, and is ignored: a client must be told the very time of expiry that it has set.
             let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
             let offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
             if offset_millis.abs_diff(clock.unix_offset_millis) > 1 {
@@ -184,49 +220,17 @@ impl EventLoop {
             self.uncounted_bytes = uncounted_bytes.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
         }
         self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
-        for event in events {
-            self.note(event);
-        }
-        self.read_ready();
-        let mut visits = mem::take(&mut self.visits);
-        visits.sort_by_key(|visit| visit.is_long);
-        let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
-        for part in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
-            // Half of the turn is left for who comes second.
-            let reserved = if is_mixed && !part[0].is_long { TURN_WORK_UNITS / 2 } else { 0 };
-            self.executor.work_max -= reserved;
-            batch::process(part, &self.input, &mut self.connections, &mut self.executor);
-            self.executor.work_max += reserved;
-            self.answer_questions(part);
-            // Who had to wait is the first to come again.
-            part.sort_by_key(|visit| !visit.waits());
-            let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
-            part.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
-        }
-        self.executor.stats.visited += visits.len() as u64;
-        self.visits = visits;
-        self.relieve();
-        self.sweep(is_tick);
-        self.closing.drain(..self.closing.len().min(TURN_CLOSES));
-        // Only now, when the places of clients that have left are free.
-        if self.accept_by.is_some() {
-            self.accept();
-        }
-        self.executor.housekeep();
-        let Executor { stats, store, .. } = &self.executor;
-        let (accepted, commands) = (stats.accepted(), stats.commands());
-        let closed = accepted - (self.connections.len() + self.closing.len()) as u64;
-        self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work()]);
+        is_tick
     }
 
-    /// Whether there is anything to do when only time has passed.
+    /// Whether the mere passing of time may give the loop something to do.
     fn needs_ticks(&self) -> bool {
         self.stalled + self.draining > 0
             || self.relieve_at.is_some()
             || self.config.idle_timeout.is_some() && self.clients() > 0
     }
 
-    fn note(&mut self, event: &Event) {
+    fn dispatch(&mut self, event: &Event) {
         match event.token() {
             LISTENERS => self.accept_by = Some(self.now_millis),
             SIGNALS => {
@@ -241,7 +245,7 @@ impl EventLoop {
             }
             token => {
                 let Some((key, connection)) = find(&mut self.connections, token) else { return };
-                // After an error, reading or writing tells what it was.
+                // An error itself is reported by the next read or write.
                 connection.read_closed |= event.is_read_closed() || event.is_error();
                 connection.readable |= event.is_readable() || connection.read_closed;
                 connection.writable |= event.is_writable() || event.is_error();
@@ -250,7 +254,7 @@ impl EventLoop {
         }
     }
 
-    /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will come to it.
+    /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will bring it back.
     #[inline(always)]
     fn requeue(&mut self, key: usize) {
         let fair_bytes = self.fair_bytes();
@@ -262,9 +266,8 @@ impl EventLoop {
     }
 
     fn accept(&mut self) {
-        // A socket that waits to be closed still has its descriptor, and closing takes longer than accepting.
-        let taken = self.connections.len() + self.closing.len();
-        let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(taken);
+        // A socket on its way out still has its descriptor, and closing is slower than accepting.
+        let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(self.connections.len() + self.closing.len());
         let most = if self.closing.is_empty() { TURN_ACCEPTS } else { TURN_ACCEPTS.min(left) };
         for _ in 0..most {
             match self.listeners.accept() {
@@ -272,7 +275,7 @@ impl EventLoop {
                 Some(Ok(socket)) => self.admit(socket),
                 Some(Err(error)) => {
                     self.accept_by = Some(self.now_millis + TICK_MILLIS);
-                    return self.complain("accepting pauses", error);
+                    return self.warn_limited("accepting pauses", error);
                 }
             }
         }
@@ -285,7 +288,7 @@ impl EventLoop {
         let key = self.connections.vacant_key();
         let source = &mut SourceFd(&connection.socket.as_raw_fd());
         if let Err(error) = self.poll.registry().register(source, connection.token(key), Interest::READABLE) {
-            return self.complain("accepting", error);
+            return self.warn_limited("accepting", error);
         }
         debug!("connection {id} accepted");
         let max_clients = self.config.max_clients;
@@ -293,7 +296,7 @@ impl EventLoop {
             self.executor.stats.connections += 1;
         } else {
             self.executor.stats.refused += 1;
-            self.complain("a client was refused", format_args!("all {max_clients} of max-clients are connected"));
+            self.warn_limited("a client was refused", format_args!("all {max_clients} of max-clients are connected"));
             connection.session.break_off("max-clients");
         }
         connection.enqueue(key, &mut self.ready);
@@ -304,12 +307,12 @@ impl EventLoop {
         self.connections.len() - self.draining
     }
 
-    /// Reads from the connections at the head of the ready queue, each once and behind what it carries over, as far as
-    /// this turn's bounds go.
+    /// Reads from the connections at the head of the ready queue, once from each, until a bound of the turn is reached.
+    /// All input goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         self.visits.clear();
         let (fair_bytes, store) = (self.fair_bytes(), &self.executor.store);
-        // Replies take memory, too: everybody comes to it in turn while the store has to make room, or buffers have none.
+        // Replies take memory, too: a turn serves one connection while the store has to make room or buffers have none.
         let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
         self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
@@ -325,15 +328,15 @@ impl EventLoop {
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
-            // When there is no room left, a long frame waits for the store to make some, between turns.
-            let waits = store.evicts() && !store.is_empty() && connection.session.incoming().is_some();
-            let room_bytes = if waits { store.room_bytes() } else { usize::MAX };
+            // A long frame is read only as far as there is room for it; housekeeping makes more between turns.
+            let needs_room = store.evicts() && !store.is_empty() && connection.session.incoming().is_some();
+            let room_bytes = if needs_room { store.room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
                 let (large_max, asked) = (room_bytes.min(READ_LARGE_BYTES - large_bytes), end..end + READ_BYTES);
                 let (large, count) = connection.read(large_max, &mut self.input[asked], &self.executor);
                 large_bytes += large;
                 self.executor.stats.bytes_in += (large + count) as u64;
-                match &mut connection.draining {
+                match &mut connection.drain_bytes_left {
                     // What a client sends after it was told ERR is thrown away.
                     Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
                     None => end += count,
@@ -348,7 +351,28 @@ impl EventLoop {
         }
     }
 
-    /// Writes to a connection what it will take, decides how it goes on, and counts it as it is now.
+    /// Executes what was read and writes the replies, first for the clients that brought little.
+    fn serve_visits(&mut self) {
+        let mut visits = mem::take(&mut self.visits);
+        visits.sort_by_key(|visit| visit.is_long);
+        let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
+        for part in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
+            // However many brought little, half of the turn is left for those who brought much.
+            let reserved = if is_mixed && !part[0].is_long { TURN_WORK_UNITS / 2 } else { 0 };
+            self.executor.work_max -= reserved;
+            batch::process(part, &self.input, &mut self.connections, &mut self.executor);
+            self.executor.work_max += reserved;
+            self.answer_questions(part);
+            // Those with frames that this turn did not come to are requeued first.
+            part.sort_by_key(|visit| !visit.waits());
+            let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
+            part.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
+        }
+        self.executor.stats.visited += visits.len() as u64;
+        self.visits = visits;
+    }
+
+    /// Writes as much as the socket and `budget` take. Then closes the connection if it is finished, or else requeues it.
     fn finish_visit(&mut self, key: usize, budget: &mut usize) {
         let connection = &mut self.connections[key];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
@@ -357,13 +381,11 @@ impl EventLoop {
             *budget = budget.saturating_sub(count);
         }
         if connection.watches_output == connection.writable {
-            // Events tell of room only while output waits: a Unix socket's come whenever its client has read.
-            connection.watches_output = !connection.writable;
-            let interest;
-            (interest, self.stalled) = match connection.watches_output {
-                true => (Interest::READABLE | Interest::WRITABLE, self.stalled + 1),
-                false => (Interest::READABLE, self.stalled - 1),
-            };
+            // Only while output waits: a Unix socket reports that it is writable whenever its client has read.
+            let watches = !connection.writable;
+            connection.watches_output = watches;
+            self.stalled = if watches { self.stalled + 1 } else { self.stalled - 1 };
+            let interest = if watches { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             let source = &mut SourceFd(&connection.socket.as_raw_fd());
             if self.poll.registry().reregister(source, connection.token(key), interest).is_err() {
                 connection.session.abandon();
@@ -372,12 +394,12 @@ impl EventLoop {
         let session = &mut connection.session;
         if session.is_finished() {
             let is_there = session.is_broken() && !session.input_ended;
-            match connection.draining {
+            match connection.drain_bytes_left {
                 Some(1..) if is_there => {}
                 None if is_there && self.draining < DRAINING_MAX => {
-                    // A client that is gone already needs no telling.
+                    // This fails if the client has gone, which the next read will tell.
                     let _ = connection.socket.shutdown(Shutdown::Write);
-                    connection.draining = Some(self.executor.value_bytes_max + DRAIN_EXTRA_BYTES);
+                    connection.drain_bytes_left = Some(self.executor.value_bytes_max + DRAIN_EXTRA_BYTES);
                     connection.waits_since_millis = self.now_millis;
                     self.draining += 1;
                 }
@@ -391,41 +413,40 @@ impl EventLoop {
         self.requeue(key);
     }
 
-    /// Ends a connection. Its socket is closed in this turn or one soon after.
+    /// Ends a connection. Its socket is closed in this turn or a later one.
     fn close(&mut self, key: usize) {
         let connection = self.connections.remove(key);
         debug!("connection {} closed", connection.session.id);
         self.stalled -= usize::from(connection.watches_output);
-        self.draining -= usize::from(connection.draining.is_some());
+        self.draining -= usize::from(connection.drain_bytes_left.is_some());
         self.held_bytes -= connection.held_bytes;
         self.closing.push_back(connection.socket);
     }
 
-    /// The same, for a reason of ours.
-    fn cut_off(&mut self, key: usize, reason: impl Display) {
+    /// Ends a connection for a reason of the server's own, which is logged.
+    fn disconnect(&mut self, key: usize, reason: impl Display) {
         self.executor.stats.closed += 1;
-        self.complain("a client was closed", reason);
+        self.warn_limited("a client was closed", reason);
         self.close(key);
     }
 
-    /// Looks through a part of the connections for those whose time has run out, or that may be read from again.
+    /// Looks at one part of the connections, and closes those whose time has run out. The others are requeued if they
+    /// have something to do: they may have been held back while buffers were over their bound.
     fn sweep(&mut self, is_tick: bool) {
-        if self.sweeps.is_empty() && is_tick && self.needs_ticks() {
-            self.sweeps.end += 1;
-        }
+        self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
         let Some(part) = self.sweeps.next() else { return };
         for key in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.get(key) else { continue };
             match self.overdue(connection) {
-                Some(reason) => self.cut_off(key, reason),
+                Some(reason) => self.disconnect(key, reason),
                 None => self.requeue(key),
             }
         }
     }
 
-    /// Why time has run out for a connection, if it has.
+    /// Why a connection's time has run out, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
-        let (since, limit, reason) = if connection.draining.is_some() {
+        let (since, limit, reason) = if connection.drain_bytes_left.is_some() {
             (connection.waits_since_millis, Some(Duration::from_millis(DRAIN_MILLIS)), "it went on after an ERR")
         } else if connection.watches_output {
             (connection.waits_since_millis, self.config.stall_timeout, "it did not read its replies for stall-timeout")
@@ -436,25 +457,24 @@ impl EventLoop {
         (self.now_millis >= since + limit?.as_millis() as u64).then_some(reason)
     }
 
-    /// What all connections hold now, in bytes.
+    /// Memory that all connections hold now, in bytes: their buffers, and chunks that the store does not hold.
     fn buffer_bytes(&self) -> usize {
         self.held_bytes + self.executor.store.stray_chunk_bytes()
     }
 
-    /// What they may, in bytes.
+    /// The bound on that, in bytes.
     fn buffer_bytes_max(&self) -> usize {
         let share = BUFFER_BYTES_MAX.min(self.config.max_memory.bytes / BUFFER_SHARE);
         share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
     }
 
-    /// What one may hold and still be read from, in bytes: an equal share of that while buffers are over their bound.
+    /// What a connection may hold and still be read from, in bytes: an equal share while buffers are over their bound.
     fn fair_bytes(&self) -> usize {
         self.relieve_at.map_or(usize::MAX, |_| self.buffer_bytes_max() / self.connections.len().max(1))
     }
 
-    /// Keeps buffers within their bound: beyond it, who holds more than a fair share is not read from, and after a while,
-    /// or far beyond it at once, the largest holder is closed.
-    fn relieve(&mut self) {
+    /// Keeps buffers within their bound, as the head of this file describes.
+    fn relieve_pressure(&mut self) {
         if self.buffer_bytes() <= self.buffer_bytes_max() {
             if self.relieve_at.take().is_some() {
                 self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
@@ -468,23 +488,23 @@ impl EventLoop {
             && let Some((bytes, key)) = burdens.max()
         {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);
-            self.cut_off(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
+            self.disconnect(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }
 
-    /// Stops accepting, and reads from every connection until it has nothing more. A second time, ends that at once.
+    /// Stops listening, and has every connection end once its input has run dry. A second call gives up on all of them.
     fn stop(&mut self) {
         if let Some(by) = self.stop_by {
-            // Some senders signal a process and then its whole group, and mean one stop by that.
+            // Some senders signal first the process and then its whole group, and mean one stop.
             if self.now_millis + STOP_MILLIS >= by + STOP_TWICE_MILLIS {
                 self.stop_by = Some(self.now_millis);
             }
             return;
         }
         info!("stopping");
-        // Who has connected by now may have sent something by now.
+        // Clients that are connected but not accepted may have sent something already.
         let mut listeners = mem::take(&mut self.listeners);
-        // The kernel holds one more than it was told to.
+        // For each socket, the kernel holds one connection more than the backlog says.
         let most = listeners.sockets.len() * (LISTEN_BACKLOG as usize + 1);
         for socket in (0..most).map_while(|_| listeners.accept()).flatten() {
             self.admit(socket);
@@ -496,10 +516,10 @@ impl EventLoop {
         }
     }
 
-    /// Logs a warning, at most one of its kind in a second.
-    fn complain(&mut self, kind: &'static str, what: impl Display) {
+    /// Logs a warning, at most one of its kind a second.
+    fn warn_limited(&mut self, kind: &'static str, what: impl Display) {
         let second = self.now_millis / 1000;
-        if self.complaints.insert(kind, second) != Some(second) {
+        if self.warned.insert(kind, second) != Some(second) {
             warn!("{kind}: {what}");
         }
     }

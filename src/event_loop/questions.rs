@@ -1,5 +1,5 @@
-//! The answers to what sessions cannot know, since it is about the server or about other clients: INFO, CONFIG, and
-//! CLIENT LIST and KILL. Who looks at all connections looks at a bounded part of them in each turn.
+//! Answers that a session cannot give, since they are about the server or about other clients: INFO, CONFIG, CLIENT
+//! LIST and CLIENT KILL. A question about all connections looks at a bounded number of them in each turn.
 
 use super::EventLoop;
 use super::connection::Connection;
@@ -12,8 +12,8 @@ use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity}
 use crate::session::{Question, Resp};
 
 impl EventLoop {
-    /// Answers one question that these sessions have: an INFO takes 50 us. None while the store has to make
-    /// room, since answers may be long. The others' turn comes again.
+    /// Answers one of the questions that these sessions have, as an INFO alone takes 50 us; the others wait for later
+    /// turns. Answers may be long, so none is given while the store has to make room.
     pub(super) fn answer_questions(&mut self, visits: &[Visit]) {
         if self.executor.store.is_short {
             return;
@@ -63,12 +63,12 @@ impl EventLoop {
         Ok(())
     }
 
-    /// The nearest of Redis's names for what a full store does.
+    /// What a full store does, by the nearest of Redis's names.
     pub(super) fn policy(&self) -> &'static str {
         if self.executor.store.evicts() { "allkeys-lfu" } else { "noeviction" }
     }
 
-    /// Sets all that is asked for, or nothing.
+    /// Sets everything that is asked for, or nothing.
     fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
         let (mut config, clients_max, mb) = (self.config.clone(), clients_max(), MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
@@ -97,11 +97,10 @@ impl EventLoop {
         Ok(())
     }
 
-    /// CLIENT LIST and CLIENT KILL, for the next few connections.
+    /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, key: usize, mut question: Box<Question>) -> Result<(), Complaint> {
         let kills = question.verb == "client|kill";
-        let words = &question.words[1..];
-        let places = self.connections.capacity();
+        let (words, places) = (&question.words[1..], self.connections.capacity());
         let end = places.min(question.at + TURN_LOOKS);
         for other in question.at..end {
             let Some(connection) = self.connections.get_mut(other) else { continue };
@@ -113,7 +112,7 @@ impl EventLoop {
                 describe(connection, self.now_millis, &mut question.text);
             } else if other != key {
                 connection.session.abandon();
-                // It finds that it is over when its turn comes.
+                // It is closed when its turn comes.
                 connection.enqueue(other, &mut self.ready);
             }
         }
@@ -137,7 +136,7 @@ impl EventLoop {
     }
 }
 
-/// Whether a client is meant by what follows CLIENT LIST or CLIENT KILL, unless that is no filter.
+/// Whether a client passes the filter that follows CLIENT LIST or CLIENT KILL; an error if that is no filter.
 fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
     let [address, local_address] = connection.addresses();
     if kills && let [wanted] = words {

@@ -1,26 +1,26 @@
-//! The loop's account of itself: how long each turn took, what it was busy with, and what the last hour was like. Every
-//! promise about stalls is checked against it. It decides nothing.
+//! The loop's record of its own turns: how long each took, what it did, and which were the longest of the last hour.
+//! Every promise about stalls is checked against it. It decides nothing.
 
 use std::collections::VecDeque;
 use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
 
-// What no turn should take. On a machine that is shared some do, since the time that others steal counts as ours.
+// No turn should take longer. On a shared machine some do, since time that is stolen by others counts as ours.
 const LONG_NANOS: u64 = 200_000;
-const READING_TURNS: u64 = 8; // between two readings of the thread's CPU time, which take half a microsecond each
+const READING_TURNS: u64 = 8; // from one reading of the thread's CPU time to the next: each takes half a microsecond
 const HOUR: u64 = 3600; // in seconds: how long turns are remembered
 
-/// How much there was of each of these: visits are of connections, to read or to write, and work is the store's, in its units.
+/// How much there was of each of the following. A visit serves one connection; work is the store's, in its own units.
 pub type Counts = [u64; NAMES.len()];
 const NAMES: [&str; 7] = ["accepted", "closed", "visited", "commands", "bytes_in", "bytes_out", "work"];
 
 /// What one turn did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turn {
-    /// Its CPU time in nanoseconds.
+    /// How long it took, in nanoseconds; of a long turn only its CPU time, if that is less.
     pub nanos: u64,
-    /// What there was of each.
+    /// What it did.
     pub counts: Counts,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Turn {
 pub(super) struct TurnClock {
     started: u64,
     turn_started: u64,
-    /// The thread's CPU time, but for what polls have taken since it was read.
+    /// The thread's CPU time when it was last read, and the turns since; what polls have taken since is missing.
     cpu_nanos: u64,
     /// What had been counted when the last turn ended.
     totals: Counts,
@@ -51,7 +51,7 @@ impl TurnClock {
         TurnClock { started: nanos(ClockId::Monotonic), ..TurnClock::default() }
     }
 
-    /// Starts a turn and returns the time since the clock was made, in milliseconds: the turn's one look at the clock.
+    /// Starts a turn, and returns how long ago the clock was made, in milliseconds: the time that this turn goes by.
     pub(super) fn begin(&mut self) -> u64 {
         self.turn_started = nanos(ClockId::Monotonic);
         if self.turns.is_multiple_of(READING_TURNS) {
@@ -60,12 +60,12 @@ impl TurnClock {
         (self.turn_started - self.started) / 1_000_000
     }
 
-    /// Ends a turn, after which so much has been counted.
+    /// Ends a turn. `totals` is what has been counted since the start of the server.
     pub(super) fn end(&mut self, totals: Counts) {
         let now = nanos(ClockId::Monotonic);
         let mut nanos = now - self.turn_started;
         if nanos > LONG_NANOS {
-            // Others may have had the core for a part of it.
+            // Other processes may have had the core for a part of it.
             let before = mem::replace(&mut self.cpu_nanos, thread_cpu_nanos());
             nanos = nanos.min(self.cpu_nanos.saturating_sub(before));
         } else {
@@ -88,13 +88,13 @@ fn nanos(clock: ClockId) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The turns of up to an hour, and the longest of all.
+/// The longest turns of the last hour, and the longest of all.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Those that no longer one has followed, each with the second that it ended in: the first of them that is within a
-    /// span of time is the longest there.
+    /// A monotonic queue: a turn, with the second in which it ended, stays until one that is at least as long follows.
+    /// So the first in any span of time up to now is the longest of that span.
     longest: VecDeque<(u64, Turn)>,
-    /// The sums of this second and of the last.
+    /// The counts of this second and of the last, added up.
     sums: [(u64, Counts); 2],
 }
 
@@ -109,13 +109,13 @@ impl History {
         if self.longest.back().is_none_or(|(second, _)| *second != now) {
             self.longest.push_back((now, *turn));
         }
-        // The first is the longest of all, and stays.
+        // The first stays, since it is the longest of all.
         while self.longest.get(1).is_some_and(|(second, _)| second + HOUR <= now) {
             self.longest.remove(1);
         }
     }
 
-    /// Commands, bytes read and bytes written in the last whole second before `now`.
+    /// Commands, bytes read and bytes written in the second before `now`.
     pub fn rates(&mut self, now: u64) -> [u64; 3] {
         let [.., commands, bytes_in, bytes_out, _] = *self.sums(now.saturating_sub(1));
         [commands, bytes_in, bytes_out]

@@ -7,11 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use gostash::limits::LOG_LINE_BYTES_MAX;
-use gostash::logger::Patient;
+use gostash::logger::LossyWriter;
 
-fn pipe() -> (PipeReader, Patient) {
+fn pipe() -> (PipeReader, LossyWriter) {
     let (reader, writer) = io::pipe().unwrap();
-    (reader, Patient { out: OwnedFd::from(writer).into(), dropped: 0 })
+    (reader, LossyWriter { out: OwnedFd::from(writer).into(), dropped: 0 })
 }
 
 #[test]
