@@ -23,8 +23,7 @@ pub(super) struct Connection {
     pub(super) writable: bool,
     /// The poll reports when it is writable again.
     pub(super) watches_output: bool,
-    /// The client has closed its side. Then a short read does not mean that nothing is left to read: the end still is,
-    /// and no further event announces it.
+    /// The client has closed its side. After a short read the end is still to be read, and no more event announces it.
     pub(super) read_closed: bool,
     /// It is on the ready queue.
     pub(super) queued: bool,

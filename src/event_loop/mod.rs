@@ -5,7 +5,7 @@
 //! A turn serves up to [`TURN_CONNECTIONS`] ready connections in phases: all are read from, then their commands are
 //! executed together, then all are written to. Compared with finishing one connection before the next, this keeps the
 //! kernel's code and ours in the caches by turns, and lets the cache misses of the commands overlap. What nobody waits
-//! for comes last: timeouts, closing and accepting sockets, and the store's housekeeping.
+//! for comes last: relief of buffers, timeouts, sockets to be closed, and the store's housekeeping.
 //!
 //! # Why nobody starves
 //! Readiness is edge-triggered: an event reports a change once. So a connection that could go on without another event,
@@ -175,8 +175,8 @@ impl EventLoop {
         for event in events {
             self.dispatch(event);
         }
-        // Clients that have connected are there before a command asks for them. But if they may find no place, others that
-        // have left free theirs first.
+        // A client that has connected is there before a command asks for it. But where places are short, those of
+        // clients that have left are freed first.
         let accepts_late = self.accept_by.map(|_| self.clients() + TURN_ACCEPTS > self.config.max_clients);
         if accepts_late == Some(false) {
             self.accept();
@@ -312,7 +312,7 @@ impl EventLoop {
     fn read_ready(&mut self) {
         self.visits.clear();
         let (fair_bytes, store) = (self.fair_bytes(), &self.executor.store);
-        // Replies take memory, too: a turn serves one connection while the store has to make room or buffers have none.
+        // Replies take memory, too: as buffers run out of it, a turn serves fewer, and one while the store makes room.
         let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
         self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
@@ -372,7 +372,8 @@ impl EventLoop {
         self.visits = visits;
     }
 
-    /// Writes as much as the socket and `budget` take. Then closes the connection if it is finished, or else requeues it.
+    /// Writes as much as the socket and `budget` take. Then closes the connection if it is finished, or else requeues
+    /// it.
     fn finish_visit(&mut self, key: usize, budget: &mut usize) {
         let connection = &mut self.connections[key];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {

@@ -1,5 +1,5 @@
-//! Clients that speak correctly and behave badly: slow, greedy, gone. Nobody else may wait for them, and what
-//! they are owed is bounded.
+//! Clients that speak correctly and behave badly: slow, greedy, gone. Nobody else may wait for them, and what waits to
+//! be sent to them is bounded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
@@ -45,7 +45,7 @@ fn nobody_waits_for_endless_pipelines() {
             });
             scope.spawn(move || while client.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {});
         }
-        // Ends the others however this goes, or a failure would not be told.
+        // Stops the other threads even if this one panics, or the failure would never be reported.
         let _done = OnDrop(|| done.store(true, Ordering::Relaxed));
         unnoticed(&mut Client::tcp(&server), Duration::from_millis(500));
     });
@@ -67,7 +67,7 @@ fn who_asks_little_is_answered_before_who_asks_much() {
     little.check(&get(b"key"), b"100\r\n");
 }
 
-/// As many as a turn serves have asked when the server wakes up. Those who asked little would use up the turn's work.
+/// As many clients as a turn serves have asked when the server wakes up, and those who ask little could use it up alone.
 #[test]
 fn who_asks_much_is_not_forgotten_over_many_who_ask_little() {
     let server = Server::start(&[]);
@@ -321,7 +321,7 @@ fn clients_with_work_waiting_are_disconnected_once() {
     }
 }
 
-/// What they hold is far more than buffers may take, and it is theirs to answer for.
+/// Slow readers that hold far more than buffers may take are closed for it, and nobody else is.
 #[test]
 fn slow_readers_cost_nobody_else_the_connection() {
     let server = Server::start(&["--max-memory", "16mb"]);

@@ -282,7 +282,7 @@ fn a_server_that_spins_answers_and_goes_to_sleep() {
     for number in 1..=100 {
         ask(&mut client, b"INC\x003\0key\r\n", format!("{number}\r\n").as_bytes());
     }
-    // Ten times as long.
+    // Ten times as long as it spins.
     sleep(Duration::from_millis(200));
     let share = cpu_share(&server);
     assert!(share < 0.02, "{share} of a core for nobody");

@@ -1,5 +1,5 @@
-//! One connection to a server under test: exact bytes out, exact bytes in, and how it ends.
-//! It knows how the five frames are written; what they mean is the tests' business.
+//! One connection to a server under test: exact bytes out, exact bytes in, and how it ends. It knows how the five
+//! frames are written; what they mean is the tests' business.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -131,8 +131,8 @@ impl Client {
         self.expect(expect);
     }
 
-    /// Any number of frames and their replies, which are read beside the sending: together they may not fit into what
-    /// lies between. If `ends`, nothing more will be sent.
+    /// Any number of frames and their replies, which are read while frames are still being sent: together they may not
+    /// fit into the buffers in between. If `ends`, nothing more will be sent.
     #[track_caller]
     pub(crate) fn check_beside(&mut self, send: &[u8], ends: bool, expect: &[u8]) {
         let mut sender = self.again();

@@ -67,7 +67,7 @@ fn clients_that_all_reconnect_find_descriptors() {
     assert!(!server.stderr().contains("WARN"), "{}", server.stderr());
 }
 
-/// The limit falls below what runs, as an operator or a full system table may have it.
+/// The descriptor limit falls below what is in use, as an operator or a full system table may have it.
 #[test]
 fn without_descriptors_the_connected_are_served_and_the_others_wait() {
     const CLIENTS: usize = 200;
@@ -227,7 +227,7 @@ fn a_lowered_limit_is_kept_by_an_idle_server() {
     wait_until("memory to be given back", || resident_bytes(&server) < 17 << 20);
 }
 
-/// What many clients leave unread holds memory, and so do the holes that are left of it when they have gone.
+/// Replies that many clients leave unread take memory, and so do the holes that stay in the heap when these have gone.
 #[test]
 fn many_slow_readers_stay_within_the_limit() {
     slow_readers(300_000);
@@ -262,7 +262,7 @@ fn slow_readers(large_bytes: usize) {
     assert!(peak < 17 << 20, "{peak} bytes at most");
 }
 
-/// What is told about all clients takes memory for each of many who ask.
+/// A list of all clients takes memory for each of the many clients that ask for it.
 #[test]
 fn many_lists_of_clients_stay_within_the_limit() {
     let server = Server::start(&["--max-memory", "16mb"]);
@@ -287,7 +287,7 @@ fn many_lists_of_clients_stay_within_the_limit() {
     (0..100_u8).for_each(|number| client.check(&set(&[number], b"value"), b"OK\r\n"));
 }
 
-/// Those who have gone with a frame half sent take nobody's place.
+/// Clients that have gone with a frame half sent no longer take memory that others wait for.
 #[test]
 fn who_vanishes_with_half_a_frame_holds_up_nobody() {
     let server = Server::start(&["--max-memory", "16mb"]);

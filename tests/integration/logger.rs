@@ -1,4 +1,4 @@
-//! What a line of the log must not wait for.
+//! Logging does not wait: a line for which there is no room is dropped.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::OwnedFd;

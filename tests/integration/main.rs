@@ -1,7 +1,7 @@
 //! The integration tests, as one binary so that they link once.
 //!
-//! What the others stand on:
-//! - `server`: a real server for the others, from the built binary.
+//! What the tests are built on:
+//! - `server`: a real server, from the built binary.
 //! - `client`: one connection, exact bytes out and in.
 //! - `random`: seeded random numbers.
 //! - `process`: what the kernel says about the server's process.
@@ -10,18 +10,18 @@
 //!
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
-//! - `memory`: what limit the system's files amount to, and how long a chunk counts.
-//! - `number`: what bytes are a number.
-//! - `logger`: what a line of the log must not wait for.
-//! - `listener`: which addresses are listened on.
+//! - `memory`: which limit the system's files amount to, and how long a chunk is counted.
+//! - `number`: which bytes are a number.
+//! - `logger`: that logging does not wait.
+//! - `listener`: which addresses are listened on, and how.
 //! - `history`: what the loop remembers of its turns.
 //! - `frames`: GoStash frames by bytes alone.
-//! - `output`: what waits to be sent.
+//! - `output`: replies that are not sent yet.
 //! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
 //! - `store`: the store without a wire: a model, and every bound, counted.
-//! - `bad_input`: bytes that are no frames; what happens around them.
+//! - `bad_input`: bytes that are no frames, and what happens around them.
 //! - `bad_clients`: correct frames from clients that are slow, greedy or gone.
 //! - `full_machine`: descriptors, places for clients or memory run out.
 //! - `signals`: what ends the server, and that an end loses no reply.

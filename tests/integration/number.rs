@@ -1,4 +1,4 @@
-//! What bytes are a number.
+//! Which bytes are a number.
 
 use gostash::number::parse;
 

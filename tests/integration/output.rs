@@ -1,4 +1,4 @@
-//! What a client is still to be sent: in order whatever has gone already, and no larger than it must be.
+//! Replies that are not sent yet: in order however much is sent at a time, and in no more memory than they must take.
 
 use std::io::{self, IoSlice};
 

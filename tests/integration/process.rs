@@ -1,5 +1,5 @@
-//! The server's process: what the kernel says about its memory, processor time and descriptors, and having it stand still
-//! for a while. Read from `/proc`, so these tests need Linux.
+//! The server's process: what the kernel says about its memory, processor time and descriptors, and having it stand
+//! still for a while. Read from `/proc`, so these tests need Linux.
 
 use std::fs;
 use std::thread::sleep;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::server::{Server, wait_until};
 
-/// Has the server find all at once that clients send meanwhile.
+/// Stops the server's process while clients send, so that it then finds everything at once.
 pub(crate) fn at_once(server: &Server, send: impl FnOnce()) {
     server.signal(Signal::STOP);
     wait_until("the server to stop", || server.status_line("State").starts_with('T'));
@@ -41,7 +41,7 @@ pub(crate) fn cpu_share(server: &Server) -> f64 {
     spent.as_secs_f64() / since.elapsed().as_secs_f64()
 }
 
-/// Waits until the server has nothing more to do for now.
+/// Waits until the server has nothing to do for now.
 pub(crate) fn wait_until_quiet(server: &Server) {
     wait_until("the server to come to rest", || {
         let before = cpu_time(server);
