@@ -28,9 +28,9 @@ pub(super) struct Connection {
     /// It is on the ready queue.
     pub(super) queued: bool,
     pub(super) accepted_millis: u64,
-    /// Since when it has been waiting for its client to read, or to close after an ERR, in milliseconds.
+    /// Since when it has been waiting for its client to read, or to close after the last reply, in milliseconds.
     pub(super) waits_since_millis: u64,
-    /// Once it has been told ERR: how many more bytes of input are thrown away before it is closed.
+    /// Once its last reply, an ERR or that to QUIT, is sent: how many more bytes it may bring, to be thrown away.
     pub(super) drain_bytes_left: Option<usize>,
     /// Its part of the loop's `held_bytes`.
     pub(super) held_bytes: usize,

@@ -81,7 +81,7 @@ pub struct EventLoop {
     now_millis: u64,
     /// How many connections cannot be written to until their clients read.
     stalled: usize,
-    /// How many connections were told ERR, and no longer count as clients.
+    /// How many connections were sent their last reply, an ERR or that to QUIT, and no longer count as clients.
     draining: usize,
     /// Memory that all connections hold, in bytes, chunks aside.
     held_bytes: usize,
@@ -337,7 +337,7 @@ impl EventLoop {
                 large_bytes += large;
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {
-                    // What a client sends after it was told ERR is thrown away.
+                    // What a client sends after its last reply is thrown away.
                     Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
                     None => end += count,
                 }
@@ -448,7 +448,7 @@ impl EventLoop {
     /// Why a connection's time has run out, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
         let (since, limit, reason) = if connection.drain_bytes_left.is_some() {
-            (connection.waits_since_millis, Some(Duration::from_millis(DRAIN_MILLIS)), "it went on after an ERR")
+            (connection.waits_since_millis, Some(Duration::from_millis(DRAIN_MILLIS)), "it stayed after its last reply")
         } else if connection.watches_output {
             (connection.waits_since_millis, self.config.stall_timeout, "it did not read its replies for stall-timeout")
         } else {

@@ -67,7 +67,7 @@ fn who_asks_little_is_answered_before_who_asks_much() {
     little.check(&get(b"key"), b"100\r\n");
 }
 
-/// As many clients as a turn serves have asked when the server wakes up, and those who ask little could use it up alone.
+/// As many clients as a turn serves have asked when the server wakes up, and those who ask little could use it up.
 #[test]
 fn who_asks_much_is_not_forgotten_over_many_who_ask_little() {
     let server = Server::start(&[]);

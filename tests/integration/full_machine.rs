@@ -41,6 +41,7 @@ fn who_leaves_gives_up_the_place_before_who_comes_is_counted() {
     let server = Server::start(&["--max-clients", "4"]);
     let mut clients: Vec<Client> = (0..4).map(|_| Client::tcp(&server)).collect();
     clients.iter_mut().for_each(|client| client.check(&set(b"key", b"0"), b"OK\r\n"));
+    wait_until_quiet(&server);
     at_once(&server, || {
         clients.clear();
         clients.extend((0..4).map(|_| Client::tcp(&server)));
@@ -58,6 +59,7 @@ fn clients_that_all_reconnect_find_descriptors() {
     prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
     let mut clients = Vec::new();
     for _ in 0..3 {
+        wait_until_quiet(&server);
         at_once(&server, || {
             clients.clear();
             clients.extend((0..CLIENTS).map(|_| Client::tcp(&server)));
