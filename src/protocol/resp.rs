@@ -152,15 +152,15 @@ pub fn parse<'a>(
     arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part);
     arguments.long = None;
     // A key that is too long is an error of its own, unless there may be many. What no command on keys has can be as long
-    // as anything.
-    let key_max = if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max };
-    let value_max = if verb.is_some_and(|verb| verb.plan.is_some()) { value_bytes_max } else { any_bytes_max };
+    // as anything, and the key of a subcommand is not its first argument.
+    let first_max = (KEY_BYTES_MAX, if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max });
+    let other_max = match verb.and_then(|verb| verb.plan) {
+        Some(_) => (SMALL_VALUE_BYTES_MAX, value_bytes_max),
+        None => (KEY_BYTES_MAX, any_bytes_max),
+    };
     let (mut used, mut long_bytes) = (0, 0);
     for index in 0..arguments.count {
-        let (short_max, bytes_max) = match index {
-            0 => (KEY_BYTES_MAX, key_max),
-            _ => (SMALL_VALUE_BYTES_MAX, value_max),
-        };
+        let (short_max, bytes_max) = if index == 0 { first_max } else { other_max };
         match bulk(input, at, authenticated, short_max, bytes_max) {
             Ok(found) => (arguments.slots[index], at) = found,
             Err(Stop::Long(bytes, start)) if start + long_bytes + bytes <= bytes_left => {

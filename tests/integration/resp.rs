@@ -322,6 +322,15 @@ fn large_rows() -> Vec<Row> {
             ],
         ),
         row(
+            "a long key that is not the first argument, and one that is too long",
+            &[
+                ask(&[b"MEMORY".as_slice(), b"USAGE", &other]),
+                ask(&[b"MEMORY".as_slice(), b"USAGE", &long]),
+                words("PING"),
+            ],
+            &[b"$-1\r\n-ERR a key can have 65535 bytes at most\r\n+PONG\r\n"],
+        ),
+        row(
             "an argument too long for a command, behind a long value or a long key",
             &[
                 ask(&[b"SET".as_slice(), b"a", &long, &long, b"NX"]),
