@@ -119,5 +119,6 @@ pub const QUEUE_BYTES_MAX: usize = 4 << 20; // queued by MULTI, not counting lar
 // EXEC lets others have their turn after this many commands, or when much output waits. A transaction up to this long
 // is run in one go; a longer one is a pipeline that a library wrapped into MULTI, and nobody may wait for all of it.
 pub const EXEC_COMMANDS: usize = 1024;
+pub const EXEC_WORK_UNITS: u64 = 8 * EXEC_COMMANDS as u64; // the same for the store's work: so many SETs that each evict
 pub const SCAN_PATTERN_BYTES_MAX: usize = 256; // the time to match grows with pattern length times key length
 pub const SCAN_WORK_UNITS: u64 = 256; // after which a SCAN returns early

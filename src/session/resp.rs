@@ -4,7 +4,7 @@
 use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
-use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_WORK_UNITS, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
@@ -281,9 +281,11 @@ impl Client<'_> {
 
     /// Executes what EXEC has left to do, or as much of it as may be done now.
     pub(super) fn run(&mut self) {
+        let work_max = self.executor.store.work() + EXEC_WORK_UNITS;
         for _ in 0..EXEC_COMMANDS {
-            let is_ready = matches!(self.phase, Phase::Open) && !self.executor.store.is_short;
-            let may_go_on = is_ready && self.output.len() < self.executor.exec_output_bytes;
+            let (store, output_max) = (&self.executor.store, self.executor.exec_output_bytes);
+            let is_ready = matches!(self.phase, Phase::Open) && !store.is_short;
+            let may_go_on = is_ready && store.work() < work_max && self.output.len() < output_max;
             // A command of the queue is not to be queued again, so there is none meanwhile.
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
             let Queue { frames, done, .. } = &mut *queue;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
-use gostash::limits::{READ_BYTES, SCAN_PATTERN_BYTES_MAX};
+use gostash::limits::{EXEC_COMMANDS, EXEC_WORK_UNITS, READ_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
 
@@ -511,6 +511,25 @@ fn a_transaction_of_any_length_is_answered_in_order() {
     client.check_beside(&send, false, format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}").as_bytes());
 }
 
+/// However much a transaction asks for, others wait no longer for it than for one of plain commands.
+#[test]
+fn a_transaction_does_not_take_a_turn_of_any_length() {
+    let mut driver = Driver::new(0);
+    driver.turn(0, &(0..5000).flat_map(|key| words(&format!("SET {key} v"))).collect::<Vec<_>>());
+    for (line, commands) in [("SCAN 0 COUNT 5000 MATCH none", 500), (&format!("APPEND a {}", "v".repeat(2000)), 500)] {
+        (driver.work_max, driver.answer) = (0, Vec::new());
+        driver.turn(0, &[words("MULTI"), words(line).repeat(commands), words("EXEC"), words("PING")].concat());
+        assert!(driver.answer.ends_with(b"+PONG\r\n"), "{}", driver.answer.escape_ascii());
+        assert!(driver.work_max <= EXEC_WORK_UNITS + 2 * SCAN_WORK_UNITS, "{line:.10}: {} units", driver.work_max);
+    }
+    // One of plain commands is executed in one go: each SET of a new key is three units of work.
+    let sets: Vec<u8> = (0..EXEC_COMMANDS).flat_map(|key| words(&format!("SET new{key} v"))).collect();
+    driver.turn(0, &[words("MULTI"), sets].concat());
+    driver.work_max = 0;
+    driver.turn(0, &words("EXEC"));
+    assert!(driver.work_max >= 3 * EXEC_COMMANDS as u64, "{} units", driver.work_max);
+}
+
 /// All that SCAN finds while other keys come and go in between.
 #[test]
 fn a_scan_finds_what_is_there_throughout() {
@@ -556,13 +575,16 @@ struct Driver {
     executor: Executor,
     buffer: Vec<u8>,
     answer: Vec<u8>,
+    /// The most work that the store did in one turn, in its units.
+    work_max: u64,
 }
 
 impl Driver {
     fn new(default_ttl_millis: u64) -> Driver {
         let settings = Settings { memory_bytes: 1 << 26, eviction: Eviction::S3Fifo, default_ttl_millis };
         let executor = Executor::new(Store::new(settings), 1 << 20);
-        Driver { sessions: [Box::new(Session::new(0, 0))], executor, buffer: vec![0; 1 << 17], answer: Vec::new() }
+        let sessions = [Box::new(Session::new(0, 0))];
+        Driver { sessions, executor, buffer: vec![0; 1 << 17], answer: Vec::new(), work_max: 0 }
     }
 
     /// Sends a command at this time, and compares the answer, in which LF stands for CRLF.
@@ -583,7 +605,9 @@ impl Driver {
             bytes = &bytes[taken..];
             self.executor.begin_turn(now, 0);
             let visits = &mut [Visit::new(0, 0..start + taken)];
+            let work = self.executor.store.work();
             process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
+            self.work_max = self.work_max.max(self.executor.store.work() - work);
             let session = &mut self.sessions[0];
             if session.take_question().is_some() {
                 session.output.push(b"+asked\r\n");
