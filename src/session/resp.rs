@@ -206,7 +206,7 @@ impl Client<'_> {
         let done = match self.resp.verb(&step, &arguments) {
             Ok(None) => Ok(()),
             Ok(Some(verb)) if self.resp.queue.is_some() && is_queued(verb) => {
-                self.enqueue(&step, &input[..step.consumed], longs)
+                self.enqueue(&step, &input[..step.consumed], longs, is_refused)
             }
             Ok(Some(verb)) => self.perform(verb, &step, &arguments, is_refused),
             Err(complaint) => Err(complaint),
@@ -248,14 +248,15 @@ impl Client<'_> {
 
     /// Queues a step with its long values, whose bytes may together be as many as one value may have: what waits here is
     /// nobody's but this client's.
-    fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>) -> Done {
+    fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Done {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
         queue.frames.bytes.extend_from_slice(bytes);
         queue.frames.longs.extend(longs.drain(..step.longs));
-        let is_refused = queue.frames.bytes.len() > QUEUE_BYTES_MAX
-            || queue.frames.chunk_bytes() > self.executor.value_bytes_max + CHUNK_BYTES
-            || queue.frames.longs.iter().any(|long| long.refused);
+        // The sum is over all of them, so it is only taken where there are more.
+        let is_refused = is_refused
+            || queue.frames.bytes.len() > QUEUE_BYTES_MAX
+            || step.longs > 0 && queue.frames.chunk_bytes() > self.executor.value_bytes_max + CHUNK_BYTES;
         if is_refused || queue.broken {
             **queue = Queue { broken: true, ..Queue::default() };
         }
