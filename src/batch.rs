@@ -10,7 +10,7 @@ use std::ops::{IndexMut, Range};
 use crate::command::{Action, Command};
 use crate::execute::Executor;
 use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES};
-use crate::session::{self, Ask, Session};
+use crate::session::{self, Part, Session};
 use crate::store::KeyHash;
 
 /// One session's part in a turn.
@@ -47,7 +47,7 @@ struct Pending<'i> {
     start: usize,
     hash: KeyHash,
     command: Command<'i>,
-    ask: Ask,
+    part: Part,
 }
 
 /// Executes what `visits` brought, in order within each session. What has to wait is kept in its session.
@@ -87,7 +87,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         }
         let mut arguments = None;
         let session = self.sessions[key].as_mut();
-        let mut done = start + session.begin(&input[start..], self.executor);
+        let mut done = start + session.resume(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
         let mut needed = 0;
         while is_open && done < end && needed == 0 {
@@ -98,10 +98,10 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                 false => self.sessions[key].as_mut().next(rest, arguments.get_or_insert_default(), self.executor),
             };
             match next {
-                Ok((command, ask, consumed)) => {
+                Ok((command, part, consumed)) => {
                     let hash = self.executor.store.hash(command.key);
                     self.executor.store.prefetch_index(hash, &command.action);
-                    self.pending.push(Pending { visit: at, start: done, hash, command, ask });
+                    self.pending.push(Pending { visit: at, start: done, hash, command, part });
                     done += consumed;
                     if self.pending.len() == BATCH_COMMANDS && !self.run_until(at, done) {
                         return;
@@ -114,7 +114,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                         return;
                     }
                     let session = self.sessions[key].as_mut();
-                    match session.take(rest, self.executor) {
+                    match session.execute_first(rest, self.executor) {
                         Ok(consumed) => done += consumed,
                         Err(bytes) => needed = bytes,
                     }
@@ -144,19 +144,19 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             let visit = &mut visits[batch[0].visit];
             let session = sessions[visit.session].as_mut();
             session.last_command_millis = executor.clock.now_millis;
-            for Pending { start, hash, command, ask, .. } in batch {
-                let takes_none = matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
-                if session.is_choked() || executor.is_spent() || executor.store.is_short && !takes_none {
+            for Pending { start, hash, command, part, .. } in batch {
+                let needs_no_room = matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
+                if session.is_choked() || executor.is_spent() || executor.store.is_short && !needs_no_room {
                     // It goes on from here in a later turn: what is kept then starts with a whole frame.
                     if let Some(resp) = &mut session.resp {
-                        resp.take_back(*ask);
+                        resp.rewind(*part);
                     }
                     (visit.input.start, visit.needed) = (*start, 0);
                     break;
                 }
                 log::trace!("{:?} {}", command.action, command.key.escape_ascii());
-                executor.calls[usize::from(ask.verb)] += u64::from(ask.is_last);
-                session.answer(executor.execute(*hash, command), *ask);
+                executor.calls[usize::from(part.verb)] += u64::from(part.is_last);
+                session.answer(executor.execute(*hash, command), *part);
             }
         }
         batch.clear();

@@ -4,16 +4,16 @@
 //! Most input never stops here: [`batch`](crate::batch) has it parsed where it was read and leaves to the session what
 //! is unfinished, or what it may not run yet because the client does not read its replies.
 
-mod connection;
 mod incoming;
 mod resp;
+mod unkeyed;
 
 use std::mem;
 
 pub use self::resp::Resp;
 
 use self::incoming::{Frames, Incoming, Long};
-pub(crate) use self::resp::Ask;
+pub(crate) use self::resp::Part;
 use self::resp::{Client, Queue};
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
@@ -75,8 +75,8 @@ pub struct Question {
 }
 
 /// A command that may be executed together with others, how to answer it, and how many bytes it took; or how long the
-/// input must be before there is one. Anything else the session has to [take](Session::take) when all before is answered.
-pub(crate) type Next<'a> = Result<(Command<'a>, Ask, usize), Option<usize>>;
+/// input must be before there is one. Anything else the session has to [`execute_first`](Session::execute_first) when all before is answered.
+pub(crate) type Next<'a> = Result<(Command<'a>, Part, usize), Option<usize>>;
 
 impl Session {
     /// The session of client number `id`, which starts at `now_millis`.
@@ -211,7 +211,7 @@ impl Session {
     /// Takes from the start of `input` what belongs to a command that has begun before, and returns how many bytes that
     /// took. The first byte of all tells what the client speaks.
     #[inline]
-    pub(crate) fn begin(&mut self, input: &[u8], executor: &mut Executor) -> usize {
+    pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_executing() => self.client(executor).iter_mut().for_each(Client::run),
@@ -237,16 +237,16 @@ impl Session {
 
     /// Encodes `reply`.
     #[inline(always)]
-    pub(crate) fn answer(&mut self, reply: Reply<'_>, ask: Ask) {
+    pub(crate) fn answer(&mut self, reply: Reply<'_>, part: Part) {
         match &mut self.resp {
-            Some(resp) => resp.answer(reply, ask, &mut self.output),
+            Some(resp) => resp.answer(reply, part, &mut self.output),
             None => stash::encode(reply, &mut self.output),
         }
     }
 
     /// Does what stands at the start of `input`, whatever it is, and returns how many bytes that took. If it is not whole,
     /// nothing is done, and how many bytes it takes at least is the error.
-    pub(crate) fn take(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
+    pub(crate) fn execute_first(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
         match self.step(input, &mut Vec::new(), executor) {
             Ok(consumed) => Ok(consumed),
             Err(Stop::Incomplete(needed)) => Err(needed),
@@ -331,5 +331,5 @@ impl Session {
 #[inline(always)]
 pub(crate) fn next_frame<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
     let (command, consumed) = stash::parse(input, executor.value_bytes_max, None).map_err(Stop::needed)?;
-    Ok((command, Ask::default(), consumed))
+    Ok((command, Part::default(), consumed))
 }

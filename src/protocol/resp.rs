@@ -180,7 +180,7 @@ pub fn parse<'a>(
 }
 
 /// What was read, and where what follows it begins.
-type Found<T> = Result<(T, usize), Stop>;
+type Parsed<T> = Result<(T, usize), Stop>;
 
 /// Redis's inline form is only spoken as far as load tools and health checks go: PING.
 fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Step, Stop> {
@@ -197,7 +197,7 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
 }
 
 /// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.
-fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_max: usize) -> Found<&[u8]> {
+fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_max: usize) -> Parsed<&[u8]> {
     match input.get(at) {
         Some(b'$') => {}
         Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
@@ -220,7 +220,7 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
 }
 
 /// The number at `at`, and what follows its line end; `error` is what it is if it is none.
-fn number(input: &[u8], at: usize, error: &'static str) -> Found<i64> {
+fn number(input: &[u8], at: usize, error: &'static str) -> Parsed<i64> {
     let rest = input.get(at..).unwrap_or_default();
     let sign = usize::from(rest.first() == Some(&b'-'));
     let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();

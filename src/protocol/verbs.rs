@@ -99,12 +99,12 @@ pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'stati
     found.ok_or_else(|| format!("ERR unknown subcommand '{shown}'. Try {upper} HELP.").into())
 }
 
-const fn plain(name: &'static str, arity: i32, flags: &'static str) -> Verb {
+const fn unkeyed(name: &'static str, arity: i32, flags: &'static str) -> Verb {
     Verb { name, arity, flags, keys: (0, 0, 0), form: Plain, plan: None, index: 0 }
 }
 
 const fn keyed(name: &'static str, arity: i32, flags: &'static str, keys: Keys, form: Form, plan: Plan) -> Verb {
-    Verb { keys, form, plan: Some(plan), ..plain(name, arity, flags) }
+    Verb { keys, form, plan: Some(plan), ..unkeyed(name, arity, flags) }
 }
 
 const fn numbered<const COUNT: usize>(mut verbs: [Verb; COUNT]) -> [Verb; COUNT] {
@@ -157,37 +157,37 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("touch", -2, "readonly fast", (1, -1, 1), Count, |_, _| Ok(Action::Get)),
     keyed("type", 2, "readonly fast", (1, 1, 1), Type, |_, _| Ok(Action::Measure(Measure::Length))),
     keyed("unlink", -2, "write fast", (1, -1, 1), Count, |_, _| Ok(Action::Delete)),
-    plain("auth", -2, "noscript loading stale fast no_auth allow_busy"),
-    plain("client", -2, ""),
-    plain("command", -1, "loading stale"),
-    plain("config", -2, ""),
-    plain("dbsize", 1, "readonly fast"),
-    plain("discard", 1, "noscript loading stale fast allow_busy"),
-    plain("echo", 2, "loading stale fast"),
-    plain("exec", 1, "noscript loading stale skip_slowlog"),
-    plain("flushall", -1, "write"),
-    plain("flushdb", -1, "write"),
-    plain("hello", -1, "noscript loading stale fast no_auth allow_busy"),
-    plain("info", -1, "loading stale"),
-    plain("keys", 2, "readonly"),
-    plain("memory", -2, ""),
-    plain("multi", 1, "noscript loading stale fast allow_busy"),
-    plain("ping", -1, "fast"),
-    plain("quit", -1, "noscript loading stale fast no_auth allow_busy"),
-    plain("scan", -2, "readonly"),
-    plain("select", 2, "loading stale fast"),
-    plain("time", 1, "loading stale fast"),
-    plain("client|getname", 2, "noscript loading stale"),
-    plain("client|id", 2, "noscript loading stale"),
-    plain("client|kill", -3, "admin noscript loading stale"),
-    plain("client|list", -2, "admin noscript loading stale"),
-    plain("client|setinfo", 4, "noscript loading stale"),
-    plain("client|setname", 3, "noscript loading stale"),
-    plain("command|count", 2, "loading stale"),
-    plain("command|docs", -2, "loading stale"),
-    plain("command|info", -2, "loading stale"),
-    plain("config|get", -3, "admin noscript loading stale"),
-    plain("config|set", -4, "admin noscript loading stale"),
+    unkeyed("auth", -2, "noscript loading stale fast no_auth allow_busy"),
+    unkeyed("client", -2, ""),
+    unkeyed("command", -1, "loading stale"),
+    unkeyed("config", -2, ""),
+    unkeyed("dbsize", 1, "readonly fast"),
+    unkeyed("discard", 1, "noscript loading stale fast allow_busy"),
+    unkeyed("echo", 2, "loading stale fast"),
+    unkeyed("exec", 1, "noscript loading stale skip_slowlog"),
+    unkeyed("flushall", -1, "write"),
+    unkeyed("flushdb", -1, "write"),
+    unkeyed("hello", -1, "noscript loading stale fast no_auth allow_busy"),
+    unkeyed("info", -1, "loading stale"),
+    unkeyed("keys", 2, "readonly"),
+    unkeyed("memory", -2, ""),
+    unkeyed("multi", 1, "noscript loading stale fast allow_busy"),
+    unkeyed("ping", -1, "fast"),
+    unkeyed("quit", -1, "noscript loading stale fast no_auth allow_busy"),
+    unkeyed("scan", -2, "readonly"),
+    unkeyed("select", 2, "loading stale fast"),
+    unkeyed("time", 1, "loading stale fast"),
+    unkeyed("client|getname", 2, "noscript loading stale"),
+    unkeyed("client|id", 2, "noscript loading stale"),
+    unkeyed("client|kill", -3, "admin noscript loading stale"),
+    unkeyed("client|list", -2, "admin noscript loading stale"),
+    unkeyed("client|setinfo", 4, "noscript loading stale"),
+    unkeyed("client|setname", 3, "noscript loading stale"),
+    unkeyed("command|count", 2, "loading stale"),
+    unkeyed("command|docs", -2, "loading stale"),
+    unkeyed("command|info", -2, "loading stale"),
+    unkeyed("config|get", -3, "admin noscript loading stale"),
+    unkeyed("config|set", -4, "admin noscript loading stale"),
     keyed("memory|usage", -3, "readonly", (2, 2, 1), Plain, memory_usage),
 ]);
 

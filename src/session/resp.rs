@@ -1,5 +1,5 @@
 //! The Redis side of a session: what was agreed with the client, what MULTI has queued, and how a command is answered.
-//! What is about keys goes to the executor, what is about the client or the server to [`connection`](super::connection).
+//! What is about keys goes to the executor, what is about the client or the server to [`unkeyed`](super::unkeyed).
 
 use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
@@ -52,7 +52,7 @@ pub(super) struct Client<'a> {
 
 /// How a reply is to be written, and where parsing stood before its command.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ask {
+pub(crate) struct Part {
     pub(crate) verb: u8,
     form: Form,
     is_first: bool,
@@ -63,12 +63,12 @@ pub(crate) struct Ask {
 }
 
 /// Nothing, or what is wrong.
-pub(super) type Done = Result<(), Complaint>;
+pub(super) type Outcome = Result<(), Complaint>;
 
-impl Ask {
+impl Part {
     fn new(verb: &Verb, step: &Step) -> Self {
         let (is_first, is_last) = (step.is_first, step.next.left == 0);
-        Ask { verb: verb.index, form: verb.form, is_first, is_last, left: step.left as u32 }
+        Part { verb: verb.index, form: verb.form, is_first, is_last, left: step.left as u32 }
     }
 }
 
@@ -101,8 +101,8 @@ impl Resp {
         if self.cursor.left == 0
             && let Some((command, verb, consumed)) = resp::parse_plain(input, value_bytes_max)
         {
-            let ask = Ask { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 };
-            return Ok((command, ask, consumed));
+            let part = Part { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 };
+            return Ok((command, part, consumed));
         }
         let step = resp::parse(input, self.cursor, value_bytes_max, true, &[], arguments).map_err(Stop::needed)?;
         if let Ok(Some(verb)) = self.verb(&step, arguments)
@@ -111,7 +111,7 @@ impl Resp {
         {
             self.cursor = step.next;
             let command = Command { key: verb.key(arguments), action };
-            return Ok((command, Ask::new(verb, &step), step.consumed));
+            return Ok((command, Part::new(verb, &step), step.consumed));
         }
         Err(None)
     }
@@ -140,26 +140,26 @@ impl Resp {
     }
 
     /// Sets parsing back to before a command that is not executed after all.
-    pub(crate) fn take_back(&mut self, ask: Ask) {
-        let verb = Some(&VERBS[usize::from(ask.verb)]);
-        let left = if ask.is_first { 0 } else { ask.left as usize };
+    pub(crate) fn rewind(&mut self, part: Part) {
+        let verb = Some(&VERBS[usize::from(part.verb)]);
+        let left = if part.is_first { 0 } else { part.left as usize };
         // How many of its bytes had come is forgotten: that is a bound against frames without end, and remains it.
         self.cursor = Cursor { verb, left, bytes_left: VALUE_BYTES_MAX_MAX };
     }
 
     /// Encodes `reply`.
     #[inline]
-    pub(super) fn answer(&mut self, reply: Reply<'_>, ask: Ask, output: &mut Output) {
-        self.last_verb = ask.verb;
-        match (ask.form, reply) {
+    pub(super) fn answer(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
+        self.last_verb = part.verb;
+        match (part.form, reply) {
             (Form::Plain, Reply::Value(value)) => output.push_bulk_value(value),
             (Form::Plain, Reply::Done) => output.push(b"+OK\r\n"),
-            (Form::Count | Form::All, reply) => self.join(reply, ask, output),
+            (Form::Count | Form::All, reply) => self.combine(reply, part, output),
             (Form::Each, reply) => {
-                if ask.is_first {
-                    output.push_header(b'*', ask.left.into());
+                if part.is_first {
+                    output.push_header(b'*', part.left.into());
                 }
-                self.answer(reply, Ask { form: Form::Plain, ..ask }, output);
+                self.answer(reply, Part { form: Form::Plain, ..part }, output);
             }
             (_, Reply::Refused(refusal)) => output.push_line(b'-', verbs::refusal(refusal)),
             (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
@@ -175,15 +175,15 @@ impl Resp {
     }
 
     /// Adds the reply to one part of a command to those of the others, and answers when it is the last.
-    fn join(&mut self, reply: Reply<'_>, ask: Ask, output: &mut Output) {
+    fn combine(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
         match reply {
             Reply::Refused(refusal) => self.refusal = Some(refusal),
             Reply::Missing => {}
             _ => self.counted += 1,
         }
-        if ask.is_last {
+        if part.is_last {
             let counted = std::mem::take(&mut self.counted);
-            match (self.refusal.take(), ask.form) {
+            match (self.refusal.take(), part.form) {
                 (Some(refusal), _) => output.push_line(b'-', verbs::refusal(refusal)),
                 (None, Form::Count) => output.push_header(b':', counted),
                 (None, _) => output.push(b"+OK\r\n"),
@@ -218,12 +218,12 @@ impl Client<'_> {
         Ok(step.consumed)
     }
 
-    fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Done {
+    fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Outcome {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
             let command = Command { key: verb.key(arguments), action: plan(arguments, self.executor.clock)? };
             let reply = self.executor.execute_whole(&command, is_refused);
-            self.resp.answer(reply, Ask::new(verb, step), self.output);
+            self.resp.answer(reply, Part::new(verb, step), self.output);
             return Ok(());
         }
         if is_refused {
@@ -231,7 +231,7 @@ impl Client<'_> {
         }
         self.resp.last_verb = verb.index;
         self.executor.stats.others += 1;
-        self.command(verb, arguments)
+        self.execute_unkeyed(verb, arguments)
     }
 
     /// Answers an error, which spoils a transaction that is being queued. The rest of the frame will be skipped.
@@ -248,7 +248,7 @@ impl Client<'_> {
 
     /// Queues a step with its long values, whose bytes may together be as many as one value may have: what waits here is
     /// nobody's but this client's.
-    fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Done {
+    fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
         queue.frames.bytes.extend_from_slice(bytes);
@@ -268,7 +268,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    pub(super) fn exec(&mut self) -> Done {
+    pub(super) fn exec(&mut self) -> Outcome {
         let mut queue = self.resp.queue.take().ok_or("ERR EXEC without MULTI")?;
         if queue.broken {
             return Err("EXECABORT Transaction discarded because of previous errors.".into());

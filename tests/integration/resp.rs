@@ -74,7 +74,10 @@ const ROWS: &[(&str, &str)] = &[
     ("CLIENT SETINFO LIB-NAME x\nCLIENT SETINFO lib-ver 1", "+OK\n+OK\n"),
     ("COMMAND COUNT\nCOMMAND DOCS", ":50\n*0\n"),
     ("COMMAND INFO get nosuch", "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0\n$-1\n"),
-    ("COMMAND INFO Client|ID", "*1\n*10\n$9\nclient|id\n:2\n*3\n+noscript\n+loading\n+stale\n:0\n:0\n:0\n*0\n*0\n*0\n*0\n"),
+    (
+        "COMMAND INFO Client|ID",
+        "*1\n*10\n$9\nclient|id\n:2\n*3\n+noscript\n+loading\n+stale\n:0\n:0\n:0\n*0\n*0\n*0\n*0\n",
+    ),
     (
         "INCRBY a -0\nSELECT 00",
         "-ERR value is not an integer or out of range\n-ERR value is not an integer or out of range\n",

@@ -2,7 +2,7 @@
 //! through the keys. Most are answered at once; what is about the whole server or about other clients becomes a
 //! [`Question`].
 
-use super::resp::{Client, Done};
+use super::resp::{Client, Outcome};
 use super::{Phase, Question};
 use crate::execute::Executor;
 use crate::limits::{NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
@@ -19,7 +19,7 @@ const NO_PASSWORD: &str = "ERR AUTH <password> called without any password confi
 
 impl Client<'_> {
     /// Does what `verb`, which is not about a key, asks for: here, what is answered with OK.
-    pub(super) fn command(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Done {
+    pub(super) fn execute_unkeyed(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Outcome {
         match (verb.name, arguments.all()) {
             ("auth", words) => self.authenticate(words)?,
             ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
@@ -39,14 +39,14 @@ impl Client<'_> {
             ("flushall" | "flushdb", _) => return Err(SYNTAX),
             ("multi", _) if self.resp.queue.is_none() => self.resp.queue = Some(Box::default()),
             ("discard", _) => drop(self.resp.queue.take().ok_or("ERR DISCARD without MULTI")?),
-            _ => return self.tell(verb, arguments),
+            _ => return self.answer_unkeyed(verb, arguments),
         }
         self.output.push(b"+OK\r\n");
         Ok(())
     }
 
     /// Answers with more than that.
-    fn tell(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Done {
+    fn answer_unkeyed(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Outcome {
         let (output, version) = (&mut *self.output, self.resp.version);
         match (verb.name, arguments.all()) {
             ("ping", []) => output.push(b"+PONG\r\n"),
@@ -95,7 +95,7 @@ impl Client<'_> {
     }
 
     /// HELLO: which version to speak, with a password and a name if the client likes.
-    fn hello(&mut self, words: &[&[u8]]) -> Done {
+    fn hello(&mut self, words: &[&[u8]]) -> Outcome {
         let version = match words.first().map(|number| integer(number)) {
             None => self.resp.version,
             Some(Ok(2)) => Version::Two,
@@ -138,7 +138,7 @@ impl Client<'_> {
     }
 
     /// AUTH with a password, or with the one user that there is and a password.
-    fn authenticate(&mut self, words: &[&[u8]]) -> Done {
+    fn authenticate(&mut self, words: &[&[u8]]) -> Outcome {
         let (user, guess) = match *words {
             [guess] => (b"default".as_slice(), guess),
             [user, guess] => (user, guess),
@@ -181,7 +181,7 @@ fn printable(word: &[u8]) -> Result<&str, Complaint> {
 }
 
 /// One step of a scan: looks at about as many keys as are asked for, or fewer if that would take long or make much output.
-fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Done {
+fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Outcome {
     let text = std::str::from_utf8(cursor).unwrap_or_default();
     let mut cursor: u64 = text.parse().map_err(|_| "ERR invalid cursor")?;
     let (mut count, mut pattern, mut has_type) = (10, None, true);
