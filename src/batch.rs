@@ -1,9 +1,10 @@
-//! The execution phase of a turn: the input of many sessions becomes commands, the commands are looked up together, and
-//! then each is executed in its turn. It knows no socket; the sessions are wherever its caller keeps them.
+//! The execution phase of a turn: the input of many sessions is parsed into a batch of commands, what they will look up
+//! is prefetched, and then they are executed in order. It knows no socket; its caller keeps the sessions.
 //!
-//! A look-up in a large table waits for main memory two or three times. So the line of the index that a command needs is
-//! asked for when it is parsed, and its item when [`BATCH_COMMANDS`] have been parsed and none of them is executed yet: most
-//! has arrived when it is needed, whether the commands come from one client's pipeline or from many clients.
+//! A look-up in a large table waits for main memory two or three times. So a command's cache line of the index is
+//! prefetched when the command is parsed, and its item when [`BATCH_COMMANDS`] have been parsed and none has been
+//! executed yet. Most of it is in the cache by the time that it is needed, whether the commands come from one client's
+//! pipeline or from many clients.
 
 use std::ops::{IndexMut, Range};
 
@@ -18,12 +19,11 @@ use crate::store::KeyHash;
 pub struct Visit {
     /// Which session.
     pub session: usize,
-    /// Where its bytes that are not taken yet stand in the turn's input. What has been taken is executed, or will be with
-    /// the next batch.
+    /// Which bytes of the turn's input are the session's and not consumed yet: neither executed nor in the batch.
     input: Range<usize>,
-    /// What the frame that begins there takes at least, in bytes.
+    /// How many bytes the frame that begins there takes at least; 0 if it can be executed.
     needed: usize,
-    /// It brought so much that others are better served first.
+    /// It brought so much input that other sessions are served first.
     pub is_long: bool,
 }
 
@@ -33,13 +33,13 @@ impl Visit {
         Visit { session, is_long: input.len() > SHORT_VISIT_BYTES, input, needed: 0 }
     }
 
-    /// Whether there are frames that this turn did not come to.
+    /// Whether it has frames that this turn did not get to.
     pub fn waits(&self) -> bool {
         !self.input.is_empty() && self.needed == 0
     }
 }
 
-/// A command that is parsed and not executed yet.
+/// A command that has been parsed and not executed yet.
 struct Pending<'i> {
     /// Index of the visit that it belongs to.
     visit: usize,
@@ -50,7 +50,7 @@ struct Pending<'i> {
     part: Part,
 }
 
-/// Executes what `visits` brought, in order within each session. What has to wait is kept in its session.
+/// Executes the input of `visits`, in order within each session. What has to wait is stored in its session.
 pub fn process<S>(visits: &mut [Visit], input: &[u8], sessions: &mut S, executor: &mut Executor)
 where
     S: IndexMut<usize, Output: AsMut<Session> + Sized>,
@@ -65,7 +65,7 @@ where
     }
 }
 
-/// The commands that have been parsed and not executed yet, and what it takes to go on.
+/// The commands that have been parsed and not executed yet, and all that is needed to parse and execute them.
 struct Batch<'a, 'i, S> {
     visits: &'a mut [Visit],
     input: &'i [u8],
@@ -75,11 +75,12 @@ struct Batch<'a, 'i, S> {
 }
 
 impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
+    /// Parses the input of visit `at`. The batch is executed when it is full, and before whatever cannot be part of it.
     fn parse(&mut self, at: usize) {
         let Visit { session: key, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
         if !self.sessions[key].as_mut().is_open() {
-            // What it executes may take the turn's work, and what others have asked for by now comes before that.
+            // What it executes may use up the turn's work, so the commands parsed so far come first.
             self.run();
             if self.executor.store.is_short {
                 return; // a long frame or a transaction waits for room, as any write does
@@ -91,7 +92,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
         let mut needed = 0;
         while is_open && done < end && needed == 0 {
-            // Asking the session which protocol it speaks for every frame would take a tenth of a request's instructions.
+            // Looking up the session's protocol for each frame would take a tenth of a request's instructions.
             let rest = &input[done..];
             let next = match is_stash {
                 true => session::next_frame(rest, self.executor),
@@ -108,7 +109,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                     }
                 }
                 Err(Some(bytes)) => needed = bytes,
-                // What follows changes the session, so everything before it has to be answered first.
+                // What stands here may change the session, so everything before it has to be answered first.
                 Err(None) => {
                     if !self.run_until(at, done) {
                         return;
@@ -125,8 +126,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         (self.visits[at].input.start, self.visits[at].needed) = (done, needed);
     }
 
-    /// Executes everything before `done`, and tells whether the visit may go on in this turn. If not, it goes on in a later
-    /// one: from there, or from an earlier command that was not executed either.
+    /// Executes everything before `done`, and returns whether the visit may go on in this turn. If not, it goes on in a
+    /// later one: from there, or from the first command that was not executed.
     fn run_until(&mut self, at: usize, done: usize) -> bool {
         self.visits[at].input.start = done;
         self.run();
@@ -134,8 +135,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         is_done && !self.sessions[self.visits[at].session].as_mut().is_choked() && !self.executor.is_spent()
     }
 
-    /// Executes the batch. A visit's input starts behind what was parsed of it; who has to wait gets it moved back to the first
-    /// command that was not executed.
+    /// Executes the batch. A visit that has to wait for a later turn is moved back to its first command not executed.
     #[inline(never)]
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
@@ -147,7 +147,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             for Pending { start, hash, command, part, .. } in batch {
                 let needs_no_room = matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
                 if session.is_choked() || executor.is_spent() || executor.store.is_short && !needs_no_room {
-                    // It goes on from here in a later turn: what is kept then starts with a whole frame.
+                    // It goes on from here in a later turn, with a frame that is complete.
                     if let Some(resp) = &mut session.resp {
                         resp.rewind(*part);
                     }

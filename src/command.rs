@@ -1,15 +1,15 @@
-//! The vocabulary that protocols, executor and store share: what can be asked about a key, and what can be
-//! answered. Data only; it knows no wire format, no store and no client.
+//! The vocabulary that protocols, executor and store share: commands on keys and their replies. Data only; it knows no
+//! wire format, no store and no client.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use bytes::Bytes;
 
-/// A value's bytes, on their way in or out: whole chunks first, then a rest.
+/// A value's bytes, on their way into the store or out of it: whole chunks first, then a rest.
 ///
 /// A small value is a rest alone. A large one is any number of chunks of [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES)
-/// each, shared by reference and never copied, and a rest that is shorter.
+/// each, which are shared by reference and never copied, and a rest that is shorter.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Value<'a> {
     /// Whole chunks, shared by reference.
@@ -31,20 +31,20 @@ impl<'a> Value<'a> {
     }
 }
 
-/// For the log, which is not to be filled with values.
+/// Shows the length alone, since the log must not be filled with values.
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} bytes", self.len())
     }
 }
 
-/// The deadline of what does not expire: later than any other.
+/// The deadline of an item that does not expire: later than any other.
 pub const NEVER: u64 = u64::MAX;
 
-/// One request, borrowed from the input that it was parsed from.
+/// A command on one key, borrowed from the input that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
-    /// The key that it is about.
+    /// The key.
     pub key: &'a [u8],
     /// What to do with it.
     pub action: Action<'a>,
@@ -53,21 +53,21 @@ pub struct Command<'a> {
 /// What can be done with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// Tell its value.
+    /// Return its value.
     Get,
-    /// Store this, whatever was there.
+    /// Store this value, whether the key is present or not.
     Set(Value<'a>),
-    /// Add this to the number that is there; a missing key counts as 0.
+    /// Add this to the number that is its value. A missing key counts as 0.
     Add(i64),
     /// Remove it.
     Delete,
-    /// Store a value, or without one that which is there, if the condition holds; answer with what was there before if that
-    /// is asked for. What would have expired by now is removed instead.
+    /// If the condition holds, store `value`, or store the old value anew if that is `None`. An item that would have
+    /// expired by now is removed instead. The reply is the old value if `returns_old` is set.
     #[allow(missing_docs)]
     Write { value: Option<Value<'a>>, condition: Condition, expiry: Expiry, returns_old: bool },
-    /// Put this behind what is there.
+    /// Append this to its value. A missing key counts as empty.
     Append(Value<'a>),
-    /// Measure it, which is no use of it.
+    /// Measure it, which does not count as an access to it.
     Measure(Measure),
 }
 
@@ -78,8 +78,8 @@ pub enum Condition {
     Always,
     /// If the key is missing.
     Missing,
-    /// If the key is present, and, each unless it is `None`: it has an expiry, or it has not; the new expiry is on that side
-    /// of the old one.
+    /// If the key is present and, for each of these that is not `None`: the item expires or does not, as `has_expiry`
+    /// says; the new expiry compares with the old one as `moves` says.
     #[allow(missing_docs)]
     Present { has_expiry: Option<bool>, moves: Option<Ordering> },
 }
@@ -88,7 +88,7 @@ impl Condition {
     /// If the key is present.
     pub const PRESENT: Condition = Condition::Present { has_expiry: None, moves: None };
 
-    /// Whether what expires at `old`, or a missing key, may be written over with this expiry.
+    /// Whether an item that expires at `old`, or a missing key if that is `None`, may be written with this expiry.
     pub fn allows(self, old: Option<u64>, expiry: Expiry) -> bool {
         match (self, old) {
             (Condition::Always, _) | (Condition::Missing, None) => true,
@@ -104,21 +104,21 @@ impl Condition {
 /// When a written item expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// As the default time to live says.
+    /// After the default time to live.
     Default,
-    /// When the item that it replaces would have; as the default says if there is none.
+    /// When the item that it replaces would have expired; after the default time to live if there is none.
     Keep,
-    /// At this time of the clock that the turn started by, in milliseconds, or [`NEVER`].
+    /// At this time of the monotonic clock, in milliseconds, or [`NEVER`].
     At(u64),
 }
 
-/// The time that a turn goes by.
+/// The time of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
-    /// Milliseconds on a clock that never goes back: what expires goes by this one.
+    /// The time of a monotonic clock, in milliseconds. Items expire by this clock.
     pub now_millis: u64,
-    /// What the Unix time has beyond it, in milliseconds. It changes when the system's clock is set, so that a
-    /// time given or told as Unix time means what the system's clock said at that moment.
+    /// The Unix time minus `now_millis`, in milliseconds. It changes when the system's clock is set, so a Unix time in
+    /// a command or a reply means what the system's clock says at that moment.
     pub unix_offset_millis: i64,
 }
 
@@ -129,7 +129,7 @@ impl Clock {
     }
 }
 
-/// What can be told about an item without reading its value.
+/// What can be said about an item without reading its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// The value's length, in bytes.
@@ -147,17 +147,17 @@ pub enum Measure {
 pub enum Reply<'a> {
     /// A hit.
     Value(Value<'a>),
-    /// What the number is now.
+    /// The new number, or what was measured.
     Number(i64),
-    /// Done, nothing to tell.
+    /// The command was executed, and there is nothing to return.
     Done,
-    /// There is no such key.
+    /// The key is missing, or a condition does not hold.
     Missing,
-    /// Not done, and why.
+    /// The command was not executed, for this reason.
     Refused(Refusal),
 }
 
-/// Why a well-formed command was not carried out. The connection is none the worse for it.
+/// Why a well-formed command was not executed. The connection stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The value is not an optional `-` and digits that fit a signed 64-bit integer.
@@ -166,6 +166,6 @@ pub enum Refusal {
     Overflow,
     /// The store is full and may not evict, or could not make room within the bound of one command.
     OutOfMemory,
-    /// The value would be longer than a value may be, or more than one command may move.
+    /// The new value would be longer than a value may be, or what is appended is longer than one command may copy.
     TooLong,
 }

@@ -1,4 +1,4 @@
-//! What every command means, once for all protocols. It knows no bytes on a wire and no client.
+//! What every command means, once for all protocols. It knows no wire format and no client.
 
 use std::mem;
 
@@ -11,7 +11,7 @@ use crate::password::Password;
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
 
-/// What all sessions act upon: the store, the counters, and how much may be done in this turn.
+/// What the commands of all sessions act upon: the store, the counters, and the bounds on this turn.
 pub struct Executor {
     /// The store.
     pub store: Store,
@@ -19,19 +19,19 @@ pub struct Executor {
     pub stats: Stats,
     /// How often each command of the Redis protocol was executed, by its row in the table.
     pub calls: [u64; 256],
-    /// What clients have to say before anything else is done for them.
+    /// What clients have to authenticate with, if anything.
     pub password: Option<Password>,
-    /// The time that this turn goes by.
+    /// The time, which stands still during a turn.
     pub clock: Clock,
-    /// What the process took before it stored anything, in bytes.
+    /// Memory that the process took before it stored anything, in bytes.
     pub base_bytes: usize,
-    /// The longest value that is taken, in bytes.
+    /// The longest value that is accepted, in bytes.
     pub value_bytes_max: usize,
-    /// How much output EXEC may make before it has others take their turn, in bytes.
+    /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
     pub exec_output_bytes: usize,
-    /// How much work the store will have done when this turn may do no more, in its units.
+    /// The turn is over when [`Store::work`] reaches this.
     pub(crate) work_max: u64,
-    /// The last value that was kept while its item changed: chunks, and the rest.
+    /// An item's old value, kept while the item changes: its chunks by reference, and a copy of the rest.
     kept: (Vec<Bytes>, Vec<u8>),
 }
 
@@ -52,7 +52,7 @@ impl Executor {
         }
     }
 
-    /// Starts a turn at `now_millis` of a clock that never goes back; connections hold `outside_bytes` beside chunks.
+    /// Starts a turn at `now_millis` of a monotonic clock, with `outside_bytes` held outside the store and chunks.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.clock.now_millis = now_millis;
         self.work_max = self.store.work() + TURN_WORK_UNITS;
@@ -60,24 +60,24 @@ impl Executor {
         self.store.begin_turn(now_millis, outside_bytes);
     }
 
-    /// Whether as much work has been done as one turn may do.
+    /// Whether the store has done as much work as it may in one turn.
     #[inline]
     pub fn is_spent(&self) -> bool {
         self.store.work() >= self.work_max
     }
 
-    /// A new chunk for a value on its way in, unless there is no room for one and none can be made.
+    /// A new chunk for a value that is being received, or `None` if the store is full and may not evict.
     pub fn chunk(&self) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
         is_room.then(|| self.store.chunks.chunk())
     }
 
-    /// Lets the store do what can wait, as far as this turn's bound on its work goes.
+    /// Lets the store use what is left of this turn's bound on its work for what could wait.
     pub fn housekeep(&mut self) {
         self.store.housekeep(self.work_max.saturating_sub(self.store.work()) as usize);
     }
 
-    /// Carries out `command`, whose key has `hash`, and counts it.
+    /// Executes `command`, whose key has `hash`, and counts it.
     #[inline(always)]
     pub fn execute(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
         let key = command.key;
@@ -104,7 +104,7 @@ impl Executor {
         }
     }
 
-    /// Carries out a command that is not part of a batch, unless there was no room for its value.
+    /// Executes a command that is not part of a batch, or refuses it if there was no memory for its value.
     pub fn execute_whole(&mut self, command: &Command<'_>, is_refused: bool) -> Reply<'_> {
         if is_refused {
             return self.refuse(Refusal::OutOfMemory);
@@ -112,13 +112,13 @@ impl Executor {
         self.execute(self.store.hash(command.key), command)
     }
 
-    /// Does not carry out a command, and counts that.
+    /// Counts a command that is not executed, and says why.
     pub fn refuse(&mut self, refusal: Refusal) -> Reply<'static> {
         self.stats.errors += 1;
         Reply::Refused(refusal)
     }
 
-    /// The commands that caches are asked less often, apart so that the others stay small.
+    /// Executes the commands that a cache gets less often. They are apart so that the code of the others stays small.
     #[inline(never)]
     fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
         let (key, clock) = (command.key, self.clock);
@@ -133,7 +133,7 @@ impl Executor {
                     }
                     None => self.stats.others += 1,
                 }
-                // A time of its own changes how an item lies in the store, so what is there is written anew.
+                // An expiry of its own changes the layout of an item's record, so the old value is written anew.
                 let there = is_kept.then_some(kept(&self.kept));
                 let Some(value) = value.or(there) else { return Reply::Missing };
                 match self.store.write(hash, key, value, condition, expiry) {
@@ -159,7 +159,7 @@ impl Executor {
         }
     }
 
-    /// Keeps a copy of a key's value, with its chunks by reference, for after the item has changed. Whether there is one.
+    /// Keeps a key's value, its chunks by reference, beyond a change of the item. Returns whether the key is present.
     fn keep(&mut self, hash: KeyHash, key: &[u8]) -> bool {
         self.drop_kept();
         let Some(item) = self.store.peek(hash, key) else { return false };
@@ -174,7 +174,7 @@ impl Executor {
         self.kept.1.clear();
     }
 
-    /// Puts `value` behind what is there. Whole chunks of that are kept; what follows them is moved, so that is bounded.
+    /// Appends `value` to the old value, whose whole chunks stay as they are. Only what follows them is copied.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
         self.stats.sets += 1;
         let is_room = self.store.evicts() || self.store.room_bytes() >= value.len();

@@ -1,6 +1,6 @@
-//! Numbers as the wire has them: decimal text. It knows nothing else.
+//! Numbers in decimal text, as the wire and the values have them. It knows nothing else.
 
-/// The number that these bytes spell: an optional `-` and one or more digits, within 64 bits.
+/// Parses a number: an optional `-` and one or more digits, whose value fits a signed 64-bit integer.
 #[inline]
 pub fn parse(bytes: &[u8]) -> Option<i64> {
     let (negative, digits) = match bytes {
@@ -8,7 +8,7 @@ pub fn parse(bytes: &[u8]) -> Option<i64> {
         digits => (false, digits),
     };
     digits.first()?;
-    // Summed up below zero, where there is room for one more.
+    // The sum is kept negative, since the range has one more number below zero than above.
     let mut sum: i64 = 0;
     for byte in digits {
         let digit = Some(byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9)?;

@@ -1,5 +1,5 @@
-//! What a client is still to be sent, in order: bytes that were copied in, and chunks that are only referred to.
-//! It knows neither the wire format of what it holds nor the socket it is for.
+//! The output of one client, in order: bytes that were copied in, and chunks that are held by reference. It knows
+//! neither the wire format of what it holds nor the socket it is for.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -13,23 +13,23 @@ use crate::limits::CHUNK_BYTES;
 /// Replies waiting to be written.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// All copied bytes; the first `sent` are gone.
+    /// All copied bytes. The first `sent` have been written.
     bytes: Vec<u8>,
     sent: usize,
-    /// Chunks, each with the place in `bytes` that it stands before.
+    /// The chunks, each with the index into `bytes` that it is written before.
     chunks: VecDeque<(usize, Bytes)>,
-    /// What is left of the chunks, in bytes.
+    /// How many bytes of the chunks have not been written yet.
     pub chunk_bytes: usize,
 }
 
-/// Pieces of output in one system call: half a megabyte of a large value.
+/// How many slices one system call writes at most: half a megabyte of a large value.
 const SLICES_MAX: usize = 16;
 
-/// A sent prefix shorter than this many bytes is not worth moving the rest for.
+/// For a written prefix shorter than this many bytes, the rest is not moved.
 const COMPACT_BYTES_MIN: usize = 4096;
 
 impl Output {
-    /// How many bytes wait.
+    /// How many bytes wait to be written.
     #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len() - self.sent + self.chunk_bytes
@@ -40,7 +40,7 @@ impl Output {
         self.len() == 0
     }
 
-    /// Memory that it holds for itself, in bytes; chunks are counted by their pool.
+    /// Memory held in bytes, chunks excluded: their pool counts those.
     pub fn held_bytes(&self) -> usize {
         self.bytes.capacity() + self.chunks.capacity() * size_of::<(usize, Bytes)>()
     }
@@ -51,20 +51,20 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends bytes and what ends them.
+    /// Appends `bytes` and `end`.
     #[inline]
     fn push_with(&mut self, bytes: &[u8], end: &[u8; 2]) {
         self.bytes.extend_from_slice(bytes);
         self.bytes.extend_from_slice(end);
     }
 
-    /// Appends a number in decimal, and what ends it.
+    /// Appends `number` in decimal, and `end`.
     #[inline]
     pub fn push_number(&mut self, number: i64, end: &[u8; 2]) {
         self.push_with(itoa::Buffer::new().format(number).as_bytes(), end);
     }
 
-    /// Appends a value, its chunks by reference and its rest copied, and what ends it.
+    /// Appends `value`, its chunks by reference and its rest as a copy, and `end`.
     #[inline]
     pub fn push_value(&mut self, value: Value<'_>, end: &[u8; 2]) {
         if !value.chunks.is_empty() {
@@ -79,7 +79,7 @@ impl Output {
         self.chunks.extend(chunks.iter().map(|chunk| (self.bytes.len(), chunk.clone())));
     }
 
-    /// Fills `slices` with what comes first and returns how many it filled; at most `bytes_max` bytes or one slice.
+    /// Fills `slices` from the front of the output, up to the one that reaches `bytes_max`, and returns how many.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
         let (mut from, mut filled, mut total) = (self.sent, 0, 0);
         let last = (self.bytes.len(), [].as_slice());
@@ -96,8 +96,8 @@ impl Output {
         filled
     }
 
-    /// Writes what comes first, about `bytes_max` bytes at most, and takes away what was taken. Returns how many bytes it
-    /// tried, and what came of it; a signal in between is none of the caller's business.
+    /// Writes all of the output if it has no chunks, or else about `bytes_max` bytes, and removes what was written.
+    /// Returns how many bytes it tried to write, and the result. A write that a signal interrupts is repeated.
     pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
         loop {
             let (tried, result) = if let Some(bytes) = self.contiguous() {
@@ -117,12 +117,12 @@ impl Output {
         }
     }
 
-    /// What comes first, in one piece, if there is no chunk in between.
+    /// All of the output, if there are no chunks in it.
     pub fn contiguous(&self) -> Option<&[u8]> {
         self.chunks.is_empty().then(|| &self.bytes[self.sent..])
     }
 
-    /// Takes away the first `count` bytes, which have been written.
+    /// Removes the first `count` bytes, which have been written.
     pub fn consume(&mut self, mut count: usize) {
         debug_assert!(count <= self.len());
         while let Some((until, chunk)) = self.chunks.front_mut() {
@@ -143,7 +143,7 @@ impl Output {
             self.bytes.clear();
             self.sent = 0;
         } else if self.sent >= COMPACT_BYTES_MIN && self.sent * 2 >= self.bytes.len() {
-            // Or a reader who never quite catches up would make it grow for ever. So each byte moves once at most.
+            // Otherwise it would grow for ever if a client never quite catches up. Each byte is moved once at most.
             self.bytes.drain(..self.sent);
             for (until, _) in &mut self.chunks {
                 *until -= self.sent;
@@ -152,7 +152,7 @@ impl Output {
         }
     }
 
-    /// Gives it a spare buffer, unless it has one: allocating for each reply would cost more than the reply.
+    /// Takes a spare buffer, unless it has a buffer: to allocate one for each reply would cost more than the reply.
     pub fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
         if self.bytes.capacity() == 0
             && let Some(buffer) = spare.pop()
@@ -161,8 +161,8 @@ impl Output {
         }
     }
 
-    /// Takes the buffer back from an output that is empty, so that an idle client holds none. One that has grown
-    /// beyond `capacity_max` bytes, or for which there is no place, is freed.
+    /// Gives the buffer of an empty output back to `spare`, so that idle clients hold none. A buffer that has grown
+    /// beyond `capacity_max` bytes, or that `spare` has no room for, is freed.
     pub fn reclaim(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
         if !self.is_empty() || self.bytes.capacity() == 0 {
             return;

@@ -1,8 +1,9 @@
-//! One client without its socket: what it sent and was not answered yet, what it is still to be sent, and the phase it
-//! is in. It has never heard of a socket, so tests and benchmarks drive it with bytes alone.
+//! One client without its socket: the input that has not been executed, the output that has not been written, and the
+//! phase the client is in. It has never heard of a socket, so tests and benchmarks drive it with bytes alone.
 //!
-//! Most input never stops here: [`batch`](crate::batch) has it parsed where it was read and leaves to the session what
-//! is unfinished, or what it may not run yet because the client does not read its replies.
+//! Most input is never stored here: [`batch`](crate::batch) parses frames in the buffer that they were read into. A
+//! session stores only what cannot be executed yet: an unfinished frame, or frames that wait until the client reads its
+//! replies or until a later turn.
 
 mod incoming;
 mod resp;
@@ -26,36 +27,36 @@ use crate::protocol::stash;
 /// One client without its socket.
 #[derive(Debug, Default)]
 pub struct Session {
-    /// The number by which clients know each other.
+    /// The client's number, as CLIENT ID tells it and CLIENT KILL takes it.
     pub id: u64,
-    /// When its last complete command was executed, in milliseconds, or when it started.
+    /// When the last complete command was executed, or the session began, in milliseconds.
     pub last_command_millis: u64,
-    /// What it is still to be sent.
+    /// Replies that have not been written to the client yet.
     pub output: Output,
-    /// The client has closed its side, or is not listened to any longer. What has arrived is still answered.
+    /// No more input will be read, usually because the client closed its side. What has arrived is still answered.
     pub input_ended: bool,
-    /// What was agreed with a client that speaks RESP; GoStash frames need no agreement.
+    /// The state of a client that speaks RESP; `None` for GoStash frames, which need none.
     pub resp: Option<Box<Resp>>,
     phase: Phase,
-    /// Input that waits: the beginning of a short frame, or frames that may not run yet.
+    /// Input that waits: the beginning of a short frame, or whole frames that may not be executed yet.
     input: Vec<u8>,
-    /// How long `input` must be before parsing it can get anywhere; 0 if frames wait in it.
+    /// How long `input` must be before parsing it again is of use; 0 if it holds frames that can be executed.
     needed: usize,
 }
 
-/// What the bytes that come next are.
+/// What the next byte of input is.
 #[derive(Debug, Default)]
 enum Phase {
-    /// The first of all, by which the client tells what it speaks. Every session starts here.
+    /// The client's first byte, which decides the protocol. Every session starts here.
     #[default]
     Silent,
-    /// Frames.
+    /// The beginning of a frame, or of the next part of a RESP command.
     Open,
-    /// The rest of a frame that is longer than what is carried, or has a long value.
+    /// The rest of a frame that is collected apart, since it is long or has a long value.
     Receiving(Box<Incoming>),
-    /// Nothing yet: a command waits for an answer from whoever drives the session.
+    /// Input that has to wait: the caller has not answered the session's question yet.
     Asking(Box<Question>),
-    /// Of no interest: a frame was broken, and ERR is the last reply; or the client said QUIT.
+    /// Input to be thrown away: a frame was broken, the client said QUIT, or its connection is being closed.
     Broken,
 }
 
@@ -66,16 +67,17 @@ pub struct Question {
     pub verb: &'static str,
     /// Its arguments.
     pub words: Vec<Box<[u8]>>,
-    /// How many connections have been looked at, for what is about all of them and may take more than one turn.
+    /// For a command about all connections, which may take several turns: how many places have been looked at.
     pub at: usize,
-    /// How many of them were what was asked for.
+    /// How many connections matched.
     pub found: i64,
-    /// What has been found out so far.
+    /// The answer so far.
     pub text: String,
 }
 
-/// A command that may be executed together with others, how to answer it, and how many bytes it took; or how long the
-/// input must be before there is one. Anything else the session has to [`execute_first`](Session::execute_first) when all before is answered.
+/// A command that may be executed in a batch, how to answer it, and how many bytes it took. The error is how long the
+/// input must be before there is one, or `None` if something else stands at its start: everything before that has to be
+/// answered, and then [`Session::execute_first`] deals with it.
 pub(crate) type Next<'a> = Result<(Command<'a>, Part, usize), Option<usize>>;
 
 impl Session {
@@ -86,32 +88,32 @@ impl Session {
 
     // ---- For whoever drives it ----
 
-    /// Whether a broken frame has ended it, or the client.
+    /// Whether the session has ended: by a broken frame, by QUIT, or because it is being closed.
     pub fn is_broken(&self) -> bool {
         matches!(self.phase, Phase::Broken)
     }
 
-    /// Whether there are frames to run without reading anything.
+    /// Whether there is something to execute without reading anything.
     pub fn can_run(&self) -> bool {
         self.has_work() && !self.is_choked()
     }
 
-    /// Whether more input would be of use now.
+    /// Whether more input is wanted now.
     pub fn wants_input(&self) -> bool {
         !self.input_ended && !self.is_broken() && !self.has_work() && !self.is_choked()
     }
 
-    /// The frame that is coming in over many reads, if one is: reading it may take memory from the store.
+    /// The frame that is being received over many reads, if any. Reading more of it may take memory from the store.
     pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
         if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None }
     }
 
-    /// Whether everything that it will ever be sent has been taken from its output.
+    /// Whether the client has been sent everything that it will ever be sent.
     pub fn is_finished(&self) -> bool {
         self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_work())
     }
 
-    /// Moves waiting input to the start of `buffer`, in front of what is read next, and returns its length.
+    /// Moves the stored input to the start of `buffer`, where the next read continues it, and returns its length.
     pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
         let length = self.input.len();
         if length > 0 {
@@ -121,20 +123,20 @@ impl Session {
         length
     }
 
-    /// Takes no more input: what is in its output is the last.
+    /// Ends the session: no more input is taken, and the output holds the last replies.
     pub fn quit(&mut self) {
         self.phase = Phase::Broken;
         self.input = Vec::new();
     }
 
-    /// Its client is gone, or is to go: it has nothing more to say or to hear.
+    /// Ends the session without sending what is left in its output: the client is gone, or is to be disconnected.
     pub fn abandon(&mut self) {
         self.quit();
         self.input_ended = true;
         self.output = Output::default();
     }
 
-    /// Answers ERR and takes no more input: for a broken frame, or a client that may not be served.
+    /// Answers with an error and ends the session: for a broken frame, or for a client that may not be served.
     pub fn break_off(&mut self, reason: &str) {
         log::debug!("broken off: {reason}");
         self.quit();
@@ -144,26 +146,26 @@ impl Session {
         }
     }
 
-    /// Memory that it holds, in bytes, without chunks.
+    /// Memory held by the session in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
         let apart = self.frames().map(|frames| size_of::<Queue>() + frames.bytes.capacity()).sum::<usize>();
         let found = if let Phase::Asking(question) = &self.phase { question.text.capacity() } else { 0 };
         self.input.capacity() + self.output.held_bytes() + apart + found
     }
 
-    /// What it holds or keeps from being given back, in bytes: how much it is to blame when memory is short.
+    /// Memory held by the session in bytes, including the chunks that it keeps alive: how much closing it may free.
     pub fn burden_bytes(&self) -> usize {
         let apart: usize = self.frames().map(Frames::chunk_bytes).sum();
         self.held_bytes() + self.output.chunk_bytes + apart
     }
 
-    /// What it keeps of frames: of the one that comes in, and of those that MULTI has queued.
+    /// The frames that are stored: the one that is being received, and those that MULTI has queued.
     fn frames(&self) -> impl Iterator<Item = &Frames> {
         let incoming = if let Phase::Receiving(incoming) = &self.phase { Some(&incoming.frames) } else { None };
         incoming.into_iter().chain(self.queue().map(|queue| &queue.frames))
     }
 
-    /// What it waits to be told by whoever drives it, who answers in its output. It goes on after that.
+    /// The question that the session waits on, if any. The caller writes the answer to the session's output.
     pub fn take_question(&mut self) -> Option<Box<Question>> {
         match mem::replace(&mut self.phase, Phase::Open) {
             Phase::Asking(question) => Some(question),
@@ -174,18 +176,18 @@ impl Session {
         }
     }
 
-    /// Its question could not be answered in one go.
+    /// Puts back a question that could not be answered in one turn.
     pub fn ask_again(&mut self, question: Box<Question>) {
         self.phase = Phase::Asking(question);
     }
 
-    /// Whether frames wait that may be run, or a command that has been taken from the input is not done yet.
+    /// Whether stored frames can be executed, or a command that has been taken from the input is not done yet.
     fn has_work(&self) -> bool {
         let has_backlog = !self.input.is_empty() && self.needed <= self.input.len();
         has_backlog || matches!(self.phase, Phase::Asking(_)) || self.is_executing()
     }
 
-    /// Whether EXEC has not done all of its queue.
+    /// Whether EXEC has begun and has commands left in its queue.
     pub(crate) fn is_executing(&self) -> bool {
         self.queue().is_some_and(|queue| queue.runs)
     }
@@ -196,20 +198,20 @@ impl Session {
 
     // ---- For the batch ----
 
-    /// Whether its input is still read as frames.
+    /// Whether frames can be parsed from its input and executed in a batch.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open) && !self.is_executing()
     }
 
-    /// Whether so much output waits that nothing more is run or read. One reply may go beyond the mark.
+    /// Whether the output has reached its high-water mark, where reading and executing stop. One reply may exceed it.
     #[inline]
     pub(crate) fn is_choked(&self) -> bool {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
-    /// Takes from the start of `input` what belongs to a command that has begun before, and returns how many bytes that
-    /// took. The first byte of all tells what the client speaks.
+    /// Goes on with what earlier input began: a frame that is being received, or a transaction that is being executed.
+    /// The client's first byte decides the protocol. Returns how many bytes of `input` were consumed.
     #[inline]
     pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
@@ -229,7 +231,7 @@ impl Session {
         0
     }
 
-    /// Looks at the start of `input` where that is RESP.
+    /// Parses the RESP command at the start of `input`, or the next part of one.
     #[inline]
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
         self.resp.as_mut().ok_or(None)?.next(input, arguments, executor)
@@ -244,8 +246,8 @@ impl Session {
         }
     }
 
-    /// Does what stands at the start of `input`, whatever it is, and returns how many bytes that took. If it is not whole,
-    /// nothing is done, and how many bytes it takes at least is the error.
+    /// Executes what stands at the start of `input`, or begins to receive it if it has a long value, and returns how
+    /// many bytes were consumed. If it is incomplete, nothing is, and the error is how many bytes it takes at least.
     pub(crate) fn execute_first(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
         match self.step(input, &mut Vec::new(), executor) {
             Ok(consumed) => Ok(consumed),
@@ -259,8 +261,8 @@ impl Session {
         }
     }
 
-    /// Keeps input that was not executed. `needed` is what the frame at its start takes at least, 0 if it could run. A
-    /// long frame is collected apart, as to carry it again and again would take time with the square of its length.
+    /// Stores input that was not executed. `needed` is what its first frame takes at least, or 0 if that is executable.
+    /// A long frame is collected apart: to carry it from read to read would take time with the square of its length.
     #[inline]
     pub(crate) fn keep(&mut self, rest: &[u8], needed: usize) {
         if rest.is_empty() || self.is_broken() {
@@ -275,7 +277,7 @@ impl Session {
         }
     }
 
-    /// Takes bytes of an incoming frame, and runs it when it is whole.
+    /// Adds `bytes` to the frame being received, executes it once it is complete, and returns how many were consumed.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
         let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else { return 0 };
         let mut taken = 0;
@@ -297,8 +299,8 @@ impl Session {
         }
     }
 
-    /// Does what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it that
-    /// took. A broken frame has been answered when it is returned.
+    /// Executes what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it
+    /// were consumed. A broken frame has been answered by the time that it is returned as an error.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
         let value_bytes_max = executor.value_bytes_max;
         let stepped = match self.client(executor) {
@@ -320,14 +322,14 @@ impl Session {
         stepped
     }
 
-    /// The client, if it speaks RESP, with what its commands act upon.
+    /// The client, if it speaks RESP, with everything that its commands act upon.
     fn client<'a>(&'a mut self, executor: &'a mut Executor) -> Option<Client<'a>> {
         let Session { id, resp, phase, output, .. } = self;
         Some(Client { id: *id, resp: resp.as_mut()?, phase, output, executor })
     }
 }
 
-/// What stands at the start of `input` where that is GoStash frames.
+/// Parses the GoStash frame at the start of `input`.
 #[inline(always)]
 pub(crate) fn next_frame<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
     let (command, consumed) = stash::parse(input, executor.value_bytes_max, None).map_err(Stop::needed)?;

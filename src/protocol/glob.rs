@@ -1,10 +1,10 @@
-//! Redis's glob patterns, as SCAN and CONFIG GET take them: `*`, `?`, `[a-z]`, `[^a]` and `\`. Linear in the text for
-//! each star at worst, and never more than the product of both lengths.
+//! Redis's glob patterns, as SCAN and CONFIG GET take them: `*`, `?`, `[a-z]`, `[^a]` and `\`. Matching one takes time
+//! with the product of both lengths at worst.
 
 /// Whether `text` matches `pattern`.
 pub fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
-    // Where to go on when what follows the last star does not fit: one byte further in the text. Earlier stars need no
-    // second look, as the last can take whatever they could.
+    // Where to go back to when what follows the last star does not match: the star then takes one more byte of the
+    // text. Earlier stars are never reconsidered, since the last one can take whatever they could.
     let mut star = None;
     while !(pattern.is_empty() && text.is_empty()) {
         if let [b'*', behind @ ..] = pattern {
@@ -25,7 +25,7 @@ pub fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     true
 }
 
-/// What follows the pattern's first element, if `byte` fits that.
+/// The pattern without its first element, if `byte` matches that.
 fn without_first(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     match pattern {
         [] => None,
@@ -36,7 +36,7 @@ fn without_first(pattern: &[u8], byte: u8) -> Option<&[u8]> {
     }
 }
 
-/// What follows a class, which goes on to the end if it has no bracket, if `byte` is in it or not, as is wanted.
+/// What follows a class, if `byte` is in it or is not, as `wanted` says. Without `]`, a class ends with the pattern.
 fn without_class(mut class: &[u8], byte: u8, wanted: bool) -> Option<&[u8]> {
     let mut is_in = false;
     loop {

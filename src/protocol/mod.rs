@@ -10,19 +10,19 @@ pub mod stash;
 #[doc(hidden)]
 pub mod verbs;
 
-/// Why there is no frame to be had at the start of the input, or none yet.
+/// Why no frame could be parsed from the start of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// It is not whole. Parsing again is pointless before the input is so many bytes long.
+    /// The frame is incomplete. Parsing again is of no use before the input is so many bytes long.
     Incomplete(usize),
-    /// The value of so many bytes that begins there is better taken as it comes.
+    /// The frame has a long value: its length in bytes, and where it begins. It is better received in chunks.
     Long(usize, usize),
-    /// No later byte can make a frame of it, for this reason.
+    /// The frame is broken, for this reason: no further input can make it a valid one.
     Broken(Cow<'static, str>),
 }
 
 impl Stop {
-    /// How long the input must be, if it is not whole.
+    /// How long the input must be, if the frame is incomplete.
     pub fn needed(self) -> Option<usize> {
         if let Stop::Incomplete(needed) = self { Some(needed) } else { None }
     }

@@ -1,10 +1,11 @@
-//! RESP, the Redis protocol: how frames are cut into arguments, and how replies are written, in versions 2 and 3.
+//! RESP, the Redis protocol: how frames are parsed into arguments, and how replies are written, in versions 2 and 3.
 //!
-//! A frame is taken in one step, unless its command may have any number of arguments: then each key of it, or each pair,
-//! is a step of its own, and so are the arguments that a command has too many, to be skipped. An unfinished step
-//! is parsed anew from its first byte until it is whole, which is linear since it is small. What has to be remembered
-//! between two steps is a [`Cursor`], and memory follows neither the number of arguments nor their length: a long one is
-//! left to the caller to collect. This file knows no session, and of a command only how many arguments make a step.
+//! Most frames are parsed in one step. A command on many keys takes one step for each key, or for each pair of key and
+//! value: `MGET a b c` takes three. Where a command has more arguments than it may have, the rest is skipped in steps,
+//! too. An incomplete step is parsed again from its first byte, which stays linear because a step is small. Between two
+//! steps a [`Cursor`] is all that has to be remembered, so memory follows neither the number of arguments nor their
+//! length: a long one is left to the caller to receive. This file knows no session, and of commands only how many
+//! arguments make a step.
 
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
 use super::{Stop, broken};
@@ -16,13 +17,13 @@ use crate::limits::{
 use crate::number;
 use crate::output::Output;
 
-/// How many arguments a step can have, the name apart: CLIENT KILL with all its filters.
+/// How many arguments a step can have, without the name: enough for CLIENT KILL with all its filters.
 pub const ARGUMENTS_MAX: usize = 15;
 
-/// Where parsing stands within a frame, or between two if no arguments are left.
+/// Where parsing stands: within a frame, or between two frames if no arguments are left.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
-    /// The command that the next arguments belong to; none if they are to be skipped.
+    /// The command that the next arguments belong to, or `None` if they are to be skipped.
     pub verb: Option<&'static Verb>,
     pub left: usize,
     pub bytes_left: usize,
@@ -34,11 +35,11 @@ pub struct Arguments<'a> {
     pub name: &'a [u8],
     slots: [&'a [u8]; ARGUMENTS_MAX],
     count: usize,
-    /// Which of them is long, and what it is: if there are several, the last.
+    /// The index of the long argument, and its bytes. If several are long, the last of them.
     pub long: Option<(usize, Value<'a>)>,
 }
 
-/// What stands at the start of the input: a frame, or a part of one.
+/// What was parsed from the start of the input: a frame, or a part of one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
     pub is_first: bool,
@@ -50,10 +51,11 @@ pub struct Step {
 }
 
 impl<'a> Arguments<'a> {
-    /// All of them; a long one is an empty slice here.
+    /// All arguments. A long one is an empty slice here.
     pub fn all(&self) -> &[&'a [u8]] {
         &self.slots[..self.count]
     }
+    /// The argument at `at`, which may be long.
 
     pub fn value(&self, at: usize) -> Value<'a> {
         match self.long {
@@ -63,18 +65,17 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Whether a client that sends this byte first speaks RESP: no GoStash command begins with any of these.
+/// Whether a client whose first byte this is speaks RESP: no GoStash command begins with any of these.
 pub fn is_first_byte(byte: u8) -> bool {
     matches!(byte, b'*' | b'P' | b'p')
 }
 
-/// Reads a whole frame of one of the commands that a cache is asked most, as clients write them, with nothing
-/// unusual about it: what it asks for, the number of the command's row, and the frame's length. `None` tells nothing:
-/// [`parse`] does.
+/// Parses a complete GET, SET without options, INCR or DECR, written as client libraries write it. Returns the command,
+/// its index in the table, and the frame's length. `None` says nothing about the frame: it is left to [`parse`].
 #[inline]
 pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, u8, usize)> {
     let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else { return None };
-    // This bit makes capitals small; it makes a hyphen of the line's end.
+    // This bit turns upper case into lower case, and the CR behind a short name into a hyphen.
     let (verb, mut action) = match (count, length, &name.first_chunk()?.map(|byte: u8| byte | 0x20)) {
         (b'2', b'3', b"get-") => (GET, Action::Get),
         (b'3', b'3', b"set-") => (SET, Action::Set(Value::default())),
@@ -90,7 +91,7 @@ pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>,
     Some((Command { key, action }, verb, input.len() - rest.len()))
 }
 
-/// A bulk string without its `$`, and what follows it, if it is whole and has nothing unusual about it.
+/// A bulk string, given without its `$`, and what follows it. `None` if it is incomplete, too long, or unusual.
 #[inline]
 fn plain_bulk(input: &[u8], bytes_max: usize) -> Option<(&[u8], &[u8])> {
     let mut bytes = 0;
@@ -106,11 +107,12 @@ fn plain_bulk(input: &[u8], bytes_max: usize) -> Option<(&[u8], &[u8])> {
     None
 }
 
-/// Reads the step at the start of `input`. `longs` are the values that earlier [`Stop::Long`]s of it announced: they have
-/// come in, and their bytes are not in the input. Who has not said the password may send little.
+/// Parses the step at the start of `input` and fills in `arguments`. `longs` are the values that earlier
+/// [`Stop::Long`]s of this step announced: they have been received, and their bytes are not in `input`. The limits are
+/// lower for a client that is not `authenticated`.
 ///
 /// # Errors
-/// A [`Stop`], [`Stop::Broken`] at the earliest byte that shows it.
+/// A [`Stop`]. A broken frame is recognized at the first byte that breaks it.
 pub fn parse<'a>(
     input: &'a [u8],
     mut cursor: Cursor,
@@ -124,7 +126,7 @@ pub fn parse<'a>(
     if is_first {
         match input.first() {
             Some(b'*') => {}
-            // An empty line means nothing: `redis-cli --pipe` ends with one.
+            // An empty line is ignored: `redis-cli --pipe` ends with one.
             Some(b'\r') => {
                 let consumed = line_end(input, 0, "expected '*', got '\\r'")?;
                 return Ok(Step { consumed, ..Step::default() });
@@ -151,8 +153,9 @@ pub fn parse<'a>(
     let parts = verb.filter(|verb| verb.comes_in_parts() && verb.takes(left + 1));
     arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part);
     arguments.long = None;
-    // A key that is too long is an error of its own, unless there may be many. What no command on keys has can be as long
-    // as anything, and the key of a subcommand is not its first argument.
+    // How long an argument may be before it is received in chunks, and at all. The first one is a key, as a rule. If it
+    // is too long, the command is answered with an error, but the key of a command on many keys breaks the frame. A
+    // subcommand may have its key further back.
     let first_max = (KEY_BYTES_MAX, if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max });
     let other_max = match verb.and_then(|verb| verb.plan) {
         Some(_) => (SMALL_VALUE_BYTES_MAX, value_bytes_max),
@@ -196,7 +199,7 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
     }
 }
 
-/// The bulk string at `at`, and what follows its line end. One that is longer than `short_max` is left where it is.
+/// Parses the bulk string at `at`, unless it is longer than `short_max`: then it is a [`Stop::Long`].
 fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_max: usize) -> Parsed<&[u8]> {
     match input.get(at) {
         Some(b'$') => {}
@@ -219,7 +222,7 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
     }
 }
 
-/// The number at `at`, and what follows its line end; `error` is what it is if it is none.
+/// Parses the number at `at`, which a CRLF ends. If there is none, the frame is broken because of `error`.
 fn number(input: &[u8], at: usize, error: &'static str) -> Parsed<i64> {
     let rest = input.get(at..).unwrap_or_default();
     let sign = usize::from(rest.first() == Some(&b'-'));
@@ -227,12 +230,12 @@ fn number(input: &[u8], at: usize, error: &'static str) -> Parsed<i64> {
     if digits > LENGTH_DIGITS_MAX || digits == 0 && rest.len() > sign {
         return broken(error);
     }
-    // What does not fit is over every limit.
+    // A number that does not fit exceeds every limit.
     let number = number::parse(&rest[..sign + digits]).unwrap_or(i64::MAX);
     Ok((number, line_end(input, at + sign + digits, error)?))
 }
 
-/// The place behind the CRLF at `at`.
+/// The index behind the CRLF at `at`.
 fn line_end(input: &[u8], at: usize, error: &'static str) -> Result<usize, Stop> {
     match input.get(at..).unwrap_or_default() {
         [b'\r', b'\n', ..] => Ok(at + 2),
@@ -243,17 +246,17 @@ fn line_end(input: &[u8], at: usize, error: &'static str) -> Result<usize, Stop>
 
 /// Writes replies.
 impl Output {
-    /// A status, which begins with `+`, or an error, with `-`; what could break the line is replaced.
+    /// Appends a status (`+`) or an error (`-`). A CR or LF in it, which would end the line, becomes a space.
     pub(crate) fn push_line(&mut self, kind: u8, line: &str) {
         self.push(&[kind]);
         self.push(line.replace(['\r', '\n'], " ").as_bytes());
         self.push(b"\r\n");
     }
 
-    /// A number (`:`), or the beginning of a string (`$`), an array (`*`) or a map (`%`) and how long it is.
+    /// Appends a number (`:`), or the length that a string (`$`), an array (`*`) or a map (`%`) begins with.
     #[inline]
     pub(crate) fn push_header(&mut self, kind: u8, number: i64) {
-        // Most are as short as this, and take one look at whether there is room.
+        // Most numbers are as short as this. They are appended at once, with one check of the buffer's capacity.
         match number {
             0..10 => self.push(&[kind, b'0' + number as u8, b'\r', b'\n']),
             10..100 => self.push(&[kind, b'0' + (number / 10) as u8, b'0' + (number % 10) as u8, b'\r', b'\n']),
@@ -264,7 +267,7 @@ impl Output {
         }
     }
 
-    /// The beginning of a map of `count` pairs: in version 2, an array of twice as many.
+    /// Appends the beginning of a map of `count` pairs. In version 2 that is an array with twice as many elements.
     pub(crate) fn push_map(&mut self, count: usize, version: Version) {
         match version {
             Version::Two => self.push_header(b'*', 2 * count as i64),
@@ -276,14 +279,13 @@ impl Output {
         self.push_bulk_value(Value::small(bytes));
     }
 
-    /// A bulk string, its chunks by reference.
+    /// Appends a bulk string, its chunks by reference.
     #[inline]
     pub(crate) fn push_bulk_value(&mut self, value: Value<'_>) {
         self.push_header(b'$', value.len() as i64);
         self.push_value(value, b"\r\n");
     }
 
-    /// Nothing.
     pub(crate) fn push_null(&mut self, version: Version) {
         match version {
             Version::Two => self.push(b"$-1\r\n"),

@@ -6,9 +6,9 @@
 //! INC \0 <keyLen> \0 <key> \r\n      DEC and DEL likewise
 //! ```
 //!
-//! [`parse`] looks at the start of the input each time it is called, which costs a few bytes of header and no more:
-//! keys and values are stepped over by their lengths and never searched, so the work stays linear in the input
-//! however it is cut. It knows no session: what to do with an unfinished frame is its caller's business.
+//! [`parse`] starts at the beginning of the frame each time it is called. That costs a few bytes of header and no more:
+//! keys and values are skipped by their lengths and never searched, so the work is linear in the input however it is
+//! cut. It knows no session: what to do with an incomplete frame is its caller's business.
 
 use super::{Stop, broken};
 use crate::command::{Action, Command, Reply, Value};
@@ -18,23 +18,23 @@ use crate::output::Output;
 /// What ends every frame and every reply.
 pub const LINE_END: &[u8; 2] = b"\r\n";
 
-/// The reply to whatever could not be done, to a broken frame too.
+/// The reply to a command that failed, and to a broken frame.
 pub const ERROR_REPLY: &[u8; 5] = b"ERR\r\n";
 
 const WORDS: [&[u8; 4]; 5] = [b"GET\0", b"SET\0", b"INC\0", b"DEC\0", b"DEL\0"];
-// As numbers, so that telling them apart takes one comparison each.
+// As integers, so that each takes one comparison.
 const GET: u32 = u32::from_le_bytes(*WORDS[0]);
 const SET: u32 = u32::from_le_bytes(*WORDS[1]);
 const INC: u32 = u32::from_le_bytes(*WORDS[2]);
 const DEC: u32 = u32::from_le_bytes(*WORDS[3]);
 const DEL: u32 = u32::from_le_bytes(*WORDS[4]);
 
-/// Reads the frame at the start of `input` and returns what it asks for and its length; a value may have up to
-/// `value_bytes_max` bytes. A `long` value is the one that an earlier [`Stop::Long`] of this frame announced: it has come
-/// in, and its bytes are not in the input.
+/// Parses the frame at the start of `input`, and returns its command and its length. A value may have up to
+/// `value_bytes_max` bytes. `long` is the value that an earlier [`Stop::Long`] of this frame announced: it has been
+/// received, and its bytes are not in `input`.
 ///
 /// # Errors
-/// A [`Stop`], [`Stop::Broken`] at the earliest byte that shows it.
+/// A [`Stop`]. A broken frame is recognized at the first byte that breaks it.
 #[inline(always)]
 pub fn parse<'a>(
     input: &'a [u8],
@@ -75,7 +75,7 @@ pub fn parse<'a>(
     }
 }
 
-/// The decimal length at `at`, and where what follows its NUL is. Leading zeros are allowed, within the bound on digits.
+/// Parses the decimal length at `at` and the NUL behind it. Leading zeros are allowed, within the bound on digits.
 #[inline(always)]
 fn parse_length(input: &[u8], at: usize, max: usize) -> Result<(usize, usize), Stop> {
     // Most lengths have two digits.
@@ -100,7 +100,7 @@ fn parse_any_length(input: &[u8], at: usize, max: usize) -> Result<(usize, usize
             }
             Some(_) => return broken("expected a length of 1 to 20 digits and a NUL"),
         }
-        // Checked for each digit, so that it cannot overflow: limits are far below a tenth of what fits.
+        // Checked at each digit, so that it cannot overflow: all limits are far below a tenth of `usize::MAX`.
         if length > max {
             return broken("expected a length within its limit");
         }

@@ -1,6 +1,6 @@
-//! The Redis commands that are spoken here, as data: dispatch goes by this table, COMMAND prints it, and INFO counts by
-//! its rows. What a command on keys asks the store, options and all, and in which form it is answered stands in its row;
-//! of the others it knows the name. Pure: the time comes in, an [`Action`] goes out, and Redis's words for what is wrong.
+//! The Redis commands that are spoken here, as one table: dispatch goes by it, COMMAND prints it, and INFO counts by
+//! its rows. A row has all that a command on keys means: which [`Action`] its arguments ask for, and in which form it
+//! is answered. Of other commands it has the name only. Pure functions: even the time is handed in.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -10,8 +10,8 @@ use super::resp::Arguments;
 use crate::command::{Action, Clock, Condition, Expiry, Measure, NEVER, Refusal};
 use crate::number;
 
-/// The Redis whose behaviour is claimed to clients: the first that has all that is spoken here, down to CLIENT SETINFO.
-/// Clients choose by it what to send.
+/// The version of Redis that clients are told, by which they choose what to send: the first that has all that is spoken
+/// here, down to CLIENT SETINFO.
 pub const REDIS_VERSION: &str = "7.2.0";
 
 /// How the reply to a command on a key is written.
@@ -32,19 +32,20 @@ pub enum Form {
 /// What a command, or one part of it, asks to be done with its key.
 pub type Planned<'a> = Result<Action<'a>, Complaint>;
 
-/// Makes that of arguments whose number is right.
+/// Turns arguments into that. Their number has been checked.
 pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
 
-/// What is wrong with a command that is not, or not so, spoken here, in Redis's words. The connection goes on.
+/// What is wrong with a command, in Redis's words. The connection stays open.
 pub type Complaint = Cow<'static, str>;
 
 type Keys = (i32, i32, i32);
 
+/// A row of the table: a command or a subcommand.
 #[derive(Debug)]
 pub struct Verb {
     /// In lower case; a subcommand's name begins with its command's.
     pub name: &'static str,
-    /// The number of arguments, the name included; negative if more may follow.
+    /// The number of arguments with the name; negative if that is the least number.
     pub arity: i32,
     /// What kind of command it is, in Redis's words, separated by spaces.
     pub flags: &'static str,
@@ -52,44 +53,43 @@ pub struct Verb {
     pub keys: Keys,
     /// How it is answered, if it is about keys.
     pub form: Form,
-    /// What it asks the store, or one of its parts does; nothing if it is not about keys.
+    /// What it, or one part of it, asks the store; `None` if it is not about keys.
     pub plan: Option<Plan>,
-    /// Its number in the table.
+    /// Its index in the table.
     pub index: u8,
 }
 
 impl Verb {
-    /// Whether `count` arguments, the name included, may be right.
+    /// Whether it may have `count` arguments, the name included.
     pub fn takes(&self, count: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
         count == least || self.arity < 0 && count > least && (count - least).is_multiple_of(self.part())
     }
 
-    /// How many arguments make one part, of which there may be any number: the keys of MGET, the pairs of MSET.
-    /// 1 for commands that do not come in parts.
+    /// How many arguments make one part: a key of MGET is 1, a pair of MSET is 2. It is 1 if the command has no parts.
     pub fn part(&self) -> usize {
         self.keys.2.max(1) as usize
     }
 
-    /// Whether it comes in parts that are executed one by one.
+    /// Whether it is on many keys, and executed in parts, one for each.
     pub fn comes_in_parts(&self) -> bool {
         self.keys.1 < 0
     }
 
-    /// Which of its arguments, or those of one part, is the key.
+    /// The key among its arguments, or among those of one part.
     pub fn key<'a>(&self, arguments: &Arguments<'a>) -> &'a [u8] {
         arguments.all()[self.keys.0 as usize - 1]
     }
 }
 
-/// The row of a command, whatever the case of `name`.
+/// The row of a command, in whatever case `name` is.
 pub fn find(name: &[u8]) -> Option<&'static Verb> {
-    // This bit makes capitals small, and nothing else a small letter.
+    // This bit turns upper case into lower case, and nothing but a letter into a lower-case letter.
     let is_it = |verb: &str| name.iter().map(|byte| byte | 0x20).eq(verb.bytes());
     VERBS[..COMMANDS].iter().find(|verb| verb.name.len() == name.len() && is_it(verb.name))
 }
 
-/// The row of a subcommand, if `verb` has any, or its own.
+/// The row of the subcommand in `arguments`, or that of `verb` if it has no subcommands.
 pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'static Verb, Complaint> {
     let has_subcommands = matches!(verb.name, "client" | "command" | "config" | "memory");
     let Some(name) = arguments.all().first().filter(|_| has_subcommands) else { return Ok(verb) };
@@ -116,16 +116,16 @@ const fn numbered<const COUNT: usize>(mut verbs: [Verb; COUNT]) -> [Verb; COUNT]
     verbs
 }
 
-/// How many rows of the table are commands of their own.
+/// How many rows of the table are commands. The rest are subcommands.
 pub const COMMANDS: usize = 50;
 
-/// The numbers of the first rows.
+/// The indices of the first rows.
 pub(super) const GET: u8 = 0;
 pub(super) const SET: u8 = 1;
 pub(super) const ADD_ONE: u8 = 2;
 pub(super) const TAKE_ONE: u8 = 3;
 
-/// Every command, those that caches are asked most first, since a look-up goes down the table; then the subcommands.
+/// All commands, the most frequent first, since a look-up searches from the top; then all subcommands.
 pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("get", 2, "readonly fast", (1, 1, 1), Plain, |_, _| Ok(Action::Get)),
     keyed("set", -3, "write denyoom", (1, 1, 1), Plain, set),
@@ -194,10 +194,10 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
 pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
 pub const OUT_OF_MEMORY: Complaint = Cow::Borrowed(refusal(Refusal::OutOfMemory));
 
-/// How much of an unknown command is given back, in bytes.
+/// How much of an unknown command's name, and of its arguments, is repeated in the error, in bytes.
 const ECHO_BYTES_MAX: usize = 128;
 
-/// Redis's words for why a command was not carried out.
+/// Redis's words for why a command was not executed.
 pub const fn refusal(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::NotANumber => "ERR value is not an integer or out of range",
@@ -226,26 +226,26 @@ fn shown(bytes: &[u8], bytes_max: usize) -> impl std::fmt::Display {
     bytes[..bytes.len().min(bytes_max)].escape_ascii()
 }
 
-/// A word of up to eight letters in lower case; of a longer one, which no option is, nothing.
+/// `word` in lower case, or nothing if it has more than eight letters: no option is that long.
 pub fn lower<'b>(word: &[u8], letters: &'b mut [u8; 8]) -> &'b [u8] {
     let letters = letters.get_mut(..word.len()).unwrap_or_default();
     letters.iter_mut().zip(word).for_each(|(letter, byte)| *letter = byte.to_ascii_lowercase());
     letters
 }
 
-/// A number among a command's arguments, without leading zeros: `-01` may be a slip, and as a time to live would remove a key.
+/// Parses an argument as a number without leading zeros: `-01` may be a slip, and as a time to live would remove a key.
 pub fn integer(text: &[u8]) -> Result<i64, Complaint> {
     let is_plain = matches!(text, b"0" | [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..]);
     number::parse(text).filter(|_| is_plain).ok_or(Cow::Borrowed(refusal(Refusal::NotANumber)))
 }
 
-/// INCR, DECR and their like with a number.
+/// INCR and INCRBY with sign 1, DECR and DECRBY with -1.
 fn add<'a>(a: &Arguments<'a>, sign: i64) -> Planned<'a> {
     let number = a.all().get(1).map_or(Ok(1), |number| integer(number))?;
     Ok(Action::Add(number.checked_mul(sign).ok_or("ERR decrement would overflow")?))
 }
 
-/// MEMORY USAGE. How many nested values to look at makes no difference: there are none here.
+/// MEMORY USAGE. SAMPLES, how many nested values to look at, makes no difference: there are none here.
 fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
     match a.all()[2..] {
         [] => {}
@@ -260,7 +260,7 @@ fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
     Ok(Action::Write { value: Some(a.value(2)), condition: Condition::Always, expiry, returns_old: false })
 }
 
-/// SETNX, which is this `condition`, and GETSET.
+/// SETNX and GETSET.
 fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> Planned<'a> {
     Ok(Action::Write { value: Some(a.value(1)), condition, expiry: Expiry::Default, returns_old })
 }
@@ -296,7 +296,7 @@ fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     Ok(re_expire(deadline))
 }
 
-/// GETEX, or GETDEL with a time that has passed.
+/// GETEX with a deadline, or GETDEL with one that has passed.
 fn re_expire<'a>(deadline: u64) -> Action<'a> {
     Action::Write { value: None, condition: Condition::Always, expiry: Expiry::At(deadline), returns_old: true }
 }
@@ -325,8 +325,8 @@ fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
     Ok(Action::Write { value: None, condition, expiry: Expiry::At(deadline), returns_old: false })
 }
 
-/// The time on the server's clock, 0 if it is past, that a number of at least `least` means: EX and PX count from now,
-/// EXAT and PXAT since 1970, in seconds and milliseconds.
+/// The deadline on the server's clock that `number`, at least `least`, stands for in this `unit`: EX and PX are seconds
+/// and milliseconds from now, EXAT and PXAT from 1970. A time before that clock's start becomes 0.
 fn deadline(a: &Arguments<'_>, unit: &[u8], number: &[u8], least: i64, clock: Clock) -> Result<u64, Complaint> {
     let (unit_millis, start_millis) = match lower(unit, &mut [0; 8]) {
         b"ex" => (1000, clock.unix_millis()),

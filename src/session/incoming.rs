@@ -1,6 +1,5 @@
-//! Frames that cannot be executed where they were read: their bytes in one place, and their long values in chunks of their
-//! own. Of one that comes in over many reads, room is taken for what has come and not for what was announced. It knows no
-//! protocol.
+//! Frames that cannot be executed in the buffer they were read into: their bytes in one place, long values in chunks.
+//! Memory is taken for bytes that have arrived, never for those that were only announced. It knows no protocol.
 
 use std::io::{self, IoSliceMut, Read};
 
@@ -11,34 +10,34 @@ use crate::command::Value;
 use crate::execute::Executor;
 use crate::limits::CHUNK_BYTES;
 
-/// Frames as they came, and their long values apart.
+/// Frames as they arrived, and apart from them, in order, their long values.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     pub(super) bytes: Vec<u8>,
     pub(super) longs: Vec<Long>,
 }
 
-/// A frame on its way in.
+/// A frame that is being received over many reads.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(super) frames: Frames,
-    /// How long its bytes must be before parsing them can get anywhere.
+    /// How long `frames.bytes` must be before parsing it again is of use.
     pub(super) needed: usize,
-    /// How many bytes of the last long value are still to come.
+    /// How many bytes of the last long value have not arrived yet.
     pub(super) left: usize,
 }
 
-/// A long value.
+/// A long value, as far as it has arrived.
 #[derive(Debug, Default)]
 pub(super) struct Long {
     chunks: Vec<Bytes>,
     filling: Option<Chunk>,
-    /// There was no room for it, so that it is thrown away as it comes.
+    /// There was no memory for it, so its bytes are discarded as they arrive.
     pub(super) refused: bool,
 }
 
 impl Frames {
-    /// Bytes of chunks that they hold.
+    /// Memory held in chunks, in bytes.
     pub(super) fn chunk_bytes(&self) -> usize {
         let chunks = self.longs.iter().map(|long| long.chunks.len() + usize::from(long.filling.is_some()));
         chunks.sum::<usize>() * CHUNK_BYTES
@@ -46,14 +45,15 @@ impl Frames {
 }
 
 impl Incoming {
-    /// A frame that begins so, and takes at least `needed` bytes.
+    /// A frame that begins with `bytes` and takes at least `needed`.
     pub(super) fn new(bytes: Vec<u8>, needed: usize) -> Incoming {
         Incoming { frames: Frames { bytes, longs: Vec::new() }, needed, left: 0 }
     }
 
-    /// Reads the next bytes of the long value to where they will stay, at most `bytes_max`, and what follows it into `rest`,
-    /// all at once: how many bytes there could have been, what came of it, and how many of them were the value's. Nothing
-    /// if no long value is coming in, or if there is no room and it is to be thrown away.
+    /// Reads at most `bytes_max` bytes of the long value straight into its chunks and, if that may complete it, what
+    /// follows into `rest`, with one vectored read. Returns how many bytes were asked for, the result of the read, and
+    /// how many of the bytes read belong to the value. `None` if no long value is being received, or if it is being
+    /// discarded.
     pub(crate) fn read(
         &mut self,
         source: &mut impl Read,
@@ -92,7 +92,7 @@ impl Incoming {
             self.left -= chunk.advance(self.left - end);
             match chunk.room_bytes() {
                 0 => long.chunks.push(chunk.freeze()),
-                // One that nothing came for is given back.
+                // A chunk that is still empty is dropped, which returns it to the pool.
                 1..CHUNK_BYTES => long.filling = Some(chunk),
                 _ => {}
             }
@@ -100,8 +100,7 @@ impl Incoming {
         Some((asked, result, before - end))
     }
 
-    /// Takes bytes of the long value that is coming in, then of the frame, as far as is known what they are. Returns how
-    /// many.
+    /// Takes from `bytes` the rest of the long value, then what is known to belong to the frame, and returns how many.
     pub(super) fn take(&mut self, mut bytes: &[u8], executor: &Executor) -> usize {
         let length = bytes.len();
         while self.left > 0 && !bytes.is_empty() {
@@ -119,7 +118,7 @@ impl Incoming {
 }
 
 impl Long {
-    /// What has come of it.
+    /// The bytes that have arrived.
     pub(super) fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
     }

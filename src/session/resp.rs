@@ -1,5 +1,8 @@
-//! The Redis side of a session: what was agreed with the client, what MULTI has queued, and how a command is answered.
-//! What is about keys goes to the executor, what is about the client or the server to [`unkeyed`](super::unkeyed).
+//! The Redis side of a session: the state of a client that speaks RESP, its transaction, and how it is answered.
+//!
+//! [`Resp::next`] parses commands on keys for the batch. All else goes through [`Client::step`], one step at a time:
+//! long values, transactions, commands that are wrong, and those that are not about a key, which
+//! [`unkeyed`](super::unkeyed) executes.
 
 use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};
@@ -10,21 +13,21 @@ use crate::protocol::Stop;
 use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
 use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS, Verb};
 
-/// What was agreed with a client that speaks RESP.
+/// The state of a client that speaks RESP.
 #[derive(Debug, Default)]
 pub struct Resp {
-    /// The version of the protocol that it reads.
+    /// The version of the protocol in which it is answered.
     pub version: Version,
-    /// Its [`names`](Self::names) in one block, a space between them.
+    /// Its [`names`](Self::names) in one allocation, separated by spaces.
     names: Box<str>,
-    /// The command that it sent last, by its number in the table.
+    /// Its last command, as an index into the table.
     pub last_verb: u8,
     pub(super) authenticated: bool,
     cursor: Cursor,
-    /// How many of a command's parts found something so far, and why one of them was refused.
+    /// For the command that is being executed in parts: how many were successful, and why one of them was refused.
     counted: i64,
     refusal: Option<Refusal>,
-    /// What has come since MULTI, or what EXEC has left to do.
+    /// The commands since MULTI, or those that EXEC has left to do.
     pub(super) queue: Option<Box<Queue>>,
 }
 
@@ -35,9 +38,9 @@ pub(super) struct Queue {
     commands: usize,
     /// EXEC has begun.
     pub(super) runs: bool,
-    /// How many of the bytes have been executed.
+    /// How many of the frames' bytes have been executed.
     done: usize,
-    /// A command was wrong, so that EXEC may not run the others, and they are forgotten.
+    /// A command was answered with an error, so EXEC will execute nothing, and nothing is queued any more.
     broken: bool,
 }
 
@@ -50,7 +53,7 @@ pub(super) struct Client<'a> {
     pub(super) executor: &'a mut Executor,
 }
 
-/// How a reply is to be written, and where parsing stood before its command.
+/// A command, or one part of a command on many keys: how it is answered, and where parsing stood before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Part {
     pub(crate) verb: u8,
@@ -58,11 +61,11 @@ pub(crate) struct Part {
     is_first: bool,
     /// No other part of the same command follows.
     pub(crate) is_last: bool,
-    /// Arguments of the command from here on.
+    /// How many of the command's arguments are left, with those of this part.
     left: u32,
 }
 
-/// Nothing, or what is wrong.
+/// A command's outcome: it has been answered, or is to be answered with this error.
 pub(super) type Outcome = Result<(), Complaint>;
 
 impl Part {
@@ -77,7 +80,7 @@ impl Resp {
         Resp { authenticated: executor.password.is_none(), ..Resp::default() }
     }
 
-    /// What it calls itself, and the name and the version of its library; what it has not said is empty.
+    /// The client's name, and its library's name and version. What the client has not said is empty.
     pub fn names(&self) -> [&str; 3] {
         let mut names = self.names.split(' ');
         [(); 3].map(|()| names.next().unwrap_or_default())
@@ -90,7 +93,7 @@ impl Resp {
         self.names = names.join(" ").into();
     }
 
-    // ---- Commands that may be executed together with others ----
+    // ---- Commands that may be executed in a batch ----
 
     #[inline]
     pub(super) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
@@ -116,7 +119,7 @@ impl Resp {
         Err(None)
     }
 
-    /// Whose step it is; nobody's if it is to be skipped.
+    /// The command that a step belongs to, or `None` if it is to be skipped. Checks all but the command's options.
     fn verb(&self, step: &Step, arguments: &Arguments<'_>) -> Result<Option<&'static Verb>, Complaint> {
         if !step.is_first {
             return Ok(step.next.verb);
@@ -139,11 +142,11 @@ impl Resp {
         }
     }
 
-    /// Sets parsing back to before a command that is not executed after all.
+    /// Moves parsing back to before a part that was not executed.
     pub(crate) fn rewind(&mut self, part: Part) {
         let verb = Some(&VERBS[usize::from(part.verb)]);
         let left = if part.is_first { 0 } else { part.left as usize };
-        // How many of its bytes had come is forgotten: that is a bound against frames without end, and remains it.
+        // How many bytes the command has left is not remembered. Its arguments are still bounded in number and length.
         self.cursor = Cursor { verb, left, bytes_left: VALUE_BYTES_MAX_MAX };
     }
 
@@ -174,7 +177,7 @@ impl Resp {
         }
     }
 
-    /// Adds the reply to one part of a command to those of the others, and answers when it is the last.
+    /// Adds up the replies to a command's parts, and answers with the last of them.
     fn combine(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
         match reply {
             Reply::Refused(refusal) => self.refusal = Some(refusal),
@@ -193,8 +196,8 @@ impl Resp {
 }
 
 impl Client<'_> {
-    /// Does what stands at the start of `input`, whose long values are `longs`: at once, or by queueing it. Returns how
-    /// many bytes that took.
+    /// Executes or queues the step at the start of `input`, whose long values are `longs`, and returns how many bytes
+    /// of `input` were consumed.
     pub(super) fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, value_bytes_max: usize) -> Result<usize, Stop> {
         let (cursor, authenticated) = (self.resp.cursor, self.resp.authenticated);
         let mut arguments = Arguments::default();
@@ -217,6 +220,7 @@ impl Client<'_> {
         longs.drain(..step.longs.min(longs.len()));
         Ok(step.consumed)
     }
+    /// Executes a step of a command that is not queued.
 
     fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Outcome {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
@@ -234,7 +238,7 @@ impl Client<'_> {
         self.execute_unkeyed(verb, arguments)
     }
 
-    /// Answers an error, which spoils a transaction that is being queued. The rest of the frame will be skipped.
+    /// Answers with an error, and makes a transaction that is being queued fail. The rest of the frame will be skipped.
     fn complain(&mut self, complaint: &str) {
         self.executor.stats.errors += 1;
         self.output.push_line(b'-', complaint);
@@ -246,14 +250,13 @@ impl Client<'_> {
 
     // ---- Transactions ----
 
-    /// Queues a step with its long values, whose bytes may together be as many as one value may have: what waits here is
-    /// nobody's but this client's.
+    /// Queues a step. The long values of a queue together may be as long as one value: they cannot be evicted.
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
         queue.frames.bytes.extend_from_slice(bytes);
         queue.frames.longs.extend(longs.drain(..step.longs));
-        // The sum is over all of them, so it is only taken where there are more.
+        // Adding up the chunks takes time with the number of values, so it is done only when one is added.
         let is_refused = is_refused
             || queue.frames.bytes.len() > QUEUE_BYTES_MAX
             || step.longs > 0 && queue.frames.chunk_bytes() > self.executor.value_bytes_max + CHUNK_BYTES;
@@ -280,17 +283,17 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Executes what EXEC has left to do, or as much of it as may be done now.
+    /// Executes the queue, or as much of it as may be executed in this turn.
     pub(super) fn run(&mut self) {
         let work_max = self.executor.store.work() + EXEC_WORK_UNITS;
         for _ in 0..EXEC_COMMANDS {
             let (store, output_max) = (&self.executor.store, self.executor.exec_output_bytes);
             let is_ready = matches!(self.phase, Phase::Open) && !store.is_short;
             let may_go_on = is_ready && store.work() < work_max && self.output.len() < output_max;
-            // A command of the queue is not to be queued again, so there is none meanwhile.
+            // Without a queue, commands are executed instead of being queued again.
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
             let Queue { frames, done, .. } = &mut *queue;
-            // Limits were kept when it was queued. They may have been lowered since, and it must be read to its end.
+            // The value limit was checked when this was queued. It may be lower by now, but this must still be parsed.
             let Ok(consumed) = self.step(&frames.bytes[*done..], &mut frames.longs, VALUE_BYTES_MAX_MAX) else {
                 debug_assert!(false, "what was queued has been parsed before");
                 return;

@@ -1,6 +1,5 @@
-//! The commands that are not about a key: what a client asks about itself and about what can be asked, and the scan
-//! through the keys. Most are answered at once; what is about the whole server or about other clients becomes a
-//! [`Question`].
+//! The commands that are not about one key: the client's own connection, the command table, SCAN and FLUSHALL. Most are
+//! answered here. A command about the whole server or about other clients becomes a [`Question`].
 
 use super::resp::{Client, Outcome};
 use super::{Phase, Question};
@@ -18,7 +17,7 @@ const NO_PASSWORD: &str = "ERR AUTH <password> called without any password confi
     your configuration is correct?";
 
 impl Client<'_> {
-    /// Does what `verb`, which is not about a key, asks for: here, what is answered with OK.
+    /// Executes a command that is not about a key. Those that are answered with OK are here, the others below.
     pub(super) fn execute_unkeyed(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Outcome {
         match (verb.name, arguments.all()) {
             ("auth", words) => self.authenticate(words)?,
@@ -45,7 +44,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Answers with more than that.
+    /// Executes a command that is answered with more than OK.
     fn answer_unkeyed(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Outcome {
         let (output, version) = (&mut *self.output, self.resp.version);
         match (verb.name, arguments.all()) {
@@ -54,7 +53,7 @@ impl Client<'_> {
             ("ping", _) => return Err(verbs::wrong_arity(verb.name)),
             ("hello", words) => self.hello(words)?,
             ("exec", _) => self.exec()?,
-            // An error that does no harm to the transaction.
+            // Unlike other errors, this one does not make the transaction fail.
             ("multi", _) => {
                 self.executor.stats.errors += 1;
                 output.push_line(b'-', "ERR MULTI calls can not be nested");
@@ -94,7 +93,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// HELLO: which version to speak, with a password and a name if the client likes.
+    /// HELLO: sets the protocol's version, and may authenticate and name the client.
     fn hello(&mut self, words: &[&[u8]]) -> Outcome {
         let version = match words.first().map(|number| integer(number)) {
             None => self.resp.version,
@@ -137,7 +136,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// AUTH with a password, or with the one user that there is and a password.
+    /// AUTH with a password, or with a user name and a password. There is one user, `default`.
     fn authenticate(&mut self, words: &[&[u8]]) -> Outcome {
         let (user, guess) = match *words {
             [guess] => (b"default".as_slice(), guess),
@@ -146,7 +145,7 @@ impl Client<'_> {
         };
         let is_right = match &self.executor.password {
             None if words.len() == 1 => return Err(NO_PASSWORD.into()),
-            // Redis's default user takes any password then.
+            // As in Redis: a user without a password accepts any.
             None => true,
             Some(password) => password.is(guess),
         };
@@ -158,7 +157,7 @@ impl Client<'_> {
     }
 }
 
-/// A row of COMMAND's answer.
+/// Appends a row of COMMAND's reply.
 fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
     let Some(verb) = verb else { return output.push_null(version) };
     let (first, last, step) = verb.keys;
@@ -168,11 +167,11 @@ fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
     output.push_header(b'*', verb.flags.split_whitespace().count() as i64);
     verb.flags.split_whitespace().for_each(|flag| output.push_line(b'+', flag));
     [first, last, step].iter().for_each(|&number| output.push_header(b':', number.into()));
-    // Access categories, tips, key specifications and subcommands: clients look at their places, which are empty.
+    // Access categories, tips, key specifications and subcommands: clients expect these fields, which are empty here.
     (0..4).for_each(|_| output.push_header(b'*', 0));
 }
 
-/// A name that can stand in a line of CLIENT LIST.
+/// `word` as text, if it can be a field of CLIENT LIST: those are separated by spaces.
 fn printable(word: &[u8]) -> Result<&str, Complaint> {
     let is_printable = word.len() <= NAME_BYTES_MAX && word.iter().all(u8::is_ascii_graphic);
     str::from_utf8(word).ok().filter(|_| is_printable).ok_or(
@@ -180,7 +179,7 @@ fn printable(word: &[u8]) -> Result<&str, Complaint> {
     )
 }
 
-/// One step of a scan: looks at about as many keys as are asked for, or fewer if that would take long or make much output.
+/// SCAN: looks at about as many keys as COUNT says, or at fewer if that would take long or make much output.
 fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Outcome {
     let text = std::str::from_utf8(cursor).unwrap_or_default();
     let mut cursor: u64 = text.parse().map_err(|_| "ERR invalid cursor")?;
@@ -191,7 +190,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
             b"count" => count = Some(integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
             b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => return Err("ERR pattern is too long".into()),
             b"match" => pattern = Some(value),
-            // There is but one type, so that another finds nothing.
+            // All values are strings, so any other type finds nothing.
             b"type" => has_type = value.eq_ignore_ascii_case(b"string"),
             _ => return Err(SYNTAX),
         }
@@ -202,7 +201,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
     loop {
         cursor = executor.store.scan(cursor, |key| {
             looked_at += 1;
-            // What a match may take at most, in the store's units.
+            // The most time that matching may take, in the store's units of work.
             matching += pattern.map_or(0, |pattern| (pattern.len() * key.len() / 64) as u64);
             if has_type && pattern.is_none_or(|pattern| glob::matches(pattern, key)) {
                 keys.push_bulk(key);
