@@ -83,7 +83,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             // What it executes may use up the turn's work, so the commands parsed so far come first.
             self.run();
             if self.executor.store.is_short {
-                return; // a long frame or a transaction waits for room, as any write does
+                return; // a long frame or a transaction waits for memory, as any write does
             }
         }
         let mut arguments = None;

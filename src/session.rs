@@ -60,8 +60,8 @@ enum Phase {
     Broken,
 }
 
-/// A command that a session cannot answer by itself, since it is about the whole server or about other clients.
-#[derive(Debug)]
+/// A command that a session cannot answer by itself, because it is about the whole server or about other clients.
+#[derive(Debug, Default)]
 pub struct Question {
     /// The command's name in the table.
     pub verb: &'static str,
@@ -167,13 +167,10 @@ impl Session {
 
     /// The question that the session waits on, if any. The caller writes the answer to the session's output.
     pub fn take_question(&mut self) -> Option<Box<Question>> {
-        match mem::replace(&mut self.phase, Phase::Open) {
-            Phase::Asking(question) => Some(question),
-            phase => {
-                self.phase = phase;
-                None
-            }
-        }
+        let Phase::Asking(question) = &mut self.phase else { return None };
+        let question = mem::take(question);
+        self.phase = Phase::Open;
+        Some(question)
     }
 
     /// Puts back a question that could not be answered in one turn.

@@ -21,6 +21,9 @@ pub enum Stop {
     Broken(Cow<'static, str>),
 }
 
+/// What was parsed, and the index of what follows it.
+pub type Parsed<T> = Result<(T, usize), Stop>;
+
 impl Stop {
     /// How long the input must be, if the frame is incomplete.
     pub fn needed(self) -> Option<usize> {

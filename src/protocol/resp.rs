@@ -8,7 +8,7 @@
 //! arguments make a step.
 
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
-use super::{Stop, broken};
+use super::{Parsed, Stop, broken};
 use crate::command::{Action, Command, Value};
 use crate::limits::{
     FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
@@ -25,8 +25,8 @@ pub const ARGUMENTS_MAX: usize = 15;
 pub struct Cursor {
     /// The command that the next arguments belong to, or `None` if they are to be skipped.
     pub verb: Option<&'static Verb>,
-    pub left: usize,
-    pub bytes_left: usize,
+    pub left: usize,       // arguments of the frame
+    pub bytes_left: usize, // that these may have together
 }
 
 /// The arguments of a step.
@@ -42,11 +42,10 @@ pub struct Arguments<'a> {
 /// What was parsed from the start of the input: a frame, or a part of one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
-    pub is_first: bool,
-    /// Arguments of the frame from here on, the name apart.
-    pub left: usize,
-    pub longs: usize,
-    pub consumed: usize,
+    pub is_first: bool,  // it has the command's name
+    pub left: usize,     // arguments of the frame, those of this step among them, without the name
+    pub longs: usize,    // arguments of this step that are long values
+    pub consumed: usize, // bytes of the input
     pub next: Cursor,
 }
 
@@ -55,8 +54,8 @@ impl<'a> Arguments<'a> {
     pub fn all(&self) -> &[&'a [u8]] {
         &self.slots[..self.count]
     }
-    /// The argument at `at`, which may be long.
 
+    /// The argument at `at`, which may be long.
     pub fn value(&self, at: usize) -> Value<'a> {
         match self.long {
             Some((place, value)) if place == at => value,
@@ -134,20 +133,18 @@ pub fn parse<'a>(
             Some(_) => return inline_ping(input, arguments),
             None => return Err(Stop::Incomplete(1)),
         }
-        let count;
-        (count, at) = number(input, 1, "invalid multibulk length")?;
-        if count <= 0 {
-            return Ok(Step { consumed: at, ..Step::default() });
-        }
-        if !authenticated && count as usize > STRANGER_ARGUMENTS_MAX {
-            return broken("unauthenticated multibulk length");
-        }
-        if count as usize > RESP_ARGUMENTS_MAX {
-            return broken("invalid multibulk length");
-        }
-        (arguments.name, at) = bulk(input, at, authenticated, KEY_BYTES_MAX, KEY_BYTES_MAX)?;
+        let (count, end) = number(input, 1, "invalid multibulk length")?;
+        let count = match usize::try_from(count) {
+            Err(_) | Ok(0) => return Ok(Step { consumed: end, ..Step::default() }),
+            Ok(count) if count > STRANGER_ARGUMENTS_MAX && !authenticated => {
+                return broken("unauthenticated multibulk length");
+            }
+            Ok(count) if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length"),
+            Ok(count) => count,
+        };
+        (arguments.name, at) = bulk(input, end, authenticated, KEY_BYTES_MAX, KEY_BYTES_MAX)?;
         let bytes_left = value_bytes_max + FRAME_EXTRA_BYTES;
-        cursor = Cursor { verb: verbs::find(arguments.name), left: count as usize - 1, bytes_left };
+        cursor = Cursor { verb: verbs::find(arguments.name), left: count - 1, bytes_left };
     }
     let Cursor { verb, left, bytes_left } = cursor;
     let parts = verb.filter(|verb| verb.comes_in_parts() && verb.takes(left + 1));
@@ -182,10 +179,7 @@ pub fn parse<'a>(
     Ok(Step { is_first, left, longs: used, consumed: at, next })
 }
 
-/// What was read, and where what follows it begins.
-type Parsed<T> = Result<(T, usize), Stop>;
-
-/// Redis's inline form is only spoken as far as load tools and health checks go: PING.
+/// Parses PING in Redis's inline form, which load tools and health checks send. No other inline command is known.
 fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Step, Stop> {
     const PING: &[u8] = b"PING\r\n";
     match input.split_at_checked(PING.len()) {

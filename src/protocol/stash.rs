@@ -10,7 +10,7 @@
 //! keys and values are skipped by their lengths and never searched, so the work is linear in the input however it is
 //! cut. It knows no session: what to do with an incomplete frame is its caller's business.
 
-use super::{Stop, broken};
+use super::{Parsed, Stop, broken};
 use crate::command::{Action, Command, Reply, Value};
 use crate::limits::{KEY_BYTES_MAX, LENGTH_DIGITS_MAX, SMALL_VALUE_BYTES_MAX};
 use crate::output::Output;
@@ -36,11 +36,7 @@ const DEL: u32 = u32::from_le_bytes(*WORDS[4]);
 /// # Errors
 /// A [`Stop`]. A broken frame is recognized at the first byte that breaks it.
 #[inline(always)]
-pub fn parse<'a>(
-    input: &'a [u8],
-    value_bytes_max: usize,
-    long: Option<Value<'a>>,
-) -> Result<(Command<'a>, usize), Stop> {
+pub fn parse<'a>(input: &'a [u8], value_bytes_max: usize, long: Option<Value<'a>>) -> Parsed<Command<'a>> {
     let mut action = match input.first_chunk().map(|word| u32::from_le_bytes(*word)) {
         Some(GET) => Action::Get,
         Some(SET) => Action::Set(Value::default()),
@@ -77,7 +73,7 @@ pub fn parse<'a>(
 
 /// Parses the decimal length at `at` and the NUL behind it. Leading zeros are allowed, within the bound on digits.
 #[inline(always)]
-fn parse_length(input: &[u8], at: usize, max: usize) -> Result<(usize, usize), Stop> {
+fn parse_length(input: &[u8], at: usize, max: usize) -> Parsed<usize> {
     // Most lengths have two digits.
     if let Some(&[tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'\0']) = input[at..].first_chunk() {
         let length = usize::from(tens - b'0') * 10 + usize::from(ones - b'0');
@@ -89,7 +85,7 @@ fn parse_length(input: &[u8], at: usize, max: usize) -> Result<(usize, usize), S
 }
 
 #[inline(never)]
-fn parse_any_length(input: &[u8], at: usize, max: usize) -> Result<(usize, usize), Stop> {
+fn parse_any_length(input: &[u8], at: usize, max: usize) -> Parsed<usize> {
     let (mut length, mut end) = (0, at);
     loop {
         match input.get(end) {

@@ -24,9 +24,9 @@ pub enum Form {
     Seconds, // -2 for a missing key
     Millis,  // likewise
     Type,    // "string" or "none"
-    Count,   // how many of the command's keys there were; nothing before the last of them
-    All,     // OK once all of the command's keys are done
-    Each,    // an array with one for each of the command's keys
+    Count,   // for how many of the command's keys it succeeded, after the last of them
+    All,     // OK, after the last of the command's keys
+    Each,    // an array with one reply for each of the command's keys
 }
 
 /// What a command, or one part of it, asks to be done with its key.

@@ -61,7 +61,7 @@ impl Incoming {
         rest: &mut [u8],
         executor: &Executor,
     ) -> Option<(usize, io::Result<usize>, usize)> {
-        debug_assert!(bytes_max > 0, "what there is no room for now is not to be thrown away");
+        debug_assert!(bytes_max > 0, "a value that has to wait for memory must not be refused");
         let long = self.frames.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         let wanted = self.left.min(bytes_max);
         let (mut chunks, mut room_bytes) = (Vec::new(), 0);

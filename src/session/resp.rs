@@ -165,9 +165,8 @@ impl Resp {
                 self.answer(reply, Part { form: Form::Plain, ..part }, output);
             }
             (_, Reply::Refused(refusal)) => output.push_line(b'-', verbs::refusal(refusal)),
-            (Form::Seconds, Reply::Number(millis)) if millis >= 0 => {
-                output.push_header(b':', millis / 1000 + (millis % 1000) / 500);
-            }
+            // Rounded, as in Redis.
+            (Form::Seconds, Reply::Number(millis)) if millis >= 0 => output.push_header(b':', (millis / 500 + 1) / 2),
             (Form::Seconds | Form::Millis, Reply::Missing) => output.push_header(b':', -2),
             (Form::Number, Reply::Missing) => output.push_header(b':', 0),
             (Form::Type, Reply::Missing) => output.push(b"+none\r\n"),
@@ -220,8 +219,8 @@ impl Client<'_> {
         longs.drain(..step.longs.min(longs.len()));
         Ok(step.consumed)
     }
-    /// Executes a step of a command that is not queued.
 
+    /// Executes a step of a command that is not queued.
     fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Outcome {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
@@ -266,7 +265,7 @@ impl Client<'_> {
         match step.is_first {
             true if is_refused => return Err(OUT_OF_MEMORY),
             true => self.output.push(b"+QUEUED\r\n"),
-            false => {} // its command has been answered
+            false => {} // the first step has been answered
         }
         Ok(())
     }

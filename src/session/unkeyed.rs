@@ -30,12 +30,12 @@ impl Client<'_> {
                 b"lib-ver" => self.resp.set_name(2, printable(text)?),
                 _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
             },
-            // There is but one way to do it, at once for everybody and in the background.
-            ("flushall" | "flushdb", []) => self.executor.store.flush(),
-            ("flushall" | "flushdb", [how]) if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => {
-                self.executor.store.flush();
-            }
-            ("flushall" | "flushdb", _) => return Err(SYNTAX),
+            // Either way the keys are gone at once, and their memory is freed in the background.
+            ("flushall" | "flushdb", words) => match *words {
+                [how] if !matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => return Err(SYNTAX),
+                [] | [_] => self.executor.store.flush(),
+                _ => return Err(SYNTAX),
+            },
             ("multi", _) if self.resp.queue.is_none() => self.resp.queue = Some(Box::default()),
             ("discard", _) => drop(self.resp.queue.take().ok_or("ERR DISCARD without MULTI")?),
             _ => return self.answer_unkeyed(verb, arguments),
@@ -87,7 +87,7 @@ impl Client<'_> {
             }
             (verb, words) => {
                 let words = words.iter().map(|&word| word.into()).collect();
-                *self.phase = Phase::Asking(Box::new(Question { verb, words, at: 0, found: 0, text: String::new() }));
+                *self.phase = Phase::Asking(Box::new(Question { verb, words, ..Question::default() }));
             }
         }
         Ok(())
@@ -105,10 +105,7 @@ impl Client<'_> {
         let (mut name, mut options) = (None, words.get(1..).unwrap_or_default());
         while let [option, rest @ ..] = options {
             options = match (lower(option, &mut [0; 8]), rest) {
-                (b"auth", [user, password, rest @ ..]) => {
-                    self.authenticate(&[user, password])?;
-                    rest
-                }
+                (b"auth", [user, password, rest @ ..]) => self.authenticate(&[user, password]).map(|()| rest)?,
                 (b"setname", [word, rest @ ..]) => {
                     name = Some(printable(word)?);
                     rest
