@@ -7,6 +7,7 @@
 //! - `process`: what the kernel says about the server's process.
 //! - `session`: a session without a socket.
 //! - `rows`: the wire as data, for every driver.
+//! - `resp_rows`: the same for the Redis protocol.
 //!
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
@@ -25,7 +26,8 @@
 //! - `bad_clients`: correct frames from clients that are slow, greedy or gone.
 //! - `full_machine`: descriptors, places for clients or memory run out.
 //! - `signals`: what ends the server, and that an end loses no reply.
-//! - `resp`: the Redis protocol.
+//! - `resp_session`: the Redis protocol through a session without a socket.
+//! - `resp`: the Redis protocol over a socket.
 //! - `glob`: the patterns that SCAN and CONFIG GET take.
 //! - `variants`: the multithreaded variants, with the rows of the wire (needs the feature `variants`).
 //! - `house`: the rules that the code itself must keep.
@@ -52,6 +54,8 @@ mod output;
 mod process;
 mod random;
 mod resp;
+mod resp_rows;
+mod resp_session;
 mod rows;
 mod server;
 mod session;

@@ -1,6 +1,7 @@
-//! A client's session driven by bytes alone, as the event loop drives it, with neither socket nor clock.
+//! A client's session driven by bytes and a clock of the test's own, as the event loop drives it, but without a socket.
 
 use std::io::IoSlice;
+use std::mem;
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
@@ -20,55 +21,66 @@ pub(crate) enum Reader {
 }
 
 /// One session, and a store of its own.
-struct Driver {
+pub(crate) struct Driver {
     sessions: [Box<Session>; 1],
-    executor: Executor,
+    pub(crate) executor: Executor,
     buffer: Vec<u8>,
+    /// What the client was sent and nobody has taken yet.
     received: Vec<u8>,
     reader: Reader,
+    pub(crate) now_millis: u64,
+    /// The most work that the store did in one turn, in its units.
+    pub(crate) work_max: u64,
 }
 
 /// Runs a row in pieces that end at `ends`, from an empty store.
 #[track_caller]
 pub(crate) fn run(row: &Row, ends: &[usize], reader: Reader) {
-    let mut driver = Driver::new(reader);
+    let mut driver = Driver::new(reader, 0, VALUE_BYTES_MAX);
     let mut from = 0;
     for &to in ends {
         driver.feed(&row.send[from..to]);
         from = to;
     }
-    driver.receive();
-    let name = &row.name;
-    let same = driver.received == row.expect;
-    let (got, due) = (shown(&driver.received), shown(&row.expect));
-    assert!(same, "{name}: expected {due}, got {got}");
+    let (name, received) = (&row.name, driver.received());
+    assert!(received == row.expect, "{name}: expected {}, got {}", shown(&row.expect), shown(&received));
 
-    let session = &mut driver.sessions[0];
     let closes = matches!(row.ending, Ending::Broken | Ending::Closed);
-    assert_eq!(session.is_finished(), closes, "{name}: {:?}", row.ending);
-    session.input_ended = true;
+    assert_eq!(driver.sessions[0].is_finished(), closes, "{name}: {:?}", row.ending);
+    driver.sessions[0].input_ended = true;
     driver.run_backlog();
-    driver.receive();
+    let nothing_more = driver.received().is_empty();
     assert!(driver.sessions[0].is_finished(), "{name}: the end of input ends it");
-    let nothing_more = driver.received.len() == row.expect.len();
     assert!(nothing_more, "{name}: an answer to the end of input");
 }
 
 impl Driver {
-    fn new(reader: Reader) -> Driver {
-        let store = Store::new(Settings { memory_bytes: 1 << 30, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
+    pub(crate) fn new(reader: Reader, default_ttl_millis: u64, value_bytes_max: usize) -> Driver {
+        let store = Store::new(Settings { memory_bytes: 1 << 30, eviction: Eviction::S3Fifo, default_ttl_millis });
         Driver {
             sessions: [Box::new(Session::new(0, 0))],
-            executor: Executor::new(store, VALUE_BYTES_MAX),
+            executor: Executor::new(store, value_bytes_max),
             buffer: vec![0; CARRY_BYTES_MAX + READ_LARGE_BYTES],
             received: Vec::new(),
             reader,
+            now_millis: 0,
+            work_max: 0,
         }
     }
 
+    pub(crate) fn is_broken(&self) -> bool {
+        self.sessions[0].is_broken()
+    }
+
+    /// All that the client was sent since this was last asked.
+    pub(crate) fn received(&mut self) -> Vec<u8> {
+        self.receive();
+        mem::take(&mut self.received)
+    }
+
     /// Lets `input` arrive: as much at once as the session would read, no more than it wants.
-    fn feed(&mut self, mut input: &[u8]) {
-        while !input.is_empty() && !self.sessions[0].is_broken() {
+    pub(crate) fn feed(&mut self, mut input: &[u8]) {
+        while !input.is_empty() && !self.is_broken() {
             if !self.sessions[0].wants_input() {
                 self.receive();
                 self.run_backlog();
@@ -90,12 +102,17 @@ impl Driver {
     }
 
     fn turn(&mut self, piece: &[u8]) {
-        self.executor.begin_turn(0, 0);
+        self.executor.begin_turn(self.now_millis, 0);
         let carried = self.sessions[0].carry(&mut self.buffer);
         let end = carried + piece.len();
         self.buffer[carried..end].copy_from_slice(piece);
         let visits = &mut [Visit::new(0, 0..end)];
+        let work = self.executor.store.work();
         process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
+        self.work_max = self.work_max.max(self.executor.store.work() - work);
+        if self.sessions[0].take_question().is_some() {
+            self.sessions[0].output.push(b"+asked\r\n");
+        }
         if self.reader == Reader::Eager {
             self.receive();
         }

@@ -1,0 +1,189 @@
+//! The Redis protocol through a session without a socket: the rows cut in every way, and what needs a clock or a look at
+//! the store.
+
+use gostash::limits::{EXEC_COMMANDS, EXEC_WORK_UNITS, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
+
+use crate::random::{Random, SEED_VARIABLE, seed};
+use crate::resp_rows::{ROWS, SHORT_BYTES, ask, rows, words};
+use crate::session::{self, Driver, Reader};
+
+#[test]
+fn session_rows_cut() {
+    for row in rows(0) {
+        let len = row.send.len();
+        for reader in [Reader::Eager, Reader::Lazy] {
+            session::run(&row, &[len], reader);
+        }
+        if len < 4_000 {
+            session::run(&row, &(1..=len).collect::<Vec<_>>(), Reader::Eager);
+        }
+        for split in splits(len) {
+            session::run(&row, &[split, len], Reader::Eager);
+        }
+    }
+}
+
+#[test]
+fn time_passes_as_it_is_told() {
+    let mut driver = driver(0);
+    // The wall clock is set back and forth: what it says counts for what is given and told as Unix time, at that
+    // moment, and nothing expires sooner or later for it.
+    for (now, offset, line, expect) in [
+        (1000, 5_000_000, "SET a 1 PX 500", "+OK\n"),
+        (1499, 5_000_000, "PTTL a", ":1\n"),
+        (1499, 9_000_000, "PTTL a", ":1\n"),
+        (1500, 0, "GET a", "$-1\n"),
+        (2000, 5_000_000, "SET a 1 PXAT 5003000", "+OK\n"),
+        (2000, 7_000_000, "PTTL a", ":1000\n"),
+        (2000, 7_000_000, "PEXPIRETIME a", ":7003000\n"),
+        (2999, 0, "GETEX a PX 10", "$1\n1\n"),
+        (3008, 0, "GETEX a PERSIST", "$1\n1\n"),
+        (9999, 0, "TTL a", ":-1\n"),
+        (9999, 0, "EXPIRE a 100", ":1\n"),
+        (109_998, 0, "EXISTS a", ":1\n"),
+        (109_999, 0, "EXISTS a", ":0\n"),
+        // What would have expired is gone at once, where it may be written.
+        (110_000, 0, "SET a 1", "+OK\n"),
+        (110_000, 0, "SET a 2 NX EXAT 1", "$-1\n"),
+        (110_000, 0, "DBSIZE", ":1\n"),
+        (110_000, 0, "SET a 2 EXAT 1", "+OK\n"),
+        (110_000, 0, "DBSIZE", ":0\n"),
+        (110_000, 0, "SET b 2 GET EXAT 1", "$-1\n"),
+        (110_000, 0, "DBSIZE", ":0\n"),
+    ] {
+        driver.executor.clock.unix_offset_millis = offset;
+        check(&mut driver, now, line, expect);
+    }
+}
+
+#[test]
+fn a_write_lives_as_long_as_the_default_says_unless_it_says_more() {
+    let mut driver = driver(10_000);
+    for (now, line, expect) in [
+        (0, "SET a 1", "+OK\n"),
+        (0, "INCR number", ":1\n"),
+        (0, "APPEND text x", ":1\n"),
+        (0, "MSET b 1 c 2", "+OK\n"),
+        (0, "SET own 1 EX 99", "+OK\n"),
+        (0, "SET new 1 KEEPTTL", "+OK\n"),
+        (4000, "PTTL a", ":6000\n"),
+        // Who adds to what is there leaves its time alone, who writes anew begins it anew.
+        (4000, "INCR number", ":2\n"),
+        (4000, "PTTL number", ":6000\n"),
+        (4000, "APPEND text y", ":2\n"),
+        (4000, "PTTL text", ":6000\n"),
+        (4000, "SET b 2 KEEPTTL", "+OK\n"),
+        (4000, "PTTL b", ":6000\n"),
+        (4000, "SET c 3", "+OK\n"),
+        (4000, "PTTL c", ":10000\n"),
+        (4000, "PTTL own", ":95000\n"),
+        (4000, "PTTL new", ":6000\n"),
+        (4000, "PERSIST new", ":1\n"),
+        (9_999, "EXISTS a number text b c own new", ":7\n"),
+        (10_000, "EXISTS a number text b c own new", ":3\n"),
+        (14_000, "MGET c own new", "*3\n$-1\n$1\n1\n$1\n1\n"),
+    ] {
+        check(&mut driver, now, line, expect);
+    }
+}
+
+#[test]
+fn a_command_s_arguments_have_a_bound_together() {
+    let (long, short) = (vec![b'v'; 700_000], vec![b'v'; 30_000]);
+    let too_much = "-ERR Protocol error: invalid bulk length\r\n";
+    // One too long is refused as soon as it is announced.
+    for (values, unsent, expect) in [
+        (vec![&long], 0, "+OK\r\n"),
+        (vec![&long; 2], long.len() + 2, too_much),
+        (vec![&short; 30], 0, "+OK\r\n"),
+        (vec![&short; 60], 0, too_much),
+    ] {
+        let mut driver = driver(0);
+        let pairs = values.into_iter().flat_map(|value| [b"key".as_slice(), value]);
+        let frame = ask(&std::iter::once(b"MSET".as_slice()).chain(pairs).collect::<Vec<_>>());
+        driver.feed(&frame[..frame.len() - unsent]);
+        assert_eq!(String::from_utf8(driver.received()).expect("text"), expect);
+    }
+    // A pattern that is as long as one may be is none too long.
+    let pattern = "x".repeat(SCAN_PATTERN_BYTES_MAX);
+    check(&mut driver(0), 0, &format!("SCAN 0 COUNT 1000 MATCH {pattern}"), "*2\n$1\n0\n*0\n");
+}
+
+/// However bytes are cut, and whatever they are, they mean the same and break nothing.
+#[test]
+fn random_bytes_in_random_pieces() {
+    let seed = seed();
+    println!("{SEED_VARIABLE}={seed}");
+    let mut random = Random::new(seed);
+    // Scans go by each store's own order.
+    let rows: Vec<_> = ROWS.iter().filter(|(commands, _)| !commands.contains("SCAN")).collect();
+    let long = vec![b'x'; 40_000];
+    for _ in 0..3000 {
+        let mut input = Vec::new();
+        for _ in 0..1 + random.below(12) {
+            let (commands, _) = rows[random.below(rows.len())];
+            match random.below(12) {
+                0 => input.extend(ask(&[b"SET".as_slice(), b"a", &long])),
+                1 => input.extend(ask(&[b"MSET".as_slice(), b"a", &long, b"b", &long])),
+                2 => input.extend(words("MULTI")),
+                3 => input.extend(words("EXEC")),
+                _ => commands.lines().for_each(|line| input.extend(words(line))),
+            }
+        }
+        if random.once_in(2) {
+            let at = random.below(input.len());
+            input[at] = b"*$0129-\r\nPa\xFF"[random.below(12)];
+        }
+        let mut whole = driver(0);
+        whole.feed(&input);
+        let mut pieces = driver(0);
+        let mut from = 0;
+        while from < input.len() && !pieces.is_broken() {
+            let longest = if random.once_in(3) { 20_000 } else { 30 };
+            let count = 1 + random.below(longest);
+            let to = input.len().min(from + count);
+            pieces.feed(&input[from..to]);
+            from = to;
+        }
+        let [whole, pieces] = [whole, pieces].map(|mut driver| driver.received().escape_ascii().to_string());
+        assert!(whole == pieces, "{}\n{whole}\n{pieces}", input.escape_ascii());
+    }
+}
+
+/// However much a transaction asks for, others wait no longer for it than for one of plain commands.
+#[test]
+fn a_transaction_does_not_take_a_turn_of_any_length() {
+    let mut driver = driver(0);
+    driver.feed(&(0..5000).flat_map(|key| words(&format!("SET {key} v"))).collect::<Vec<_>>());
+    for (line, commands) in [("SCAN 0 COUNT 5000 MATCH none", 500), (&format!("APPEND a {}", "v".repeat(2000)), 500)] {
+        driver.work_max = 0;
+        driver.feed(&[words("MULTI"), words(line).repeat(commands), words("EXEC"), words("PING")].concat());
+        assert!(driver.received().ends_with(b"+PONG\r\n"), "{line:.10}: it did not come to its end");
+        assert!(driver.work_max <= EXEC_WORK_UNITS + 2 * SCAN_WORK_UNITS, "{line:.10}: {} units", driver.work_max);
+    }
+    // One of plain commands is executed in one go: each SET of a new key is three units of work.
+    let sets: Vec<u8> = (0..EXEC_COMMANDS).flat_map(|key| words(&format!("SET new{key} v"))).collect();
+    driver.feed(&[words("MULTI"), sets].concat());
+    driver.work_max = 0;
+    driver.feed(&words("EXEC"));
+    assert!(driver.work_max >= 3 * EXEC_COMMANDS as u64, "{} units", driver.work_max);
+}
+
+fn splits(len: usize) -> Vec<usize> {
+    if len < SHORT_BYTES {
+        return (1..len).collect();
+    }
+    (1..60).chain([len / 3, len / 2, len - 40_010, len.saturating_sub(100_020)]).chain(len - 50..len).collect()
+}
+
+fn driver(default_ttl_millis: u64) -> Driver {
+    Driver::new(Reader::Eager, default_ttl_millis, 1 << 20)
+}
+
+/// Sends a command at this time, and compares the answer, in which LF stands for CRLF.
+fn check(driver: &mut Driver, now: u64, line: &str, expect: &str) {
+    driver.now_millis = now;
+    driver.feed(&words(line));
+    let answer = String::from_utf8(driver.received()).expect("text");
+    assert_eq!(answer, expect.replace('\n', "\r\n"), "{line} at {now}");
+}
