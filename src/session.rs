@@ -18,7 +18,7 @@ pub(crate) use self::resp::Part;
 use self::resp::{Client, Queue};
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
-use crate::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
+use crate::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{Arguments, is_first_byte};
@@ -213,7 +213,11 @@ impl Session {
     pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
-            (Phase::Open, _) if self.is_executing() => self.client(executor).iter_mut().for_each(Client::run),
+            (Phase::Open, _) if self.is_executing() => {
+                // It was interrupted before, so it goes by the turn's bound on work, but always makes some progress.
+                let work_max = executor.work_max.max(executor.store.work() + BATCH_COMMANDS as u64);
+                self.client(executor).iter_mut().for_each(|client| client.run(work_max));
+            }
             (Phase::Silent, &[first, ..]) => {
                 self.phase = Phase::Open;
                 self.resp = is_first_byte(first).then(|| Box::new(Resp::new(executor)));

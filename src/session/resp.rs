@@ -278,13 +278,12 @@ impl Client<'_> {
         self.output.push_header(b'*', queue.commands as i64);
         queue.runs = true;
         self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
-        self.run();
+        self.run(self.executor.store.work() + EXEC_WORK_UNITS);
         Ok(())
     }
 
-    /// Executes the queue, or as much of it as may be executed in this turn.
-    pub(super) fn run(&mut self) {
-        let work_max = self.executor.store.work() + EXEC_WORK_UNITS;
+    /// Executes the queue, or as much of it as may be executed in this turn: until the store's work reaches `work_max`.
+    pub(super) fn run(&mut self, work_max: u64) {
         for _ in 0..EXEC_COMMANDS {
             let (store, output_max) = (&self.executor.store, self.executor.exec_output_bytes);
             let is_ready = matches!(self.phase, Phase::Open) && !store.is_short;
@@ -297,6 +296,8 @@ impl Client<'_> {
                 debug_assert!(false, "what was queued has been parsed before");
                 return;
             };
+            // Counted for look-ups, too, or the transactions of many clients would add up to a turn of any length.
+            self.executor.store.work += 1;
             *done += consumed;
             let is_left = *done < frames.bytes.len();
             self.resp.queue = Some(queue).filter(|_| is_left);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use gostash::limits::SCAN_PATTERN_BYTES_MAX;
+use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS, SCAN_PATTERN_BYTES_MAX};
 
 use crate::client::Client;
 use crate::resp_rows::{SHORT_BYTES, ask, rows};
@@ -129,6 +129,26 @@ fn a_transaction_of_any_length_is_answered_in_order() {
     let send = [words("MULTI"), ask(&mget), words("GET b"), words("EXEC")].concat();
     let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
     client.check_beside(&send, false, format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}").as_bytes());
+}
+
+/// Long transactions of many clients at once do not add up to a turn that keeps all others waiting.
+#[test]
+fn transactions_of_many_clients_share_a_turn() {
+    let server = Server::start(&[]);
+    let mut clients: Vec<_> = (0..32).map(|_| Client::tcp(&server)).collect();
+    let commands = 4 * EXEC_COMMANDS;
+    for client in &mut clients {
+        let queued = [b"+OK\r\n".to_vec(), b"+QUEUED\r\n".repeat(commands)].concat();
+        client.check_beside(&[words("MULTI"), words("GET a").repeat(commands)].concat(), false, &queued);
+    }
+    clients.iter_mut().for_each(|client| client.send(&words("EXEC")));
+    let replies = [format!("*{commands}\r\n").as_bytes(), &b"$-1\r\n".repeat(commands)].concat();
+    clients.iter_mut().for_each(|client| client.expect(&replies));
+    clients[0].send(&words("INFO loop"));
+    let info = read_text(&mut clients[0]);
+    let turns = info.split("commands=").skip(1).map(|text| text.split(' ').next().expect("a count"));
+    let most = turns.map(|count| count.parse::<usize>().expect("a number")).max().expect("a turn");
+    assert!(most <= EXEC_COMMANDS + 32 * 2 * BATCH_COMMANDS, "{most} commands in one turn: {info}");
 }
 
 /// All that SCAN finds while other keys come and go in between.
