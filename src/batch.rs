@@ -1,10 +1,9 @@
 //! The execution phase of a turn: the input of many sessions is parsed into a batch of commands, what they will look up
 //! is prefetched, and then they are executed in order. It knows no socket; its caller keeps the sessions.
 //!
-//! A look-up in a large table waits for main memory two or three times. So a command's cache line of the index is
-//! prefetched when the command is parsed, and its item when [`BATCH_COMMANDS`] have been parsed and none has been
-//! executed yet. Most of it is in the cache by the time that it is needed, whether the commands come from one client's
-//! pipeline or from many clients.
+//! A look-up in a large table waits for main memory two or three times. So a command's line of the index is prefetched
+//! when the command is parsed, and its item when [`BATCH_COMMANDS`] have been parsed and none is executed yet. Most has
+//! arrived when it is needed, whether the commands come from one client's pipeline or from many clients.
 
 use std::ops::{IndexMut, Range};
 

@@ -1,8 +1,7 @@
 //! The Redis side of a session: the state of a client that speaks RESP, its transaction, and how it is answered.
 //!
-//! [`Resp::next`] parses commands on keys for the batch. All else goes through [`Client::step`], one step at a time:
-//! long values, transactions, commands that are wrong, and those that are not about a key, which
-//! [`unkeyed`](super::unkeyed) executes.
+//! [`Resp::next`] parses commands on keys for the batch. All else goes through [`Client::step`], step by step: long
+//! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
 
 use super::{Frames, Long, Next, Phase};
 use crate::command::{Command, Refusal, Reply, Value};

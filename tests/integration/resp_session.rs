@@ -1,5 +1,5 @@
-//! The Redis protocol through a session without a socket: the rows cut in every way, and what needs a clock or a look at
-//! the store.
+//! The Redis protocol through a session without a socket: the rows cut in every way, and what needs a clock of its own
+//! or a look at the store.
 
 use gostash::limits::{EXEC_COMMANDS, EXEC_WORK_UNITS, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
 
