@@ -39,8 +39,8 @@ pub(super) struct Queue {
     pub(super) runs: bool,
     /// How many of the frames' bytes have been executed.
     done: usize,
-    /// A command was answered with an error, so EXEC will execute nothing, and nothing is queued any more.
-    broken: bool,
+    /// A command was answered with an error, or there was no room to queue it: EXEC executes nothing, and answers this.
+    broken: Option<&'static str>,
 }
 
 /// A client, and what its commands act upon.
@@ -63,6 +63,11 @@ pub(crate) struct Part {
     /// How many of the command's arguments are left, with those of this part.
     left: u32,
 }
+
+const PREVIOUS_ERRORS: &str = "EXECABORT Transaction discarded because of previous errors.";
+// A command of several parts has been answered when it turns out that there is no room for all of them.
+const NOT_QUEUED: &str = "EXECABORT Transaction discarded because there was no room to queue it.";
+const QUEUE_FULL: Complaint = Complaint::Borrowed("OOM command not allowed when MULTI has queued as much as it may.");
 
 /// A command's outcome: it has been answered, or is to be answered with this error.
 pub(super) type Outcome = Result<(), Complaint>;
@@ -242,7 +247,7 @@ impl Client<'_> {
         self.output.push_line(b'-', complaint);
         self.resp.cursor.verb = None;
         if let Some(queue) = &mut self.resp.queue {
-            **queue = Queue { broken: true, ..Queue::default() };
+            **queue = Queue { broken: Some(PREVIOUS_ERRORS), ..Queue::default() };
         }
     }
 
@@ -255,14 +260,14 @@ impl Client<'_> {
         queue.frames.bytes.extend_from_slice(bytes);
         queue.frames.longs.extend(longs.drain(..step.longs));
         // Adding up the chunks takes time with the number of values, so it is done only when one is added.
-        let is_refused = is_refused
-            || queue.frames.bytes.len() > QUEUE_BYTES_MAX
+        let is_full = queue.frames.bytes.len() > QUEUE_BYTES_MAX
             || step.longs > 0 && queue.frames.chunk_bytes() > self.executor.value_bytes_max + CHUNK_BYTES;
-        if is_refused || queue.broken {
-            **queue = Queue { broken: true, ..Queue::default() };
+        if is_refused || is_full || queue.broken.is_some() {
+            **queue = Queue { broken: queue.broken.or(Some(NOT_QUEUED)), ..Queue::default() };
         }
         match step.is_first {
             true if is_refused => return Err(OUT_OF_MEMORY),
+            true if is_full => return Err(QUEUE_FULL),
             true => self.output.push(b"+QUEUED\r\n"),
             false => {} // the first step has been answered
         }
@@ -271,8 +276,8 @@ impl Client<'_> {
 
     pub(super) fn exec(&mut self) -> Outcome {
         let mut queue = self.resp.queue.take().ok_or("ERR EXEC without MULTI")?;
-        if queue.broken {
-            return Err("EXECABORT Transaction discarded because of previous errors.".into());
+        if let Some(reason) = queue.broken {
+            return Err(reason.into());
         }
         self.output.push_header(b'*', queue.commands as i64);
         queue.runs = true;

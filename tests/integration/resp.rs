@@ -121,13 +121,14 @@ fn a_transaction_of_any_length_is_answered_in_order() {
         [words("MULTI"), ask(&[b"APPEND".as_slice(), b"b", &[b'x'; 30_000]]).repeat(200), words("EXEC")].concat();
     client.send(&send);
     let lines: Vec<_> = (0..202).map(|_| read_line(&mut client)).collect();
-    assert!(lines[1..201].iter().any(|line| line.starts_with("-OOM")), "nothing was refused");
-    assert!(lines[201].starts_with("-EXECABORT"), "{}", lines[201]);
+    let full = "-OOM command not allowed when MULTI has queued as much as it may.";
+    assert!(lines[1..201].iter().any(|line| line == full), "nothing was refused for want of room in the queue");
+    assert_eq!(lines[201], "-EXECABORT Transaction discarded because of previous errors.");
     client.check(&words("EXISTS b"), b":0\r\n");
     // The same within one command, which has been answered when it turns out.
     let mget: Vec<_> = std::iter::once(b"MGET".to_vec()).chain(std::iter::repeat_n(vec![b'k'; 30_000], 200)).collect();
     let send = [words("MULTI"), ask(&mget), words("GET b"), words("EXEC")].concat();
-    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    let aborted = "-EXECABORT Transaction discarded because there was no room to queue it.\r\n";
     client.check_beside(&send, false, format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}").as_bytes());
 }
 
