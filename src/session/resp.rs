@@ -67,7 +67,6 @@ pub(crate) struct Part {
 const PREVIOUS_ERRORS: &str = "EXECABORT Transaction discarded because of previous errors.";
 // A command of several parts has been answered when it turns out that there is no room for all of them.
 const NOT_QUEUED: &str = "EXECABORT Transaction discarded because there was no room to queue it.";
-const QUEUE_FULL: Complaint = Complaint::Borrowed("OOM command not allowed when MULTI has queued as much as it may.");
 
 /// A command's outcome: it has been answered, or is to be answered with this error.
 pub(super) type Outcome = Result<(), Complaint>;
@@ -267,7 +266,7 @@ impl Client<'_> {
         }
         match step.is_first {
             true if is_refused => return Err(OUT_OF_MEMORY),
-            true if is_full => return Err(QUEUE_FULL),
+            true if is_full => return Err("OOM command not allowed when MULTI has queued as much as it may.".into()),
             true => self.output.push(b"+QUEUED\r\n"),
             false => {} // the first step has been answered
         }
@@ -276,9 +275,7 @@ impl Client<'_> {
 
     pub(super) fn exec(&mut self) -> Outcome {
         let mut queue = self.resp.queue.take().ok_or("ERR EXEC without MULTI")?;
-        if let Some(reason) = queue.broken {
-            return Err(reason.into());
-        }
+        queue.broken.map_or(Ok(()), Err)?;
         self.output.push_header(b'*', queue.commands as i64);
         queue.runs = true;
         self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);

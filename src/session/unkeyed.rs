@@ -82,9 +82,7 @@ impl Client<'_> {
             }
             ("dbsize", _) => output.push_header(b':', self.executor.store.len() as i64),
             ("scan", [cursor, options @ ..]) => scan(cursor, options, self.executor, output)?,
-            ("keys", _) => {
-                return Err("ERR KEYS is not served, since all other clients would have to wait: use SCAN".into());
-            }
+            ("keys", _) => Err("ERR KEYS is not served, since all other clients would have to wait: use SCAN")?,
             (verb, words) => {
                 let words = words.iter().map(|&word| word.into()).collect();
                 *self.phase = Phase::Asking(Box::new(Question { verb, words, ..Question::default() }));
