@@ -9,7 +9,7 @@ use bytes::Bytes;
 /// A value's bytes, on their way into the store or out of it: whole chunks first, then a rest.
 ///
 /// A small value is a rest alone. A large one is any number of chunks of [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES)
-/// each, which are shared by reference and never copied, and a rest that is shorter.
+/// each, which are shared by reference and never copied, and a rest that is no longer than one.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Value<'a> {
     /// Whole chunks, shared by reference.

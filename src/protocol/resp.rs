@@ -111,7 +111,7 @@ fn plain_bulk(input: &[u8], bytes_max: usize) -> Option<(&[u8], &[u8])> {
 /// lower for a client that is not `authenticated`.
 ///
 /// # Errors
-/// A [`Stop`]. A broken frame is recognized at the first byte that breaks it.
+/// A [`Stop`]. A broken frame is recognized at the first byte that breaks it; too large a number, once its line ends.
 pub fn parse<'a>(
     input: &'a [u8],
     mut cursor: Cursor,

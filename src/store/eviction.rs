@@ -130,7 +130,7 @@ impl Store {
         is_allowed
     }
 
-    /// Frees a spare chunk, or else decides about the next few items of a walk. False if there is nothing to do.
+    /// Frees a spare chunk, or else decides about the next few items of a walk. False if nothing can be done.
     pub(super) fn step(&mut self) -> bool {
         if self.chunks.trim() {
             self.work += TRIMMED_UNITS;

@@ -341,7 +341,7 @@ impl Index {
         let link = link_place(self.home(hash.bits) & !1);
         if let Some(first) = self.entry(link).link() {
             let mut places = first << 3..(first + 1) << 3;
-            // An entry of the first overflow line takes its place, so that only that line is ever less than full.
+            // An entry of the first overflow line takes its place. So no other overflow line is ever less than full.
             if let Some(place) = places.clone().find(|place| self.entry(*place).is_item()) {
                 let entry = self.entry(place);
                 self.set(place, Entry(0));
