@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the server does wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,8 +15,8 @@ pub(crate) enum Fault {
     None,
     /// Waits so long before each reply.
     Delay(Duration),
-    /// Answers nobody for `length`, once, `after` its first request.
-    Stall { after: Duration, length: Duration },
+    /// Answers nobody for `length`, once, when it has received so many requests.
+    Stall { after: usize, length: Duration },
     /// Changes the last byte of each value.
     LastByte,
     /// Changes the byte in the middle of each value.
@@ -40,10 +40,10 @@ pub(crate) fn start(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
     let store = Arc::new(Mutex::new(HashMap::new()));
-    let stall = Arc::new(Mutex::new(None));
+    let received = Arc::default();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let client = Client { fault, store: Arc::clone(&store), stall: Arc::clone(&stall) };
+            let client = Client { fault, store: Arc::clone(&store), received: Arc::clone(&received) };
             thread::spawn(move || client.serve(stream.expect("a client")));
         }
     });
@@ -53,8 +53,8 @@ pub(crate) fn start(fault: Fault) -> SocketAddr {
 struct Client {
     fault: Fault,
     store: Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>,
-    /// When the stall begins; far in the future once it is over.
-    stall: Arc<Mutex<Option<Instant>>>,
+    /// How many requests all clients have sent.
+    received: Arc<Mutex<usize>>,
 }
 
 impl Client {
@@ -64,7 +64,7 @@ impl Client {
         let mut replies = 0;
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
             input.extend_from_slice(&buffer[..count]);
-            let mut output = Vec::new();
+            let (mut output, before) = (Vec::new(), replies);
             while let Some(frame) = Frame::first(&input) {
                 input.drain(..frame.length);
                 self.answer(frame, &mut output);
@@ -73,23 +73,23 @@ impl Client {
             if self.fault == Fault::Hangs && replies > 10 {
                 return;
             }
-            self.wait();
+            self.wait(replies - before);
             if stream.write_all(&output).is_err() {
                 return;
             }
         }
     }
 
-    fn wait(&self) {
+    fn wait(&self, requests: usize) {
         match self.fault {
             Fault::Delay(length) => thread::sleep(length),
             Fault::Stall { after, length } => {
                 // While one client sleeps with this lock, all others wait for it.
-                let mut stall = self.stall.lock().expect("no client panics");
-                let begin = *stall.get_or_insert_with(|| Instant::now() + after);
-                if begin <= Instant::now() {
+                let mut received = self.received.lock().expect("no client panics");
+                let before = *received;
+                *received += requests;
+                if (before..*received).contains(&after) {
                     thread::sleep(length);
-                    *stall = Some(Instant::now() + Duration::from_secs(3600));
                 }
             }
             _ => {}

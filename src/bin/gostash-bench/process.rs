@@ -76,9 +76,9 @@ fn tcp_inode(address: SocketAddr) -> Option<String> {
 
 fn unix_inode(path: &Path) -> Option<String> {
     let path = fs::canonicalize(path).ok()?;
-    let is_it = |it: &&str| fs::canonicalize(it).is_ok_and(|it| it == path);
-    // The flag marks a listening socket; the connections that it has accepted have the same path.
-    field("unix", 6, |row| row[3] == "00010000" && row.get(7).is_some_and(is_it))
+    let is_it = |words: &[&str]| fs::canonicalize(words.join(" ")).is_ok_and(|it| it == path);
+    // The flag marks a listening socket; the connections that it has accepted have the same path, which may have spaces.
+    field("unix", 6, |row| row[3] == "00010000" && is_it(&row[7..]))
 }
 
 /// One field of the first row that `is_it` accepts, in one of the kernel's tables of sockets.
