@@ -81,6 +81,8 @@ impl Server {
     fn start() -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gostash"))
             .args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"])
+            .env_remove("GOSTASH_PASSWORD")
+            .env_remove("RUST_LOG")
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server's binary starts");

@@ -4,6 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 exec </dev/null
+# These are for another server: clients would need the password.
+unset GOSTASH_PASSWORD RUST_LOG
 
 REDIS_PY_NEW=8.1.0
 REDIS_PY_OLD=7.4.1

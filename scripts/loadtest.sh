@@ -5,6 +5,8 @@
 #     scripts/loadtest.sh --duration 1 --value-size 1kb --distribution zipf
 set -eu
 cd "$(dirname "$0")/.."
+# These are for another server: the load generator would need the password.
+unset GOSTASH_PASSWORD RUST_LOG
 
 directory=$(mktemp -d)
 server=

@@ -7,6 +7,8 @@
 #     scripts/scale-out.sh N --commands    # instead: every command tried through the proxy
 set -eu
 cd "$(dirname "$0")/.."
+# These are for another server: clients would need the password.
+unset GOSTASH_PASSWORD RUST_LOG
 # Debian puts nutcracker there, which is on root's PATH only.
 PATH=$PATH:/usr/sbin
 

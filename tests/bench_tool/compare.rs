@@ -5,11 +5,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::server::wait_until;
 
 const ALWAYS: [&str; 2] = ["--quick", "--no-peers"];
 
@@ -110,7 +110,7 @@ fn an_interrupted_run_leaves_no_process_behind() {
             assert!(said.read_line(&mut line).expect("text") > 0, "it never came to '{moment}'");
         }
         if !moment.ends_with("in process") {
-            wait_until("a server runs", || !processes_in(folder.path(), run.0.id()).is_empty());
+            wait_until("a server to run", || !processes_in(folder.path(), run.0.id()).is_empty());
         }
         kill_process(Pid::from_child(&run.0), Signal::INT).expect("it runs");
         let mut rest = String::new();
@@ -133,21 +133,15 @@ impl Drop for Running {
 
 fn left_behind_nothing(folder: &Path) {
     // A killed process takes a moment to vanish.
-    wait_until("all processes are gone", || processes_in(folder, 0).is_empty());
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !done() {
-        assert!(since.elapsed() < Duration::from_secs(5), "waited in vain until {what}");
-        sleep(Duration::from_millis(5));
-    }
+    wait_until("all processes to be gone", || processes_in(folder, 0).is_empty());
 }
 
 /// The processes whose working directory is this folder or one below, except one process.
 fn processes_in(folder: &Path, but: u32) -> Vec<u32> {
     let all = fs::read_dir("/proc").expect("Linux").flatten();
     let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_in = |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+    // Its working directory is told without symbolic links, and the directory of temporary files may be one.
+    let folder = fs::canonicalize(folder).expect("it is there");
+    let is_in = |pid: &u32| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&folder));
     numbers.filter(|pid| *pid != but).filter(is_in).collect()
 }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::client::{Client, set};
 use crate::process::cpu_share;
 use crate::resp::words;
-use crate::server::{FREE_PORT, Server, command, run, wait_until};
+use crate::server::{FREE_PORT, Server, command, run, undisturbed, wait_until};
 
 #[test]
 fn a_free_port_is_picked_and_said() {
@@ -398,8 +398,8 @@ fn expect_error(command: &mut Command, code: i32, line: &str) {
 
 /// A shell that runs the script with the server's binary, and what arguments are added, as `"$@"`.
 fn shell(script: &str) -> Command {
-    let mut shell = Command::new("sh");
-    shell.env_remove("RUST_LOG").args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
+    let mut shell = undisturbed(Command::new("sh"));
+    shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
     shell
 }
 

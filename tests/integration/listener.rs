@@ -8,6 +8,8 @@ use gostash::event_loop::listener::{Listeners, bind_all};
 use gostash::limits::LISTEN_BACKLOG;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::server::allow_descriptors;
+
 fn address(socket: &Socket) -> SocketAddr {
     socket.local_addr().expect("bound").as_socket().expect("a TCP address")
 }
@@ -36,6 +38,7 @@ fn accepted_connections_inherit_what_they_need() {
 /// The kernel holds as many connections ready on a Unix socket as on any other, so that a stop can accept them all.
 #[test]
 fn a_unix_socket_s_backlog_is_bounded() {
+    allow_descriptors();
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("socket");
     let mut config = Config::default();
@@ -59,7 +62,8 @@ fn an_address_that_is_not_here_is_left_out() {
 
 #[test]
 fn a_port_in_use_on_any_address_is_an_error() {
-    let mut held = bind_all(&addresses(&["127.0.0.1:0", "127.0.0.2:0"])).expect("a free port");
+    // Nobody else has these two addresses, so nobody takes the first one's port when it is free again.
+    let mut held = bind_all(&addresses(&["127.0.0.4:0", "127.0.0.5:0"])).expect("a free port");
     let wanted: Vec<_> = held.iter().map(address).collect();
     held.remove(0);
     let (taken, problem) = bind_all(&wanted).expect_err("the second is taken");

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// Longer than anything here takes, so that a test which would hang fails instead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +34,7 @@ impl Server {
 
     /// Starts the server by a command of the caller's own, for other environments and wrappers.
     pub(crate) fn start_by(command: &mut Command) -> Server {
+        allow_descriptors();
         let stderr = tempfile::tempfile().expect("a file for standard error");
         let mut child = command
             .stdout(Stdio::piped())
@@ -124,9 +125,20 @@ impl Drop for Server {
 
 /// The binary, undisturbed by what the tester has in the environment.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gostash"));
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    undisturbed(Command::new(env!("CARGO_BIN_EXE_gostash")))
+}
+
+/// A command that starts a server, without what the server would read from the tester's environment.
+pub(crate) fn undisturbed(mut command: Command) -> Command {
+    command.env_remove("RUST_LOG").env_remove("GOSTASH_PASSWORD").stdin(Stdio::null());
     command
+}
+
+/// Raises the soft limit on descriptors as far as it goes: it is often 1,024, and some tests have thousands of clients.
+pub(crate) fn allow_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the soft limit can be raised");
+    assert!(maximum.is_none_or(|maximum| maximum >= 4096), "the tests need 4,096 descriptors, see ulimit -Hn");
 }
 
 /// What a start that ends by itself did.
