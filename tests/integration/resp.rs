@@ -7,7 +7,7 @@ use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS, SCAN_PATTERN_BYTES_MAX};
 
 use crate::client::Client;
 use crate::resp_rows::{SHORT_BYTES, ask, rows};
-use crate::rows::Ending;
+use crate::rows::{Ending, Row};
 use crate::server::{Server, command};
 
 pub(crate) use crate::resp_rows::words;
@@ -17,19 +17,19 @@ fn socket_rows_cut() {
     let server = Server::start(&["--max-memory", "1gb"]);
     let mut control = Client::tcp(&server);
     let mut id = 1;
-    for number in 0..rows(0).len() {
-        let len = rows(0)[number].send.len();
-        if rows(0)[number].name.contains("PTTL") {
-            // Over a socket, milliseconds pass.
-            continue;
-        }
-        let mut cuts = vec![vec![len], vec![len / 2, len]];
-        if len < SHORT_BYTES {
-            cuts.push((1..=len).collect());
+    for (number, Row { name, send, .. }) in rows(0).enumerate() {
+        let len = send.len();
+        let mut cuts = vec![vec![len]];
+        // Over a socket time passes between pieces. What arrives at once is executed in one turn, which has one time.
+        if !name.contains("TTL") {
+            cuts.push(vec![len / 2, len]);
+            if len < SHORT_BYTES {
+                cuts.push((1..=len).collect());
+            }
         }
         for ends in cuts {
             id += 1;
-            let row = &rows(id)[number];
+            let row = rows(id).nth(number).expect("the same rows");
             control.check(&words("FLUSHALL"), b"+OK\r\n");
             let mut client = Client::tcp(&server);
             let mut from = 0;

@@ -218,10 +218,10 @@ pub(crate) fn words(line: &str) -> Vec<u8> {
     ask(&line.split(' ').collect::<Vec<_>>())
 }
 
-/// The rows for a connection with this number.
-pub(crate) fn rows(id: u64) -> Vec<Row> {
+/// The rows for a connection with this number. Those that are long are made last, and only if they are asked for.
+pub(crate) fn rows(id: u64) -> impl Iterator<Item = Row> {
     let hello = |version| HELLO.replace("{version}", version);
-    let worded = ROWS.iter().map(|(commands, expect)| Row {
+    let worded = ROWS.iter().map(move |(commands, expect)| Row {
         name: commands.to_string(),
         send: commands.lines().flat_map(words).collect(),
         expect: expect
@@ -238,7 +238,7 @@ pub(crate) fn rows(id: u64) -> Vec<Row> {
         expect: expect.to_vec(),
         ending,
     });
-    worded.chain(raw).chain(large_rows()).collect()
+    worded.chain(raw).chain(std::iter::once_with(large_rows).flatten())
 }
 
 /// Rows with values that come in chunks, which are too long to be cut at each of their bytes.
