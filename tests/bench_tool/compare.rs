@@ -121,11 +121,16 @@ fn an_interrupted_run_leaves_no_process_behind() {
     }
 }
 
-/// Is killed when the test fails.
+/// Is ended when the test fails.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Asked to end, it also ends what it has started.
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
