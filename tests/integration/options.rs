@@ -166,7 +166,7 @@ fn each_bad_value_is_named_with_its_place() {
         assert_eq!(error(&format!("\n{line}")), format!("f:2: {name}: {problem}"));
     }
     // Whatever a line of another form holds may be a password.
-    for line in ["password secret", "password secret==", "password: secret="] {
+    for line in ["password secret", "password secret==", "password: secret=", "password:secret="] {
         let problem = error(&format!("port=1\n{line}"));
         assert!(problem.starts_with("f:2: ") && !problem.contains("secret"), "{problem}");
     }
