@@ -14,9 +14,7 @@ use std::time::Duration;
 use lexopt::prelude::*;
 use log::LevelFilter;
 
-use crate::limits::{
-    CLIENTS_MAX, CPU_MAX, MEMORY_BYTES_MIN, PASSWORD_BYTES_MAX, SECONDS_MAX, SPIN_MICROS_MAX, VALUE_BYTES_MAX_MAX,
-};
+use crate::limits::*;
 use crate::memory::{self, MemoryLimit};
 use crate::password::Password;
 use crate::store::Eviction;

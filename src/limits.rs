@@ -4,8 +4,6 @@
 // This is a table with a line for each bound, so the reasons are not doc comments.
 #![allow(missing_docs)]
 
-use std::time::Duration;
-
 // ---- Keys and values ----
 
 pub const KEY_BYTES_MAX: usize = 65_535; // what a RESP proxy, a log line and a person can still handle
@@ -34,7 +32,7 @@ pub const LOG_LINE_BYTES_MAX: usize = 4096; // what surely fits a pipe that has 
 
 pub const LISTEN_BACKLOG: i32 = 1024; // connections that the kernel keeps waiting, for each listening socket
 pub const FREE_PORT_ATTEMPTS: usize = 32; // to find one free on all addresses, when the system picks it on the first
-pub const KEEPALIVE: Duration = Duration::from_secs(60); // of silence until the kernel probes the client
+pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the client
 // The standard streams, the poll, signals, listening sockets, and clients that are being refused.
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 

@@ -51,7 +51,6 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends `bytes` and `end`.
     #[inline]
     fn push_with(&mut self, bytes: &[u8], end: &[u8; 2]) {
         self.bytes.extend_from_slice(bytes);
@@ -154,25 +153,19 @@ impl Output {
 
     /// Takes a spare buffer, unless it has a buffer: to allocate one for each reply would cost more than the reply.
     pub fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
-        if self.bytes.capacity() == 0
-            && let Some(buffer) = spare.pop()
-        {
-            self.bytes = buffer;
+        if self.bytes.capacity() == 0 {
+            self.bytes = spare.pop().unwrap_or_default();
         }
     }
 
     /// Gives the buffer of an empty output back to `spare`, so that idle clients hold none. A buffer that has grown
     /// beyond `capacity_max` bytes, or that `spare` has no room for, is freed.
     pub fn reclaim(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
-        if !self.is_empty() || self.bytes.capacity() == 0 {
-            return;
-        }
-        let buffer = mem::take(&mut self.bytes);
-        if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {
-            spare.push(buffer);
-        }
-        if self.chunks.capacity() > 0 {
-            self.chunks = VecDeque::new();
+        if self.is_empty() && self.bytes.capacity() > 0 {
+            let buffer = mem::take(self).bytes;
+            if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {
+                spare.push(buffer);
+            }
         }
     }
 }

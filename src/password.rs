@@ -18,9 +18,8 @@ impl Password {
     pub fn is(&self, guess: &[u8]) -> bool {
         // What was found so far is hidden from the compiler, which could otherwise leave the loop early.
         let pairs = guess.iter().zip(self.0.iter().cycle());
-        pairs
-            .fold(guess.len() ^ self.0.len(), |different, (guess, own)| black_box(different | usize::from(guess ^ own)))
-            == 0
+        let different = guess.len() ^ self.0.len();
+        pairs.fold(different, |different, (guess, own)| black_box(different | usize::from(guess ^ own))) == 0
     }
 }
 

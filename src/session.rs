@@ -60,19 +60,15 @@ enum Phase {
     Broken,
 }
 
-/// A command that a session cannot answer by itself, because it is about the whole server or about other clients.
+/// A command that a session cannot answer by itself, because it is about the whole server or about other clients. To
+/// look at all of these may take several turns.
 #[derive(Debug, Default)]
 pub struct Question {
-    /// The command's name in the table.
-    pub verb: &'static str,
-    /// Its arguments.
-    pub words: Vec<Box<[u8]>>,
-    /// For a command about all connections, which may take several turns: how many places have been looked at.
-    pub at: usize,
-    /// How many connections matched.
-    pub found: i64,
-    /// The answer so far.
-    pub text: String,
+    pub(crate) verb: &'static str, // the command's name in the table
+    pub(crate) words: Vec<Box<[u8]>>,
+    pub(crate) at: usize,    // how many places of connections have been looked at
+    pub(crate) found: i64,   // how many connections matched
+    pub(crate) text: String, // the answer so far
 }
 
 /// A command that may be executed in a batch, how to answer it, and how many bytes it took. The error is how long the
@@ -238,7 +234,6 @@ impl Session {
         self.resp.as_mut().ok_or(None)?.next(input, arguments, executor)
     }
 
-    /// Encodes `reply`.
     #[inline(always)]
     pub(crate) fn answer(&mut self, reply: Reply<'_>, part: Part) {
         match &mut self.resp {
@@ -254,23 +249,22 @@ impl Session {
             Ok(consumed) => Ok(consumed),
             Err(Stop::Incomplete(needed)) => Err(needed),
             Err(Stop::Long(_, at)) => {
-                let (frame, rest) = input.split_at(at);
-                self.phase = Phase::Receiving(Box::new(Incoming::new(frame.into(), 0)));
-                Ok(at + self.receive(rest, executor))
+                self.phase = Phase::Receiving(Box::new(Incoming { needed: at, ..Incoming::default() }));
+                Ok(self.receive(input, executor))
             }
             Err(Stop::Broken(_)) => Ok(input.len()),
         }
     }
 
     /// Stores input that was not executed. `needed` is what its first frame takes at least, or 0 if that is executable.
-    /// A long frame is collected apart: to carry it from read to read would take time with the square of its length.
     #[inline]
     pub(crate) fn keep(&mut self, rest: &[u8], needed: usize) {
         if rest.is_empty() || self.is_broken() {
             return;
         }
         if needed > CARRY_BYTES_MAX {
-            self.phase = Phase::Receiving(Box::new(Incoming::new(rest.into(), needed)));
+            let frames = Frames { bytes: rest.into(), ..Frames::default() };
+            self.phase = Phase::Receiving(Box::new(Incoming { frames, needed, left: 0 }));
         } else {
             debug_assert!(self.input.is_empty());
             self.input.extend_from_slice(rest);
@@ -323,7 +317,6 @@ impl Session {
         stepped
     }
 
-    /// The client, if it speaks RESP, with everything that its commands act upon.
     fn client<'a>(&'a mut self, executor: &'a mut Executor) -> Option<Client<'a>> {
         let Session { id, resp, phase, output, .. } = self;
         Some(Client { id: *id, resp: resp.as_mut()?, phase, output, executor })

@@ -12,7 +12,6 @@ use socket2::{SockAddr, Socket};
 use crate::execute::Executor;
 use crate::session::Session;
 
-/// A client.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Socket,
@@ -21,19 +20,16 @@ pub(super) struct Connection {
     pub(super) readable: bool,
     /// The kernel may take output. Set by events, and cleared by a write that is not taken in full.
     pub(super) writable: bool,
-    /// The poll reports when it is writable again.
-    pub(super) watches_output: bool,
+    pub(super) watches_output: bool, // the poll reports when it is writable again
     /// The client has closed its side. After a short read the end is still to be read, and no more event announces it.
     pub(super) read_closed: bool,
-    /// It is on the ready queue.
     pub(super) queued: bool,
     pub(super) accepted_millis: u64,
     /// Since when it has been waiting for its client to read, or to close after the last reply, in milliseconds.
     pub(super) waits_since_millis: u64,
     /// Once its last reply, an ERR or that to QUIT, is sent: how many more bytes it may bring, to be thrown away.
     pub(super) drain_bytes_left: Option<usize>,
-    /// Its part of the loop's `held_bytes`.
-    pub(super) held_bytes: usize,
+    pub(super) held_bytes: usize, // its part of the loop's `held_bytes`
 }
 
 impl Connection {

@@ -7,6 +7,7 @@ use std::mem;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use rustix::process::{Resource, getrlimit, umask};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::Config;
-use crate::limits::{CLIENTS_MAX, DESCRIPTORS_RESERVED, FREE_PORT_ATTEMPTS, KEEPALIVE, LISTEN_BACKLOG};
+use crate::limits::{CLIENTS_MAX, DESCRIPTORS_RESERVED, FREE_PORT_ATTEMPTS, KEEPALIVE_SECONDS, LISTEN_BACKLOG};
 
 /// Everything that the server listens on.
 #[derive(Debug, Default)]
@@ -136,7 +137,7 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     // Accepted sockets inherit these two: no reply waits for the acknowledgement of the one before it, and the kernel
     // finds out when a client has vanished without a word.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_SECONDS)))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;

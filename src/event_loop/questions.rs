@@ -48,7 +48,7 @@ impl EventLoop {
             ("port", config.port.to_string()),
             ("proto-max-bulk-len", self.executor.value_bytes_max.to_string()),
             ("save", String::new()),
-            ("tcp-keepalive", KEEPALIVE.as_secs().to_string()),
+            ("tcp-keepalive", KEEPALIVE_SECONDS.to_string()),
             ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),
             ("unixsocket", config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ];

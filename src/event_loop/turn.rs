@@ -31,18 +31,15 @@ impl fmt::Display for Turn {
     }
 }
 
-/// Measures turns.
 #[derive(Debug, Default)]
 pub(super) struct TurnClock {
     started: u64,
     turn_started: u64,
     /// The thread's CPU time when it was last read, and the turns since; what polls have taken since is missing.
     cpu_nanos: u64,
-    /// What had been counted when the last turn ended.
-    totals: Counts,
+    totals: Counts, // what had been counted when the last turn ended
     pub(super) turns: u64,
-    /// How many of them took longer than `LONG_NANOS`.
-    pub(super) long: u64,
+    pub(super) long: u64, // how many of them took longer than `LONG_NANOS`
     pub(super) history: History,
 }
 
@@ -94,8 +91,7 @@ pub struct History {
     /// A monotonic queue: a turn, with the second in which it ended, stays until one that is at least as long follows.
     /// So the first in any span of time up to now is the longest of that span.
     longest: VecDeque<(u64, Turn)>,
-    /// The counts of this second and of the last, added up.
-    sums: [(u64, Counts); 2],
+    sums: [(u64, Counts); 2], // the counts of this second and of the last, added up
 }
 
 impl History {

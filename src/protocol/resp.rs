@@ -10,10 +10,7 @@
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
 use super::{Parsed, Stop, broken};
 use crate::command::{Action, Command, Value};
-use crate::limits::{
-    FRAME_EXTRA_BYTES, KEY_BYTES_MAX, LENGTH_DIGITS_MAX, RESP_ARGUMENTS_MAX, SMALL_VALUE_BYTES_MAX,
-    STRANGER_ARGUMENTS_MAX, STRANGER_BYTES_MAX,
-};
+use crate::limits::*;
 use crate::number;
 use crate::output::Output;
 
@@ -238,7 +235,6 @@ fn line_end(input: &[u8], at: usize, error: &'static str) -> Result<usize, Stop>
     }
 }
 
-/// Writes replies.
 impl Output {
     /// Appends a status (`+`) or an error (`-`). A CR or LF in it, which would end the line, becomes a space.
     pub(crate) fn push_line(&mut self, kind: u8, line: &str) {

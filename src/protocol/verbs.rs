@@ -51,11 +51,9 @@ pub struct Verb {
     pub flags: &'static str,
     /// The first and the last argument that is a key (-1 is the end), and the step between; 0 if there is none.
     pub keys: Keys,
-    /// How it is answered, if it is about keys.
     pub form: Form,
     /// What it, or one part of it, asks the store; `None` if it is not about keys.
     pub plan: Option<Plan>,
-    /// Its index in the table.
     pub index: u8,
 }
 

@@ -18,13 +18,11 @@ pub(super) struct Frames {
 }
 
 /// A frame that is being received over many reads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Incoming {
     pub(super) frames: Frames,
-    /// How long `frames.bytes` must be before parsing it again is of use.
-    pub(super) needed: usize,
-    /// How many bytes of the last long value have not arrived yet.
-    pub(super) left: usize,
+    pub(super) needed: usize, // how long `frames.bytes` must be before parsing it again is of use
+    pub(super) left: usize,   // how many bytes of the last long value have not arrived yet
 }
 
 /// A long value, as far as it has arrived.
@@ -37,7 +35,6 @@ pub(super) struct Long {
 }
 
 impl Frames {
-    /// Memory held in chunks, in bytes.
     pub(super) fn chunk_bytes(&self) -> usize {
         let chunks = self.longs.iter().map(|long| long.chunks.len() + usize::from(long.filling.is_some()));
         chunks.sum::<usize>() * CHUNK_BYTES
@@ -45,11 +42,6 @@ impl Frames {
 }
 
 impl Incoming {
-    /// A frame that begins with `bytes` and takes at least `needed`.
-    pub(super) fn new(bytes: Vec<u8>, needed: usize) -> Incoming {
-        Incoming { frames: Frames { bytes, longs: Vec::new() }, needed, left: 0 }
-    }
-
     /// Reads at most `bytes_max` bytes of the long value straight into its chunks and, if that may complete it, what
     /// follows into `rest`, with one vectored read. Returns how many bytes were asked for, the result of the read, and
     /// how many of the bytes read belong to the value. `None` if no long value is being received, or if it is being
@@ -118,7 +110,6 @@ impl Incoming {
 }
 
 impl Long {
-    /// The bytes that have arrived.
     pub(super) fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
     }

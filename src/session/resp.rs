@@ -15,12 +15,10 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 /// The state of a client that speaks RESP.
 #[derive(Debug, Default)]
 pub struct Resp {
-    /// The version of the protocol in which it is answered.
-    pub version: Version,
+    pub(crate) version: Version,
     /// Its [`names`](Self::names) in one allocation, separated by spaces.
     names: Box<str>,
-    /// Its last command, as an index into the table.
-    pub last_verb: u8,
+    pub(crate) last_verb: u8, // an index into the table
     pub(super) authenticated: bool,
     cursor: Cursor,
     /// For the command that is being executed in parts: how many were successful, and why one of them was refused.
@@ -35,10 +33,8 @@ pub struct Resp {
 pub(super) struct Queue {
     pub(super) frames: Frames,
     commands: usize,
-    /// EXEC has begun.
-    pub(super) runs: bool,
-    /// How many of the frames' bytes have been executed.
-    done: usize,
+    pub(super) runs: bool, // EXEC has begun
+    done: usize,           // how many of the frames' bytes have been executed
     /// A command was answered with an error, or there was no room to queue it: EXEC executes nothing, and answers this.
     broken: Option<&'static str>,
 }
@@ -58,10 +54,8 @@ pub(crate) struct Part {
     pub(crate) verb: u8,
     form: Form,
     is_first: bool,
-    /// No other part of the same command follows.
     pub(crate) is_last: bool,
-    /// How many of the command's arguments are left, with those of this part.
-    left: u32,
+    left: u32, // of the command's arguments, with those of this part
 }
 
 const PREVIOUS_ERRORS: &str = "EXECABORT Transaction discarded because of previous errors.";
@@ -84,7 +78,7 @@ impl Resp {
     }
 
     /// The client's name, and its library's name and version. What the client has not said is empty.
-    pub fn names(&self) -> [&str; 3] {
+    pub(crate) fn names(&self) -> [&str; 3] {
         let mut names = self.names.split(' ');
         [(); 3].map(|()| names.next().unwrap_or_default())
     }
@@ -95,8 +89,6 @@ impl Resp {
         names[at] = name;
         self.names = names.join(" ").into();
     }
-
-    // ---- Commands that may be executed in a batch ----
 
     #[inline]
     pub(super) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
@@ -153,7 +145,6 @@ impl Resp {
         self.cursor = Cursor { verb, left, bytes_left: VALUE_BYTES_MAX_MAX };
     }
 
-    /// Encodes `reply`.
     #[inline]
     pub(super) fn answer(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
         self.last_verb = part.verb;
@@ -249,8 +240,6 @@ impl Client<'_> {
             **queue = Queue { broken: Some(PREVIOUS_ERRORS), ..Queue::default() };
         }
     }
-
-    // ---- Transactions ----
 
     /// Queues a step. The long values of a queue together may be as long as one value: they cannot be evicted.
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {

@@ -133,17 +133,15 @@ impl Client<'_> {
 
     /// AUTH with a password, or with a user name and a password. There is one user, `default`.
     fn authenticate(&mut self, words: &[&[u8]]) -> Outcome {
+        let password = &self.executor.password;
         let (user, guess) = match *words {
+            [_] if password.is_none() => return Err(NO_PASSWORD.into()),
             [guess] => (b"default".as_slice(), guess),
             [user, guess] => (user, guess),
             _ => return Err(SYNTAX),
         };
-        let is_right = match &self.executor.password {
-            None if words.len() == 1 => return Err(NO_PASSWORD.into()),
-            // As in Redis: a user without a password accepts any.
-            None => true,
-            Some(password) => password.is(guess),
-        };
+        // As in Redis: a user without a password accepts any.
+        let is_right = password.as_ref().is_none_or(|password| password.is(guess));
         if !is_right || user != b"default" {
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
