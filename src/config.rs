@@ -97,10 +97,8 @@ pub enum Invocation {
 impl Config {
     /// Reads the command line, without the program's name, the file that it names, and the `password` that the
     /// environment may have. Flags win over the file wherever `--config` stands. Of two settings in the same file, or
-    /// two flags of the same name, the later wins.
-    ///
-    /// # Errors
-    /// For the first option that cannot be used: where it was set, what was expected there and what was found.
+    /// two flags of the same name, the later wins. Fails for the first option that cannot be used: the error says where
+    /// it was set, what was expected there and what was found.
     pub fn from_args(
         args: impl IntoIterator<Item = OsString>,
         password: Option<OsString>,

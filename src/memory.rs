@@ -52,10 +52,8 @@ pub fn resident_bytes() -> Option<usize> {
 }
 
 /// A mapping of its own: `bytes` zero bytes, which take memory page by page as they are touched. The C library would
-/// keep free memory between blocks in use, and a limit kept by counting would not limit what the process holds.
-///
-/// # Panics
-/// If the system refuses, because `max-memory` is more than it has to give.
+/// keep free memory between blocks in use, and a limit kept by counting would not limit what the process holds. Panics
+/// if the system refuses, because `max-memory` is more than it has to give.
 pub fn block(bytes: usize) -> MmapMut {
     MmapMut::map_anon(bytes).unwrap_or_else(|error| panic!("the system refused {bytes} bytes of memory: {error}"))
 }

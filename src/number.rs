@@ -3,7 +3,10 @@
 /// Parses a number: an optional `-` and one or more digits, whose value fits a signed 64-bit integer.
 #[inline]
 pub fn parse(bytes: &[u8]) -> Option<i64> {
-    let digits = bytes.strip_prefix(b"-").unwrap_or(bytes);
+    let (negative, digits) = match bytes {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
     digits.first()?;
     // The sum is kept negative, since the range has one more number below zero than above.
     let mut sum: i64 = 0;
@@ -11,6 +14,5 @@ pub fn parse(bytes: &[u8]) -> Option<i64> {
         let digit = Some(byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9)?;
         sum = sum.checked_mul(10)?.checked_sub(i64::from(digit))?;
     }
-    let is_negative = digits.len() < bytes.len();
-    if is_negative { Some(sum) } else { sum.checked_neg() }
+    if negative { Some(sum) } else { sum.checked_neg() }
 }

@@ -78,8 +78,8 @@ impl Output {
         self.chunks.extend(chunks.iter().map(|chunk| (self.bytes.len(), chunk.clone())));
     }
 
-    /// Fills `slices` from the front of the output, up to the one that reaches `bytes_max`, and returns how many.
-    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
+    /// Fills `slices` from the front, up to the one that reaches `bytes_max`. Returns how many, and their bytes in total.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> (usize, usize) {
         let (mut from, mut filled, mut total) = (self.sent, 0, 0);
         let last = (self.bytes.len(), [].as_slice());
         let chunks = self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([last]);
@@ -92,7 +92,7 @@ impl Output {
             filled += 1;
             total += piece.len();
         }
-        filled
+        (filled, total)
     }
 
     /// Writes all of the output if it has no chunks, or else about `bytes_max` bytes, and removes what was written.
@@ -103,8 +103,7 @@ impl Output {
                 (bytes.len(), socket.write(bytes))
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let filled = self.slices(&mut slices, bytes_max);
-                let tried = slices[..filled].iter().map(|slice| slice.len()).sum();
+                let (filled, tried) = self.slices(&mut slices, bytes_max);
                 (tried, socket.write_vectored(&slices[..filled]))
             };
             match &result {

@@ -27,11 +27,9 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on every address of this machine that the host option stands for, and on the Unix socket.
-    ///
-    /// # Errors
-    /// If the machine has none of the addresses, the port is in use on one of them, or the path cannot be used. TCP
-    /// comes first, so that a server that was started twice by mistake ends before it touches the path.
+    /// Listens on every address of this machine that the host option stands for, and on the Unix socket. Fails if the
+    /// machine has none of the addresses, the port is in use on one of them, or the path cannot be used. TCP comes
+    /// first, so that a server that was started twice by mistake ends before it touches the path.
     pub fn bind(config: &Config) -> Result<Listeners, String> {
         let host = config.host.as_str();
         let found = (host, config.port).to_socket_addrs();

@@ -105,10 +105,8 @@ fn plain_bulk(input: &[u8], bytes_max: usize) -> Option<(&[u8], &[u8])> {
 
 /// Parses the step at the start of `input` and fills in `arguments`. `longs` are the values that earlier
 /// [`Stop::Long`]s of this step announced: they have been received, and their bytes are not in `input`. The limits are
-/// lower for a client that is not `authenticated`.
-///
-/// # Errors
-/// A [`Stop`]. A broken frame is recognized at the first byte that breaks it; too large a number, once its line ends.
+/// lower for a client that is not `authenticated`. A broken frame is recognized at the first byte that breaks it, but too
+/// large a number once its line ends.
 pub fn parse<'a>(
     input: &'a [u8],
     mut cursor: Cursor,

@@ -31,10 +31,7 @@ const DEL: u32 = u32::from_le_bytes(*WORDS[4]);
 
 /// Parses the frame at the start of `input`, and returns its command and its length. A value may have up to
 /// `value_bytes_max` bytes. `long` is the value that an earlier [`Stop::Long`] of this frame announced: it has been
-/// received, and its bytes are not in `input`.
-///
-/// # Errors
-/// A [`Stop`]. A broken frame is recognized at the first byte that breaks it.
+/// received, and its bytes are not in `input`. A broken frame is recognized at the first byte that breaks it.
 #[inline(always)]
 pub fn parse<'a>(input: &'a [u8], value_bytes_max: usize, long: Option<Value<'a>>) -> Parsed<Command<'a>> {
     let mut action = match input.first_chunk().map(|word| u32::from_le_bytes(*word)) {

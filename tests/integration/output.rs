@@ -9,7 +9,8 @@ use gostash::output::Output;
 
 fn gather(output: &Output) -> Vec<u8> {
     let mut slices = [IoSlice::new(&[]); 64];
-    let filled = output.slices(&mut slices, usize::MAX);
+    let (filled, total) = output.slices(&mut slices, usize::MAX);
+    assert_eq!(total, output.len());
     slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
 }
 

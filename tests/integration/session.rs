@@ -125,7 +125,7 @@ impl Driver {
             let output = &mut self.sessions[0].output;
             while !output.is_empty() {
                 let mut slices = [IoSlice::new(b""); 4];
-                let filled = output.slices(&mut slices, WRITE_BYTES);
+                let (filled, _) = output.slices(&mut slices, WRITE_BYTES);
                 let mut count = 0;
                 for slice in &slices[..filled] {
                     let part = &slice[..slice.len().min(WRITE_BYTES - count)];
