@@ -65,8 +65,7 @@ fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
 /// A chunk that is being filled. It counts until it is dropped or, once frozen, until the last reference is.
 #[derive(Debug)]
 pub struct Chunk {
-    /// `None` only while it is being dropped.
-    block: Option<MmapMut>,
+    block: Option<MmapMut>, // `None` only while it is being dropped
     len: usize,
     pool: Weak<Mutex<Spare>>,
 }

@@ -29,8 +29,7 @@ pub struct Executor {
     pub value_bytes_max: usize,
     /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
     pub exec_output_bytes: usize,
-    /// The turn is over when [`Store::work`] reaches this.
-    pub(crate) work_max: u64,
+    pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
     /// An item's old value, kept while the item changes: its chunks by reference, and a copy of the rest.
     kept: (Vec<Bytes>, Vec<u8>),
 }

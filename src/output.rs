@@ -22,11 +22,8 @@ pub struct Output {
     pub chunk_bytes: usize,
 }
 
-/// How many slices one system call writes at most: half a megabyte of a large value.
-const SLICES_MAX: usize = 16;
-
-/// For a written prefix shorter than this many bytes, the rest is not moved.
-const COMPACT_BYTES_MIN: usize = 4096;
+const SLICES_MAX: usize = 16; // written by one system call at most: half a megabyte of a large value
+const COMPACT_BYTES_MIN: usize = 4096; // for a written prefix that is shorter, the rest is not moved
 
 impl Output {
     /// How many bytes wait to be written.
@@ -78,7 +75,7 @@ impl Output {
         self.chunks.extend(chunks.iter().map(|chunk| (self.bytes.len(), chunk.clone())));
     }
 
-    /// Fills `slices` from the front, up to the one that reaches `bytes_max`. Returns how many, and their bytes in total.
+    /// Fills `slices` from the front, up to the one that reaches `bytes_max`. Returns how many, and their total bytes.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> (usize, usize) {
         let (mut from, mut filled, mut total) = (self.sent, 0, 0);
         let last = (self.bytes.len(), [].as_slice());

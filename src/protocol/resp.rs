@@ -267,7 +267,6 @@ impl Output {
         self.push_bulk_value(Value::small(bytes));
     }
 
-    /// Appends a bulk string, its chunks by reference.
     #[inline]
     pub(crate) fn push_bulk_value(&mut self, value: Value<'_>) {
         self.push_header(b'$', value.len() as i64);

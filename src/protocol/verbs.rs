@@ -192,8 +192,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
 pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
 pub const OUT_OF_MEMORY: Complaint = Cow::Borrowed(refusal(Refusal::OutOfMemory));
 
-/// How much of an unknown command's name, and of its arguments, is repeated in the error, in bytes.
-const ECHO_BYTES_MAX: usize = 128;
+const ECHO_BYTES_MAX: usize = 128; // of an unknown command's name, and of its arguments, repeated in the error
 
 /// Redis's words for why a command was not executed.
 pub const fn refusal(refusal: Refusal) -> &'static str {

@@ -30,8 +30,7 @@ pub(crate) struct Incoming {
 pub(super) struct Long {
     chunks: Vec<Bytes>,
     filling: Option<Chunk>,
-    /// There was no memory for it, so its bytes are discarded as they arrive.
-    pub(super) refused: bool,
+    pub(super) refused: bool, // there was no memory for it, so its bytes are discarded as they arrive
 }
 
 impl Frames {
