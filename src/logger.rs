@@ -52,9 +52,9 @@ impl Write for LossyWriter {
             text.truncate(LOG_LINE_BYTES_MAX - 1);
             text.push(b'\n');
         }
-        // If the poll itself fails, writing will show whether there is room.
-        let is_full = poll(&mut [PollFd::new(&self.out, PollFlags::OUT)], Some(&Timespec::default())) == Ok(0);
-        let is_written = !is_full && self.out.write_all(&text).is_ok();
+        // If there is no room, the poll may also fail: a signal interrupts it even though it does not wait.
+        let has_room = poll(&mut [PollFd::new(&self.out, PollFlags::OUT)], Some(&Timespec::default())) == Ok(1);
+        let is_written = has_room && self.out.write_all(&text).is_ok();
         self.dropped = if is_written { 0 } else { self.dropped + 1 };
         Ok(line.len())
     }

@@ -53,8 +53,7 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     let mut executor = Executor::new(store, value_bytes_max);
     executor.base_bytes = base_bytes;
     executor.password = config.password.clone();
-    // The loop, which handles signals, exists before this line appears: whoever waits for the line may then stop the
-    // server.
+    // The loop, which handles signals, is there before this line appears: whoever waits for it may stop the server.
     let event_loop = EventLoop::new(config, listeners, executor)?;
     let _ = writeln!(io::stdout(), "listening on {addresses}");
     log::info!("listening on {addresses}");

@@ -357,6 +357,25 @@ fn a_terminal_that_hangs_as_standard_error_stops_nothing() {
     serve_with_stuck_stderr(name.to_str().unwrap(), terminal.into());
 }
 
+/// The question whether there is room may fail: usually since a signal comes, and here since no descriptor is allowed.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_that_is_full_and_cannot_be_polled_stops_nothing() {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    let dir = TempDir::new().unwrap();
+    let fifo = path_text(&dir.path().join("fifo"));
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let _unread = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let server = Server::start_by(
+        shell("exec \"$@\" 2>\"$STDERR\"").env("STDERR", &fifo).args(FREE_PORT).args(["--log-level", "trace"]),
+    );
+    let mut client = Client::tcp(&server);
+    client.check(&GET.repeat(2000), &b"ERR\r\n".repeat(2000));
+    prlimit(Some(server.pid()), Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+    // Some lines fit behind the last that was written.
+    client.check(&GET.repeat(2000), &b"ERR\r\n".repeat(2000));
+}
+
 /// Serves more than standard error at `path` has room for in log lines, and only then reads it, from `unread`.
 fn serve_with_stuck_stderr(path: &str, mut unread: fs::File) {
     let server = Server::start_by(
