@@ -63,6 +63,7 @@ pub const PRESSURE_MILLIS: u64 = 1000; // over that bound until the largest clie
 // How often the loop checks what only time makes due: timeouts of a part of the connections, and new free descriptors.
 pub const TICK_MILLIS: u64 = 100;
 pub const SWEEP_PARTS: usize = 10; // of the connections, one each tick: so each is checked about once a second
+pub const SWEEPS_MILLIS: u64 = SWEEP_PARTS as u64 * TICK_MILLIS; // for all parts
 pub const STOP_MILLIS: u64 = 5000; // for a stop to answer the requests that have arrived
 pub const STOP_TWICE_MILLIS: u64 = 100; // within which a second signal to stop is taken for the same one
 pub const START_BYTES: usize = 256 * 1024; // that a process still comes to touch once started: code, stack, C library

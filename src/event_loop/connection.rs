@@ -25,7 +25,7 @@ pub(super) struct Connection {
     pub(super) read_closed: bool,
     pub(super) queued: bool,
     pub(super) accepted_millis: u64,
-    /// Since when it has been waiting for its client to read, or to close after the last reply, in milliseconds.
+    /// When output was last taken, or since when it has been waiting for its client to close, in milliseconds.
     pub(super) waits_since_millis: u64,
     /// Once its last reply, an ERR or that to QUIT, is sent: how many more bytes it may bring, to be thrown away.
     pub(super) drain_bytes_left: Option<usize>,
@@ -95,7 +95,7 @@ impl Connection {
         }
         let count = result.unwrap_or(0);
         self.writable = count == tried;
-        self.waits_since_millis = now_millis;
+        self.waits_since_millis = if count > 0 { now_millis } else { self.waits_since_millis };
         count
     }
 

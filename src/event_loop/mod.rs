@@ -175,8 +175,7 @@ impl EventLoop {
         for event in events {
             self.dispatch(event);
         }
-        // A client that has connected is there before a command asks for it. But where places are short, those of
-        // clients that have left are freed first.
+        // A client is there before a command asks for it. But where places are short, those who left are closed first.
         let accepts_late = self.accept_by.map(|_| self.clients() + TURN_ACCEPTS > self.config.max_clients);
         if accepts_late == Some(false) {
             self.accept();
@@ -299,8 +298,9 @@ impl EventLoop {
             self.warn_limited("a client was refused", format_args!("all {max_clients} of max-clients are connected"));
             connection.session.break_off("max-clients");
         }
-        connection.enqueue(key, &mut self.ready);
         self.connections.insert(connection);
+        // A client that is refused is told so at once: however many come, they never outnumber the places.
+        self.finish_visit(key, &mut { TURN_WRITE_BYTES });
     }
 
     fn clients(&self) -> usize {
@@ -324,7 +324,7 @@ impl EventLoop {
         {
             let Some((key, connection)) = find(&mut self.connections, next) else { continue };
             connection.queued = false;
-            let (wants_read, is_executing) = (connection.wants_read(fair_bytes), connection.session.is_executing());
+            let wants_read = connection.wants_read(fair_bytes);
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
@@ -346,7 +346,7 @@ impl EventLoop {
                 }
             }
             let mut visit = Visit::new(key, start..end);
-            visit.is_long |= is_executing;
+            visit.is_long |= connection.session.is_executing() || !connection.session.output.is_empty();
             self.visits.push(visit);
         }
     }
@@ -363,8 +363,10 @@ impl EventLoop {
             batch::process(part, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max += reserved;
             self.answer_questions(part);
+            // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
+            part.rotate_left(1);
             // Those with frames that this turn did not come to are requeued first.
-            part.sort_by_key(|visit| !visit.waits());
+            part.sort_by_key(|visit| !visit.waits() || self.connections[visit.session].session.is_choked());
             let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
             part.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
         }
@@ -372,8 +374,7 @@ impl EventLoop {
         self.visits = visits;
     }
 
-    /// Writes as much as the socket and `budget` take. Then closes the connection if it is finished, or else requeues
-    /// it.
+    /// Writes what the socket and `budget` take. Then closes the connection if it is finished, or else requeues it.
     fn finish_visit(&mut self, key: usize, budget: &mut usize) {
         let connection = &mut self.connections[key];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
@@ -408,9 +409,8 @@ impl EventLoop {
             }
         }
         session.output.reclaim(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
-        let held_bytes = session.held_bytes();
-        self.held_bytes += held_bytes;
-        self.held_bytes -= mem::replace(&mut connection.held_bytes, held_bytes);
+        self.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
+        self.held_bytes += connection.held_bytes;
         self.requeue(key);
     }
 
@@ -437,8 +437,10 @@ impl EventLoop {
         self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
         let Some(part) = self.sweeps.next() else { return };
         for key in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
-            let Some(connection) = self.connections.get(key) else { continue };
-            match self.overdue(connection) {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            // The poll reports room when there is much. A client that reads slowly makes some, which writing finds.
+            connection.writable |= connection.watches_output;
+            match self.overdue(&self.connections[key]) {
                 Some(reason) => self.disconnect(key, reason),
                 None => self.requeue(key),
             }
@@ -447,13 +449,13 @@ impl EventLoop {
 
     /// Why a connection's time has run out, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
+        let Connection { session, waits_since_millis: since, .. } = connection;
         let (since, limit, reason) = if connection.drain_bytes_left.is_some() {
-            (connection.waits_since_millis, Some(Duration::from_millis(DRAIN_MILLIS)), "it stayed after its last reply")
+            (*since, Some(Duration::from_millis(DRAIN_MILLIS)), "it stayed after its last reply")
         } else if connection.watches_output {
-            (connection.waits_since_millis, self.config.stall_timeout, "it did not read its replies for stall-timeout")
+            (since + SWEEPS_MILLIS, self.config.stall_timeout, "it did not read its replies for stall-timeout")
         } else {
-            let limit = self.config.idle_timeout.filter(|_| connection.session.output.is_empty());
-            (connection.session.last_command_millis, limit, "it sent no command for idle-timeout")
+            (session.last_command_millis.max(*since), self.config.idle_timeout, "it sent no command for idle-timeout")
         };
         (self.now_millis >= since + limit?.as_millis() as u64).then_some(reason)
     }

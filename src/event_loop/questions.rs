@@ -56,9 +56,8 @@ impl EventLoop {
         let session = &mut self.connections[key].session;
         let version = session.resp.as_ref().map_or(Version::Two, |resp| resp.version);
         session.output.push_map(settings.len(), version);
-        for (name, value) in settings {
-            session.output.push_bulk(name.as_bytes());
-            session.output.push_bulk(value.as_bytes());
+        for text in settings.iter().flat_map(|(name, value)| [*name, value]) {
+            session.output.push_bulk(text.as_bytes());
         }
         Ok(())
     }
@@ -174,8 +173,7 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
 
 /// Appends a client's line of CLIENT LIST.
 fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
-    let session = &connection.session;
-    let none = &Resp::default();
+    let (session, none) = (&connection.session, &Resp::default());
     let resp = session.resp.as_deref().unwrap_or(none);
     let ([name, library, library_version], version) = (resp.names(), resp.version as u8);
     let [address, local_address] = connection.addresses();

@@ -105,6 +105,37 @@ fn nobody_waits_for_a_long_transaction() {
     other.check(&get(b"19999"), b"v\r\n");
 }
 
+/// Others have asked before and could take all that is written in many turns. What the server has written by then is told
+/// by INFO, and the second one is answered only once the value between them is on its way.
+#[test]
+fn nobody_waits_for_those_who_are_sent_much() {
+    const INFO: &[u8] = b"*2\r\n$4\r\nINFO\r\n$5\r\nstats\r\n";
+    // The second is sent much itself, and takes turns with the others.
+    for (bytes, between_max) in [(100_000, 2 << 20), (1_000_000, 16 << 20)] {
+        let server = Server::start(&["--max-memory", "256mb"]);
+        let mut client = Client::tcp(&server);
+        let value = vec![b'v'; bytes];
+        client.check(&set(b"value", &value), b"OK\r\n");
+        client.check(&set(b"large", &vec![b'l'; 1_000_000]), b"OK\r\n");
+        let (mut others, mut asker) = (Vec::from_iter((0..8).map(|_| Client::tcp(&server))), Client::tcp(&server));
+        others.iter_mut().for_each(|other| other.check(&get(b"none"), b"ERR\r\n"));
+        asker.check(b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n");
+        at_once(&server, || {
+            others.iter_mut().for_each(|other| other.send(&get(b"large").repeat(10)));
+            asker.send(&[INFO, b"*2\r\n$3\r\nGET\r\n$5\r\nvalue\r\n", INFO].concat());
+        });
+        let mut written = || loop {
+            let line = String::from_utf8(asker.read_line()).expect("text");
+            if let Some(bytes) = line.strip_prefix("total_net_output_bytes:") {
+                return bytes.trim().parse::<usize>().expect("a number");
+            }
+        };
+        let before = written();
+        let between = written() - before;
+        assert!(between < between_max, "{between} bytes were written before {bytes} were on their way");
+    }
+}
+
 /// However many connect at one address, who connects at another is accepted among the first.
 #[test]
 fn nobody_waits_for_a_crowd_at_another_address() {
@@ -303,6 +334,41 @@ fn a_client_that_does_not_read_is_closed_and_a_slow_reader_is_not() {
         sleep(Duration::from_millis(150));
     }
     wait_until("the stuck client to be closed", || descriptors(&server) == before);
+    slow.check(&inc(b"number"), b"1\r\n");
+}
+
+/// Room for less than the poll reports is room: who reads a little all the time is not stuck.
+#[test]
+fn who_reads_slowly_all_the_time_is_not_closed() {
+    const VALUE_BYTES: usize = 8 << 20;
+    let server = Server::start(&["--stall-timeout", "1", "--max-memory", "256mb"]);
+    let mut slow = Client::tcp(&server);
+    let value = vec![b'v'; VALUE_BYTES];
+    slow.check(&set(b"key", &value), b"OK\r\n");
+    slow.send(&get(b"key"));
+    for piece in line(&value).chunks(VALUE_BYTES / 100) {
+        slow.expect(piece);
+        sleep(Duration::from_millis(80));
+    }
+    slow.check(&inc(b"number"), b"1\r\n");
+}
+
+/// A client is not idle while it reads a long reply.
+#[test]
+fn who_has_just_got_a_long_reply_is_not_idle() {
+    const VALUE_BYTES: usize = 32 << 20;
+    let server = Server::start(&["--idle-timeout", "3", "--max-value-size", "32mb", "--max-memory", "1gb"]);
+    let mut slow = Client::tcp(&server);
+    let value = vec![b'v'; VALUE_BYTES];
+    slow.check(&set(b"key", &value), b"OK\r\n");
+    slow.send(&get(b"key"));
+    let (most, rest) = value.split_at(VALUE_BYTES / 8);
+    for piece in most.chunks(most.len() / 40) {
+        slow.expect(piece);
+        sleep(Duration::from_millis(100));
+    }
+    slow.expect(&line(rest));
+    sleep(Duration::from_millis(1_000));
     slow.check(&inc(b"number"), b"1\r\n");
 }
 

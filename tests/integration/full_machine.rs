@@ -35,6 +35,28 @@ fn one_client_too_many_is_told_so() {
     });
 }
 
+/// However many are refused, they take no place, not even until they have been told.
+#[test]
+fn who_is_refused_is_never_counted() {
+    let server = Server::start(&["--max-clients", "1"]);
+    let mut client = Client::tcp(&server);
+    client.check(b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n");
+    let mut crowd = Vec::new();
+    at_once(&server, || {
+        client.send(&b"*2\r\n$4\r\nINFO\r\n$7\r\nclients\r\n".repeat(20));
+        crowd.extend((0..100).map(|_| Client::tcp(&server)));
+    });
+    for _ in 0..20 {
+        let connected = loop {
+            let line = client.read_line();
+            if line.starts_with(b"connected_clients:") {
+                break line;
+            }
+        };
+        assert_eq!(connected.escape_ascii().to_string(), r"connected_clients:1\r\n");
+    }
+}
+
 /// Those who have left make room for those who have come, even if the server finds out about both at once.
 #[test]
 fn who_leaves_gives_up_the_place_before_who_comes_is_counted() {
