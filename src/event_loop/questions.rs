@@ -33,11 +33,8 @@ impl EventLoop {
     }
 
     fn config_get(&mut self, key: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {
-        if patterns.iter().any(|pattern| pattern.len() > SCAN_PATTERN_BYTES_MAX) {
-            return Err(SYNTAX);
-        }
         let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-        let config = &self.config;
+        let (config, mut steps) = (&self.config, SCAN_STEPS_MAX);
         let mut settings = vec![
             ("appendonly", "no".to_owned()),
             ("bind", config.host.clone()),
@@ -52,7 +49,10 @@ impl EventLoop {
             ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),
             ("unixsocket", config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ];
-        settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes())));
+        settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), &mut steps)));
+        if steps == 0 || patterns.iter().any(|pattern| pattern.len() > SCAN_PATTERN_BYTES_MAX) {
+            return Err(SYNTAX);
+        }
         let session = &mut self.connections[key].session;
         let version = session.resp.as_ref().map_or(Version::Two, |resp| resp.version);
         session.output.push_map(settings.len(), version);
@@ -137,9 +137,8 @@ impl EventLoop {
 
 /// Whether a client passes the filter that follows CLIENT LIST or CLIENT KILL; an error if that is no filter.
 fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
-    let [address, local_address] = connection.addresses();
     if kills && let [wanted] = words {
-        return Ok(**wanted == *address.as_bytes());
+        return Ok(**wanted == *connection.addresses()[0].as_bytes());
     }
     let (mut spares_asker, mut all_fit) = (kills, true);
     let mut words = words.iter();
@@ -155,8 +154,8 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
                 });
                 ids.collect::<Result<Vec<_>, _>>()?.contains(&true)
             }
-            (b"addr", true) => **value == *address.as_bytes(),
-            (b"laddr", true) => **value == *local_address.as_bytes(),
+            (b"addr", true) => **value == *connection.addresses()[0].as_bytes(),
+            (b"laddr", true) => **value == *connection.addresses()[1].as_bytes(),
             // There is but one type of client and one user.
             (b"type", _) => value.eq_ignore_ascii_case(b"normal"),
             (b"user", true) => **value == *b"default",

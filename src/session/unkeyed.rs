@@ -4,7 +4,7 @@
 use super::resp::{Client, Outcome};
 use super::{Phase, Question};
 use crate::execute::Executor;
-use crate::limits::{NAME_BYTES_MAX, OUTPUT_HIGH_BYTES, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
+use crate::limits::*;
 use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::resp::{Arguments, Version};
@@ -65,14 +65,13 @@ impl Client<'_> {
             },
             ("command|count", _) => output.push_header(b':', COMMANDS as i64),
             ("command|docs", _) => output.push_map(0, version),
-            ("command", _) | ("command|info", [_]) => {
-                output.push_header(b'*', COMMANDS as i64);
-                VERBS[..COMMANDS].iter().for_each(|verb| push_verb(Some(verb), version, output));
-            }
-            ("command|info", [_, names @ ..]) => {
-                output.push_header(b'*', names.len() as i64);
-                let find = |name: &[u8]| VERBS.iter().find(|verb| name.eq_ignore_ascii_case(verb.name.as_bytes()));
-                names.iter().for_each(|name| push_verb(find(name), version, output));
+            ("command" | "command|info", words) => {
+                let find = |name: &&[u8]| VERBS.iter().find(|verb| name.eq_ignore_ascii_case(verb.name.as_bytes()));
+                let named: Vec<_> = words.iter().skip(1).map(find).collect();
+                let rows = if named.is_empty() { VERBS[..COMMANDS].iter().map(Some).collect() } else { named };
+                self.executor.store.work += 3 * rows.len() as u64;
+                output.push_header(b'*', rows.len() as i64);
+                rows.into_iter().for_each(|row| push_verb(row, version, output));
             }
             ("time", _) => {
                 let millis = self.executor.clock.unix_millis();
@@ -188,25 +187,24 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
             _ => return Err(SYNTAX),
         }
     }
-    let (mut looked_at, mut found, mut matching) = (0, 0, 0);
+    let (mut looked_at, mut found, mut steps) = (0, 0, SCAN_STEPS_MAX);
     let mut keys = Output::default();
-    let work_before = executor.store.work();
+    let work_max = executor.store.work() + SCAN_WORK_UNITS;
     loop {
         cursor = executor.store.scan(cursor, |key| {
             looked_at += 1;
-            // The most time that matching may take, in the store's units of work.
-            matching += pattern.map_or(0, |pattern| (pattern.len() * key.len() / 64) as u64);
-            if has_type && pattern.is_none_or(|pattern| glob::matches(pattern, key)) {
+            if has_type && pattern.is_none_or(|pattern| glob::matches(pattern, key, &mut steps)) {
                 keys.push_bulk(key);
                 found += 1;
             }
         });
-        let work = matching + executor.store.work() - work_before;
-        if cursor == 0 || looked_at >= count || work >= SCAN_WORK_UNITS || keys.len() >= OUTPUT_HIGH_BYTES {
+        let is_long = keys.len() >= OUTPUT_HIGH_BYTES || steps <= SCAN_STEPS_MAX / 8 * 7;
+        if cursor == 0 || looked_at >= count || is_long || executor.store.work() >= work_max {
             break;
         }
     }
-    executor.store.work += matching + found as u64;
+    executor.store.work += (SCAN_STEPS_MAX - steps + keys.len()) as u64 / STEPS_PER_UNIT;
+    (steps > 0).then_some(()).ok_or("ERR pattern takes too long to match")?;
     output.push_header(b'*', 2);
     output.push_bulk(cursor.to_string().as_bytes());
     output.push_header(b'*', found);

@@ -35,8 +35,7 @@ const LINES: usize = INDEX_BLOCK_BYTES / size_of::<Line>();
 const ITEMS_MAX: usize = 10;
 const ITEMS_MIN: usize = 5;
 
-/// A slice for SCAN ends after about so many entries, since each costs a look at its item, or after so many buckets.
-const SLICE_ENTRIES: usize = 32;
+/// A slice for SCAN ends after so many buckets, or after one that is not empty: each entry costs a look at its item.
 const SLICE_BUCKETS_MAX: usize = 512;
 
 /// A key's hash, computed once per command, with the place where its entry was last seen.
@@ -387,15 +386,15 @@ impl Index {
         found.map(|place| self.set(place, Entry(0))).is_some()
     }
 
-    /// About 32 entries from `cursor` on, the next cursor (0 at the end), and the number of buckets that were searched.
-    /// A cursor counts buckets with the bits of their numbers reversed. So a bucket and the one split off from it are
-    /// next to each other, and no entry is missed because of a split or merge in between.
+    /// The entries of the first bucket from `cursor` on that has any, the next cursor (0 at the end), and the number of
+    /// buckets searched. A cursor counts buckets with the bits of their numbers reversed. So a bucket and the one split
+    /// off from it are next to each other, and no entry is missed because of a split or merge in between.
     pub(super) fn slice(&self, cursor: u64) -> (Vec<Entry>, u64, usize) {
         let width = u64::BITS - self.shift;
         let (mut at, mut entries, mut count) = (cursor, Vec::new(), 0);
-        while at < 1 << width && entries.len() < SLICE_ENTRIES && count < SLICE_BUCKETS_MAX {
+        while at < 1 << width && entries.is_empty() && count < SLICE_BUCKETS_MAX {
             let home = self.home(at.reverse_bits() >> (u64::BITS - width) << self.shift) & !1;
-            entries.extend(self.items(home).0);
+            entries = self.items(home).0;
             let narrow = self.mask >> 1;
             let is_split = ((home as usize / 2) & narrow) + narrow + 1 < self.buckets;
             let span = 1 << (width - self.mask.count_ones() + u32::from(!is_split));

@@ -33,7 +33,7 @@ use self::index::{Entry, Index};
 use self::log::{Log, Queue};
 use crate::chunk::ChunkPool;
 use crate::command::{Action, Condition, Expiry, NEVER, Refusal, Value};
-use crate::limits::{RECLAIM_UNITS_PER_COMMAND, STORE_BYTES_MAX, STORE_BYTES_MIN, TURN_WORK_UNITS};
+use crate::limits::*;
 use crate::number;
 
 /// How a store is configured.
@@ -160,6 +160,7 @@ impl Store {
             return Some(Value::small(rest));
         }
         let (entry, record) = self.find(&mut hash, key, true)?;
+        self.work += record.rest().len() as u64 / COPIED_BYTES_PER_UNIT; // into a reply
         Some(self.value(entry, &record))
     }
 
@@ -225,9 +226,9 @@ impl Store {
             return Ok(sum);
         }
         let found = self.find(&mut hash, key, true);
+        self.work += found.map_or(0, |(_, record)| record.rest().len() as u64 / STEPS_PER_UNIT);
         let number = found.map_or(Some(0), |(entry, record)| {
-            let value = self.value(entry, &record);
-            if value.chunks.is_empty() { number::parse(value.rest) } else { None }
+            number::parse(self.value(entry, &record).rest).filter(|_| record.list.is_none())
         });
         let sum = number.ok_or(Refusal::NotANumber)?.checked_add(delta).ok_or(Refusal::Overflow)?;
         let mut digits = itoa::Buffer::new();
@@ -262,13 +263,12 @@ impl Store {
         }
     }
 
-    /// Visits about 32 keys, sometimes none, from `cursor` on, and returns the cursor to continue with. A scan starts
+    /// Visits about ten keys, sometimes none, from `cursor` on, and returns the cursor to continue with. A scan starts
     /// at 0 and is complete when 0 is returned. It has then visited each key that was there throughout, at least once.
     pub fn scan(&mut self, cursor: u64, mut visit: impl FnMut(&[u8])) -> u64 {
         let (entries, behind, buckets) = self.index.slice(cursor);
-        self.work += 1 + buckets as u64 / 4;
+        self.work += 1 + entries.len() as u64 + buckets as u64 / 4;
         for entry in entries {
-            self.work += 1;
             let bytes = self.log.bytes(entry.handle());
             let record = Record::read(bytes);
             if record.deadline > self.now {

@@ -28,12 +28,23 @@ fn patterns_are_redis_s() {
         ("\\*", "a", false),
         ("user:*:name", "user:17:name", true),
     ] {
-        assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        assert_eq!(matches(pattern.as_bytes(), text.as_bytes(), &mut 100), expected, "{pattern} {text}");
     }
 }
 
 #[test]
-fn many_stars_do_not_take_for_ever() {
-    let pattern = "*a".repeat(64) + "b";
-    assert!(!matches(pattern.as_bytes(), &[b'a'; 10_000]));
+fn matching_takes_no_more_steps_than_it_may() {
+    let (pattern, text) = ("*a".repeat(64) + "b", [b'a'; 10_000]);
+    // An earlier star is never reconsidered.
+    let mut steps = 3 * text.len();
+    assert!(!matches(pattern.as_bytes(), &text, &mut steps) && steps > 0);
+    // A last star takes the rest at once.
+    let mut steps = 3;
+    assert!(matches(b"a*", &text, &mut steps) && steps > 0);
+    // What follows the last star is tried at each byte of the text, and a class costs as much as it is long.
+    for pattern in ["*".to_owned() + &"a".repeat(200) + "b", format!("*[{}]", "b".repeat(200))] {
+        let mut steps = 100 * text.len();
+        matches(pattern.as_bytes(), &text, &mut steps);
+        assert_eq!(steps, 0, "{pattern}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The Redis protocol through a session without a socket: the rows cut in every way, and what needs a clock of its own
 //! or a look at the store.
 
-use gostash::limits::{EXEC_COMMANDS, EXEC_WORK_UNITS, SCAN_PATTERN_BYTES_MAX, SCAN_WORK_UNITS};
+use gostash::limits::*;
 
 use crate::random::{Random, SEED_VARIABLE, seed};
 use crate::resp_rows::{ROWS, SHORT_BYTES, ask, rows, words};
@@ -167,6 +167,39 @@ fn a_transaction_does_not_take_a_turn_of_any_length() {
     driver.work_max = 0;
     driver.feed(&words("EXEC"));
     assert!(driver.work_max >= 3 * EXEC_COMMANDS as u64, "{} units", driver.work_max);
+}
+
+/// What takes longer than a look-up counts as work, so that a pipeline of it takes many turns instead of a long one.
+#[test]
+fn work_is_counted() {
+    let mut driver = driver(0);
+    for (key, value) in [("zeros", "0".repeat(32_000) + "x"), ("long", "v".repeat(32_000))] {
+        driver.feed(&words(&format!("SET {key} {value}")));
+    }
+    let info = "COMMAND INFO".to_owned() + &" get".repeat(14);
+    for (line, units) in [("INCR zeros", 320), ("GET long", 31), ("COMMAND", 100), (&info, 40)] {
+        let before = driver.executor.store.work();
+        driver.feed(&words(line));
+        let work = driver.executor.store.work() - before;
+        assert!(work >= units, "{line}: {work} units");
+    }
+}
+
+/// Keys may be so long that a few of them make a long reply, and so alike that a pattern takes long to match them.
+#[test]
+fn long_keys_take_no_long_scan() {
+    let mut driver = driver(0);
+    for number in 100..200 {
+        driver.feed(&words(&format!("SET {number}{} 1", "a".repeat(60_000))));
+    }
+    driver.received();
+    driver.feed(&words("SCAN 0 COUNT 1000 MATCH 1*"));
+    assert!(driver.received().len() < VISIT_BYTES);
+    let pattern = "*".to_owned() + &"a".repeat(SCAN_PATTERN_BYTES_MAX - 2) + "b";
+    driver.work_max = 0;
+    check(&mut driver, 0, &format!("SCAN 0 MATCH {pattern}"), "-ERR pattern takes too long to match\n");
+    let most = SCAN_STEPS_MAX as u64 / STEPS_PER_UNIT + 2 * SCAN_WORK_UNITS;
+    assert!(driver.work_max <= most, "{} units", driver.work_max);
 }
 
 fn splits(len: usize) -> Vec<usize> {
