@@ -286,6 +286,31 @@ fn slow_readers(large_bytes: usize) {
     assert!(peak < 17 << 20, "{peak} bytes at most");
 }
 
+/// A full store that may not evict cannot make room for buffers, so it has left them theirs.
+#[test]
+fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
+    let server = Server::start(&["--max-memory", "16mb", "--eviction", "none"]);
+    let mut writer = Client::tcp(&server);
+    writer.check(&set(b"large", &[b'v'; 30_000]), b"OK\r\n");
+    let is_refused = |number: u32| {
+        writer.send(&set(&number.to_le_bytes(), &[b'v'; 1000]));
+        writer.read_line() == b"ERR\r\n"
+    };
+    assert!((0..16_384).any(is_refused), "more was stored than there is room for");
+    let readers: Vec<Client> = (0..200)
+        .map(|_| {
+            let mut reader = Client::tcp(&server);
+            // It may be closed.
+            let _ = reader.try_send(&get(b"large").repeat(200));
+            reader
+        })
+        .collect();
+    wait_until_quiet(&server);
+    let peak = peak_resident_bytes(&server);
+    assert!(peak < 17 << 20, "{peak} bytes at most");
+    drop(readers);
+}
+
 /// A list of all clients takes memory for each of the many clients that ask for it.
 #[test]
 fn many_lists_of_clients_stay_within_the_limit() {
