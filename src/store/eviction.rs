@@ -96,9 +96,7 @@ impl Store {
         self.limit = self.settings.memory_bytes.max(self.limit.min(self.memory_bytes()));
     }
 
-    /// Does one command's share of making room for `size` bytes. Any item may be moved or evicted.
-    ///
-    /// # Errors
+    /// Does one command's share of making room for `size` bytes. Any item may be moved or evicted. Fails with
     /// `OutOfMemory` if that is not enough and eviction is off, so that later commands cannot make up for it.
     #[cold]
     pub(super) fn make_room(&mut self, size: usize) -> Result<(), Refusal> {

@@ -171,9 +171,7 @@ impl Store {
         Some(Item { value: self.value(entry, &record), deadline: record.deadline, bytes })
     }
 
-    /// Stores a value, replacing any earlier one and its expiry. The default time to live applies.
-    ///
-    /// # Errors
+    /// Stores a value, replacing any earlier one and its expiry. The default time to live applies. Fails with
     /// `OutOfMemory` if there is no room, and eviction is off or could not make enough within one command's bounds.
     #[inline(always)]
     pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
@@ -190,10 +188,8 @@ impl Store {
         self.write(hash, key, value, Condition::Always, Expiry::Default).map(|_| ())
     }
 
-    /// Stores a value if the condition holds, and returns whether it did. A past expiry removes the key instead.
-    ///
-    /// # Errors
-    /// As [`set`](Self::set).
+    /// Stores a value if the condition holds, and returns whether it did. A past expiry removes the key instead. Fails
+    /// as [`set`](Self::set) does.
     pub fn write(
         &mut self,
         mut hash: KeyHash,
@@ -211,9 +207,7 @@ impl Store {
     }
 
     /// Adds to the number stored under a key and returns the sum. A missing key counts as 0; an expiry is kept. A value
-    /// with chunks is never a number, not even one of 40,000 zeros: reading it could take milliseconds.
-    ///
-    /// # Errors
+    /// with chunks is never a number, not even one of 40,000 zeros: reading it could take milliseconds. Fails with
     /// `NotANumber` if the value is no number, `Overflow` if the sum does not fit, `OutOfMemory` as [`set`](Self::set).
     #[inline(always)]
     pub fn add(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {

@@ -81,10 +81,8 @@ impl Connection {
         Ok(bytes)
     }
 
-    /// Parses what was read, and notes each reply that is complete.
-    ///
-    /// # Errors
-    /// The first invalid reply; with `--verify` also the first wrong byte or number.
+    /// Parses what was read, and notes each reply that is complete. Fails for the first invalid one; with `--verify`
+    /// also for the first wrong byte or number.
     pub fn feed(&mut self, data: &[u8], workload: &Workload, phase: &mut Phase, now: u64) -> Result<(), String> {
         let joined = (!self.partial_head.is_empty()).then(|| [&std::mem::take(&mut self.partial_head), data].concat());
         let mut data = joined.as_deref().unwrap_or(data);

@@ -90,10 +90,7 @@ impl Phase {
         self.rate.map_or(u64::MAX, |rate| due(rate).saturating_sub(self.sent)).min(self.unsent())
     }
 
-    /// Counts a reply.
-    ///
-    /// # Errors
-    /// With `--verify`, a reply that cannot be right.
+    /// Counts a reply. With `--verify`, fails for one that cannot be right.
     #[inline(always)]
     pub fn note(&mut self, request: &Request, outcome: Outcome, now: u64) -> Result<(), String> {
         self.replies += 1;
