@@ -18,7 +18,7 @@ pub(super) struct Connection {
     pub(super) session: Session,
     /// The kernel may have input for us. Set by events, and cleared by a read that leaves none.
     pub(super) readable: bool,
-    /// The kernel may take output. Set by events, and cleared by a write that is not taken in full.
+    /// The kernel may take output. Set by events and sweeps, and cleared by a write that is not taken in full.
     pub(super) writable: bool,
     pub(super) watches_output: bool, // the poll reports when it is writable again
     /// The client has closed its side. After a short read the end is still to be read, and no more event announces it.
