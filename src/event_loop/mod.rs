@@ -220,7 +220,8 @@ impl EventLoop {
         }
         if !self.executor.store.evicts() {
             // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
-            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) + self.executor.base_bytes;
+            // Chunks that come in do not use that up: they are to be the store's.
+            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.held_bytes) + self.executor.base_bytes;
             self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         }
         self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);

@@ -387,16 +387,17 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
     let mut client = Client::tcp(&server);
     let oom = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n".as_slice();
     let (large, small) = (vec![b'v'; 900_000], vec![b'v'; 1_000]);
-    // First what is large, until there is no room for it, then what is small.
-    let mut fill = |value: &[u8]| {
+    let fill = |client: &mut Client, value: &[u8]| {
         let full = (0..100_000).find(|number| {
             client.send(&ask(&[b"SET".as_slice(), format!("{} {number}", value.len()).as_bytes(), value]));
             client.read_line() == oom
         });
         assert!(full.is_some_and(|count| count > 1), "{full:?} of {} bytes", value.len());
     };
-    fill(&large);
-    fill(&small);
+    fill(&mut client, &large);
+    // In the place of one that is large, there is room for many that are small.
+    client.check(&ask(&["DEL", "900000 0"]), b":1\r\n");
+    fill(&mut client, &small);
     let mset = ask(&[b"MSET".as_slice(), b"a", &small, b"b", &small]);
     let append = ask(&[b"APPEND".as_slice(), b"1000 0", &small]);
     let set = ask(&[b"SET".as_slice(), b"a", &large]);
