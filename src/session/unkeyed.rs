@@ -198,13 +198,16 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
                 found += 1;
             }
         });
+        // A bucket's keys are all matched at once, so one is begun only while most of the steps are left for it.
         let is_long = keys.len() >= OUTPUT_HIGH_BYTES || steps <= SCAN_STEPS_MAX / 8 * 7;
         if cursor == 0 || looked_at >= count || is_long || executor.store.work() >= work_max {
             break;
         }
     }
     executor.store.work += (SCAN_STEPS_MAX - steps + keys.len()) as u64 / STEPS_PER_UNIT;
-    (steps > 0).then_some(()).ok_or("ERR pattern takes too long to match")?;
+    if steps == 0 {
+        return Err("ERR pattern takes too long to match".into());
+    }
     output.push_header(b'*', 2);
     output.push_bulk(cursor.to_string().as_bytes());
     output.push_header(b'*', found);
