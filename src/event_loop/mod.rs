@@ -176,8 +176,8 @@ impl EventLoop {
             self.dispatch(event);
         }
         // A client is there before a command asks for it. But where places are short, those who left are closed first.
-        let accepts_late = self.accept_by.map(|_| self.clients() + TURN_ACCEPTS > self.config.max_clients);
-        if accepts_late == Some(false) {
+        let accepts_late = self.clients() + TURN_ACCEPTS > self.config.max_clients;
+        if !accepts_late && self.accept_by.is_some() {
             self.accept();
         }
         self.read_ready();
@@ -185,7 +185,7 @@ impl EventLoop {
         self.relieve_pressure();
         self.sweep(is_tick);
         self.closing.drain(..self.closing.len().min(TURN_CLOSES));
-        if accepts_late == Some(true) {
+        if accepts_late && self.accept_by.is_some() {
             self.accept();
         }
         self.executor.housekeep();

@@ -340,11 +340,17 @@ fn the_environment_s_log_level_wins() {
 #[test]
 fn a_pipe_that_nobody_reads_as_standard_error_stops_nothing() {
     let dir = TempDir::new().unwrap();
+    let (fifo, unread) = unread_pipe(&dir);
+    serve_with_stuck_stderr(&fifo, unread);
+}
+
+/// The path of a pipe, and what keeps it open without reading from it.
+fn unread_pipe(dir: &TempDir) -> (String, fs::File) {
     let fifo = path_text(&dir.path().join("fifo"));
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     // Opened for both, so that neither end waits for the other.
     let unread = fs::File::options().read(true).write(true).open(&fifo).unwrap();
-    serve_with_stuck_stderr(&fifo, unread);
+    (fifo, unread)
 }
 
 #[cfg(target_os = "linux")]
@@ -363,9 +369,7 @@ fn a_terminal_that_hangs_as_standard_error_stops_nothing() {
 fn a_pipe_that_is_full_and_cannot_be_polled_stops_nothing() {
     use rustix::process::{Resource, Rlimit, prlimit};
     let dir = TempDir::new().unwrap();
-    let fifo = path_text(&dir.path().join("fifo"));
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let _unread = fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    let (fifo, _unread) = unread_pipe(&dir);
     let server = Server::start_by(
         shell("exec \"$@\" 2>\"$STDERR\"").env("STDERR", &fifo).args(FREE_PORT).args(["--log-level", "trace"]),
     );
