@@ -42,11 +42,11 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     }
     // Memory that the process takes before anything is stored comes off max-memory; the store may take the rest.
     let base_bytes = memory::resident_bytes().unwrap_or(0) + START_BYTES;
-    let max_memory = config.max_memory.bytes;
-    let value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
+    let value_bytes_max = config.max_value_size.min(config.max_memory.bytes / VALUE_SHARE);
+    config.max_memory.warn_if_too_much();
     log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory.text);
     let store = Store::new(Settings {
-        memory_bytes: max_memory.saturating_sub(base_bytes),
+        memory_bytes: config.max_memory.bytes.saturating_sub(base_bytes),
         eviction: config.eviction,
         default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
     });

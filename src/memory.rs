@@ -17,12 +17,22 @@ pub struct MemoryLimit {
     pub bytes: usize,
     /// The limit and the reason for it, as text.
     pub text: String,
+    /// The highest that is safe. The process may take a twentieth more, and the system must let it have that.
+    pub safe_bytes: usize,
 }
 
 impl MemoryLimit {
     /// A limit that the user has chosen.
     pub fn chosen(bytes: usize) -> Self {
-        MemoryLimit { bytes, text: megabytes(bytes) }
+        MemoryLimit { bytes, text: megabytes(bytes), safe_bytes: usize::MAX }
+    }
+
+    /// Logs a warning if the system may not let the process have this much.
+    pub fn warn_if_too_much(&self) {
+        let auto = MemoryLimit::auto(read);
+        if self.bytes > auto.safe_bytes {
+            log::warn!("max-memory is {}, auto would be {}: the system may kill a full server", self.text, auto.text);
+        }
     }
 
     /// The default: three quarters of the tightest control-group limit; if there is none, a quarter of the machine's
@@ -33,16 +43,17 @@ impl MemoryLimit {
         let limits = files.into_iter().filter_map(|file| Some((read(&file).trim().parse().ok()?, file)));
         // A group without a limit says so with a word or, in version 1, with a number beyond any machine's memory.
         let real = limits.filter(|(bytes, _)| *bytes < machine.unwrap_or(usize::MAX / 4));
-        let (bytes, reason) = if let Some((limit, file)) = real.min() {
-            (limit / 4 * 3, format!(" (three quarters of the {} that {} allows)", megabytes(limit), file.display()))
+        let (all, bytes, reason) = if let Some((limit, file)) = real.min() {
+            let reason = format!(" (three quarters of the {} that {} allows)", megabytes(limit), file.display());
+            (limit, limit / 4 * 3, reason)
         } else if let Some(all) = machine {
             let quarter = (all / 4).min(MACHINE_SHARE_BYTES_MAX);
-            (quarter, format!(" (a quarter of the machine's {}, at most 1024 mb)", megabytes(all)))
+            (all, quarter, format!(" (a quarter of the machine's {}, at most 1024 mb)", megabytes(all)))
         } else {
-            (UNKNOWN_MACHINE_BYTES, " (the machine does not tell how much it has)".to_owned())
+            (usize::MAX, UNKNOWN_MACHINE_BYTES, " (the machine does not tell how much it has)".to_owned())
         };
         let bytes = bytes.max(MEMORY_BYTES_MIN);
-        MemoryLimit { bytes, text: megabytes(bytes) + &reason }
+        MemoryLimit { bytes, text: megabytes(bytes) + &reason, safe_bytes: all / 21 * 20 }
     }
 }
 
@@ -88,18 +99,16 @@ fn megabytes(bytes: usize) -> String {
     format!("{:.1} mb", bytes as f64 / f64::from(1 << 20)).replace(".0 ", " ")
 }
 
-/// The files that may hold this process's memory limits, according to the text of `/proc/self/cgroup`: those of its own
-/// group and of every group above, in both versions, where systems usually mount them. In a container, that path may be
-/// one of the host, which does not exist inside. Then the container's own limit is at the top.
+/// The files that may hold this process's memory limits, by the text of `/proc/self/cgroup`: those of its own group and
+/// of all above, in both versions. In a container the path may be the host's; then the container's limit is at the top.
 pub fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
         let [_, controllers, group] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
+        let has_memory = controllers.split(',').any(|name| name == "memory");
         let (top, names) = match controllers {
             "" => ("/sys/fs/cgroup", &["memory.max", "memory.high"][..]),
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                ("/sys/fs/cgroup/memory", &["memory.limit_in_bytes"][..])
-            }
+            _ if has_memory => ("/sys/fs/cgroup/memory", &["memory.limit_in_bytes"][..]),
             _ => continue,
         };
         let own = Path::new(top).join(group.trim_start_matches('/'));

@@ -40,17 +40,14 @@ impl EventLoop {
         let (commands, misses, errors) = (stats.commands(), stats.gets - hits, stats.errors + stats.broken);
         let (expired, evicted) = (store.stats().expired, store.stats().evictions);
         let (time_usec, version, policy) = (clock.unix_millis() * 1000, env!("CARGO_PKG_VERSION"), self.policy());
-        let (used, max_memory) = (base + store.memory_bytes(), self.config.max_memory.bytes);
-        let resident = memory::resident_bytes().unwrap_or(0);
-        let fragmentation = resident as f64 / used as f64;
+        let (used, resident) = (base + store.memory_bytes(), memory::resident_bytes().unwrap_or(0));
+        let (max_memory, fragmentation) = (self.config.max_memory.bytes, resident as f64 / used as f64);
         // Commands are counted but not timed: timing one would take longer than most of them do.
         let called = VERBS.iter().zip(calls).filter(|(_, calls)| **calls > 0).map(|(verb, calls)| (verb.name, calls));
         let line = |(name, calls)| format!("\ncmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00");
         let calls: String = called.map(line).collect();
-        let keys = match store.len() {
-            0 => String::new(),
-            keys => format!("\ndb0:keys={keys},expires={},avg_ttl=0", store.expiring()),
-        };
+        let (keys, expires) = (store.len(), store.expiring());
+        let keyspace = if keys == 0 { "" } else { &format!("\ndb0:keys={keys},expires={expires},avg_ttl=0") };
         let text = format!(
             "# Server\nredis_version:{REDIS_VERSION}\ngostash_version:{version}\nredis_mode:standalone\nos:{OS} {ARCH}\n\
              arch_bits:64\nmultiplexing_api:mio\nprocess_id:{pid}\ntcp_port:{port}\nserver_time_usec:{time_usec}\n\
@@ -68,7 +65,7 @@ impl EventLoop {
              client_disconnections:{closed}\n\n\
              # Replication\nrole:master\nconnected_slaves:0\n\n\
              # Commandstats{calls}\n\n\
-             # Keyspace{keys}\n\n\
+             # Keyspace{keyspace}\n\n\
              # Loop\nloop_turns:{turns}\nloop_cpu_usec:{cpu_usec}\nloop_longest_turn_last_second:{last_second}\n\
              loop_longest_turn_last_minute:{last_minute}\nloop_longest_turn_last_hour:{last_hour}\n\
              loop_ready_connections:{ready}\nloop_bytes_waiting:{waiting}"

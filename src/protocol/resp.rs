@@ -257,10 +257,8 @@ impl Output {
 
     /// Appends the beginning of a map of `count` pairs. In version 2 that is an array with twice as many elements.
     pub(crate) fn push_map(&mut self, count: usize, version: Version) {
-        match version {
-            Version::Two => self.push_header(b'*', 2 * count as i64),
-            Version::Three => self.push_header(b'%', count as i64),
-        }
+        let (kind, length) = if version == Version::Two { (b'*', 2 * count) } else { (b'%', count) };
+        self.push_header(kind, length as i64);
     }
 
     pub(crate) fn push_bulk(&mut self, bytes: &[u8]) {
@@ -274,10 +272,7 @@ impl Output {
     }
 
     pub(crate) fn push_null(&mut self, version: Version) {
-        match version {
-            Version::Two => self.push(b"$-1\r\n"),
-            Version::Three => self.push(b"_\r\n"),
-        }
+        self.push(if version == Version::Two { b"$-1\r\n".as_slice() } else { b"_\r\n" });
     }
 }
 

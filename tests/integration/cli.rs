@@ -55,6 +55,20 @@ fn listening_beyond_this_machine_without_a_password_draws_a_warning() {
 }
 
 #[test]
+fn more_memory_than_the_system_has_draws_a_warning_at_start_and_later() {
+    let warning = "WARN  gostash::memory] max-memory is 67108864 mb, auto would be ";
+    let server = Server::start(&["--max-memory", "65536gb"]);
+    server.wait_for_stderr(warning);
+    let server = Server::start(&[]);
+    server.wait_for_stderr("listening on ");
+    let mut client = Client::tcp(&server);
+    client.check(&words("CONFIG SET maxmemory 64mb"), b"+OK\r\n");
+    assert!(!server.stderr().contains("auto would be"), "{}", server.stderr());
+    client.check(&words("CONFIG SET maxmemory 65536gb"), b"+OK\r\n");
+    server.wait_for_stderr(warning);
+}
+
+#[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
     let dir = TempDir::new().unwrap();
     let socket = path_text(&dir.path().join("socket"));

@@ -67,6 +67,9 @@ fn the_tightest_real_limit_wins_over_the_machine() {
         ("/sys/fs/cgroup/v2/memory.high", "209715200\n"),
     ]);
     assert_eq!(limit.bytes, 150 * MB);
+    let peak = limit.safe_bytes / 20 * 21;
+    assert!((199 * MB..=200 * MB).contains(&peak), "with the twentieth above it, {} is {peak}", limit.safe_bytes);
+
     let reason = "three quarters of the 200 mb that /sys/fs/cgroup/v2/memory.high allows";
     assert_eq!(limit.text, format!("150 mb ({reason})"));
     assert_eq!(MemoryLimit::chosen(3 * MB / 2).text, "1.5 mb");
@@ -82,6 +85,8 @@ fn without_a_limit_it_is_a_quarter_of_the_machine_up_to_a_gigabyte() {
     assert_eq!(quarter.text, "250.5 mb (a quarter of the machine's 1002 mb, at most 1024 mb)");
     assert_eq!(of("MemTotal: 67108864 kB\n").bytes, 1 << 30);
     assert_eq!(of("").text, "256 mb (the machine does not tell how much it has)");
+    assert!(quarter.safe_bytes < 1002 * MB && of("").safe_bytes > 1 << 60);
+
     assert_eq!(auto(&[none[0], (limit_file, "4194304\n")]).bytes, MEMORY_BYTES_MIN);
 }
 
