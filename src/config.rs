@@ -1,4 +1,4 @@
-//! Options: defaults, the environment's password, the configuration file and flags, each overriding those before.
+//! Options: defaults, the configuration file, the environment's password and flags, each overriding those before.
 //!
 //! This file knows how an option is written and what its range is. It remembers where each was set, so that an error
 //! which shows only when a value is used can name the place, too. It opens nothing but the configuration file.
@@ -58,10 +58,10 @@ macro_rules! options {
 }
 
 options! {
-    host: String = "host", "a name or address of this machine", |text| unless_empty(text).map(String::from);
+    host: String = "host", "a name or address of this machine", |text| (!text.is_empty()).then(|| text.into());
     port: u16 = "port", "a port from 0 to 65535", |text| whole(text, 0..=u16::MAX);
     unix_socket: Option<PathBuf> = "unix-socket", "a path, or nothing for no such socket",
-        |text| Some(unless_empty(text).map(PathBuf::from));
+        |text| Some((!text.is_empty()).then(|| text.into()));
     max_clients: usize = "max-clients", "a number from 1 to 1000000", |text| whole(text, 1..=CLIENTS_MAX);
     max_value_size: usize = "max-value-size", "a size from 1b to 512mb", |text| size(text, 1..=VALUE_BYTES_MAX_MAX);
     max_memory: MemoryLimit = "max-memory", "a size from 8mb up, or auto", |text| match text {
@@ -77,7 +77,7 @@ options! {
     idle_timeout: Option<Duration> = "idle-timeout", "seconds from 0 to 315360000", |text| seconds(text);
     stall_timeout: Option<Duration> = "stall-timeout", "seconds from 0 to 315360000", |text| seconds(text);
     password: Option<Password> = "password", "a password of at most 512 bytes, or nothing for none",
-        |text| (text.len() <= PASSWORD_BYTES_MAX).then(|| unless_empty(text).map(Password::new));
+        |text| (text.len() <= PASSWORD_BYTES_MAX).then(|| (!text.is_empty()).then(|| Password::new(text)));
     cpu: Option<usize> = "cpu", "a core from 0 to 1023, or any",
         |text| if text == "any" { Some(None) } else { whole(text, 0..=CPU_MAX).map(Some) };
     spin: Duration = "spin", "microseconds from 0 to 100000",
@@ -96,15 +96,18 @@ pub enum Invocation {
 
 impl Config {
     /// Reads the command line, without the program's name, the file that it names, and the `password` that the
-    /// environment may have. Flags win over the file wherever `--config` stands. Of two settings in the same file, or
-    /// two flags of the same name, the later wins. Fails for the first option that cannot be used: the error says where
+    /// environment may have. Flags win over that, and it wins over the file. Of two settings in the same file, or two
+    /// flags of the same name, the later wins. Fails for the first option that cannot be used: the error says where
     /// it was set, what was expected there and what was found.
     pub fn from_args(
         args: impl IntoIterator<Item = OsString>,
         password: Option<OsString>,
     ) -> Result<Invocation, String> {
         let mut args = lexopt::Parser::from_args(args);
-        let (mut file, mut flags) = (None, Vec::new());
+        // An empty variable is one that nobody filled in, and takes no password away.
+        let password = password.filter(|value| !value.is_empty());
+        let password = password.map(|value| ("GOSTASH_PASSWORD".to_owned(), "password", value));
+        let (mut file, mut flags) = (None, Vec::from_iter(password));
         while let Some(arg) = args.next().map_err(|problem| problem.to_string())? {
             let (name, expected) = match &arg {
                 Long("help") => return Ok(Invocation::Print(EXAMPLE)),
@@ -120,7 +123,6 @@ impl Config {
             if name == "config" { file = Some(value) } else { flags.push((place, name, value)) }
         }
         let mut config = Config::default();
-        password.map(|value| config.set("GOSTASH_PASSWORD".into(), "password", &value)).transpose()?;
         file.map(|path| config.read_file(&path)).transpose()?;
         for (place, name, value) in flags {
             config.set(place, name, &value)?;
@@ -180,10 +182,6 @@ fn names(separator: &str) -> String {
 /// Text as an error shows it: in quotes, with control characters escaped, and cut after 80 characters.
 fn quote(text: &str) -> String {
     text.char_indices().nth(80).map_or_else(|| format!("{text:?}"), |(end, _)| format!("{:?}...", &text[..end]))
-}
-
-fn unless_empty(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
 }
 
 /// A whole number within `range`, in plain digits: `FromStr` alone would take a `+` as well.

@@ -84,13 +84,16 @@ fn every_option_can_be_set() {
 }
 
 #[test]
-fn a_password_comes_from_flag_file_or_environment_and_is_never_shown() {
-    for (text, flags, expected) in [
-        ("", &[][..], "environment"),
-        ("password=file", &[], "file"),
-        ("password=file", &["--password", "flag"], "flag"),
+fn a_password_comes_from_flag_environment_or_file_and_is_never_shown() {
+    for (text, variable, flags, expected) in [
+        ("", "environment", &[][..], "environment"),
+        // As in the example, where the line is there and empty.
+        ("password=", "environment", &[], "environment"),
+        ("password=file", "environment", &[], "environment"),
+        ("password=file", "environment", &["--password", "flag"], "flag"),
+        ("password=file", "", &[], "file"),
     ] {
-        let config = read(text, flags, Some("environment")).expect("passwords");
+        let config = read(text, flags, Some(variable)).expect("passwords");
         assert_eq!(config.password, Some(Password::new(expected)));
         assert!(!format!("{config:?}").contains(expected));
     }
