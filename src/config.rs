@@ -95,10 +95,9 @@ pub enum Invocation {
 }
 
 impl Config {
-    /// Reads the command line, without the program's name, the file that it names, and the `password` that the
-    /// environment may have. Flags win over that, and it wins over the file. Of two settings in the same file, or two
-    /// flags of the same name, the later wins. Fails for the first option that cannot be used: the error says where
-    /// it was set, what was expected there and what was found.
+    /// Reads the command line, without the program's name, the file that it names, and the environment's `password`,
+    /// which wins over the file. Flags win over both, and the later of two settings in one file, or of two like flags.
+    /// Fails for the first option that cannot be used: the error says where that was set, what it may be and what it is.
     pub fn from_args(
         args: impl IntoIterator<Item = OsString>,
         password: Option<OsString>,

@@ -70,12 +70,9 @@ impl EventLoop {
              loop_longest_turn_last_minute:{last_minute}\nloop_longest_turn_last_hour:{last_hour}\n\
              loop_ready_connections:{ready}\nloop_bytes_waiting:{waiting}"
         );
-        let is_meant = |section: &&str| {
-            let title = section[2..].lines().next().unwrap_or_default();
-            let all = ["all", "default", "everything", title];
-            names.is_empty()
-                || names.iter().any(|name| all.iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes())))
-        };
+        let is_named = |title: &str| names.iter().any(|name| name.eq_ignore_ascii_case(title.as_bytes()));
+        let shows_all = names.is_empty() || ["all", "default", "everything"].into_iter().any(is_named);
+        let is_meant = |section: &&str| shows_all || section[2..].lines().next().is_some_and(is_named);
         let meant: Vec<_> = text.split("\n\n").filter(is_meant).map(|section| section.to_owned() + "\n").collect();
         self.connections[key].session.output.push_bulk(meant.join("\n").replace('\n', "\r\n").as_bytes());
         Ok(())

@@ -79,6 +79,8 @@ pub struct EventLoop {
     spare: Vec<Vec<u8>>,
     clock: TurnClock,
     now_millis: u64,
+    /// When the process went on after it had been stopped for a second or more: nobody's time runs out sooner for that.
+    resumed_millis: u64,
     /// How many connections cannot be written to until their clients read.
     stalled: usize,
     /// How many connections were sent their last reply, an ERR or that to QUIT, and no longer count as clients.
@@ -124,6 +126,7 @@ impl EventLoop {
             spare: Vec::with_capacity(TURN_CONNECTIONS),
             clock: TurnClock::new(),
             now_millis: 0,
+            resumed_millis: 0,
             stalled: 0,
             draining: 0,
             held_bytes: 0,
@@ -199,6 +202,9 @@ impl EventLoop {
     fn begin_turn(&mut self) -> bool {
         let last_millis = mem::replace(&mut self.now_millis, self.clock.begin());
         let is_tick = self.clock.turns == 0 || self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
+        if self.now_millis > last_millis + SWEEPS_MILLIS && self.needs_ticks() {
+            self.resumed_millis = self.now_millis;
+        }
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
         // What connections have freed counts until the next tick, which finds out whether the system got it back.
@@ -463,7 +469,7 @@ impl EventLoop {
         } else {
             (session.last_command_millis.max(*since), self.config.idle_timeout, "it sent no command for idle-timeout")
         };
-        (self.now_millis >= since + limit?.as_millis() as u64).then_some(reason)
+        (self.now_millis >= since.max(self.resumed_millis) + limit?.as_millis() as u64).then_some(reason)
     }
 
     /// Memory that all connections hold now, in bytes: their buffers, and chunks that the store does not hold.
@@ -492,10 +498,8 @@ impl EventLoop {
         }
         let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
         let burdens = self.connections.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
-        let is_far_over = self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
-        if (self.now_millis >= relieve_at || is_far_over)
-            && let Some((bytes, key)) = burdens.max()
-        {
+        let is_due = self.now_millis >= relieve_at || self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
+        if is_due && let Some((bytes, key)) = burdens.max() {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);
             self.disconnect(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::client::{Client, del, get, inc, line, set};
 use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
@@ -292,6 +294,19 @@ fn an_idle_client_is_closed_and_a_busy_one_is_not() {
         let waited = idle.join().expect("idle clients are closed in order");
         assert!(waited >= Duration::from_millis(1_900), "closed after {waited:?}");
     });
+}
+
+/// As when a container is paused: all timeouts have run out then, but nobody's request has been read.
+#[test]
+fn who_spoke_while_the_server_was_stopped_is_not_idle() {
+    let server = Server::start(&["--idle-timeout", "2"]);
+    let mut clients: Vec<_> = (0..400).map(|_| Client::tcp(&server)).collect();
+    clients.iter_mut().for_each(|client| client.check(&get(b"key"), b"ERR\r\n"));
+    server.signal(Signal::STOP);
+    clients.iter_mut().for_each(|client| client.send(&get(b"key")));
+    sleep(Duration::from_millis(2_500));
+    server.signal(Signal::CONT);
+    clients.iter_mut().for_each(|client| client.expect(b"ERR\r\n"));
 }
 
 /// Bytes are not commands: who sends one at a time is idle all the same.
