@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
-    memory::give_back_large_buffers();
+    memory::prevent_hoarding();
     logger::start(config.log_level)?;
     fit_descriptors(&mut config);
     pin(&config)?;

@@ -113,9 +113,7 @@ impl Client<'_> {
         if !self.resp.authenticated {
             return Err(HELLO_UNAUTHENTICATED.into());
         }
-        if let Some(name) = name {
-            self.resp.set_name(0, name);
-        }
+        name.into_iter().for_each(|name| self.resp.set_name(0, name));
         self.resp.version = version;
         let output = &mut *self.output;
         output.push_map(7, version);
@@ -166,9 +164,8 @@ fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
 /// `word` as text, if it can be a field of CLIENT LIST: those are separated by spaces.
 fn printable(word: &[u8]) -> Result<&str, Complaint> {
     let is_printable = word.len() <= NAME_BYTES_MAX && word.iter().all(u8::is_ascii_graphic);
-    str::from_utf8(word).ok().filter(|_| is_printable).ok_or(
-        "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.".into(),
-    )
+    let error = "ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.";
+    str::from_utf8(word).ok().filter(|_| is_printable).ok_or(error.into())
 }
 
 /// SCAN: looks at about as many keys as COUNT says, or at fewer if that would take long or make much output.
