@@ -9,10 +9,10 @@ use gostash::config::{Config, Invocation};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::{Listeners, clients_max};
 use gostash::execute::Executor;
-use gostash::limits::{DESCRIPTORS_RESERVED, START_BYTES, VALUE_SHARE};
+use gostash::limits::{START_BYTES, VALUE_SHARE};
 use gostash::store::{Settings, Store};
 use gostash::{logger, memory};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 const USAGE: u8 = 2; // an option makes no sense
 const FAILURE: u8 = 1; // options make sense, but cannot be carried out
@@ -33,7 +33,12 @@ fn main() -> ExitCode {
 fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     memory::prevent_hoarding();
     logger::start(config.log_level)?;
-    fit_descriptors(&mut config);
+    let (wanted, clients) = (config.max_clients, clients_max(config.max_clients));
+    if clients < wanted {
+        config.max_clients = clients;
+        let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
+    }
     pin(&config)?;
     let listeners = Listeners::bind(&config)?;
     let addresses = listeners.addresses();
@@ -58,21 +63,6 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     let _ = writeln!(io::stdout(), "listening on {addresses}");
     log::info!("listening on {addresses}");
     Ok(event_loop.run()?)
-}
-
-/// Raises the soft limit on descriptors to fit `max-clients`, or lowers `max-clients` to what was granted.
-fn fit_descriptors(config: &mut Config) {
-    let needed = (config.max_clients + DESCRIPTORS_RESERVED) as u64;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = current.map(|current| maximum.unwrap_or(needed).min(needed).max(current));
-    // The system may refuse even this. What counts is the limit in force afterwards.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
-    let (wanted, clients) = (config.max_clients, clients_max());
-    if clients < wanted {
-        config.max_clients = clients;
-        let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
-    }
 }
 
 /// Pins this thread, which will run the event loop, to the core that was asked for.

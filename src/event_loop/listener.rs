@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::Config;
@@ -142,8 +142,14 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// How many clients the granted descriptors are enough for. If these are very few, clients get half of them.
-pub fn clients_max() -> usize {
+/// Raises the soft limit on descriptors to fit `wanted` clients, and returns how many clients what is granted then is
+/// enough for. If that is very few, clients get half of them.
+pub fn clients_max(wanted: usize) -> usize {
+    let needed = (wanted + DESCRIPTORS_RESERVED) as u64;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = current.map(|current| maximum.unwrap_or(needed).min(needed).max(current));
+    // The system may refuse even this. What counts is the limit in force afterwards.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
     let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
     (granted - DESCRIPTORS_RESERVED.min(granted / 2)).min(CLIENTS_MAX)
 }

@@ -301,7 +301,7 @@ impl EventLoop {
         if let Err(error) = self.poll.registry().register(source, connection.token(key), Interest::READABLE) {
             return self.warn_limited("accepting", error);
         }
-        debug!("connection {id} accepted");
+        debug!("connection {id} accepted from {}", connection.addresses()[0]);
         let max_clients = self.config.max_clients;
         if self.clients() < max_clients {
             self.executor.stats.connections += 1;
@@ -439,7 +439,8 @@ impl EventLoop {
     /// Ends a connection for a reason of the server's own, which is logged.
     fn disconnect(&mut self, key: usize, reason: impl Display) {
         self.executor.stats.closed += 1;
-        self.warn_limited("a client was closed", reason);
+        let [address, _] = self.connections[key].addresses();
+        self.warn_limited("a client was closed", format_args!("{address}: {reason}"));
         self.close(key);
     }
 

@@ -69,7 +69,7 @@ impl EventLoop {
 
     /// Sets everything that is asked for, or nothing.
     fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let (mut config, clients_max, mb) = (self.config.clone(), clients_max(), MEMORY_BYTES_MIN >> 20);
+        let (mut config, clients_max, mb) = (self.config.clone(), clients_max(CLIENTS_MAX), MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();

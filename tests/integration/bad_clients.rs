@@ -309,6 +309,14 @@ fn who_spoke_while_the_server_was_stopped_is_not_idle() {
     clients.iter_mut().for_each(|client| client.expect(b"ERR\r\n"));
 }
 
+#[test]
+fn the_log_says_which_client_was_closed_and_why() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    let client = server.connect();
+    let address = client.local_addr().expect("a TCP socket has one");
+    server.wait_for_stderr(&format!("a client was closed: {address}: it sent no command for idle-timeout\n"));
+}
+
 /// Bytes are not commands: who sends one at a time is idle all the same.
 #[test]
 fn trickling_does_not_count_as_busy() {

@@ -321,6 +321,14 @@ fn the_descriptor_limit_is_raised_to_fit_max_clients() {
 }
 
 #[test]
+fn the_descriptor_limit_is_raised_again_when_more_clients_are_wanted() {
+    let server = Server::start_by(shell("ulimit -Sn 40; exec \"$@\"").args(FREE_PORT).args(["--max-clients", "10"]));
+    ask(&mut server.connect(), &words("CONFIG SET maxclients 300"), b"+OK\r\n");
+    let clients: Vec<_> = (0..250).map(|_| server.connect()).collect();
+    clients.into_iter().for_each(|mut client| ask(&mut client, &words("PING"), b"+PONG\r\n"));
+}
+
+#[test]
 fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
     for (limit, clients) in [(64, 32), (20, 10)] {
         let server = Server::start_by(shell(&format!("ulimit -n {limit}; exec \"$@\"")).args(FREE_PORT));
