@@ -91,7 +91,9 @@ impl EventLoop {
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
         let (clients, seconds) = (config.max_clients, config.idle_timeout.map_or(0, |time| time.as_secs()));
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {clients}, timeout {seconds}");
-        config.max_memory.warn_if_too_much();
+        if max_memory != self.config.max_memory.bytes {
+            config.max_memory.warn_if_too_much();
+        }
         self.config = config;
         self.connections[key].session.output.push(b"+OK\r\n");
         Ok(())
