@@ -174,7 +174,7 @@ impl Store {
             self.stats.copied_bytes += size as u64;
             return true;
         }
-        let is_expired = record.deadline <= self.now;
+        let is_expired = record.deadline < self.now;
         self.remove(hash, entry, record, !is_expired);
         self.stats.evictions += u64::from(!is_expired);
         true
@@ -203,7 +203,7 @@ impl Store {
     fn next_round(&self, entry: Entry, record: &Record) -> Option<(Queue, u64)> {
         let (queue, uses) = (self.log.queue(entry.handle()), entry.uses());
         match queue {
-            _ if record.deadline <= self.now => None,
+            _ if record.deadline < self.now => None,
             _ if self.log.walk.is_cleaning => Some((queue, uses)),
             _ if self.copy_credit < 0 => None,
             Queue::Small => (uses >= self.uses_wanted(record)).then_some((Queue::Main, 0)),

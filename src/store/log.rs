@@ -62,7 +62,7 @@ struct Segment {
     /// Bytes appended so far, and how many of them are dead.
     len: usize,
     dead: usize,
-    /// None of its items expires before this time, in milliseconds.
+    /// None of its items expires before the end of this millisecond.
     due: u64,
     older: usize,
     newer: usize,
@@ -381,7 +381,7 @@ impl Log {
             return Some((expired, 0));
         }
         for (handle, record) in self.records(number, 0) {
-            if record.deadline > now || expired.len() == count {
+            if record.deadline >= now || expired.len() == count {
                 due = due.min(record.deadline);
             } else {
                 expired.push((handle, record));

@@ -65,7 +65,7 @@ pub struct Stats {
 pub struct Item<'a> {
     /// The value.
     pub value: Value<'a>,
-    /// When it expires, in milliseconds of the store's clock, or [`NEVER`].
+    /// The last millisecond of the store's clock in which it is there, or [`NEVER`]: it never expires early.
     pub deadline: u64,
     /// The memory it takes, in bytes: its record, its chunks, and its share of the index.
     pub bytes: usize,
@@ -265,7 +265,7 @@ impl Store {
         for entry in entries {
             let bytes = self.log.bytes(entry.handle());
             let record = Record::read(bytes);
-            if record.deadline > self.now {
+            if record.deadline >= self.now {
                 visit(&bytes[record.key()]);
             }
         }
@@ -347,7 +347,7 @@ impl Store {
             entry = self.index.seen(*hash);
         }
         let record = Record::read(self.log.bytes(entry.handle()));
-        if record.deadline <= self.now {
+        if record.deadline < self.now {
             self.remove(*hash, entry, &record, false);
             return None;
         }
@@ -425,7 +425,7 @@ impl Store {
     fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record, leaves_ghost: bool) {
         self.index.remove(hash, leaves_ghost);
         self.log.kill(entry.handle(), record);
-        self.stats.expired += u64::from(record.deadline <= self.now);
+        self.stats.expired += u64::from(record.deadline < self.now);
     }
 }
 

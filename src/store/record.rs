@@ -42,7 +42,7 @@ pub struct Record {
     rest: u32,
     /// The number of the value's chunk list, if it has chunks.
     pub list: Option<u32>,
-    /// When it expires, in milliseconds of the store's clock, or [`NEVER`].
+    /// The last millisecond of the store's clock in which it is there, or [`NEVER`].
     pub deadline: u64,
 }
 

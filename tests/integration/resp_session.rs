@@ -32,16 +32,18 @@ fn time_passes_as_it_is_told() {
         (1000, 5_000_000, "SET a 1 PX 500", "+OK\n"),
         (1499, 5_000_000, "PTTL a", ":1\n"),
         (1499, 9_000_000, "PTTL a", ":1\n"),
-        (1500, 0, "GET a", "$-1\n"),
+        // The clock counts whole milliseconds, so the last of them is given in full: nothing expires early.
+        (1500, 0, "PTTL a", ":0\n"),
+        (1501, 0, "GET a", "$-1\n"),
         (2000, 5_000_000, "SET a 1 PXAT 5003000", "+OK\n"),
         (2000, 7_000_000, "PTTL a", ":1000\n"),
         (2000, 7_000_000, "PEXPIRETIME a", ":7003000\n"),
         (2999, 0, "GETEX a PX 10", "$1\n1\n"),
-        (3008, 0, "GETEX a PERSIST", "$1\n1\n"),
+        (3009, 0, "GETEX a PERSIST", "$1\n1\n"),
         (9999, 0, "TTL a", ":-1\n"),
         (9999, 0, "EXPIRE a 100", ":1\n"),
-        (109_998, 0, "EXISTS a", ":1\n"),
-        (109_999, 0, "EXISTS a", ":0\n"),
+        (109_999, 0, "EXISTS a", ":1\n"),
+        (110_000, 0, "EXISTS a", ":0\n"),
         // What would have expired is gone at once, where it may be written.
         (110_000, 0, "SET a 1", "+OK\n"),
         (110_000, 0, "SET a 2 NX EXAT 1", "$-1\n"),
@@ -79,9 +81,9 @@ fn a_write_lives_as_long_as_the_default_says_unless_it_says_more() {
         (4000, "PTTL own", ":95000\n"),
         (4000, "PTTL new", ":6000\n"),
         (4000, "PERSIST new", ":1\n"),
-        (9_999, "EXISTS a number text b c own new", ":7\n"),
-        (10_000, "EXISTS a number text b c own new", ":3\n"),
-        (14_000, "MGET c own new", "*3\n$-1\n$1\n1\n$1\n1\n"),
+        (10_000, "EXISTS a number text b c own new", ":7\n"),
+        (10_001, "EXISTS a number text b c own new", ":3\n"),
+        (14_001, "MGET c own new", "*3\n$-1\n$1\n1\n$1\n1\n"),
     ] {
         check(&mut driver, now, line, expect);
     }

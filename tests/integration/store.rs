@@ -154,7 +154,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
         let key = key.as_bytes();
         // Half of the commands are looked up ahead, as in a batch.
         let hash = if below(&mut random, 2) == 0 { store.seen(key) } else { store.hash(key) };
-        if model.get(&id).is_some_and(|(_, deadline)| *deadline <= now) {
+        if model.get(&id).is_some_and(|(_, deadline)| *deadline < now) {
             model.remove(&id);
         }
         // The store must agree with the model, or say that there is no item, which it may have evicted.
