@@ -91,7 +91,7 @@ impl Session {
 
     /// Whether there is something to execute without reading anything.
     pub fn can_run(&self) -> bool {
-        self.has_work() && !self.is_choked()
+        self.has_work() && !self.is_choked() && !self.is_broken()
     }
 
     /// Whether more input is wanted now.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS, SCAN_PATTERN_BYTES_MAX};
 
 use crate::client::Client;
+use crate::process::cpu_share;
 use crate::resp_rows::{SHORT_BYTES, ask, rows};
 use crate::rows::{Ending, Row};
 use crate::server::{Server, command};
@@ -255,6 +256,19 @@ fn clients_are_listed_and_killed() {
     others[9].expect_end();
     client.check(&words("CLIENT KILL TYPE normal SKIPME no"), b":1\r\n");
     client.expect_end();
+}
+
+/// A client may stay connected when it has been sent its last reply. What its transaction has left is no work then.
+#[test]
+fn a_transaction_ends_with_its_client() {
+    let server = Server::start(&[]);
+    let mut client = Client::tcp(&server);
+    let commands = ["MULTI", "CLIENT KILL TYPE normal SKIPME no", "SET a 1", "EXEC"];
+    client.check(&commands.map(words).concat(), b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n");
+    client.expect_end();
+    let share = cpu_share(&server);
+    assert!(share < 0.1, "{share} of a core");
+    Client::tcp(&server).check(&words("GET a"), b"$-1\r\n");
 }
 
 #[test]
