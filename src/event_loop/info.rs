@@ -33,7 +33,7 @@ impl EventLoop {
         let [commands_rate, in_rate, out_rate] = self.clock.history.rates(now);
         let [in_kbps, out_kbps] = [in_rate, out_rate].map(|rate| rate as f64 / 1024.0);
         let [last_second, last_minute, last_hour, _] = self.clock.history.longest(now);
-        let (days, turns, ready, waiting) = (now / 86_400, self.clock.turns, self.ready.len(), self.held_bytes);
+        let (days, turns, ready, waiting) = (now / 86_400, self.clock.turns, self.ready.len(), self.buffer_bytes());
         let (port, clients, max_clients) = (self.config.port, self.clients(), self.config.max_clients);
         let Executor { store, stats, clock, calls, base_bytes: base, .. } = &self.executor;
         let Stats { connections, refused, closed, hits, bytes_in, bytes_out, .. } = stats;

@@ -442,6 +442,13 @@ fn a_value_on_its_way_in_is_in_use_once() {
     other.send(&ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 5_000_000]])[..4_000_000]);
     crate::server::wait_until("what was sent to be in use", || used_memory(&mut client) > before + 3_900_000);
     assert!(used_memory(&mut client) < before + 5_000_000);
+    // It is the clients', and in particular that client's.
+    for (question, field) in [("INFO memory", "mem_clients_normal:"), ("CLIENT LIST ID 2", "tot-mem=")] {
+        client.send(&words(question));
+        let answer = read_text(&mut client);
+        let bytes = answer.split_ascii_whitespace().find_map(|word| word.strip_prefix(field)?.parse().ok());
+        assert!(bytes.is_some_and(|bytes: usize| (3_900_000..5_000_000).contains(&bytes)), "{answer}");
+    }
 }
 
 #[test]
