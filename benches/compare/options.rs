@@ -1,6 +1,8 @@
 //! The command line of the comparison.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::contenders::Contender;
 
@@ -81,18 +83,19 @@ impl Options {
             match argument {
                 Long("server") => options.servers.push(parser.value()?.parse()?),
                 Long("no-peers") => options.peers = false,
-                Long("rounds") => options.rounds = parser.value()?.parse()?,
+                Long("rounds") => options.rounds = number("rounds", &text(&mut parser)?, 1)?,
                 Long("pipeline") => {
-                    let depths = parser.value()?.parse_with(|text| text.split(',').map(str::parse).collect());
-                    options.depths = depths?;
+                    let depths = text(&mut parser)?;
+                    options.depths =
+                        depths.split(',').map(|depth| number("pipeline", depth, 1)).collect::<Result<_, _>>()?;
                 }
-                Long("duration") => options.duration = parser.value()?.parse()?,
-                Long("warmup") => options.warmup = parser.value()?.parse()?,
-                Long("rate") => options.rate = parser.value()?.parse()?,
-                Long("clients") => options.clients = parser.value()?.parse()?,
-                Long("keys") => options.keys = parser.value()?.parse()?,
-                Long("value-size") => options.value_size = parser.value()?.parse()?,
-                Long("items") => options.items = parser.value()?.parse()?,
+                Long("duration") => options.duration = number("duration", &text(&mut parser)?, 0.001)?,
+                Long("warmup") => options.warmup = number("warmup", &text(&mut parser)?, 0.0)?,
+                Long("rate") => options.rate = number("rate", &text(&mut parser)?, 1)?,
+                Long("clients") => options.clients = number("clients", &text(&mut parser)?, 1)?,
+                Long("keys") => options.keys = number("keys", &text(&mut parser)?, 1)?,
+                Long("value-size") => options.value_size = number("value-size", &text(&mut parser)?, 0)?,
+                Long("items") => options.items = number("items", &text(&mut parser)?, 0)?,
                 Long("quick") => {
                     (options.rounds, options.duration, options.warmup) = (1, 0.15, 0.05);
                     (options.keys, options.items, options.rate) = (10_000, 20_000, 5_000);
@@ -104,14 +107,23 @@ impl Options {
                 _ => return Err(argument.unexpected()),
             }
         }
-        let Options { rounds, keys, clients, duration, warmup, rate, depths, .. } = &options;
-        let all_positive = *rounds > 0 && *keys > 0 && *clients > 0 && *duration > 0.0 && *warmup >= 0.0 && *rate > 0;
         // A longer time than this, in seconds, may be none that the standard library can tell.
-        if !all_positive || duration.max(*warmup) > 1e6 || depths.contains(&0) {
-            return Err("expected numbers above 0, and at most 1000000 seconds".into());
+        if options.duration.max(options.warmup) > 1e6 {
+            return Err("--duration, --warmup: expected at most 1000000 seconds".into());
         }
         Ok(Some(options))
     }
+}
+
+/// The value that follows an option.
+fn text(parser: &mut lexopt::Parser) -> Result<String, lexopt::Error> {
+    parser.value()?.into_string().map_err(lexopt::Error::NonUnicodeValue)
+}
+
+/// The number that an option's value must be.
+fn number<T: FromStr + PartialOrd + Display>(option: &str, text: &str, least: T) -> Result<T, lexopt::Error> {
+    let number = text.parse().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| format!("--{option}: expected a number of at least {least}, got '{text}'").into())
 }
 
 /// Quotes a word for the shell.
