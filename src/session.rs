@@ -91,7 +91,7 @@ impl Session {
 
     /// Whether there is something to execute without reading anything.
     pub fn can_run(&self) -> bool {
-        self.has_work() && !self.is_choked() && !self.is_broken()
+        self.has_work() && !self.is_choked()
     }
 
     /// Whether more input is wanted now.
@@ -121,8 +121,8 @@ impl Session {
 
     /// Ends the session: no more input is taken, and the output holds the last replies.
     pub fn quit(&mut self) {
-        self.phase = Phase::Broken;
-        self.input = Vec::new();
+        (self.phase, self.input) = (Phase::Broken, Vec::new());
+        self.resp.iter_mut().for_each(|resp| resp.queue = None);
     }
 
     /// Ends the session without sending what is left in its output: the client is gone, or is to be disconnected.

@@ -23,7 +23,7 @@ impl Client<'_> {
             ("auth", words) => self.authenticate(words)?,
             ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
             ("select", _) => {}
-            ("quit", _) => *self.phase = Phase::Broken,
+            ("quit", _) => (*self.phase, self.resp.queue) = (Phase::Broken, None),
             ("client|setname", [_, name]) => self.resp.set_name(0, printable(name)?),
             ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
                 b"lib-name" => self.resp.set_name(1, printable(text)?),

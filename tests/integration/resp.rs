@@ -258,7 +258,8 @@ fn clients_are_listed_and_killed() {
     client.expect_end();
 }
 
-/// A client may stay connected when it has been sent its last reply. What its transaction has left is no work then.
+/// A client may stay connected when it has been sent its last reply. What its transaction has left takes neither time nor
+/// memory then.
 #[test]
 fn a_transaction_ends_with_its_client() {
     let server = Server::start(&[]);
@@ -268,7 +269,19 @@ fn a_transaction_ends_with_its_client() {
     client.expect_end();
     let share = cpu_share(&server);
     assert!(share < 0.1, "{share} of a core");
-    Client::tcp(&server).check(&words("GET a"), b"$-1\r\n");
+    let mut other = Client::tcp(&server);
+    other.check(&words("GET a"), b"$-1\r\n");
+    let queue = [words("MULTI"), ask(&[b"SET".as_slice(), b"a", &vec![b'v'; 5_000_000]])].concat();
+    for end in [words("QUIT"), b"!".to_vec()] {
+        let mut client = Client::tcp(&server);
+        client.check(&queue, b"+OK\r\n+QUEUED\r\n");
+        client.send(&end);
+        client.read_line();
+        client.expect_end();
+        other.send(&words("INFO memory"));
+        let bytes = number(&read_text(&mut other), "mem_clients_normal:");
+        assert!(bytes < 100_000, "{bytes} bytes");
+    }
 }
 
 #[test]
@@ -357,9 +370,13 @@ fn info_is_true() {
 /// What INFO says is in use, in bytes.
 fn used_memory(client: &mut Client) -> usize {
     client.send(&words("INFO memory"));
-    let info = read_text(client);
-    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("that field");
-    used.parse().expect("a number")
+    number(&read_text(client), "used_memory:")
+}
+
+/// The number behind `field`.
+fn number(text: &str, field: &str) -> usize {
+    let number = text.split_ascii_whitespace().find_map(|word| word.strip_prefix(field)?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {field} and number in {text}"))
 }
 
 #[test]
@@ -445,9 +462,8 @@ fn a_value_on_its_way_in_is_in_use_once() {
     // It is the clients', and in particular that client's.
     for (question, field) in [("INFO memory", "mem_clients_normal:"), ("CLIENT LIST ID 2", "tot-mem=")] {
         client.send(&words(question));
-        let answer = read_text(&mut client);
-        let bytes = answer.split_ascii_whitespace().find_map(|word| word.strip_prefix(field)?.parse().ok());
-        assert!(bytes.is_some_and(|bytes: usize| (3_900_000..5_000_000).contains(&bytes)), "{answer}");
+        let bytes = number(&read_text(&mut client), field);
+        assert!((3_900_000..5_000_000).contains(&bytes), "{question}: {bytes}");
     }
 }
 
