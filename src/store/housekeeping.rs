@@ -33,6 +33,7 @@ impl Store {
     pub fn wants_housekeeping(&self) -> Option<u64> {
         match self.settings.eviction {
             _ if !self.is_settled() || self.chunks.spare_bytes() > SPARE_BYTES_MAX => Some(0),
+            _ if self.limit > self.settings.memory_bytes && self.chunks.spare_bytes() > 0 => Some(0),
             _ if self.is_empty() => None,
             Eviction::S3Fifo if !self.is_roomy() || self.limit > self.settings.memory_bytes => Some(0),
             // A search may find no segment worth cleaning, so there is a pause between two of them.

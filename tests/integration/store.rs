@@ -675,6 +675,22 @@ fn a_lowered_limit_is_approached_in_steps() {
     store.check();
 }
 
+/// What is kept for new chunks is given back for it, too, even if nobody comes to ask for memory.
+#[test]
+fn an_empty_store_reaches_a_lowered_limit() {
+    for eviction in [Eviction::S3Fifo, Eviction::None] {
+        let mut store = store(32 << 20, eviction);
+        drop(Owned::new(&store, 20 << 20, 1));
+        store.set_memory_limit(8 << 20);
+        while store.wants_housekeeping() == Some(0) {
+            let before = store.work();
+            store.housekeep(256);
+            assert!(store.work() - before < 256 + UNITS_MAX);
+        }
+        assert!(store.memory_bytes() <= 8 << 20, "{eviction:?}: {}", store.memory_bytes());
+    }
+}
+
 #[test]
 fn a_store_that_may_not_evict_refuses_and_recovers() {
     let mut store = store(4 << 20, Eviction::None);
