@@ -142,7 +142,7 @@ impl Resp {
         let verb = Some(&VERBS[usize::from(part.verb)]);
         let left = if part.is_first { 0 } else { part.left as usize };
         // How many bytes the command has left is not remembered. Its arguments are still bounded in number and length.
-        self.cursor = Cursor { verb, left, bytes_left: VALUE_BYTES_MAX_MAX };
+        self.cursor = Cursor { verb, left, bytes_left: usize::MAX };
     }
 
     #[inline]

@@ -106,6 +106,13 @@ fn a_command_s_arguments_have_a_bound_together() {
         driver.feed(&frame[..frame.len() - unsent]);
         assert_eq!(String::from_utf8(driver.received()).expect("text"), expect);
     }
+    // A turn ends within a command on many keys, and what is left of it may still be as long as any value.
+    let mut session = Driver::new(Reader::Eager, 0, VALUE_BYTES_MAX_MAX);
+    let pairs = (0..200).flat_map(|number| [format!("key {number}").into_bytes(), b"v".to_vec()]);
+    let frame = ask(&std::iter::once(b"MSET".to_vec()).chain(pairs).collect::<Vec<_>>());
+    let body = frame.strip_prefix(b"*401").expect("its head");
+    session.feed(&[b"*403", body, format!("$4\r\nlong\r\n${VALUE_BYTES_MAX_MAX}\r\n").as_bytes()].concat());
+    assert_eq!((session.received(), session.is_broken()), (Vec::new(), false));
     // A pattern that is as long as one may be is none too long.
     let pattern = "x".repeat(SCAN_PATTERN_BYTES_MAX);
     check(&mut driver(0), 0, &format!("SCAN 0 COUNT 1000 MATCH {pattern}"), "*2\n$1\n0\n*0\n");
