@@ -21,7 +21,8 @@ leave() {
     rm -rf "$directory"
 }
 
-# Ctrl-C reaches the load generator, too. It gets three seconds to print what it has measured.
+# Ctrl-C reaches the load generator, too. It gets three seconds to print what it has measured. The server is in a session
+# of its own where that is possible, so that it is still there to be asked for its figures.
 interrupted() {
     patience=30
     while [ -n "$bench" ] && kill -0 "$bench" 2>/dev/null && [ $patience -gt 0 ]; do
@@ -55,10 +56,11 @@ else
     pin="taskset -c $last"
 fi
 
+session=$(command -v setsid || true)
 : >"$directory/out"
 # Unquoted on purpose: a pin is two words or none.
 # shellcheck disable=SC2086
-"$binaries"/gostash --host 127.0.0.1 --port 0 $server_pin >"$directory/out" 2>"$directory/err" &
+$session "$binaries"/gostash --host 127.0.0.1 --port 0 $server_pin >"$directory/out" 2>"$directory/err" &
 server=$!
 
 patience=100
