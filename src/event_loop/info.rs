@@ -63,6 +63,7 @@ impl EventLoop {
              evicted_keys:{evicted}\nkeyspace_hits:{hits}\nkeyspace_misses:{misses}\ntotal_error_replies:{errors}\n\
              client_disconnections:{closed}\n\n\
              # Replication\nrole:master\nconnected_slaves:0\n\n\
+             # Cluster\ncluster_enabled:0\n\n\
              # Commandstats{calls}\n\n\
              # Keyspace{keyspace}\n\n\
              # Loop\nloop_turns:{turns}\nloop_cpu_usec:{cpu_usec}\nloop_longest_turn_last_second:{last_second}\n\

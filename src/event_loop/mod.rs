@@ -31,7 +31,7 @@ use std::mem;
 use std::net::Shutdown;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use mio::event::Event;
@@ -212,10 +212,8 @@ impl EventLoop {
         let outside_bytes = self.input.len() + spare + places + self.held_bytes_peak;
         if is_tick {
             let Executor { store, base_bytes, clock, .. } = &mut self.executor;
-            // The wall clock may be set at any time. A difference of one only comes from cutting both clocks to whole
-            // milliseconds, and is ignored: a client must be told the very time of expiry that it has set.
-            let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-            let offset_millis = unix.as_millis() as i64 - self.now_millis as i64;
+            // The wall clock may be set. A difference of one comes from rounding: an expiry is to be told as it was set.
+            let offset_millis = self.clock.unix_offset_millis();
             if offset_millis.abs_diff(clock.unix_offset_millis) > 1 {
                 clock.unix_offset_millis = offset_millis;
             }

@@ -147,8 +147,8 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
     let mut words = words.iter();
     while let Some(name) = words.next() {
         let value = words.next().ok_or(SYNTAX)?;
-        all_fit &= match (lower(name, &mut [0; 8]), kills) {
-            (b"id", _) => {
+        all_fit &= match (lower(name, &mut [0; 8]), lower(value, &mut [0; 8]), kills) {
+            (b"id", ..) => {
                 // CLIENT LIST takes several.
                 let more = words.by_ref().take(if kills { 0 } else { usize::MAX });
                 let ids = std::iter::once(value).chain(more).map(|id| match verbs::integer(id) {
@@ -157,14 +157,15 @@ fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker:
                 });
                 ids.collect::<Result<Vec<_>, _>>()?.contains(&true)
             }
-            (b"addr", true) => **value == *connection.addresses()[0].as_bytes(),
-            (b"laddr", true) => **value == *connection.addresses()[1].as_bytes(),
+            (b"addr", _, true) => **value == *connection.addresses()[0].as_bytes(),
+            (b"laddr", _, true) => **value == *connection.addresses()[1].as_bytes(),
             // There is but one type of client and one user.
-            (b"type", _) => value.eq_ignore_ascii_case(b"normal"),
-            (b"user", true) => **value == *b"default",
-            (b"skipme", true) if value.eq_ignore_ascii_case(b"yes") => true,
-            (b"skipme", true) if value.eq_ignore_ascii_case(b"no") => {
-                spares_asker = false;
+            (b"type", b"normal", _) => true,
+            (b"type", b"master" | b"pubsub" | b"replica" | b"slave", _) => false,
+            (b"type", ..) => return Err(format!("ERR Unknown client type '{}'", value.escape_ascii()).into()),
+            (b"user", _, true) => **value == *b"default",
+            (b"skipme", answer @ (b"yes" | b"no"), true) => {
+                spares_asker = answer == b"yes";
                 true
             }
             _ => return Err(SYNTAX),

@@ -33,7 +33,7 @@ impl fmt::Display for Turn {
 
 #[derive(Debug, Default)]
 pub(super) struct TurnClock {
-    started: u64,
+    started: u64, // as a millisecond of the wall clock began, so that the two clocks change from one to the next together
     turn_started: u64,
     /// The thread's CPU time when it was last read, and the turns since; what polls have taken since is missing.
     cpu_nanos: u64,
@@ -45,7 +45,12 @@ pub(super) struct TurnClock {
 
 impl TurnClock {
     pub(super) fn new() -> Self {
-        TurnClock { started: nanos(ClockId::Monotonic), ..TurnClock::default() }
+        TurnClock { started: nanos(ClockId::Monotonic) - nanos(ClockId::Realtime) % 1_000_000, ..TurnClock::default() }
+    }
+
+    /// The Unix time minus the time since the clock was made, in milliseconds.
+    pub(super) fn unix_offset_millis(&self) -> i64 {
+        (nanos(ClockId::Realtime) as i64 - (nanos(ClockId::Monotonic) - self.started) as i64 + 500_000) / 1_000_000
     }
 
     /// Starts a turn, and returns how long ago the clock was made, in milliseconds: the time that this turn goes by.

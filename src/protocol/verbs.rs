@@ -284,13 +284,12 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
 }
 
 fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
-    let deadline = match a.all()[1..] {
-        [] => return Ok(Action::Get),
-        [word] if word.eq_ignore_ascii_case(b"persist") => NEVER,
-        [unit, number] => deadline(a, unit, number, 1, clock)?,
-        _ => return Err(SYNTAX),
-    };
-    Ok(re_expire(deadline))
+    match a.all()[1..] {
+        [] => Ok(Action::Get),
+        [word] if word.eq_ignore_ascii_case(b"persist") => Ok(re_expire(NEVER)),
+        [unit, number] => deadline(a, unit, number, 1, clock).map(re_expire),
+        _ => Err(SYNTAX),
+    }
 }
 
 /// GETEX with a deadline, or GETDEL with one that has passed.
@@ -333,8 +332,7 @@ fn deadline(a: &Arguments<'_>, unit: &[u8], number: &[u8], least: i64, clock: Cl
         _ => return Err(SYNTAX),
     };
     let number = Some(integer(number)?).filter(|number| *number >= least);
-    let unix = number.and_then(|number| number.checked_mul(unit_millis)?.checked_add(start_millis));
-    let Some(unix) = unix else {
+    let Some(unix) = number.and_then(|number| number.checked_mul(unit_millis)?.checked_add(start_millis)) else {
         let name = a.name.to_ascii_lowercase();
         return Err(format!("ERR invalid expire time in '{}' command", shown(&name, ECHO_BYTES_MAX)).into());
     };
