@@ -38,8 +38,7 @@
 //!    puts the connection back on the ready queue if it can do more without an event.
 //!
 //! # Deliberately absent
-//! Threads, locks, TLS, persistence, replication, a cluster of our own, and data types beyond bytes and numbers. The
-//! README says what to use instead.
+//! Threads, locks, TLS, persistence, replication, a cluster, and data types beyond bytes and numbers: see the README.
 
 pub mod batch;
 pub mod chunk;

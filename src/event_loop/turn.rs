@@ -55,10 +55,10 @@ impl TurnClock {
 
     /// Starts a turn, and returns how long ago the clock was made, in milliseconds: the time that this turn goes by.
     pub(super) fn begin(&mut self) -> u64 {
-        if self.turns.is_multiple_of(READING_TURNS) {
-            self.cpu_nanos = thread_cpu_nanos(); // first, since a system call may lose the core for milliseconds
-        }
         self.turn_started = nanos(ClockId::Monotonic);
+        if self.turns.is_multiple_of(READING_TURNS) {
+            self.cpu_nanos = thread_cpu_nanos();
+        }
         (self.turn_started - self.started) / 1_000_000
     }
 

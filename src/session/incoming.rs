@@ -43,8 +43,7 @@ impl Frames {
 impl Incoming {
     /// Reads at most `bytes_max` bytes of the long value straight into its chunks and, if that may complete it, what
     /// follows into `rest`, with one vectored read. Returns how many bytes were asked for, the result of the read, and
-    /// how many of the bytes read belong to the value. `None` if no long value is being received, or if it is being
-    /// discarded.
+    /// how many of the bytes read belong to the value. `None` if no long value is received, or if it is discarded.
     pub(crate) fn read(
         &mut self,
         source: &mut impl Read,
