@@ -109,7 +109,7 @@ impl Config {
         let (mut file, mut flags) = (None, Vec::from_iter(password));
         while let Some(arg) = args.next().map_err(|problem| problem.to_string())? {
             let (name, expected) = match &arg {
-                Long("help") => return Ok(Invocation::Print(EXAMPLE)),
+                Short('h') | Long("help") => return Ok(Invocation::Print(EXAMPLE)),
                 Long("version") => return Ok(Invocation::Print(concat!("gostash ", env!("CARGO_PKG_VERSION"), "\n"))),
                 Long("config") => ("config", "the path of a configuration file"),
                 _ => *OPTIONS.iter().find(|(name, _)| arg == Long(name)).ok_or_else(|| {

@@ -87,10 +87,12 @@ fn flags_win_over_the_file_and_the_file_over_defaults() {
 
 #[test]
 fn help_and_version_go_to_standard_output() {
-    let help = run(command().args(["--port", "0", "--help"]));
-    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
-    // That it has every option is the example file's affair.
-    assert_eq!(help.stdout, EXAMPLE);
+    for flag in ["-h", "--help"] {
+        let help = run(command().args(["--port", "0", flag]));
+        assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+        // That it has every option is the example file's affair.
+        assert_eq!(help.stdout, EXAMPLE);
+    }
     let version = run(command().arg("--version"));
     let expected = format!("gostash {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.code, version.stdout, version.stderr), (Some(0), expected, String::new()));
