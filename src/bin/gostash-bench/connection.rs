@@ -22,27 +22,21 @@ const PIECES_PER_WRITE: usize = 64;
 
 pub struct Connection {
     pub socket: Socket,
-    pub output: Output,
     /// Whether the poll reports that the socket is writable.
     watches_writable: bool,
+    /// Requests that are not sent yet, without their borrowed values.
+    output: Vec<u8>,
+    /// Large values, as ranges of the shared bytes, each with the offset in the output that it comes before: only the
+    /// kernel copies them.
+    borrowed: Vec<(usize, Range<usize>)>,
+    /// How many bytes, borrowed ones included, are sent.
+    sent: usize,
     /// Requests without a reply, oldest first.
     pub waiting: VecDeque<Request>,
     /// The incomplete head of a reply.
     partial_head: Vec<u8>,
     /// How many bytes of the current reply's body have not been read yet.
     body_left: usize,
-    scratch: Vec<u8>,
-}
-
-/// Requests that are not sent yet. Large values are borrowed from the shared bytes; only the kernel copies them.
-#[derive(Default)]
-pub struct Output {
-    /// The requests without their borrowed values.
-    pub bytes: Vec<u8>,
-    /// The borrowed values, as ranges of the shared bytes, each with the offset in `bytes` that it comes before.
-    pub borrowed: Vec<(usize, Range<usize>)>,
-    /// How many bytes, borrowed ones included, are sent.
-    sent: usize,
 }
 
 impl Connection {
@@ -60,25 +54,62 @@ impl Connection {
         registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         Ok(Connection {
             socket,
-            output: Output::default(),
             watches_writable: false,
+            output: Vec::new(),
+            borrowed: Vec::new(),
+            sent: 0,
             waiting: VecDeque::new(),
             partial_head: Vec::new(),
             body_left: 0,
-            scratch: Vec::new(),
         })
+    }
+
+    /// Puts a request into the output.
+    pub fn push(&mut self, request: Request, workload: &Workload) {
+        workload.write(&request, &mut self.output, &mut self.borrowed);
+        self.waiting.push_back(request);
     }
 
     /// Writes what the socket takes, and returns how many bytes that was. The poll reports a writable socket only while
     /// output is left: a Unix socket would report it after each read of its peer.
     pub fn flush(&mut self, shared: &[u8], registry: &Registry, token: Token) -> io::Result<usize> {
-        let (bytes, is_all) = self.output.flush(&mut self.socket, shared)?;
-        if self.watches_writable == is_all {
-            self.watches_writable = !is_all;
-            let interest = if is_all { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        let before = self.sent;
+        let total = self.output.len() + self.borrowed.iter().map(|(_, value)| value.len()).sum::<usize>();
+        let mut is_full = false;
+        while self.sent < total && !is_full {
+            match self.write(shared) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => is_full = true,
+                taken => self.sent += taken?,
+            }
+        }
+        let bytes = self.sent - before;
+        if !is_full {
+            self.output.clear();
+            self.borrowed.clear();
+            self.sent = 0;
+        }
+        if self.watches_writable != is_full {
+            self.watches_writable = is_full;
+            let interest = if is_full { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest)?;
         }
         Ok(bytes)
+    }
+
+    /// Writes once.
+    fn write(&self, shared: &[u8]) -> io::Result<usize> {
+        if self.borrowed.is_empty() {
+            return (&self.socket).write(&self.output[self.sent..]);
+        }
+        let (mut pieces, mut at) = (Vec::new(), 0);
+        for (place, value) in &self.borrowed {
+            pieces.extend([&self.output[at..*place], &shared[value.clone()]].map(IoSlice::new));
+            at = *place;
+        }
+        pieces.push(IoSlice::new(&self.output[at..]));
+        let mut left = &mut pieces[..];
+        IoSlice::advance_slices(&mut left, self.sent);
+        (&self.socket).write_vectored(&left[..left.len().min(PIECES_PER_WRITE)])
     }
 
     /// Parses what was read, and notes each reply that is complete. Fails for the first invalid one; with `--verify`
@@ -86,22 +117,23 @@ impl Connection {
     pub fn feed(&mut self, data: &[u8], workload: &Workload, phase: &mut Phase, now: u64) -> Result<(), String> {
         let joined = (!self.partial_head.is_empty()).then(|| [&std::mem::take(&mut self.partial_head), data].concat());
         let mut data = joined.as_deref().unwrap_or(data);
-        // If all that was read has exactly the length of the expected replies, and the first reply is right, the others
-        // are taken to be right, too: at depth 64 parsing each would cost as much as all the rest of a request.
-        let rest = |bytes: usize, request| bytes.checked_sub(workload.reply_bytes(request)?);
-        let mut at_a_glance = !workload.options.verify
-            && self.body_left == 0
-            && self.waiting.len() > 1
-            && self.waiting.iter().try_fold(data.len(), rest) == Some(0);
+        let mut at_a_glance = !workload.options.verify;
         while let Some(&request) = self.waiting.front()
             && !data.is_empty()
         {
             let wrong = |problem: String| workload.wrong(&request, &problem);
             let Some(outcome) = self.take(&request, &mut data, workload).map_err(wrong)? else { break };
-            at_a_glance &= matches!(outcome, Outcome::Done | Outcome::Number(_));
             self.waiting.pop_front();
             phase.note(&request, outcome, now).map_err(wrong)?;
-            if at_a_glance {
+            // If the first reply is right, and what follows has exactly the length of the other expected replies, these
+            // are taken to be right, too: at depth 64 parsing each would cost as much as all the rest of a request.
+            let is_right = matches!(outcome, Outcome::Done | Outcome::Number(_));
+            let expected = |request| workload.reply_bytes(request);
+            if std::mem::take(&mut at_a_glance)
+                && is_right
+                && !data.is_empty()
+                && self.waiting.iter().map(expected).sum::<Option<usize>>() == Some(data.len())
+            {
                 self.waiting.iter().try_for_each(|request| phase.note(request, Outcome::Done, now))?;
                 self.waiting.clear();
                 return Ok(());
@@ -117,7 +149,7 @@ impl Connection {
     fn take(&mut self, request: &Request, data: &mut &[u8], workload: &Workload) -> Result<Option<Outcome>, String> {
         let mut outcome = Outcome::Done;
         if self.body_left == 0 {
-            let Some((said, bytes, body_bytes)) = workload.parse_head(request, data, &mut self.scratch)? else {
+            let Some((said, bytes, body_bytes)) = workload.parse_head(request, data)? else {
                 self.partial_head = std::mem::take(data).to_vec();
                 return Ok(None);
             };
@@ -127,41 +159,5 @@ impl Connection {
         workload.check(request, self.body_left, piece)?;
         (self.body_left, *data) = (self.body_left - piece.len(), rest);
         Ok((self.body_left == 0).then_some(outcome))
-    }
-}
-
-impl Output {
-    /// Writes what the socket takes. Returns how many bytes that was, and whether nothing is left.
-    fn flush(&mut self, socket: &mut impl Write, shared: &[u8]) -> io::Result<(usize, bool)> {
-        let before = self.sent;
-        let total = self.bytes.len() + self.borrowed.iter().map(|(_, stretch)| stretch.len()).sum::<usize>();
-        while self.sent < total {
-            let taken = match self.borrowed[..] {
-                [] => socket.write(&self.bytes[self.sent..]),
-                _ => self.write_pieces(socket, shared),
-            };
-            match taken {
-                Ok(taken) => self.sent += taken,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((self.sent - before, false)),
-                Err(error) => return Err(error),
-            }
-        }
-        self.bytes.clear();
-        self.borrowed.clear();
-        self.sent = 0;
-        Ok((total - before, true))
-    }
-
-    fn write_pieces(&self, socket: &mut impl Write, shared: &[u8]) -> io::Result<usize> {
-        let (mut pieces, mut at) = (Vec::new(), 0);
-        for (place, stretch) in &self.borrowed {
-            pieces.push(IoSlice::new(&self.bytes[at..*place]));
-            pieces.push(IoSlice::new(&shared[stretch.clone()]));
-            at = *place;
-        }
-        pieces.push(IoSlice::new(&self.bytes[at..]));
-        let mut left = &mut pieces[..];
-        IoSlice::advance_slices(&mut left, self.sent);
-        socket.write_vectored(&left[..left.len().min(PIECES_PER_WRITE)])
     }
 }

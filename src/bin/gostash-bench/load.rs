@@ -18,10 +18,10 @@ use crate::draws::Draws;
 use crate::model::Model;
 use crate::options::Options;
 use crate::phase::{Phase, SECOND, Source};
-use crate::process;
 use crate::protocol::Operation;
 use crate::replay::Trace;
-use crate::report::Progress;
+use crate::{process, report};
+
 use crate::workload::{Request, Workload};
 
 /// How many bytes are read at once at most.
@@ -36,6 +36,9 @@ const SPIN_NANOS: u64 = 1_500_000;
 
 /// The poll returns at least this often, to look at the clock and for Ctrl-C.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often the progress line changes.
+const PROGRESS_NANOS: u64 = 250_000_000;
 
 /// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead.
 const SILENCE_NANOS: u64 = 60 * SECOND;
@@ -147,11 +150,11 @@ impl<'a> Load<'a> {
         self.ready = (0..clients).collect();
         let server = self.server;
         let usage = || [server, Some(std::process::id())].map(|process| process::usage(process?));
-        let (before, mut progress) = (usage(), Progress::new());
+        let before = usage();
         let mut events = Events::with_capacity(1024);
         phase.model = self.model.take();
         self.start = Instant::now();
-        let (mut now, mut last_moved) = (0, 0);
+        let (mut now, mut last_moved, mut last_shown) = (0, 0, 0);
         while !self.is_interrupted() {
             let is_over = phase.nanos_max.is_some_and(|most| now >= most);
             if !is_over {
@@ -186,7 +189,10 @@ impl<'a> Load<'a> {
             } else if now - last_moved > SILENCE_NANOS {
                 return Err(silence(phase.in_flight(), SILENCE_NANOS));
             }
-            progress.show(phase.name, now, phase.replies);
+            if now - last_shown > PROGRESS_NANOS {
+                last_shown = now;
+                report::progress(phase.name, now, phase.replies);
+            }
         }
         self.model = phase.model.take();
         let after = usage();
@@ -215,8 +221,8 @@ impl<'a> Load<'a> {
     /// Puts up to `due` requests into a connection's output, as far as its depth allows.
     fn send(&mut self, slot: usize, due: u64, phase: &mut Phase) {
         let now = self.now();
-        let Connection { waiting, output, .. } = &mut self.connections[slot];
-        for _ in 0..due.min((phase.depth - waiting.len()) as u64) {
+        let connection = &mut self.connections[slot];
+        for _ in 0..due.min((phase.depth - connection.waiting.len()) as u64) {
             let drawn = |(operation, id)| (operation, id, self.workload.value_bytes(id));
             let next = match &mut phase.source {
                 Source::Draws => Some(drawn(self.draws.next(slot))),
@@ -227,8 +233,7 @@ impl<'a> Load<'a> {
             let due_nanos = phase.due_nanos().unwrap_or(now);
             let mut request = Request { operation, id, value_bytes, writes_answered: 0, due_nanos };
             request.writes_answered = phase.model.as_mut().map_or(0, |model| model.send(&request));
-            self.workload.write(&request, output);
-            waiting.push_back(request);
+            connection.push(request, &self.workload);
             phase.sent += 1;
         }
     }

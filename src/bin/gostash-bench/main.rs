@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     let done = Options::parse().map_err(|problem| (2, problem));
     let done = done.and_then(|options| run(options).map_err(|problem| (1, problem)));
     ExitCode::from(done.unwrap_or_else(|(status, problem)| {
+        report::end_progress();
         eprintln!("gostash-bench: {problem}");
         status
     }))
@@ -63,8 +64,9 @@ fn run(mut options: Options) -> Result<u8, String> {
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 
-/// Prints and flushes. A closed pipe is not an error.
+/// Prints in place of the progress line, and flushes. A closed pipe is not an error.
 fn print(text: &str) {
+    report::end_progress();
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -20,6 +20,8 @@ macro_rules! options {
     ($($name:ident: $type:ty = $default:literal, $read:expr, $expected:expr, $meaning:literal;)*) => {
         #[derive(Clone, Default)]
         pub struct Options {
+            /// The file of a trace, which is replayed instead of drawing random keys.
+            pub replay: Option<PathBuf>,
             $(#[doc = $meaning] pub $name: $type,)*
         }
 
@@ -48,8 +50,6 @@ struct Row {
 const FLAG: &str = "a flag";
 
 options! {
-    replay: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "the file of a trace",
-        "request what a trace says, instead of random keys";
     host: String = "localhost", Some, "a host name", "the server";
     port: u16 = "19201", number(1..=u16::MAX), "a port from 1 to 65535", "its TCP port";
     unix_socket: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "a path", "a Unix socket instead";
@@ -93,8 +93,7 @@ options! {
 }
 
 /// The options that a replay accepts.
-const REPLAY_OPTIONS: [&str; 9] =
-    ["replay", "host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
+const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
 
 impl Options {
     /// Parses the command line. An error is one sentence. `--help` and `--version` print and end the program.
@@ -108,22 +107,25 @@ impl Options {
             let name = match argument {
                 Short('h') | Long("help") => exit_after(&help()),
                 Short('V') | Long("version") => exit_after(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n")),
+                Value(word) if word == "replay" => {
+                    let file = parser.value().map_err(|_| "replay: expected the file of a trace, got nothing")?;
+                    options.replay = Some(file.into());
+                    continue;
+                }
                 Long(name) if name != "replay" => name.to_owned(),
-                Value(word) if word == "replay" => "replay".to_owned(),
                 other => return Err(other.unexpected().to_string()),
             };
-            let shown = if name == "replay" { name.clone() } else { format!("--{name}") };
             let (flag, meant) = name.strip_prefix("no-").map_or((&*name, "yes"), |flag| (flag, "no"));
             let is_it = |row: &&Row| row.name.replace('_', "-") == if row.expected == FLAG { flag } else { &name };
             let Some(Row { expected, set, .. }) = OPTIONS.iter().find(is_it) else {
-                return Err(format!("{shown}: no such option; --help lists them"));
+                return Err(format!("--{name}: no such option; --help lists them"));
             };
             let text = match *expected {
                 FLAG => meant.into(),
-                _ => parser.value().map_err(|_| format!("{shown}: expected {expected}, got nothing"))?,
+                _ => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
             };
             let is_set = text.to_str().and_then(|text| set(&mut options, text));
-            is_set.ok_or_else(|| format!("{shown}: expected {expected}, got '{}'", text.to_string_lossy()))?;
+            is_set.ok_or_else(|| format!("--{name}: expected {expected}, got '{}'", text.to_string_lossy()))?;
             given.push(flag.to_owned());
         }
         if options.replay.is_some()
@@ -181,7 +183,7 @@ fn exit_after(text: &str) -> ! {
 }
 
 fn help() -> String {
-    let rows = OPTIONS[1..].iter().map(|Row { name, default, expected, meaning, .. }| {
+    let rows = OPTIONS.iter().map(|Row { name, default, expected, meaning, .. }| {
         let name = name.replace('_', "-");
         match (*expected, *default) {
             (FLAG, _) => format!("  --{name:<15} {meaning}\n"),
@@ -193,7 +195,7 @@ fn help() -> String {
         "gostash-bench: load a cache server, and report throughput, latency and the server's CPU time\n\n\
          usage: gostash-bench [options]\n       \
                 gostash-bench replay FILE [--{}]\n\n{}  --help, --version\n",
-        REPLAY_OPTIONS[1..].join(", --"),
+        REPLAY_OPTIONS.join(", --"),
         rows.collect::<String>()
     )
 }

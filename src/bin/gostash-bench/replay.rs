@@ -25,8 +25,9 @@ pub struct Trace {
     records: Vec<Record>,
     /// How many records' GETs were sent.
     asked: usize,
-    /// The keys that were asked for. The first GET of a key misses in any cache.
-    pub seen: HashMap<u32, Seen>,
+    /// The keys that were asked for: the first GET of a key misses in any cache. Each has the length of the value that
+    /// was set last, which a GET's reply in `GoStash` frames does not tell.
+    pub seen: HashMap<u32, usize>,
     /// Misses whose SET is not sent yet.
     missed: VecDeque<Record>,
     /// How many GETs were answered.
@@ -39,14 +40,6 @@ pub struct Trace {
 
 /// A key's number, and the length of its value in bytes.
 type Record = (u32, usize);
-
-/// A key that was asked for.
-pub struct Seen {
-    /// The length of the value that was set last, which a GET's reply in `GoStash` frames does not tell.
-    value_bytes: usize,
-    /// The value of [`Trace::asked`] after its last GET was sent.
-    asked: usize,
-}
 
 impl Trace {
     /// Reads the trace, if there is one to replay, and sets the options that a replay needs.
@@ -72,19 +65,16 @@ impl Trace {
     /// The next request of the current pipeline: its operation, its key, and the length of the value. SETs for misses
     /// come first, and a key whose last GET is not answered yet ends the pipeline, so that each GET finds what the ones
     /// before it have set.
-    #[inline(never)]
     pub fn next(&mut self) -> Option<(Operation, u32, usize)> {
         if let Some((id, value_bytes)) = self.missed.pop_front() {
             return Some((Operation::Set, id, value_bytes));
         }
         let (id, value_bytes) = *self.records.get(self.asked)?;
-        let key = self.seen.entry(id).or_insert(Seen { value_bytes, asked: 0 });
-        if key.asked > self.requests {
+        if self.records[self.requests..self.asked].iter().any(|record| record.0 == id) {
             return None;
         }
         self.asked += 1;
-        key.asked = self.asked;
-        Some((Operation::Get, id, key.value_bytes))
+        Some((Operation::Get, id, *self.seen.entry(id).or_insert(value_bytes)))
     }
 
     /// How many requests are still to be answered or, for known misses, to be set.
@@ -93,7 +83,6 @@ impl Trace {
     }
 
     /// Counts a reply.
-    #[inline(never)]
     pub fn note(&mut self, request: &Request, outcome: Outcome) {
         if request.operation != Operation::Get {
             return;
@@ -105,7 +94,7 @@ impl Trace {
         if outcome == Outcome::Done {
             self.hit_bytes += bytes;
         } else {
-            self.seen.insert(id, Seen { value_bytes, asked: self.asked });
+            self.seen.insert(id, value_bytes);
             self.missed.push_back((id, value_bytes));
         }
     }

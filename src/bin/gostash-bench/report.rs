@@ -1,5 +1,6 @@
 //! The output: a table for people, JSON for machines, and the progress line. It does not know how figures are measured.
 
+use std::fmt::Debug;
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
@@ -21,16 +22,13 @@ const MANY_CLIENTS: usize = 16;
 const HEAD: &str =
     "  depth   requests/s  server ns   busy      p50      p90      p99    p99.9   p99.99      max    MB/s\n";
 
-/// How often the progress line changes.
-const PROGRESS_NANOS: u64 = 250_000_000;
-
 /// The quantiles of the latency columns.
 const SHARES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0];
 
-/// Pairs of a name and its value in JSON.
+/// Pairs of a name and its value in JSON, which Rust's own notation of strings and numbers is.
 macro_rules! figures {
     ($($name:ident: $value:expr),* $(,)?) => {
-        vec![$((stringify!($name), $value.to_string())),*]
+        vec![$((stringify!($name), format!("{:?}", $value))),*]
     };
 }
 
@@ -126,7 +124,8 @@ fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>)
 fn json(options: &Options, row: &Phase) -> String {
     let [p50, p90, p99, p99_9, p99_99, max] = SHARES.map(|share| row.latency(share));
     let mut figures = figures! {
-        server: quoted(&options.target()), protocol: quoted(&options.protocol.name),
+        // Escaped once more, a name of unprintable characters is still valid JSON.
+        server: options.target().escape_debug().to_string(), protocol: options.protocol.name,
         clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
         seconds: row.seconds, requests: row.requests(), requests_per_second: row.rate(),
         sent_bytes_per_second: row.sent_bytes as f64 / row.seconds,
@@ -136,7 +135,7 @@ fn json(options: &Options, row: &Phase) -> String {
         latency_p99_9_ns: p99_9, latency_p99_99_ns: p99_99, latency_max_ns: max,
         client_cpu_ns_per_request: or_null(row.cost(row.client)), client_busy: or_null(row.busy(row.client)),
         server_cpu_ns_per_request: or_null(row.cost(row.server)), server_busy: or_null(row.busy(row.server)),
-        limited_by: quoted(&limit(options, row).0), server_pid: or_null(row.server.map(|usage| usage.pid)),
+        limited_by: limit(options, row).0, server_pid: or_null(row.server.map(|usage| usage.pid)),
         server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
         server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
         verified: options.verify, interrupted: row.interrupted,
@@ -144,9 +143,9 @@ fn json(options: &Options, row: &Phase) -> String {
     figures.extend(match options.replay {
         Some(_) => replayed(row),
         None => figures! {
-            command: quoted(&options.command.map_or("mix".into(), |command| command.name().to_lowercase())),
-            get_percent: options.get_percent, keys: options.keys, key_bytes: quoted(&options.key_size),
-            value_bytes: quoted(&options.value_size), distribution: quoted(&distribution(options)),
+            command: options.command.map_or("mix".into(), |command| command.name().to_lowercase()),
+            get_percent: options.get_percent, keys: options.keys, key_bytes: options.key_size.to_string(),
+            value_bytes: options.value_size.to_string(), distribution: distribution(options),
             rate_wanted: or_null(options.rate), request_bytes: or_null(options.request_bytes),
             reply_bytes: or_null(options.reply_bytes),
         },
@@ -159,7 +158,7 @@ fn json(options: &Options, row: &Phase) -> String {
 fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
     let Source::Trace(trace) = &row.source else { return Vec::new() };
     let (requests, first_sights) = (row.requests(), trace.seen.len() as u64);
-    let share = |part, whole| format!("{:.6}", ratio(part, whole));
+    let share = |part, whole| (ratio(part, whole) * 1e6).round() / 1e6;
     figures! {
         hit_ratio: share(row.hits, requests), miss_ratio: share(requests - row.hits, requests),
         first_sights: first_sights, cold_floor: share(first_sights, requests),
@@ -167,34 +166,21 @@ fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
     }
 }
 
-/// The progress line, which only a terminal gets.
-pub struct Progress {
-    /// When it changed last, in nanoseconds since the phase began; `None` without a terminal.
-    shown_nanos: Option<u64>,
+/// Updates the progress line, which only a terminal gets.
+pub fn progress(what: &str, nanos: u64, replies: u64) {
+    let seconds = nanos as f64 / 1e9;
+    let rate = count((replies as f64 / seconds) as u64);
+    write_progress(&format!("  {what}: {seconds:.1} s, {} replies, {rate}/s", count(replies)));
 }
 
-impl Progress {
-    pub fn new() -> Self {
-        Progress { shown_nanos: stderr().is_terminal().then_some(0) }
-    }
-
-    /// Updates it, a few times a second.
-    pub fn show(&mut self, what: &str, nanos: u64, replies: u64) {
-        if self.shown_nanos.is_none_or(|shown| nanos < shown + PROGRESS_NANOS) {
-            return;
-        }
-        self.shown_nanos = Some(nanos);
-        let seconds = nanos as f64 / 1e9;
-        let rate = count((replies as f64 / seconds) as u64);
-        let _ = write!(stderr(), "\r\x1b[K  {what}: {seconds:.1} s, {} replies, {rate}/s", count(replies));
-    }
+/// Removes the progress line.
+pub fn end_progress() {
+    write_progress("");
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown_nanos > Some(0) {
-            let _ = write!(stderr(), "\r\x1b[K");
-        }
+fn write_progress(text: &str) {
+    if stderr().is_terminal() {
+        let _ = write!(stderr(), "\r\x1b[K{text}");
     }
 }
 
@@ -203,20 +189,8 @@ fn distribution(options: &Options) -> String {
     options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"))
 }
 
-fn quoted(text: &impl ToString) -> String {
-    let mut quoted = String::from('"');
-    for character in text.to_string().chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            '\0'..=' ' => quoted += &format!("\\u{:04x}", character as u32),
-            _ => quoted.push(character),
-        }
-    }
-    quoted + "\""
-}
-
-fn or_null(value: Option<impl ToString>) -> String {
-    value.map_or("null".into(), |value| value.to_string())
+fn or_null(value: Option<impl Debug + 'static>) -> Box<dyn Debug> {
+    value.map_or(Box::new(format_args!("null")), |value| Box::new(value))
 }
 
 fn percent(share: f64) -> String {
@@ -266,11 +240,5 @@ mod tests {
                 .0
             });
         assert_eq!(limits, ["server", "server", "client", "client", "server", "other"]);
-    }
-
-    #[test]
-    fn json_is_quoted() {
-        assert_eq!(quoted(&"b\"\\\n"), "\"b\\\"\\\\\\u000a\"");
-        assert_eq!([Some(1.5), Some(2.0), None].map(or_null), ["1.5", "2", "null"]);
     }
 }

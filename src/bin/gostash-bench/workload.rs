@@ -1,11 +1,11 @@
 //! The bytes of the work: keys, values, encoded requests, and the parsing of replies. Key and value follow from a key's
 //! number, so any reply can be checked without remembering what was set. It knows no socket and no clock.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::iter::{repeat_with, zip};
 use std::ops::Range;
 
-use crate::connection::Output;
 use crate::draws::{Random, mix};
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
@@ -70,14 +70,8 @@ pub struct Workload<'a> {
     pub options: &'a Options,
     /// The bytes that all values are slices of.
     pub shared: Vec<u8>,
-    /// By operation.
-    exchanges: [Exchange; 5],
-}
-
-struct Exchange {
-    request: Template,
-    reply: Template,
-    miss: &'static str,
+    /// By operation: the request, the reply if it succeeds, and the reply if there is no such key.
+    exchanges: [(Template, Template, &'static str); 5],
 }
 
 /// A head, then perhaps a value and what ends it.
@@ -111,26 +105,26 @@ impl<'a> Workload<'a> {
                 None if options.protocol.name == "echo" => (request, request, ""),
                 None => (request, reply, miss),
             };
-            Exchange { request: Template::new(options, request), reply: Template::new(options, reply), miss }
+            (Template::new(options, request), Template::new(options, reply), miss)
         });
         Workload { options, shared, exchanges }
     }
 
-    /// Appends a request's bytes.
-    pub fn write(&self, request: &Request, out: &mut Output) {
-        let template = &self.exchanges[request.operation as usize].request;
-        self.write_head(template, request, &mut out.bytes);
+    /// Appends a request's bytes. A large value is left out: returns where it belongs, and its place in the shared bytes.
+    pub fn write(&self, request: &Request, out: &mut Vec<u8>, borrowed: &mut Vec<(usize, Range<usize>)>) {
+        let (template, ..) = &self.exchanges[request.operation as usize];
+        self.write_head(template, request, out);
         if template.end.is_none() {
             return;
         }
         let value = self.value(request);
         if request.value_bytes < BORROW_BYTES {
-            out.bytes.extend_from_slice(&self.shared[value]);
+            out.extend_from_slice(&self.shared[value]);
         } else {
-            out.borrowed.push((out.bytes.len(), value));
+            borrowed.push((out.len(), value));
         }
         // Every protocol ends a value like this, and copying a constant length is a single store.
-        out.bytes.extend_from_slice(b"\r\n");
+        out.extend_from_slice(b"\r\n");
     }
 
     #[inline(always)]
@@ -177,26 +171,27 @@ impl<'a> Workload<'a> {
 
     /// The length of a successful reply, in bytes; `None` if only formatting its head tells, or a miss is no shorter.
     pub fn reply_bytes(&self, request: &Request) -> Option<usize> {
-        let Exchange { reply, miss, .. } = &self.exchanges[request.operation as usize];
+        let (_, reply, miss) = &self.exchanges[request.operation as usize];
         let [head] = &reply.head[..] else { return None };
         let bytes = head.len() + reply.body_bytes(request);
         (bytes > miss.len()).then_some(bytes)
     }
 
-    /// Parses the head of the reply to a request from `input`, which is not empty. `scratch` is a buffer to reuse.
-    pub fn parse_head(&self, request: &Request, input: &[u8], scratch: &mut Vec<u8>) -> Head {
-        let Exchange { reply, miss, .. } = &self.exchanges[request.operation as usize];
+    /// Parses the head of the reply to a request from `input`, which is not empty.
+    pub fn parse_head(&self, request: &Request, input: &[u8]) -> Head {
+        let (_, reply, miss) = &self.exchanges[request.operation as usize];
         let head = match (&reply.head[..], reply.digits_at) {
-            ([text], None) => text.as_bytes(),
+            ([text], None) => Cow::Borrowed(text.as_bytes()),
             _ => {
-                scratch.clear();
-                self.write_head(reply, request, scratch);
-                scratch
+                let mut head = Vec::new();
+                self.write_head(reply, request, &mut head);
+                head.into()
             }
         };
+        // Only the first byte tells a miss from a value without a head.
         let is_line = reply.is_number || (head.is_empty() && input.first() == miss.as_bytes().first());
         if !is_line {
-            if input.starts_with(head) {
+            if input.starts_with(&head) {
                 return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request))));
             }
             if head.starts_with(input) {
@@ -204,35 +199,33 @@ impl<'a> Workload<'a> {
             }
         }
         let line = input.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
-        let is_too_long = line.len() > LINE_BYTES_MAX;
-        if !line.ends_with(b"\n") && !is_too_long {
-            return Ok(None);
-        }
-        let number = || {
-            let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
-            std::str::from_utf8(digits).ok()?.parse().ok()
-        };
-        let is_refusal = || self.options.protocol.refusals.iter().any(|it| line.starts_with(it.as_bytes()));
-        let outcome = match number() {
-            _ if is_too_long => None,
-            Some(number) => Some(Outcome::Number(number)),
-            None if line == miss.as_bytes() => Some(Outcome::Miss),
-            None => is_refusal().then_some(Outcome::Refused),
-        };
-        outcome.map(|outcome| Some((outcome, line.len(), 0))).ok_or_else(|| {
-            let expected = match reply.end {
-                _ if reply.is_number => "a number".to_owned(),
-                Some(_) => format!("a value of {} bytes", request.value_bytes),
-                None => quote(head),
+        if line.len() <= LINE_BYTES_MAX {
+            if !line.ends_with(b"\n") {
+                return Ok(None);
+            }
+            let number = || {
+                let digits = line.strip_prefix(&*head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
+                std::str::from_utf8(digits).ok()?.parse().ok().map(Outcome::Number)
             };
-            format!("expected {expected}, got {}", quote(input))
-        })
+            let is_refusal = self.options.protocol.refusals.iter().any(|it| line.starts_with(it.as_bytes()));
+            let other =
+                if line == miss.as_bytes() { Some(Outcome::Miss) } else { is_refusal.then_some(Outcome::Refused) };
+            if let Some(outcome) = other.or_else(number) {
+                return Ok(Some((outcome, line.len(), 0)));
+            }
+        }
+        let expected = match reply.end {
+            _ if reply.is_number => "a number".to_owned(),
+            Some(_) => format!("a value of {} bytes", request.value_bytes),
+            None => quote(&head),
+        };
+        Err(format!("expected {expected}, got {}", quote(input)))
     }
 
     /// Checks a piece of a reply's body, of which `left` bytes had not been read before. What ends the value is always
     /// checked, since it proves the length; the value itself only with `--verify`.
     pub fn check(&self, request: &Request, left: usize, piece: &[u8]) -> Result<(), String> {
-        let (length, reply) = (request.value_bytes, &self.exchanges[request.operation as usize].reply);
+        let (length, (_, reply, _)) = (request.value_bytes, &self.exchanges[request.operation as usize]);
         let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(request) - left);
         let (value, rest) = piece.split_at(length.saturating_sub(at).min(piece.len()));
         if !end[at.saturating_sub(length)..].starts_with(rest) {
