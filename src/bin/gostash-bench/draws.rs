@@ -1,4 +1,6 @@
-//! Which command comes next, and on which key: random numbers and their distributions.
+//! Which command comes next, and on which key.
+
+use fastrand::Rng;
 
 use crate::options::Options;
 use crate::protocol::Operation;
@@ -11,7 +13,7 @@ pub struct Draws<'a> {
     zipf: Option<Zipf>,
     /// For each client, the key that it has set and deletes next.
     to_delete: Vec<Option<u32>>,
-    random: Random,
+    random: Rng,
 }
 
 impl<'a> Draws<'a> {
@@ -19,7 +21,7 @@ impl<'a> Draws<'a> {
         Draws {
             zipf: options.distribution.map(|exponent| Zipf::new(options.keys, exponent)),
             to_delete: vec![None; options.clients],
-            random: Random(options.seed),
+            random: Rng::with_seed(options.seed),
             options,
         }
     }
@@ -27,7 +29,7 @@ impl<'a> Draws<'a> {
     /// The next operation of a client, and its key's number.
     pub fn next(&mut self, client: usize) -> (Operation, u32) {
         // One random number serves both: its low half picks the command, its high half the key.
-        let (bits, keys) = (self.random.next(), u64::from(self.options.keys));
+        let (bits, keys) = (self.random.u64(..), u64::from(self.options.keys));
         let id = match &self.zipf {
             None => ((bits >> 32) * keys) >> 32,
             Some(zipf) => zipf.rank(&mut self.random) * SHUFFLE % keys,
@@ -51,24 +53,6 @@ impl<'a> Draws<'a> {
         self.to_delete[client] = Some(id);
         (Operation::Set, id)
     }
-}
-
-/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): one word of state, one
-/// nanosecond per number, and random enough to pick keys.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-}
-
-/// Mixes all bits: the finalizer of `SplitMix64`, which also serves as a hash of a key's number.
-pub fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 /// Zipf's distribution for any exponent, without a table, by rejection-inversion (Hoermann and Derflinger,
@@ -95,11 +79,9 @@ impl Zipf {
     }
 
     /// Draws a rank; 0 is the most popular.
-    fn rank(&self, random: &mut Random) -> u64 {
+    fn rank(&self, random: &mut Rng) -> u64 {
         loop {
-            // Uniform in [0, 1).
-            let fraction = (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
-            let area = self.high + fraction * (self.low - self.high);
+            let area = self.high + random.f64() * (self.low - self.high);
             let place = self.inverse(area);
             let rank = place.round().clamp(1.0, self.count);
             if rank - place <= self.shortcut || area >= self.integral(rank + 0.5) - rank.powf(self.power - 1.0) {

@@ -6,7 +6,8 @@ use std::fmt;
 use std::iter::{repeat_with, zip};
 use std::ops::Range;
 
-use crate::draws::{Random, mix};
+use fastrand::Rng;
+
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
 
@@ -49,9 +50,9 @@ impl Sizes {
         Sizes { low: bytes, high: bytes }
     }
 
-    /// One length of the range, picked by a random number.
-    fn pick(self, random: u32) -> usize {
-        self.low + random as usize % (self.high - self.low + 1)
+    /// One length of the range, always the same for the same seed.
+    fn pick(self, seed: u64) -> usize {
+        Rng::with_seed(seed).usize(self.low..=self.high)
     }
 
     fn is_fixed(self) -> bool {
@@ -91,12 +92,11 @@ type Head = Result<Option<(Outcome, usize, usize)>, String>;
 
 impl<'a> Workload<'a> {
     pub fn new(options: &'a Options) -> Self {
-        let mut random = Random(0);
-        // With this bit set no byte is an `E`, so no value looks like `ERR`.
-        let bytes = repeat_with(|| random.next().to_le_bytes().map(|byte| byte | 0x20)).flatten();
+        let mut random = Rng::with_seed(0);
         let shared = match options.counts() {
             true => FIRST_DIGITS.to_vec(),
-            false => bytes.take(VALUES - 1 + options.value_size.high).collect(),
+            // With this bit set no byte is an `E`, so no value looks like `ERR`.
+            false => repeat_with(|| random.u8(..) | 0x20).take(VALUES - 1 + options.value_size.high).collect(),
         };
         let filler = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
         let exchanges = options.protocol.exchanges.map(|(request, reply, miss)| {
@@ -153,18 +153,18 @@ impl<'a> Workload<'a> {
     }
 
     fn key_bytes(&self, id: u32) -> usize {
-        self.options.key_size.pick(mix(id.into()) as u32)
+        self.options.key_size.pick(id.into())
     }
 
     pub fn value_bytes(&self, id: u32) -> usize {
         let Options { value_size, .. } = self.options;
-        if value_size.is_fixed() { value_size.low } else { value_size.pick((mix(id.into()) >> 32) as u32) }
+        if value_size.is_fixed() { value_size.low } else { value_size.pick((!id).into()) }
     }
 
     /// The place of a request's value in the shared bytes.
     fn value(&self, request: &Request) -> Range<usize> {
         let id = request.id as usize;
-        let turned = id.wrapping_add(mix((id / VALUES) as u64) as usize) % VALUES;
+        let turned = id.wrapping_add(Rng::with_seed((id / VALUES) as u64).usize(..)) % VALUES;
         let start = if self.options.counts() { 0 } else { turned };
         start..start + request.value_bytes
     }
