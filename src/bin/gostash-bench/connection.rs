@@ -122,17 +122,29 @@ impl Connection {
             && !data.is_empty()
         {
             let wrong = |problem: String| workload.wrong(&request, &problem);
-            let Some(outcome) = self.take(&request, &mut data, workload).map_err(wrong)? else { break };
+            let mut outcome = Outcome::Done;
+            if self.body_left == 0 {
+                let Some((said, bytes, body_bytes)) = workload.parse_head(&request, data).map_err(wrong)? else {
+                    self.partial_head = data.to_vec();
+                    return Ok(());
+                };
+                (outcome, self.body_left, data) = (said, body_bytes, &data[bytes..]);
+            }
+            let (piece, rest) = data.split_at(self.body_left.min(data.len()));
+            workload.check(&request, self.body_left, piece).map_err(wrong)?;
+            (self.body_left, data) = (self.body_left - piece.len(), rest);
+            if self.body_left > 0 {
+                return Ok(());
+            }
             self.waiting.pop_front();
             phase.note(&request, outcome, now).map_err(wrong)?;
             // If the first reply is right, and what follows has exactly the length of the other expected replies, these
             // are taken to be right, too: at depth 64 parsing each would cost as much as all the rest of a request.
             let is_right = matches!(outcome, Outcome::Done | Outcome::Number(_));
-            let expected = |request| workload.reply_bytes(request);
             if std::mem::take(&mut at_a_glance)
                 && is_right
                 && !data.is_empty()
-                && self.waiting.iter().map(expected).sum::<Option<usize>>() == Some(data.len())
+                && self.waiting.iter().map(|it| workload.reply_bytes(it)).sum::<Option<usize>>() == Some(data.len())
             {
                 self.waiting.iter().try_for_each(|request| phase.note(request, Outcome::Done, now))?;
                 self.waiting.clear();
@@ -143,21 +155,5 @@ impl Connection {
             [] => Ok(()),
             _ => Err(format!("expected nothing, since every request has its reply, got {}", quote(data))),
         }
-    }
-
-    /// Takes one reply, or as much of it as has been read, off `data`. Returns its outcome once it is complete.
-    fn take(&mut self, request: &Request, data: &mut &[u8], workload: &Workload) -> Result<Option<Outcome>, String> {
-        let mut outcome = Outcome::Done;
-        if self.body_left == 0 {
-            let Some((said, bytes, body_bytes)) = workload.parse_head(request, data)? else {
-                self.partial_head = std::mem::take(data).to_vec();
-                return Ok(None);
-            };
-            (outcome, self.body_left, *data) = (said, body_bytes, &data[bytes..]);
-        }
-        let (piece, rest) = data.split_at(self.body_left.min(data.len()));
-        workload.check(request, self.body_left, piece)?;
-        (self.body_left, *data) = (self.body_left - piece.len(), rest);
-        Ok((self.body_left == 0).then_some(outcome))
     }
 }

@@ -15,9 +15,8 @@ use signal_hook::consts::SIGINT;
 
 use crate::connection::Connection;
 use crate::draws::Draws;
-use crate::model::Model;
 use crate::options::Options;
-use crate::phase::{Phase, SECOND, Source};
+use crate::phase::{Model, Phase, SECOND, Source};
 use crate::protocol::Operation;
 use crate::replay::Trace;
 use crate::{process, report};
@@ -122,8 +121,9 @@ impl<'a> Load<'a> {
     pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Phase, String> {
         let Options { clients, rate, requests, duration, warmup, .. } = *self.options;
         if let Some(trace) = trace {
-            let phase = Phase { name: "replay", source: Source::Trace(trace.into()), depth, ..Phase::default() };
-            return self.work(clients, phase);
+            let requests_max = Some(trace.records.len() as u64);
+            let source = Source::Trace(trace.into());
+            return self.work(clients, Phase { name: "replay", source, depth, requests_max, ..Phase::default() });
         }
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
@@ -194,6 +194,7 @@ impl<'a> Load<'a> {
                 report::progress(phase.name, now, phase.replies);
             }
         }
+        report::end_progress();
         self.model = phase.model.take();
         let after = usage();
         [phase.server, phase.client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));

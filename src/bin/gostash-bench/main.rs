@@ -4,9 +4,9 @@
 //!
 //! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace.
 //! [`workload`] encodes them with the templates of [`protocol`]. [`mod@load`] decides when it is sent and on which
-//! [`connection`], which also pairs each reply with its request. The [`phase`] counts the reply, and the [`model`]
-//! knows what it had to be. [`process`] reads what the server used, and [`report`] prints. The server's own code is
-//! used for one limit and for parsing sizes only: sharing more would let both sides be wrong in the same way.
+//! [`connection`], which also pairs each reply with its request. The [`phase`] counts the reply, and knows what it had
+//! to be. [`process`] reads what the server used, and [`report`] prints. The server's own code is used for one limit
+//! and for parsing sizes only: sharing more would let both sides be wrong in the same way.
 
 // In a binary, `pub` means what the other modules may use.
 #![allow(unreachable_pub)]
@@ -14,7 +14,6 @@
 mod connection;
 mod draws;
 mod load;
-mod model;
 mod options;
 mod phase;
 mod process;
@@ -64,9 +63,8 @@ fn run(mut options: Options) -> Result<u8, String> {
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 
-/// Prints in place of the progress line, and flushes. A closed pipe is not an error.
+/// Prints and flushes. A closed pipe is not an error.
 fn print(text: &str) {
-    report::end_progress();
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

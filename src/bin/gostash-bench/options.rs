@@ -12,7 +12,7 @@ use lexopt::prelude::*;
 
 use crate::print;
 use crate::protocol::{Operation, PROTOCOLS, Protocol};
-use crate::workload::{FIRST_DIGITS, Sizes};
+use crate::workload::{FIRST_NUMBER, Sizes};
 
 /// Defines [`Options`] and [`OPTIONS`] from one table. A row has a field, which is named as its option, and the field's
 /// type; the default; the parser of a value, and what it expects, for errors and the help; and what the option does.
@@ -134,7 +134,7 @@ impl Options {
             return Err(format!("--{other}: not an option of replay"));
         }
         // A number has a known length, and the value of a shaped echo is its reply.
-        let numbers = options.counts().then_some(FIRST_DIGITS.len());
+        let numbers = options.counts().then(|| FIRST_NUMBER.to_string().len());
         options.value_size = options.reply_bytes.or(numbers).map_or(options.value_size, Sizes::exactly);
         options.conflict().map_or(Ok(options), Err)
     }

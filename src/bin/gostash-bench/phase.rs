@@ -1,13 +1,13 @@
 //! A phase of the run (preload, warm-up, measurement or replay): what is to be sent, what was counted, and the figures
-//! that follow from it. It knows neither how requests are sent nor how figures are shown.
+//! that follow from it; and what replies have to be. It knows neither how requests are sent nor how figures are shown.
 
 use hdrhistogram::Histogram;
 
-use crate::model::Model;
+use crate::options::Options;
 use crate::process::Usage;
 use crate::protocol::{Operation, Outcome};
 use crate::replay::Trace;
-use crate::workload::Request;
+use crate::workload::{FIRST_NUMBER, Request};
 
 pub const SECOND: u64 = 1_000_000_000;
 
@@ -67,10 +67,7 @@ impl Default for Latency {
 impl Phase {
     /// How many requests are still to be sent.
     pub fn unsent(&self) -> u64 {
-        match &self.source {
-            Source::Trace(trace) => trace.left(),
-            _ => self.requests_max.map_or(u64::MAX, |most| most - self.sent),
-        }
+        self.requests_max.map_or(u64::MAX, |most| most - self.sent)
     }
 
     /// A connection with fewer requests in flight than this may send more. In closed loop it sends the next pipeline
@@ -104,8 +101,10 @@ impl Phase {
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }
-        if let Source::Trace(trace) = &mut self.source {
-            trace.note(request, outcome);
+        if let Source::Trace(trace) = &mut self.source
+            && trace.note(request, outcome)
+        {
+            self.requests_max = self.requests_max.map(|most| most + 1);
         }
         self.model.as_mut().map_or(Ok(()), |model| model.check(request, outcome))
     }
@@ -113,11 +112,6 @@ impl Phase {
     /// How many requests were sent and have no reply.
     pub fn in_flight(&self) -> u64 {
         self.sent - self.replies
-    }
-
-    /// The latency that this share of the replies did not exceed, in nanoseconds.
-    pub fn latency(&self, share: f64) -> u64 {
-        self.latency.0.value_at_quantile(share)
     }
 
     /// Finished requests. In a replay those of the trace count, and not the SETs after its misses.
@@ -137,6 +131,51 @@ impl Phase {
     /// A process's CPU time as a share of the phase's time; above 1 with several threads.
     pub fn busy(&self, used: Option<Usage>) -> Option<f64> {
         used.map(|used| used.cpu_nanos as f64 / self.seconds / 1e9)
+    }
+}
+
+/// What `--verify` expects of the keys: how many writes of each were sent and answered, which are the preload's SET and
+/// each INC or DEC after it. A key whose SET was answered must be there. With several clients a number is known only
+/// within bounds: it counts at least the writes that were answered before its request was sent, and at most all that
+/// were sent before its reply.
+pub struct Model {
+    sent: Vec<u32>,
+    answered: Vec<u32>,
+}
+
+impl Model {
+    pub fn new(options: &Options) -> Self {
+        let keys = options.keys as usize;
+        Model { sent: vec![0; keys], answered: vec![0; keys] }
+    }
+
+    /// Counts a request that is about to be sent, and returns how many writes of its key are answered by now.
+    pub fn send(&mut self, request: &Request) -> u32 {
+        self.sent[request.id as usize] += u32::from(request.operation != Operation::Get);
+        self.answered[request.id as usize]
+    }
+
+    /// Checks a reply against the bounds.
+    pub fn check(&mut self, request: &Request, outcome: Outcome) -> Result<(), String> {
+        let (id, is_get) = (request.id as usize, request.operation == Operation::Get);
+        self.answered[id] += u32::from(!is_get);
+        // The first write is the SET of the number that the others count from.
+        let sign = if request.operation == Operation::Inc { 1 } else { -1 };
+        let steps = [request.writes_answered, self.sent[id].saturating_sub(1)];
+        let mut bounds = steps.map(|steps| FIRST_NUMBER + sign * i64::from(steps));
+        bounds.sort_unstable();
+        let [low, high] = bounds;
+        match outcome {
+            Outcome::Done => Ok(()),
+            Outcome::Miss if is_get && request.writes_answered == 0 => Ok(()),
+            Outcome::Miss => {
+                let expected = if is_get { "the value that was set" } else { "that it is done" };
+                Err(format!("expected {expected}, got that the key is missing"))
+            }
+            Outcome::Refused => Err("expected that it is done, got a refusal".to_owned()),
+            Outcome::Number(number) if (low..=high).contains(&number) => Ok(()),
+            Outcome::Number(number) => Err(format!("expected {low} to {high}, got {number}")),
+        }
     }
 }
 

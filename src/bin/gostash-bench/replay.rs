@@ -22,7 +22,7 @@ const VALUE_BYTES_MAX: usize = 1 << 30;
 /// A trace, and how far its replay has come.
 #[derive(Default)]
 pub struct Trace {
-    records: Vec<Record>,
+    pub records: Vec<Record>,
     /// How many records' GETs were sent.
     asked: usize,
     /// The keys that were asked for: the first GET of a key misses in any cache. Each has the length of the value that
@@ -57,7 +57,7 @@ impl Trace {
         }
         options.key_size = Sizes::exactly(KEY_BYTES);
         options.value_size = Sizes { low: 1, high: longest };
-        (options.clients, options.idle_clients, options.preload) = (1, 0, false);
+        (options.clients, options.preload) = (1, false);
         options.pipeline.truncate(1);
         Ok(Some(Trace { records, ..Trace::default() }))
     }
@@ -77,15 +77,10 @@ impl Trace {
         Some((Operation::Get, id, *self.seen.entry(id).or_insert(value_bytes)))
     }
 
-    /// How many requests are still to be answered or, for known misses, to be set.
-    pub fn left(&self) -> u64 {
-        (self.records.len() - self.requests + self.missed.len()) as u64
-    }
-
-    /// Counts a reply.
-    pub fn note(&mut self, request: &Request, outcome: Outcome) {
+    /// Counts a reply, and returns whether it was a miss, which is followed by a SET.
+    pub fn note(&mut self, request: &Request, outcome: Outcome) -> bool {
         if request.operation != Operation::Get {
-            return;
+            return false;
         }
         let (id, value_bytes) = self.records[self.requests];
         let bytes = (KEY_BYTES + value_bytes) as u64;
@@ -93,9 +88,10 @@ impl Trace {
         self.asked_bytes += bytes;
         if outcome == Outcome::Done {
             self.hit_bytes += bytes;
-        } else {
-            self.seen.insert(id, value_bytes);
-            self.missed.push_back((id, value_bytes));
+            return false;
         }
+        self.seen.insert(id, value_bytes);
+        self.missed.push_back((id, value_bytes));
+        true
     }
 }

@@ -49,8 +49,10 @@ pub fn head(options: &Options) -> String {
         (_, Some((sent, taken))) => format!("requests of {sent} b, replies of {taken} b"),
         _ => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
     };
-    let idle = Some(options.idle_clients as u64).filter(|idle| *idle > 0);
-    let idle = idle.map_or_else(String::new, |idle| format!(" and {} idle", count(idle)));
+    let idle = match options.idle_clients as u64 {
+        0 => String::new(),
+        idle => format!(" and {} idle", count(idle)),
+    };
     let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate as u64)));
     let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as u64));
     format!("{target} in {protocol}: {clients} clients{idle}, {pace}\n{what}\n\n{HEAD}")
@@ -66,7 +68,7 @@ pub fn row(options: &Options, row: &Phase) -> String {
     let (depth, rate) = (count(row.depth as u64), count(row.rate() as u64));
     let cost = row.cost(row.server).map_or("-".into(), |nanos| count(nanos.round() as u64));
     let busy = row.busy(row.server).map_or("-".into(), percent);
-    let latencies = SHARES.map(|share| format!("{:>8}", time(row.latency(share)))).join(" ");
+    let latencies = SHARES.map(|share| format!("{:>8}", time(row.latency.0.value_at_quantile(share)))).join(" ");
     let traffic = (row.sent_bytes + row.received_bytes) as f64 / row.seconds / 1e6;
     let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
     let busy = |usage| row.busy(usage).map_or("unknown".into(), percent);
@@ -122,10 +124,11 @@ fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>)
 
 /// A line of JSON. Names end in their units.
 fn json(options: &Options, row: &Phase) -> String {
-    let [p50, p90, p99, p99_9, p99_99, max] = SHARES.map(|share| row.latency(share));
+    let [p50, p90, p99, p99_9, p99_99, max] = SHARES.map(|share| row.latency.0.value_at_quantile(share));
     let mut figures = figures! {
-        // Escaped once more, a name of unprintable characters is still valid JSON.
-        server: options.target().escape_debug().to_string(), protocol: options.protocol.name,
+        // What cannot be printed is left out, because Rust and JSON escape it differently.
+        server: options.target().replace(|it: char| it.escape_debug().len() > 2, "?"),
+        protocol: options.protocol.name,
         clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
         seconds: row.seconds, requests: row.requests(), requests_per_second: row.rate(),
         sent_bytes_per_second: row.sent_bytes as f64 / row.seconds,
@@ -231,14 +234,11 @@ mod tests {
     fn the_limit_is_who_was_busy_all_the_time() {
         let usage = |busy| Some(Usage { pid: 1, cpu_nanos: (busy * 1e9) as u64, resident_bytes: 0, peak_bytes: 0 });
         let options = Options { clients: 50, ..Options::default() };
-        let limits =
-            [(1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (2.5, 1.0), (2.5, 0.8), (0.5, 0.5)].map(|(server, client)| {
-                limit(
-                    &options,
-                    &Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() },
-                )
-                .0
-            });
-        assert_eq!(limits, ["server", "server", "client", "client", "server", "other"]);
+        let limited_by = |(server, client)| {
+            let row = Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() };
+            limit(&options, &row).0
+        };
+        let busy = [(1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (2.5, 1.0), (2.5, 0.8), (0.5, 0.5)];
+        assert_eq!(busy.map(limited_by), ["server", "server", "client", "client", "server", "other"]);
     }
 }

@@ -1,9 +1,8 @@
 //! The bytes of the work: keys, values, encoded requests, and the parsing of replies. Key and value follow from a key's
 //! number, so any reply can be checked without remembering what was set. It knows no socket and no clock.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::iter::{repeat_with, zip};
+use std::iter::zip;
 use std::ops::Range;
 
 use fastrand::Rng;
@@ -22,7 +21,6 @@ const LINE_BYTES_MAX: usize = 512;
 
 /// Where INC and DEC start: far from a number of another length, and from 0, below which memcached does not count.
 pub const FIRST_NUMBER: i64 = 5_000_000_000_000;
-pub const FIRST_DIGITS: &[u8] = b"5000000000000";
 
 /// A request that waits for its reply.
 #[derive(Clone, Copy)]
@@ -52,7 +50,7 @@ impl Sizes {
 
     /// One length of the range, always the same for the same seed.
     fn pick(self, seed: u64) -> usize {
-        Rng::with_seed(seed).usize(self.low..=self.high)
+        if self.is_fixed() { self.low } else { Rng::with_seed(seed).usize(self.low..=self.high) }
     }
 
     fn is_fixed(self) -> bool {
@@ -92,12 +90,13 @@ type Head = Result<Option<(Outcome, usize, usize)>, String>;
 
 impl<'a> Workload<'a> {
     pub fn new(options: &'a Options) -> Self {
-        let mut random = Rng::with_seed(0);
-        let shared = match options.counts() {
-            true => FIRST_DIGITS.to_vec(),
-            // With this bit set no byte is an `E`, so no value looks like `ERR`.
-            false => repeat_with(|| random.u8(..) | 0x20).take(VALUES - 1 + options.value_size.high).collect(),
-        };
+        let mut shared = vec![0; VALUES - 1 + options.value_size.high];
+        Rng::with_seed(0).fill(&mut shared);
+        // With this bit set no byte is an `E`, so no value looks like `ERR`.
+        shared.iter_mut().for_each(|byte| *byte |= 0x20);
+        if options.counts() {
+            shared = FIRST_NUMBER.to_string().into_bytes();
+        }
         let filler = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
         let exchanges = options.protocol.exchanges.map(|(request, reply, miss)| {
             let (request, reply, miss) = match &filler {
@@ -110,7 +109,7 @@ impl<'a> Workload<'a> {
         Workload { options, shared, exchanges }
     }
 
-    /// Appends a request's bytes. A large value is left out: returns where it belongs, and its place in the shared bytes.
+    /// Appends a request's bytes. Of a large value only its place is kept, with the offset in `out` that it comes before.
     pub fn write(&self, request: &Request, out: &mut Vec<u8>, borrowed: &mut Vec<(usize, Range<usize>)>) {
         let (template, ..) = &self.exchanges[request.operation as usize];
         self.write_head(template, request, out);
@@ -127,7 +126,6 @@ impl<'a> Workload<'a> {
         out.extend_from_slice(b"\r\n");
     }
 
-    #[inline(always)]
     fn write_head(&self, template: &Template, request: &Request, out: &mut Vec<u8>) {
         let start = out.len();
         match &template.head[..] {
@@ -141,13 +139,13 @@ impl<'a> Workload<'a> {
 
     #[inline(never)]
     fn write_parts(&self, parts: &[String], request: &Request, out: &mut Vec<u8>) {
-        let number = |number, out: &mut Vec<u8>| out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        let key_bytes = self.key_bytes(request.id);
         for (place, part) in parts.iter().enumerate() {
             match part.as_str() {
                 text if place % 2 == 0 => out.extend_from_slice(text.as_bytes()),
-                "k" => write_key(request.id, self.key_bytes(request.id), out),
-                "K" => number(self.key_bytes(request.id), out),
-                _ => number(request.value_bytes, out),
+                "k" => write_key(request.id, key_bytes, out),
+                "K" => out.extend_from_slice(itoa::Buffer::new().format(key_bytes).as_bytes()),
+                _ => out.extend_from_slice(itoa::Buffer::new().format(request.value_bytes).as_bytes()),
             }
         }
     }
@@ -163,9 +161,8 @@ impl<'a> Workload<'a> {
 
     /// The place of a request's value in the shared bytes.
     fn value(&self, request: &Request) -> Range<usize> {
-        let id = request.id as usize;
-        let turned = id.wrapping_add(Rng::with_seed((id / VALUES) as u64).usize(..)) % VALUES;
-        let start = if self.options.counts() { 0 } else { turned };
+        let (id, starts) = (request.id as usize, self.shared.len() + 1 - self.options.value_size.high);
+        let start = id.wrapping_add(Rng::with_seed((id / starts) as u64).usize(..)) % starts;
         start..start + request.value_bytes
     }
 
@@ -180,18 +177,18 @@ impl<'a> Workload<'a> {
     /// Parses the head of the reply to a request from `input`, which is not empty.
     pub fn parse_head(&self, request: &Request, input: &[u8]) -> Head {
         let (_, reply, miss) = &self.exchanges[request.operation as usize];
+        let mut written = Vec::new();
         let head = match (&reply.head[..], reply.digits_at) {
-            ([text], None) => Cow::Borrowed(text.as_bytes()),
+            ([text], None) => text.as_bytes(),
             _ => {
-                let mut head = Vec::new();
-                self.write_head(reply, request, &mut head);
-                head.into()
+                self.write_head(reply, request, &mut written);
+                &written
             }
         };
         // Only the first byte tells a miss from a value without a head.
         let is_line = reply.is_number || (head.is_empty() && input.first() == miss.as_bytes().first());
         if !is_line {
-            if input.starts_with(&head) {
+            if input.starts_with(head) {
                 return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request))));
             }
             if head.starts_with(input) {
@@ -204,20 +201,23 @@ impl<'a> Workload<'a> {
                 return Ok(None);
             }
             let number = || {
-                let digits = line.strip_prefix(&*head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
+                let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
                 std::str::from_utf8(digits).ok()?.parse().ok().map(Outcome::Number)
             };
             let is_refusal = self.options.protocol.refusals.iter().any(|it| line.starts_with(it.as_bytes()));
-            let other =
-                if line == miss.as_bytes() { Some(Outcome::Miss) } else { is_refusal.then_some(Outcome::Refused) };
-            if let Some(outcome) = other.or_else(number) {
+            let outcome = match number() {
+                None if line == miss.as_bytes() => Some(Outcome::Miss),
+                None if is_refusal => Some(Outcome::Refused),
+                number => number,
+            };
+            if let Some(outcome) = outcome {
                 return Ok(Some((outcome, line.len(), 0)));
             }
         }
         let expected = match reply.end {
             _ if reply.is_number => "a number".to_owned(),
             Some(_) => format!("a value of {} bytes", request.value_bytes),
-            None => quote(&head),
+            None => quote(head),
         };
         Err(format!("expected {expected}, got {}", quote(input)))
     }
