@@ -108,7 +108,7 @@ pub enum Expiry {
     Default,
     /// When the item that it replaces would have expired; after the default time to live if there is none.
     Keep,
-    /// At this time of the monotonic clock, in milliseconds, or [`NEVER`].
+    /// At the end of this millisecond of the monotonic clock, or [`NEVER`]; at once if that has begun already.
     At(u64),
 }
 

@@ -96,7 +96,7 @@ pub enum Invocation {
 
 impl Config {
     /// Reads the command line, without the program's name, the file that it names, and the environment's `password`,
-    /// which wins over the file. Flags win over both, and the later of two settings in one file, or of two like flags.
+    /// which wins over the file. Flags win over both. Of two like flags, or two lines for one option, the later wins.
     /// Fails for the first option that cannot be used: the error says where that was set, what it may be and what it is.
     pub fn from_args(
         args: impl IntoIterator<Item = OsString>,

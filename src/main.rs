@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use gostash::config::{Config, Invocation};
 use gostash::event_loop::EventLoop;
-use gostash::event_loop::listener::{Listeners, clients_max};
+use gostash::event_loop::listener::{Listeners, raise_clients_max};
 use gostash::execute::Executor;
 use gostash::limits::{START_BYTES, VALUE_SHARE};
 use gostash::store::{Settings, Store};
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     memory::prevent_hoarding();
     logger::start(config.log_level)?;
-    let (wanted, clients) = (config.max_clients, clients_max(config.max_clients));
+    let (wanted, clients) = (config.max_clients, raise_clients_max(config.max_clients));
     if clients < wanted {
         config.max_clients = clients;
         let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

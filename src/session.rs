@@ -122,7 +122,7 @@ impl Session {
     /// Ends the session: no more input is taken, and the output holds the last replies.
     pub fn quit(&mut self) {
         (self.phase, self.input) = (Phase::Broken, Vec::new());
-        self.resp.iter_mut().for_each(|resp| resp.queue = None);
+        drop(self.resp.as_mut().and_then(|resp| resp.queue.take()));
     }
 
     /// Ends the session without sending what is left in its output: the client is gone, or is to be disconnected.

@@ -142,9 +142,9 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Raises the soft limit on descriptors to fit `wanted` clients, and returns how many clients what is granted then is
-/// enough for. If that is very few, clients get half of them.
-pub fn clients_max(wanted: usize) -> usize {
+/// Raises the soft limit on descriptors as far as `wanted` clients need it and the system allows, and returns for how
+/// many clients there are enough then. If there are very few, clients get half of them.
+pub fn raise_clients_max(wanted: usize) -> usize {
     let needed = (wanted + DESCRIPTORS_RESERVED) as u64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = current.map(|current| maximum.unwrap_or(needed).min(needed).max(current));

@@ -79,7 +79,7 @@ pub struct EventLoop {
     spare: Vec<Vec<u8>>,
     clock: TurnClock,
     now_millis: u64,
-    /// When the process went on after it had been stopped for a second or more: nobody's time runs out sooner for that.
+    /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
     resumed_millis: u64,
     /// How many connections cannot be written to until their clients read.
     stalled: usize,
@@ -202,9 +202,8 @@ impl EventLoop {
     fn begin_turn(&mut self) -> bool {
         let last_millis = mem::replace(&mut self.now_millis, self.clock.begin());
         let is_tick = self.clock.turns == 0 || self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
-        if self.now_millis > last_millis + SWEEPS_MILLIS && self.needs_ticks() {
-            self.resumed_millis = self.now_millis;
-        }
+        let has_paused = self.now_millis > last_millis + SWEEPS_MILLIS;
+        self.resumed_millis = if has_paused { self.now_millis } else { self.resumed_millis };
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
         // What connections have freed counts until the next tick, which finds out whether the system got it back.
@@ -284,7 +283,7 @@ impl EventLoop {
                 Some(Ok(socket)) => self.admit(socket),
                 Some(Err(error)) => {
                     self.accept_by = Some(self.now_millis + TICK_MILLIS);
-                    return self.warn_limited("accepting pauses", error);
+                    return self.warn_limited("accepting pauses", |_| error.to_string());
                 }
             }
         }
@@ -297,7 +296,7 @@ impl EventLoop {
         let key = self.connections.vacant_key();
         let source = &mut SourceFd(&connection.socket.as_raw_fd());
         if let Err(error) = self.poll.registry().register(source, connection.token(key), Interest::READABLE) {
-            return self.warn_limited("accepting", error);
+            return self.warn_limited("accepting", |_| error.to_string());
         }
         debug!("connection {id} accepted from {}", connection.addresses()[0]);
         let max_clients = self.config.max_clients;
@@ -305,7 +304,7 @@ impl EventLoop {
             self.executor.stats.connections += 1;
         } else {
             self.executor.stats.refused += 1;
-            self.warn_limited("a client was refused", format_args!("all {max_clients} of max-clients are connected"));
+            self.warn_limited("a client was refused", |_| format!("all {max_clients} of max-clients are connected"));
             connection.session.break_off("max-clients");
         }
         self.connections.insert(connection);
@@ -437,8 +436,7 @@ impl EventLoop {
     /// Ends a connection for a reason of the server's own, which is logged.
     fn disconnect(&mut self, key: usize, reason: impl Display) {
         self.executor.stats.closed += 1;
-        let [address, _] = self.connections[key].addresses();
-        self.warn_limited("a client was closed", format_args!("{address}: {reason}"));
+        self.warn_limited("a client was closed", |it| format!("{}: {reason}", it.connections[key].addresses()[0]));
         self.close(key);
     }
 
@@ -468,7 +466,8 @@ impl EventLoop {
         } else {
             (session.last_command_millis.max(*since), self.config.idle_timeout, "it sent no command for idle-timeout")
         };
-        (self.now_millis >= since.max(self.resumed_millis) + limit?.as_millis() as u64).then_some(reason)
+        let due = (since + limit?.as_millis() as u64).max(self.resumed_millis + SWEEPS_MILLIS);
+        (self.now_millis >= due).then_some(reason)
     }
 
     /// Memory that all connections hold now, in bytes: their buffers, and chunks that the store does not hold.
@@ -528,11 +527,11 @@ impl EventLoop {
         }
     }
 
-    /// Logs a warning, at most one of its kind a second.
-    fn warn_limited(&mut self, kind: &'static str, what: impl Display) {
+    /// Logs a warning, at most one of its kind a second. Only then does it ask `what` has happened.
+    fn warn_limited(&mut self, kind: &'static str, what: impl FnOnce(&Self) -> String) {
         let second = self.now_millis / 1000;
         if self.warned.insert(kind, second) != Some(second) {
-            warn!("{kind}: {what}");
+            warn!("{kind}: {}", what(self));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::EventLoop;
 use super::connection::Connection;
-use super::listener::clients_max;
+use super::listener::raise_clients_max;
 use crate::batch::Visit;
 use crate::limits::*;
 use crate::protocol::glob;
@@ -69,19 +69,19 @@ impl EventLoop {
 
     /// Sets everything that is asked for, or nothing.
     fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let (mut config, clients_max, mb) = (self.config.clone(), clients_max(CLIENTS_MAX), MEMORY_BYTES_MIN >> 20);
+        let (mut config, mb) = (self.config.clone(), MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
             let text = std::str::from_utf8(value).unwrap_or_default();
             let (option, expected) = match &*name {
                 "maxmemory" => ("max-memory", format!("a memory value of at least {mb} mb")),
-                "maxclients" => ("max-clients", format!("between 1 and {clients_max}")),
+                "maxclients" => ("max-clients", format!("between 1 and {}", raise_clients_max(CLIENTS_MAX))),
                 "timeout" => ("idle-timeout", format!("between 0 and {SECONDS_MAX}")),
                 _ => return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'").into()),
             };
             let is_number = text != "auto" && config.put(option, text).is_some();
-            if !is_number || option == "max-clients" && config.max_clients > clients_max {
+            if !is_number || option == "max-clients" && config.max_clients > raise_clients_max(CLIENTS_MAX) {
                 let place = format!("possibly related to argument '{name}'");
                 return Err(format!("ERR CONFIG SET failed ({place}) - argument must be {expected}").into());
             }

@@ -33,7 +33,7 @@ impl fmt::Display for Turn {
 
 #[derive(Debug, Default)]
 pub(super) struct TurnClock {
-    started: u64, // as a millisecond of the wall clock began, so that the two clocks change from one to the next together
+    started: u64, // when a millisecond of the wall clock began, so that both tick together until that clock is set
     turn_started: u64,
     /// The thread's CPU time when it was last read, and the turns since; what polls have taken since is missing.
     cpu_nanos: u64,

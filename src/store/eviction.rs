@@ -64,9 +64,10 @@ impl Store {
         (self.limit + self.log.slack_bytes()) as isize - self.memory_bytes() as isize
     }
 
-    /// Whether the reserve is complete, and enough memory outside segments is free for new chunks.
+    /// Whether a lowered limit is reached, the reserve complete, and enough memory outside segments free for new chunks.
     pub(super) fn is_roomy(&self) -> bool {
-        self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
+        let is_over = self.limit > self.settings.memory_bytes;
+        !is_over && self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
     }
 
     /// The most bytes of new chunks that may be allocated before [`housekeep`](Store::housekeep) has made more room. As

@@ -35,7 +35,7 @@ impl Store {
             _ if !self.is_settled() || self.chunks.spare_bytes() > SPARE_BYTES_MAX => Some(0),
             _ if self.limit > self.settings.memory_bytes && self.chunks.spare_bytes() > 0 => Some(0),
             _ if self.is_empty() => None,
-            Eviction::S3Fifo if !self.is_roomy() || self.limit > self.settings.memory_bytes => Some(0),
+            Eviction::S3Fifo if !self.is_roomy() => Some(0),
             // A search may find no segment worth cleaning, so there is a pause between two of them.
             Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
             _ => self.sweep_wait(),

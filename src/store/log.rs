@@ -377,7 +377,7 @@ impl Log {
     /// Up to `count` expired items of a segment, and how many bytes were searched. `None` behind the last segment.
     pub(super) fn expired(&mut self, number: usize, now: u64, count: usize) -> Option<(Vec<(Handle, Record)>, usize)> {
         let (mut expired, mut due) = (Vec::new(), NEVER);
-        if self.segments.get(number)?.due > now {
+        if self.segments.get(number)?.due >= now {
             return Some((expired, 0));
         }
         for (handle, record) in self.records(number, 0) {

@@ -289,14 +289,15 @@ fn the_process_is_one_thread_pinned_to_the_core_asked_for() {
     }
 }
 
-/// It polls without sleeping for 20 ms after the last request, and no longer.
-#[cfg(target_os = "linux")]
 /// With huge pages, the kernel would put memory back where it was given back, and take the process over its limit.
+#[cfg(target_os = "linux")]
 #[test]
 fn the_process_gets_no_huge_pages() {
     assert_eq!(Server::start(&[]).status_line("THP_enabled"), "0");
 }
 
+/// It polls without sleeping for 20 ms after the last request, and no longer.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_server_that_spins_answers_and_goes_to_sleep() {
     let server = Server::start(&["--spin", "20000"]);
