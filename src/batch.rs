@@ -16,7 +16,7 @@ use crate::store::KeyHash;
 /// One session's part in a turn.
 #[derive(Clone, Debug)]
 pub struct Visit {
-    /// Which session.
+    /// The session's slot among those of the caller.
     pub session: usize,
     /// Which bytes of the turn's input are the session's and not consumed yet: neither executed nor in the batch.
     input: Range<usize>,
@@ -40,10 +40,8 @@ impl Visit {
 
 /// A command that has been parsed and not executed yet.
 struct Pending<'i> {
-    /// Index of the visit that it belongs to.
-    visit: usize,
-    /// Where its frame starts in the turn's input.
-    start: usize,
+    visit: usize, // the index of the visit that it belongs to
+    start: usize, // where its frame starts in the turn's input
     hash: KeyHash,
     command: Command<'i>,
     part: Part,
@@ -76,9 +74,9 @@ struct Batch<'a, 'i, S> {
 impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     /// Parses the input of visit `at`. The batch is executed when it is full, and before whatever cannot be part of it.
     fn parse(&mut self, at: usize) {
-        let Visit { session: key, input: Range { start, end }, .. } = self.visits[at];
+        let Visit { session: slot, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
-        if !self.sessions[key].as_mut().is_open() {
+        if !self.sessions[slot].as_mut().is_open() {
             // What it executes may use up the turn's work, so the commands parsed so far come first.
             self.run();
             if self.executor.store.is_short {
@@ -86,7 +84,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             }
         }
         let mut arguments = None;
-        let session = self.sessions[key].as_mut();
+        let session = self.sessions[slot].as_mut();
         let mut done = start + session.resume(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
         let mut needed = 0;
@@ -95,7 +93,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             let rest = &input[done..];
             let next = match is_stash {
                 true => session::next_frame(rest, self.executor),
-                false => self.sessions[key].as_mut().next(rest, arguments.get_or_insert_default(), self.executor),
+                false => self.sessions[slot].as_mut().next(rest, arguments.get_or_insert_default(), self.executor),
             };
             match next {
                 Ok((command, part, consumed)) => {
@@ -113,7 +111,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                     if !self.run_until(at, done) {
                         return;
                     }
-                    let session = self.sessions[key].as_mut();
+                    let session = self.sessions[slot].as_mut();
                     match session.execute_first(rest, self.executor) {
                         Ok(consumed) => done += consumed,
                         Err(bytes) => needed = bytes,
@@ -139,14 +137,15 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
         batch.iter_mut().for_each(|pending| executor.store.prefetch_item(&mut pending.hash));
-        for batch in batch.chunk_by(|one, next| one.visit == next.visit) {
-            let visit = &mut visits[batch[0].visit];
+        for commands in batch.chunk_by(|one, next| one.visit == next.visit) {
+            let visit = &mut visits[commands[0].visit];
             let session = sessions[visit.session].as_mut();
             session.last_command_millis = executor.clock.now_millis;
-            for Pending { start, hash, command, part, .. } in batch {
+            for Pending { start, hash, command, part, .. } in commands {
                 let needs_no_room = matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
                 if session.is_choked() || executor.is_spent() || executor.store.is_short && !needs_no_room {
-                    // It goes on from here in a later turn, with a frame that is complete.
+                    // It goes on from here in a later turn, with a frame that is complete. A choked session comes here
+                    // again in each turn that writes some of its output.
                     if let Some(resp) = &mut session.resp {
                         resp.rewind(*part);
                     }

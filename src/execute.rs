@@ -132,9 +132,9 @@ impl Executor {
                     }
                     None => self.stats.others += 1,
                 }
-                // An expiry of its own changes the layout of an item's record, so the old value is written anew.
-                let there = is_kept.then_some(kept(&self.kept));
-                let Some(value) = value.or(there) else { return Reply::Missing };
+                // A record with an expiry has another layout, so even EXPIRE writes the old value anew.
+                let old = is_kept.then_some(kept(&self.kept));
+                let Some(value) = value.or(old) else { return Reply::Missing };
                 match self.store.write(hash, key, value, condition, expiry) {
                     Err(refusal) => self.refuse(refusal),
                     Ok(_) if returns_old && is_kept => Reply::Value(kept(&self.kept)),

@@ -15,7 +15,7 @@ pub use self::resp::Resp;
 
 use self::incoming::{Frames, Incoming, Long};
 pub(crate) use self::resp::Part;
-use self::resp::{Client, Queue};
+use self::resp::{Queue, RespClient};
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
 use crate::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
@@ -29,7 +29,7 @@ use crate::protocol::stash;
 pub struct Session {
     /// The client's number, as CLIENT ID tells it and CLIENT KILL takes it.
     pub id: u64,
-    /// When the last complete command was executed, or the session began, in milliseconds.
+    /// When the session began, or the last turn in which it had a complete command to execute, in milliseconds.
     pub last_command_millis: u64,
     /// Replies that have not been written to the client yet.
     pub output: Output,
@@ -57,7 +57,7 @@ enum Phase {
     /// Input that has to wait: the caller has not answered the session's question yet.
     Asking(Box<Question>),
     /// Input to be thrown away: a frame was broken, the client said QUIT, or its connection is being closed.
-    Broken,
+    Closing,
 }
 
 /// A command that a session cannot answer by itself, because it is about the whole server or about other clients. To
@@ -84,9 +84,9 @@ impl Session {
 
     // ---- For whoever drives it ----
 
-    /// Whether the session has ended: by a broken frame, by QUIT, or because it is being closed.
-    pub fn is_broken(&self) -> bool {
-        matches!(self.phase, Phase::Broken)
+    /// Whether it takes no more input, after a broken frame or QUIT, or because it is being closed.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing)
     }
 
     /// Whether there is something to execute without reading anything.
@@ -96,7 +96,7 @@ impl Session {
 
     /// Whether more input is wanted now.
     pub fn wants_input(&self) -> bool {
-        !self.input_ended && !self.is_broken() && !self.has_work() && !self.is_choked()
+        !self.input_ended && !self.is_closing() && !self.has_work() && !self.is_choked()
     }
 
     /// The frame that is being received over many reads, if any. Reading more of it may take memory from the store.
@@ -106,7 +106,7 @@ impl Session {
 
     /// Whether the client has been sent everything that it will ever be sent.
     pub fn is_finished(&self) -> bool {
-        self.output.is_empty() && (self.is_broken() || self.input_ended && !self.has_work())
+        self.output.is_empty() && (self.is_closing() || self.input_ended && !self.has_work())
     }
 
     /// Moves the stored input to the start of `buffer`, where the next read continues it, and returns its length.
@@ -119,9 +119,9 @@ impl Session {
         length
     }
 
-    /// Ends the session: no more input is taken, and the output holds the last replies.
+    /// Begins to close: no more input is taken, and the output holds the last replies.
     pub fn quit(&mut self) {
-        (self.phase, self.input) = (Phase::Broken, Vec::new());
+        (self.phase, self.input) = (Phase::Closing, Vec::new());
         drop(self.resp.as_mut().and_then(|resp| resp.queue.take()));
     }
 
@@ -212,7 +212,7 @@ impl Session {
             (Phase::Open, _) if self.is_executing() => {
                 // It was interrupted before, so it goes by the turn's bound on work, but always makes some progress.
                 let work_max = executor.work_max.max(executor.store.work() + BATCH_COMMANDS as u64);
-                self.client(executor).iter_mut().for_each(|client| client.run(work_max));
+                self.resp_client(executor).iter_mut().for_each(|client| client.run(work_max));
             }
             (Phase::Silent, &[first, ..]) => {
                 self.phase = Phase::Open;
@@ -259,7 +259,7 @@ impl Session {
     /// Stores input that was not executed. `needed` is what its first frame takes at least, or 0 if that is executable.
     #[inline]
     pub(crate) fn keep(&mut self, rest: &[u8], needed: usize) {
-        if rest.is_empty() || self.is_broken() {
+        if rest.is_empty() || self.is_closing() {
             return;
         }
         if needed > CARRY_BYTES_MAX {
@@ -298,7 +298,7 @@ impl Session {
     /// were consumed. A broken frame has been answered by the time that it is returned as an error.
     fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
         let value_bytes_max = executor.value_bytes_max;
-        let stepped = match self.client(executor) {
+        let stepped = match self.resp_client(executor) {
             Some(mut client) => client.step(input, longs, value_bytes_max),
             None => stash::parse(input, value_bytes_max, longs.first().map(Long::value)).map(|(command, consumed)| {
                 let is_refused = longs.iter().any(|long| long.refused);
@@ -317,9 +317,9 @@ impl Session {
         stepped
     }
 
-    fn client<'a>(&'a mut self, executor: &'a mut Executor) -> Option<Client<'a>> {
+    fn resp_client<'a>(&'a mut self, executor: &'a mut Executor) -> Option<RespClient<'a>> {
         let Session { id, resp, phase, output, .. } = self;
-        Some(Client { id: *id, resp: resp.as_mut()?, phase, output, executor })
+        Some(RespClient { id: *id, resp: resp.as_mut()?, phase, output, executor })
     }
 }
 

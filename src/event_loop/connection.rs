@@ -25,9 +25,9 @@ pub(super) struct Connection {
     pub(super) read_closed: bool,
     pub(super) queued: bool,
     pub(super) accepted_millis: u64,
-    /// When output was last taken, or since when it has been waiting for its client to close, in milliseconds.
+    /// When the client last took output or, if it is draining, since when it has been; in milliseconds.
     pub(super) waits_since_millis: u64,
-    /// Once its last reply, an ERR or that to QUIT, is sent: how many more bytes it may bring, to be thrown away.
+    /// While draining, once its last reply (an ERR, or that to QUIT) is sent: how many more bytes will be thrown away.
     pub(super) drain_bytes_left: Option<usize>,
     pub(super) held_bytes: usize, // its part of the loop's `held_bytes`
 }
@@ -57,15 +57,15 @@ impl Connection {
     }
 
     /// Puts it on the ready queue, unless it is there already.
-    pub(super) fn enqueue(&mut self, key: usize, ready: &mut VecDeque<Token>) {
+    pub(super) fn enqueue(&mut self, slot: usize, ready: &mut VecDeque<Token>) {
         if !mem::replace(&mut self.queued, true) {
-            ready.push_back(self.token(key));
+            ready.push_back(self.token(slot));
         }
     }
 
-    /// The token that finds it, but none of those that had or will have its place in the slab.
-    pub(super) fn token(&self, key: usize) -> Token {
-        Token((self.session.id as usize) << 32 | key)
+    /// The token that finds it, but none of those that had or will have its slot in the slab.
+    pub(super) fn token(&self, slot: usize) -> Token {
+        Token((self.session.id as usize) << 32 | slot)
     }
 
     /// Reads once. Of a large value that is coming in, up to `large_max` bytes go to where they will stay; what follows
@@ -112,9 +112,9 @@ impl AsMut<Session> for Connection {
     }
 }
 
-/// The connection that a token was made for, and its place in the slab, unless it is gone.
+/// The connection that a token was made for, and its slot in the slab, unless it is gone.
 pub(super) fn find(connections: &mut Slab<Connection>, token: Token) -> Option<(usize, &mut Connection)> {
-    let key = token.0 as u32 as usize;
-    let connection = connections.get_mut(key)?;
-    (connection.token(key) == token).then_some((key, connection))
+    let slot = token.0 as u32 as usize;
+    let connection = connections.get_mut(slot)?;
+    (connection.token(slot) == token).then_some((slot, connection))
 }

@@ -28,7 +28,7 @@ impl EventLoop {
     }
 
     /// Answers INFO with the sections named, or with all if none is.
-    pub(super) fn info(&mut self, key: usize, names: &[Box<[u8]>]) -> Result<(), Complaint> {
+    pub(super) fn info(&mut self, slot: usize, names: &[Box<[u8]>]) -> Result<(), Complaint> {
         let (now, pid, cpu_usec) = (self.now_millis / 1000, std::process::id(), thread_cpu_nanos() / 1000);
         let [commands_rate, in_rate, out_rate] = self.clock.history.rates(now);
         let [in_kbps, out_kbps] = [in_rate, out_rate].map(|rate| rate as f64 / 1024.0);
@@ -74,7 +74,7 @@ impl EventLoop {
         let shows_all = names.is_empty() || ["all", "default", "everything"].into_iter().any(is_named);
         let is_meant = |section: &&str| shows_all || section[2..].lines().next().is_some_and(is_named);
         let meant: Vec<_> = text.split("\n\n").filter(is_meant).map(|section| section.to_owned() + "\n").collect();
-        self.connections[key].session.output.push_bulk(meant.join("\n").replace('\n', "\r\n").as_bytes());
+        self.connections[slot].session.output.push_bulk(meant.join("\n").replace('\n', "\r\n").as_bytes());
         Ok(())
     }
 }

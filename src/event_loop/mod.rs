@@ -52,7 +52,7 @@ use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use turn::TurnClock;
 
-/// The lower half of a connection's token is its place in the slab, which never gets as far as the lower half of these.
+/// The lower half of a connection's token is its slot in the slab, which never gets as far as the lower half of these.
 const LISTENERS: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 const _: () = assert!(usize::BITS == 64 && CLIENTS_MAX < u32::MAX as usize / 2, "tokens need 64 bits");
@@ -69,26 +69,20 @@ pub struct EventLoop {
     connections: Slab<Connection>,
     /// The ready queue: connections that can do something without another event, each of them once.
     ready: VecDeque<Token>,
-    /// Sockets of connections that are over, still to be closed.
-    closing: VecDeque<Socket>,
+    closing: VecDeque<Socket>, // sockets of connections that are over, still to be closed
     executor: Executor,
     /// The input of all connections that this turn serves, one after the other.
     input: Vec<u8>,
     visits: Vec<Visit>,
-    /// Output buffers that no connection needs now.
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Vec<u8>>, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
     /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
     resumed_millis: u64,
-    /// How many connections cannot be written to until their clients read.
-    stalled: usize,
-    /// How many connections were sent their last reply, an ERR or that to QUIT, and no longer count as clients.
-    draining: usize,
-    /// Memory that all connections hold, in bytes, chunks aside.
-    held_bytes: usize,
-    /// The peak of that since the last tick.
-    held_bytes_peak: usize,
+    stalled: usize,         // connections that cannot be written to until their clients read
+    draining: usize,        // connections that were sent their last reply, and no longer count as clients
+    held_bytes: usize,      // by all connections, chunks aside
+    held_bytes_peak: usize, // since the last tick
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
     /// While buffers are over their bound: when the largest holder is closed, in milliseconds.
@@ -178,7 +172,7 @@ impl EventLoop {
         for event in events {
             self.dispatch(event);
         }
-        // A client is there before a command asks for it. But where places are short, those who left are closed first.
+        // A client is there before CLIENT LIST asks for it. But near max-clients, those who left are closed first.
         let accepts_late = self.clients() + TURN_ACCEPTS > self.config.max_clients;
         if !accepts_late && self.accept_by.is_some() {
             self.accept();
@@ -252,24 +246,24 @@ impl EventLoop {
                 }
             }
             token => {
-                let Some((key, connection)) = find(&mut self.connections, token) else { return };
+                let Some((slot, connection)) = find(&mut self.connections, token) else { return };
                 // An error itself is reported by the next read or write.
                 connection.read_closed |= event.is_read_closed() || event.is_error();
                 connection.readable |= event.is_readable() || connection.read_closed;
                 connection.writable |= event.is_writable() || event.is_error();
-                connection.enqueue(key, &mut self.ready);
+                connection.enqueue(slot, &mut self.ready);
             }
         }
     }
 
     /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will bring it back.
     #[inline(always)]
-    fn requeue(&mut self, key: usize) {
+    fn requeue(&mut self, slot: usize) {
         let fair_bytes = self.fair_bytes();
-        let connection = &mut self.connections[key];
+        let connection = &mut self.connections[slot];
         let is_writable = connection.writable && !connection.session.output.is_empty();
         if connection.wants_read(fair_bytes) || connection.session.can_run() || is_writable {
-            connection.enqueue(key, &mut self.ready);
+            connection.enqueue(slot, &mut self.ready);
         }
     }
 
@@ -293,9 +287,9 @@ impl EventLoop {
     fn admit(&mut self, socket: Socket) {
         let id = self.executor.stats.accepted() + 1;
         let mut connection = Connection::new(socket, id, self.now_millis);
-        let key = self.connections.vacant_key();
+        let slot = self.connections.vacant_key();
         let source = &mut SourceFd(&connection.socket.as_raw_fd());
-        if let Err(error) = self.poll.registry().register(source, connection.token(key), Interest::READABLE) {
+        if let Err(error) = self.poll.registry().register(source, connection.token(slot), Interest::READABLE) {
             return self.warn_limited("accepting", |_| error.to_string());
         }
         debug!("connection {id} accepted from {}", connection.addresses()[0]);
@@ -308,8 +302,8 @@ impl EventLoop {
             connection.session.break_off("max-clients");
         }
         self.connections.insert(connection);
-        // A client that is refused is told so at once: however many come, they never outnumber the places.
-        self.finish_visit(key, &mut { TURN_WRITE_BYTES });
+        // This queues a client that is served. One that is refused is told so at once, so they never pile up.
+        self.finish_visit(slot, &mut { TURN_WRITE_BYTES });
     }
 
     fn clients(&self) -> usize {
@@ -331,7 +325,7 @@ impl EventLoop {
             && large_bytes < READ_LARGE_BYTES
             && let Some(next) = self.ready.pop_front()
         {
-            let Some((key, connection)) = find(&mut self.connections, next) else { continue };
+            let Some((slot, connection)) = find(&mut self.connections, next) else { continue };
             connection.queued = false;
             let wants_read = connection.wants_read(fair_bytes);
             connection.session.output.lend(&mut self.spare);
@@ -354,7 +348,7 @@ impl EventLoop {
                     connection.session.input_ended = true;
                 }
             }
-            let mut visit = Visit::new(key, start..end);
+            let mut visit = Visit::new(slot, start..end);
             visit.is_long |= connection.session.is_executing() || !connection.session.output.is_empty();
             self.visits.push(visit);
         }
@@ -365,27 +359,27 @@ impl EventLoop {
         let mut visits = mem::take(&mut self.visits);
         visits.sort_by_key(|visit| visit.is_long);
         let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
-        for part in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
+        for group in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
             // However many brought little, half of the turn is left for those who brought much.
-            let reserved = if is_mixed && !part[0].is_long { TURN_WORK_UNITS / 2 } else { 0 };
+            let reserved = if is_mixed && !group[0].is_long { TURN_WORK_UNITS / 2 } else { 0 };
             self.executor.work_max -= reserved;
-            batch::process(part, &self.input, &mut self.connections, &mut self.executor);
+            batch::process(group, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max += reserved;
-            self.answer_questions(part);
+            self.answer_questions(group);
             // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
-            part.rotate_left(1);
+            group.rotate_left(1);
             // Those with frames that this turn did not come to are requeued first.
-            part.sort_by_key(|visit| !visit.waits() || self.connections[visit.session].session.is_choked());
+            group.sort_by_key(|visit| !visit.waits() || self.connections[visit.session].session.is_choked());
             let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
-            part.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
+            group.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
         }
         self.executor.stats.visited += visits.len() as u64;
         self.visits = visits;
     }
 
     /// Writes what the socket and `budget` take. Then closes the connection if it is finished, or else requeues it.
-    fn finish_visit(&mut self, key: usize, budget: &mut usize) {
-        let connection = &mut self.connections[key];
+    fn finish_visit(&mut self, slot: usize, budget: &mut usize) {
+        let connection = &mut self.connections[slot];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
             let count = connection.write(*budget, self.now_millis);
             self.executor.stats.bytes_out += count as u64;
@@ -398,13 +392,13 @@ impl EventLoop {
             self.stalled = if watches { self.stalled + 1 } else { self.stalled - 1 };
             let interest = if watches { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             let source = &mut SourceFd(&connection.socket.as_raw_fd());
-            if self.poll.registry().reregister(source, connection.token(key), interest).is_err() {
+            if self.poll.registry().reregister(source, connection.token(slot), interest).is_err() {
                 connection.session.abandon();
             }
         }
         let session = &mut connection.session;
         if session.is_finished() {
-            let is_there = session.is_broken() && !session.input_ended;
+            let is_there = session.is_closing() && !session.input_ended;
             match connection.drain_bytes_left {
                 Some(1..) if is_there => {}
                 None if is_there && self.draining < DRAINING_MAX => {
@@ -414,18 +408,18 @@ impl EventLoop {
                     connection.waits_since_millis = self.now_millis;
                     self.draining += 1;
                 }
-                _ => return self.close(key),
+                _ => return self.close(slot),
             }
         }
         session.output.reclaim(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
         self.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
         self.held_bytes += connection.held_bytes;
-        self.requeue(key);
+        self.requeue(slot);
     }
 
     /// Ends a connection. Its socket is closed in this turn or a later one.
-    fn close(&mut self, key: usize) {
-        let connection = self.connections.remove(key);
+    fn close(&mut self, slot: usize) {
+        let connection = self.connections.remove(slot);
         debug!("connection {} closed", connection.session.id);
         self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.drain_bytes_left.is_some());
@@ -434,10 +428,10 @@ impl EventLoop {
     }
 
     /// Ends a connection for a reason of the server's own, which is logged.
-    fn disconnect(&mut self, key: usize, reason: impl Display) {
+    fn disconnect(&mut self, slot: usize, reason: impl Display) {
         self.executor.stats.closed += 1;
-        self.warn_limited("a client was closed", |it| format!("{}: {reason}", it.connections[key].addresses()[0]));
-        self.close(key);
+        self.warn_limited("a client was closed", |it| format!("{}: {reason}", it.connections[slot].addresses()[0]));
+        self.close(slot);
     }
 
     /// Looks at one part of the connections, and closes those whose time has run out. The others are requeued if they
@@ -445,13 +439,13 @@ impl EventLoop {
     fn sweep(&mut self, is_tick: bool) {
         self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
         let Some(part) = self.sweeps.next() else { return };
-        for key in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+        for slot in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
             // The poll reports room when there is much. A client that reads slowly makes some, which writing finds.
             connection.writable |= connection.watches_output;
-            match self.overdue(&self.connections[key]) {
-                Some(reason) => self.disconnect(key, reason),
-                None => self.requeue(key),
+            match self.overdue(&self.connections[slot]) {
+                Some(reason) => self.disconnect(slot, reason),
+                None => self.requeue(slot),
             }
         }
     }
@@ -495,11 +489,11 @@ impl EventLoop {
             return;
         }
         let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
-        let burdens = self.connections.iter().map(|(key, connection)| (connection.session.burden_bytes(), key));
+        let burdens = self.connections.iter().map(|(slot, connection)| (connection.session.burden_bytes(), slot));
         let is_due = self.now_millis >= relieve_at || self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
-        if is_due && let Some((bytes, key)) = burdens.max() {
+        if is_due && let Some((bytes, slot)) = burdens.max() {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);
-            self.disconnect(key, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
+            self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }
 
@@ -521,9 +515,9 @@ impl EventLoop {
             self.admit(socket);
         }
         self.stop_by = Some(self.now_millis + STOP_MILLIS);
-        for (key, connection) in &mut self.connections {
+        for (slot, connection) in &mut self.connections {
             connection.readable = true;
-            connection.enqueue(key, &mut self.ready);
+            connection.enqueue(slot, &mut self.ready);
         }
     }
 

@@ -19,20 +19,20 @@ impl EventLoop {
             return;
         }
         let ask = |visit: &Visit| Some((visit.session, self.connections[visit.session].session.take_question()?));
-        let Some((key, question)) = visits.iter().find_map(ask) else { return };
+        let Some((slot, question)) = visits.iter().find_map(ask) else { return };
         let answered = match question.verb {
-            "info" => self.info(key, &question.words),
-            "config|get" => self.config_get(key, &question.words[1..]),
-            "config|set" => self.config_set(key, &question.words[1..]),
-            _ => self.ask_clients(key, question),
+            "info" => self.info(slot, &question.words),
+            "config|get" => self.config_get(slot, &question.words[1..]),
+            "config|set" => self.config_set(slot, &question.words[1..]),
+            _ => self.ask_clients(slot, question),
         };
         if let Err(complaint) = answered {
             self.executor.stats.errors += 1;
-            self.connections[key].session.output.push_line(b'-', &complaint);
+            self.connections[slot].session.output.push_line(b'-', &complaint);
         }
     }
 
-    fn config_get(&mut self, key: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {
+    fn config_get(&mut self, slot: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {
         let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         let (config, mut steps) = (&self.config, SCAN_STEPS_MAX);
         let mut settings = vec![
@@ -53,7 +53,7 @@ impl EventLoop {
         if steps == 0 || patterns.iter().any(|pattern| pattern.len() > SCAN_PATTERN_BYTES_MAX) {
             return Err(SYNTAX);
         }
-        let session = &mut self.connections[key].session;
+        let session = &mut self.connections[slot].session;
         let version = session.resp.as_ref().map_or(Version::Two, |resp| resp.version);
         session.output.push_map(settings.len(), version);
         for text in settings.iter().flat_map(|(name, value)| [*name, value]) {
@@ -68,7 +68,7 @@ impl EventLoop {
     }
 
     /// Sets everything that is asked for, or nothing.
-    fn config_set(&mut self, key: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
+    fn config_set(&mut self, slot: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
         let (mut config, mb) = (self.config.clone(), MEMORY_BYTES_MIN >> 20);
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
@@ -95,24 +95,24 @@ impl EventLoop {
             config.max_memory.warn_if_too_much();
         }
         self.config = config;
-        self.connections[key].session.output.push(b"+OK\r\n");
+        self.connections[slot].session.output.push(b"+OK\r\n");
         Ok(())
     }
 
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
-    fn ask_clients(&mut self, key: usize, mut question: Box<Question>) -> Result<(), Complaint> {
+    fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
         let kills = question.verb == "client|kill";
         let (words, places) = (&question.words[1..], self.connections.capacity());
         let end = places.min(question.at + TURN_LOOKS);
         for other in question.at..end {
             let Some(connection) = self.connections.get_mut(other) else { continue };
-            if connection.session.is_broken() || !is_meant(words, kills, connection, other == key)? {
+            if connection.session.is_closing() || !is_selected(words, kills, connection, other == slot)? {
                 continue;
             }
             question.found += 1;
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
-            } else if other != key {
+            } else if other != slot {
                 connection.session.abandon();
                 // It is closed when its turn comes.
                 connection.enqueue(other, &mut self.ready);
@@ -120,18 +120,18 @@ impl EventLoop {
         }
         if end < places {
             question.at = end;
-            self.connections[key].session.ask_again(question);
+            self.connections[slot].session.ask_again(question);
             return Ok(());
         }
-        let is_last = kills && is_meant(words, kills, &self.connections[key], true)?;
-        let session = &mut self.connections[key].session;
+        let kills_asker = kills && is_selected(words, kills, &self.connections[slot], true)?;
+        let session = &mut self.connections[slot].session;
         match (kills, question.found, words.len()) {
             (false, ..) => session.output.push_bulk(question.text.as_bytes()),
             (true, 0, 1) => return Err("ERR No such client".into()),
             (true, _, 1) => session.output.push(b"+OK\r\n"),
             (true, found, _) => session.output.push_header(b':', found),
         }
-        if is_last {
+        if kills_asker {
             session.quit();
         }
         Ok(())
@@ -139,7 +139,7 @@ impl EventLoop {
 }
 
 /// Whether a client passes the filter that follows CLIENT LIST or CLIENT KILL; an error if that is no filter.
-fn is_meant(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
+fn is_selected(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
     if kills && let [wanted] = words {
         return Ok(**wanted == *connection.addresses()[0].as_bytes());
     }

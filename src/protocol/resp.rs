@@ -143,7 +143,7 @@ pub fn parse<'a>(
     }
     let Cursor { verb, left, bytes_left } = cursor;
     let parts = verb.filter(|verb| verb.comes_in_parts() && verb.takes(left + 1));
-    arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part);
+    arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part_arguments);
     arguments.long = None;
     // How long an argument may be before it is received in chunks, and at all. The first one is a key, as a rule. If it
     // is too long, the command is answered with an error, but the key of a command on many keys breaks the frame. A

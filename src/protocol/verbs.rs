@@ -10,8 +10,7 @@ use super::resp::Arguments;
 use crate::command::{Action, Clock, Condition, Expiry, Measure, NEVER, Refusal};
 use crate::number;
 
-/// The version of Redis that clients are told, by which they choose what to send: the first that has all that is spoken
-/// here, down to CLIENT SETINFO.
+/// The version of Redis that clients are told: the first that has all that is spoken here.
 pub const REDIS_VERSION: &str = "7.2.0";
 
 /// How the reply to a command on a key is written.
@@ -29,10 +28,10 @@ pub enum Form {
     Each,    // an array with one reply for each of the command's keys
 }
 
-/// What a command, or one part of it, asks to be done with its key.
+/// What a command, or one part of it, asks to be done with its key, or what is wrong with its arguments.
 pub type Planned<'a> = Result<Action<'a>, Complaint>;
 
-/// Turns arguments into that. Their number has been checked.
+/// Turns a command's arguments, whose number has been checked, into what it asks for.
 pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
 
 /// What is wrong with a command, in Redis's words. The connection stays open.
@@ -61,11 +60,11 @@ impl Verb {
     /// Whether it may have `count` arguments, the name included.
     pub fn takes(&self, count: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
-        count == least || self.arity < 0 && count > least && (count - least).is_multiple_of(self.part())
+        count == least || self.arity < 0 && count > least && (count - least).is_multiple_of(self.part_arguments())
     }
 
     /// How many arguments make one part: a key of MGET is 1, a pair of MSET is 2. It is 1 if the command has no parts.
-    pub fn part(&self) -> usize {
+    pub fn part_arguments(&self) -> usize {
         self.keys.2.max(1) as usize
     }
 
@@ -271,6 +270,7 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
             b"xx" if condition != Condition::Missing => condition = Condition::PRESENT,
             b"get" => returns_old = true,
             b"keepttl" if time.is_none() => keeps = true,
+            // Perhaps EX or its like: `deadline` refuses a word that is no unit.
             _ if time.is_none() && !keeps => time = Some((word, words.next().ok_or(SYNTAX)?)),
             _ => return Err(SYNTAX),
         }

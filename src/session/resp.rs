@@ -1,6 +1,6 @@
 //! The Redis side of a session: the state of a client that speaks RESP, its transaction, and how it is answered.
 //!
-//! [`Resp::next`] parses commands on keys for the batch. All else goes through [`Client::step`], step by step: long
+//! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::step`], step by step: long
 //! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
 
 use super::{Frames, Long, Next, Phase};
@@ -39,8 +39,8 @@ pub(super) struct Queue {
     broken: Option<&'static str>,
 }
 
-/// A client, and what its commands act upon.
-pub(super) struct Client<'a> {
+/// The parts of a session that speaks RESP, and what its commands act upon.
+pub(super) struct RespClient<'a> {
     pub(super) id: u64,
     pub(super) resp: &'a mut Resp,
     pub(super) phase: &'a mut Phase,
@@ -188,7 +188,7 @@ impl Resp {
     }
 }
 
-impl Client<'_> {
+impl RespClient<'_> {
     /// Executes or queues the step at the start of `input`, whose long values are `longs`, and returns how many bytes
     /// of `input` were consumed.
     pub(super) fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, value_bytes_max: usize) -> Result<usize, Stop> {

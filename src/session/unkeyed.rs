@@ -1,7 +1,7 @@
 //! The commands that are not about one key: the client's own connection, the command table, SCAN and FLUSHALL. Most are
 //! answered here. A command about the whole server or about other clients becomes a [`Question`].
 
-use super::resp::{Client, Outcome};
+use super::resp::{Outcome, RespClient};
 use super::{Phase, Question};
 use crate::execute::Executor;
 use crate::limits::*;
@@ -16,14 +16,14 @@ const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure \
     your configuration is correct?";
 
-impl Client<'_> {
+impl RespClient<'_> {
     /// Executes a command that is not about a key. Those that are answered with OK are here, the others below.
     pub(super) fn execute_unkeyed(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Outcome {
         match (verb.name, arguments.all()) {
             ("auth", words) => self.authenticate(words)?,
             ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
             ("select", _) => {}
-            ("quit", _) => (*self.phase, self.resp.queue) = (Phase::Broken, None),
+            ("quit", _) => (*self.phase, self.resp.queue) = (Phase::Closing, None),
             ("client|setname", [_, name]) => self.resp.set_name(0, printable(name)?),
             ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
                 b"lib-name" => self.resp.set_name(1, printable(text)?),

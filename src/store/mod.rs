@@ -4,8 +4,8 @@
 //!   holds key and value, or for a large value a list of chunks and the rest.
 //! - A new item is appended to the newest segment of one of the log's two first-in-first-out queues. An overwrite goes
 //!   into the old record if it fits; otherwise it is appended, too, and the old record becomes a gap.
-//! - A command that needs memory does its share of `eviction`: that walks over old segments and moves or removes their
-//!   items, until they are free again. `housekeeping` does more of it, and sweeps out expired items.
+//! - A command that needs memory does its share of `eviction`, which walks over an old segment, moves or removes its
+//!   items one by one, and then gives it back. `housekeeping` does more of it, and sweeps out expired items.
 //! - Memory is counted as it is held: lines of the index, segments, live chunks, and what the caller holds elsewhere.
 //!
 //! No step takes longer than about 100 us: what would is done in pieces.
@@ -89,15 +89,15 @@ pub struct Store {
     limit: usize,
     /// Bytes that the process holds outside the store and its chunks.
     pub outside_bytes: usize,
-    /// Bytes that may still be written before [`make_room`](Self::make_room) has to be called again.
-    ample: usize,
-    /// Writes should wait for a later turn: the store is over its limit, and has done this turn's share of making room.
+    /// Bytes that may still be written in this turn before [`make_room`](Self::make_room) has to be called again.
+    headroom: usize,
+    /// The store is over its limit, although it has done its share of making room: writes wait for a later turn.
     pub is_short: bool,
     now: u64,
     /// Work done so far, in units of about 100 ns, without that of moving index entries: see [`Store::work`].
     pub work: u64,
     stats: Stats,
-    /// Bytes that eviction may still copy. While this is negative it removes even items that it would rather keep.
+    /// Bytes that eviction has freed less those that it has copied. While it is negative, what would be kept goes, too.
     copy_credit: isize,
     /// How many segments the sweep for expired items has passed, and when the next sweep begins, in milliseconds.
     swept: usize,
@@ -141,7 +141,7 @@ impl Store {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
-        self.ample = 0;
+        self.headroom = 0;
         self.is_short = self.lacks_room() && {
             self.housekeep(TURN_WORK_UNITS as usize / 2);
             self.lacks_room()
@@ -392,7 +392,7 @@ impl Store {
             return Ok(());
         }
         let is_remembered = found.is_none() && self.stats.evictions > 0 && self.index.recall(hash);
-        if self.ample < size {
+        if self.headroom < size {
             self.make_room(size)?;
             // Making room may have moved or evicted this very item.
             found = found.and_then(|_| self.find(&mut hash, key, false));
@@ -407,7 +407,7 @@ impl Store {
         if !self.has_room(queue, size) {
             return Err(Refusal::OutOfMemory);
         }
-        self.ample = self.ample.saturating_sub(size);
+        self.headroom = self.headroom.saturating_sub(size);
         record.list = record.list.map(|_| self.log.keep_list(value.chunks));
         let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
         if let Some((entry, old)) = found {

@@ -112,7 +112,7 @@ fn a_command_s_arguments_have_a_bound_together() {
     let frame = ask(&std::iter::once(b"MSET".to_vec()).chain(pairs).collect::<Vec<_>>());
     let body = frame.strip_prefix(b"*401").expect("its head");
     session.feed(&[b"*403", body, format!("$4\r\nlong\r\n${VALUE_BYTES_MAX_MAX}\r\n").as_bytes()].concat());
-    assert_eq!((session.received(), session.is_broken()), (Vec::new(), false));
+    assert_eq!((session.received(), session.is_closing()), (Vec::new(), false));
     // A pattern that is as long as one may be is none too long.
     let pattern = "x".repeat(SCAN_PATTERN_BYTES_MAX);
     check(&mut driver(0), 0, &format!("SCAN 0 COUNT 1000 MATCH {pattern}"), "*2\n$1\n0\n*0\n");
@@ -147,7 +147,7 @@ fn random_bytes_in_random_pieces() {
         whole.feed(&input);
         let mut pieces = driver(0);
         let mut from = 0;
-        while from < input.len() && !pieces.is_broken() {
+        while from < input.len() && !pieces.is_closing() {
             let longest = if random.once_in(3) { 20_000 } else { 30 };
             let count = 1 + random.below(longest);
             let to = input.len().min(from + count);

@@ -68,8 +68,8 @@ impl Driver {
         }
     }
 
-    pub(crate) fn is_broken(&self) -> bool {
-        self.sessions[0].is_broken()
+    pub(crate) fn is_closing(&self) -> bool {
+        self.sessions[0].is_closing()
     }
 
     /// All that the client was sent since this was last asked.
@@ -80,7 +80,7 @@ impl Driver {
 
     /// Lets `input` arrive: as much at once as the session would read, no more than it wants.
     pub(crate) fn feed(&mut self, mut input: &[u8]) {
-        while !input.is_empty() && !self.is_broken() {
+        while !input.is_empty() && !self.is_closing() {
             if !self.sessions[0].wants_input() {
                 self.receive();
                 self.run_backlog();
