@@ -33,9 +33,9 @@ impl fmt::Display for Turn {
 
 #[derive(Debug, Default)]
 pub(super) struct TurnClock {
-    started: u64, // when a millisecond of the wall clock began, so that both tick together until that clock is set
+    started: u64, // when it read 0: as a millisecond of the wall clock began, so that both change at the same moment
     turn_started: u64,
-    /// The thread's CPU time when it was last read, and the turns since; what polls have taken since is missing.
+    /// The thread's CPU time at the end of the last turn, estimated: when it was last read, and the turns since.
     cpu_nanos: u64,
     totals: Counts, // what had been counted when the last turn ended
     pub(super) turns: u64,

@@ -1,8 +1,6 @@
 //! Housekeeping: work that no command waits for, done in pieces. It gives back dead memory, makes room, and sweeps
-//! expired items out of one segment after the other. An item is also checked for expiry whenever it is accessed.
-//!
-//! Deadlines are times of the clock that the caller hands in. It must be monotonic, so that a wall clock that jumps
-//! neither expires an item early nor keeps it longer. This file does not know which items leave a full store.
+//! expired items out of one segment after the other. An item is also checked for expiry whenever it is accessed. This
+//! file does not know which items leave a full store.
 
 use std::iter;
 

@@ -44,7 +44,8 @@ pub struct KeyHash {
     /// All 64 bits. The top 24 are the tag, whose top bit chooses the home line in a bucket. The bucket's number is
     /// made of the bits just below the tag and, as the table grows, of more and more of the tag's own lowest bits.
     bits: u64,
-    /// The place where its entry was last seen, [`UNKNOWN`], or the index's `absent`.
+    /// The place where its entry was last seen, [`UNKNOWN`], or the index's `absent`. It is a hint, as entries move: who
+    /// follows it compares the key or handle of what is there now, and searches if that differs.
     place: isize,
 }
 
@@ -155,7 +156,6 @@ impl Index {
         Index { absent: self.absent, moved: self.moved, ..Index::new(self.buckets_min * BYTES_PER_BUCKET) }
     }
 
-    /// Bytes held.
     pub(super) fn held(&self) -> usize {
         (self.touched + self.overflowed) * size_of::<Line>()
     }

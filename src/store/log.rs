@@ -88,25 +88,21 @@ pub(super) struct Log {
     segments: Vec<Segment>,
     /// The bytes of each segment, in a table of their own, since a look-up needs nothing else.
     blocks: Vec<MmapMut>,
-    /// Numbers of unused segments. Their memory has been given back but for a spare one: making it anew takes 24 us.
+    /// Numbers of unused segments whose memory has been given back.
     vacant: Vec<usize>,
-    spare: Option<usize>,
+    spare: Option<usize>, // an unused segment that has kept its memory: getting it anew takes 24 us
     pub(super) walk: Walk,
-    /// Where the last search for the deadest segment ended.
-    probe: usize,
+    probe: usize, // where the last search for the deadest segment ended
     /// Bytes of live records and their chunks, in each queue.
     pub(super) live_bytes: [usize; 2],
     /// Bytes of dead records in segments that are still held.
     pub(super) dead: usize,
-    /// Number of items that carry an expiry.
-    pub(super) expiring: usize,
+    pub(super) expiring: usize, // items that carry an expiry
     lists: Slab<Vec<Bytes>>,
     /// References to chunks of dead values, which are still to be given back.
     pub(super) dropped: Vec<Bytes>,
-    /// Number of references to chunks, of live and dead values.
-    pub(super) chunk_refs: usize,
-    /// Bytes of the segments in use and of the spare one.
-    held: usize,
+    pub(super) chunk_refs: usize, // references to chunks, of live and dead values
+    held: usize,                  // bytes of the segments in use and of the spare one
 }
 
 impl Log {
