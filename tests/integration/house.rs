@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gostash::config::{OPTIONS, default};
+use gostash::protocol::verbs::VERBS;
 
 use crate::client::Client;
 use crate::server::Server;
@@ -140,6 +141,20 @@ fn the_readme_has_every_option_and_its_default() {
     }
     let found: Vec<_> = table(&readme, "option").map(|row| (row[0], row[1])).collect();
     assert_eq!(found, expected, "README.md: the table of options (`| option | default | meaning |`)");
+}
+
+/// `| for | commands |`: every row of the table of commands that is served, subcommands after their command's name.
+#[test]
+fn the_readme_has_every_redis_command() {
+    let readme = read("README.md");
+    let cells: Vec<_> = table(&readme, "for").map(|row| row[1].to_owned()).collect();
+    let has = |cell: &str, name: &str| cell.split(|c: char| !c.is_ascii_uppercase()).any(|word| word == name);
+    // KEYS is known only to be refused with a reason, and what stands behind COMMAND is asked by libraries.
+    for verb in VERBS.iter().filter(|verb| verb.name != "keys" && !verb.name.starts_with("command|")) {
+        let name = verb.name.to_ascii_uppercase();
+        let there = cells.iter().any(|cell| name.split('|').all(|part| has(cell, part)));
+        assert!(there, "README.md: {name} in `| for | commands |`; see \"Where a new command goes\" in src/lib.rs");
+    }
 }
 
 /// The rows of `| sent | answered |` are written as `printf` takes them, and are tried in order on one connection.
