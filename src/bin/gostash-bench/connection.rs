@@ -96,7 +96,6 @@ impl Connection {
         Ok(bytes)
     }
 
-    /// Writes once.
     fn write(&self, shared: &[u8]) -> io::Result<usize> {
         if self.borrowed.is_empty() {
             return (&self.socket).write(&self.output[self.sent..]);

@@ -1,4 +1,4 @@
-//! Which command comes next, and on which key.
+//! Which command comes next, and on which key: random draws from a seed. It knows no bytes and no clock.
 
 use fastrand::Rng;
 

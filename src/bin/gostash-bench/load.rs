@@ -19,9 +19,8 @@ use crate::options::Options;
 use crate::phase::{Model, Phase, SECOND, Source};
 use crate::protocol::Operation;
 use crate::replay::Trace;
-use crate::{process, report};
-
 use crate::workload::{Request, Workload};
+use crate::{process, report};
 
 /// How many bytes are read at once at most.
 const READ_BYTES: usize = 256 * 1024;

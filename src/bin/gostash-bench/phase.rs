@@ -119,7 +119,7 @@ impl Phase {
         if let Source::Trace(trace) = &self.source { trace.requests as u64 } else { self.replies }
     }
 
-    pub fn rate(&self) -> f64 {
+    pub fn throughput(&self) -> f64 {
         self.requests() as f64 / self.seconds
     }
 

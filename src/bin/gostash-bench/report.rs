@@ -59,31 +59,31 @@ pub fn head(options: &Options) -> String {
 }
 
 /// One row of the table with its notes, or a line of JSON.
-pub fn row(options: &Options, row: &Phase) -> String {
+pub fn row(options: &Options, phase: &Phase) -> String {
     if options.json {
-        return json(options, row);
+        return json(options, phase);
     }
-    let (_, explanation) = limit(options, row);
+    let (_, explanation) = limit(options, phase);
     let mark = if explanation.is_some() { "*" } else { "" };
-    let (depth, rate) = (count(row.depth as u64), count(row.rate() as u64));
-    let cost = row.cost(row.server).map_or("-".into(), |nanos| count(nanos.round() as u64));
-    let busy = row.busy(row.server).map_or("-".into(), percent);
-    let latencies = SHARES.map(|share| format!("{:>8}", time(row.latency.0.value_at_quantile(share)))).join(" ");
-    let traffic = (row.sent_bytes + row.received_bytes) as f64 / row.seconds / 1e6;
+    let (depth, rate) = (count(phase.depth as u64), count(phase.throughput() as u64));
+    let cost = phase.cost(phase.server).map_or("-".into(), |nanos| count(nanos.round() as u64));
+    let busy = phase.busy(phase.server).map_or("-".into(), percent);
+    let latencies = SHARES.map(|share| format!("{:>8}", time(phase.latency.0.value_at_quantile(share)))).join(" ");
+    let traffic = (phase.sent_bytes + phase.received_bytes) as f64 / phase.seconds / 1e6;
     let mut text = format!("{depth:>7} {mark:>1}{rate:>11} {cost:>10} {busy:>6} {latencies} {traffic:>7.1}\n");
-    let busy = |usage| row.busy(usage).map_or("unknown".into(), percent);
-    let shares = || format!("busy: the server {}, the client {}", busy(row.server), busy(row.client));
-    let percent_hits = 100.0 * ratio(row.hits, row.hits + row.misses);
-    let (requests, hits, seconds) = (count(row.requests()), count(row.hits), row.seconds);
+    let busy = |usage| phase.busy(usage).map_or("unknown".into(), percent);
+    let shares = || format!("busy: the server {}, the client {}", busy(phase.server), busy(phase.client));
+    let percent_hits = 100.0 * ratio(phase.hits, phase.hits + phase.misses);
+    let (requests, hits, seconds) = (count(phase.requests()), count(phase.hits), phase.seconds);
     let notes = [
         explanation.map(|explanation| format!("* {explanation}; {}", shares())),
-        (row.misses > 0).then(|| format!("{} misses, {percent_hits:.2} % hits", count(row.misses))),
-        (row.refused > 0).then(|| format!("{} requests refused", count(row.refused))),
-        (row.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(row.unanswered))),
+        (phase.misses > 0).then(|| format!("{} misses, {percent_hits:.2} % hits", count(phase.misses))),
+        (phase.refused > 0).then(|| format!("{} requests refused", count(phase.refused))),
+        (phase.unanswered > 0).then(|| format!("{} requests that were due have no reply", count(phase.unanswered))),
         options.replay.as_ref().map(|_| format!("{requests} requests in {seconds:.1} s, {hits} hits")),
-        row.interrupted.then(|| format!("interrupted after {seconds:.1} s")),
+        phase.interrupted.then(|| format!("interrupted after {seconds:.1} s")),
     ];
-    let replayed = replayed(row);
+    let replayed = replayed(phase);
     let replayed = replayed.iter().map(|(name, figure)| format!("{:<15} {figure}", name.replace('_', " ")));
     for note in notes.into_iter().flatten().chain(replayed) {
         text += &format!("        {note}\n");
@@ -105,11 +105,13 @@ pub fn foot(options: &Options, server: Option<Usage>) -> String {
 }
 
 /// What limited a run, as far as that can be told, and a note if it was not what should have.
-fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>) {
-    let (server_busy, is_client_busy) = (row.busy(row.server), row.busy(row.client) >= Some(BUSY));
+fn limit(options: &Options, phase: &Phase) -> (&'static str, Option<&'static str>) {
+    let (server_busy, is_client_busy) = (phase.busy(phase.server), phase.busy(phase.client) >= Some(BUSY));
     // In open loop the client polls the clock, so it is always busy and that says nothing.
     match options.rate {
-        Some(rate) if row.unanswered > 0 || row.rate() < 0.99 * rate => ("rate missed", Some("the rate was missed")),
+        Some(rate) if phase.unanswered > 0 || phase.throughput() < 0.99 * rate => {
+            ("rate missed", Some("the rate was missed"))
+        }
         Some(_) => ("rate", None),
         // A server of several threads may be able to do more all the same, if the client is always busy, too.
         None if server_busy >= Some(BUSY) && !(is_client_busy && server_busy > Some(ONE_THREAD)) => ("server", None),
@@ -123,28 +125,28 @@ fn limit(options: &Options, row: &Phase) -> (&'static str, Option<&'static str>)
 }
 
 /// A line of JSON. Names end in their units.
-fn json(options: &Options, row: &Phase) -> String {
-    let [p50, p90, p99, p99_9, p99_99, max] = SHARES.map(|share| row.latency.0.value_at_quantile(share));
+fn json(options: &Options, phase: &Phase) -> String {
+    let [p50, p90, p99, p99_9, p99_99, max] = SHARES.map(|share| phase.latency.0.value_at_quantile(share));
     let mut figures = figures! {
         // What cannot be printed is left out, because Rust and JSON escape it differently.
         server: options.target().replace(|it: char| it.escape_debug().len() > 2, "?"),
         protocol: options.protocol.name,
-        clients: options.clients, idle_clients: options.idle_clients, pipeline: row.depth,
-        seconds: row.seconds, requests: row.requests(), requests_per_second: row.rate(),
-        sent_bytes_per_second: row.sent_bytes as f64 / row.seconds,
-        received_bytes_per_second: row.received_bytes as f64 / row.seconds,
-        hits: row.hits, misses: row.misses, refused: row.refused, unanswered: row.unanswered,
-        latency_mean_ns: row.latency.0.mean(), latency_p50_ns: p50, latency_p90_ns: p90, latency_p99_ns: p99,
+        clients: options.clients, idle_clients: options.idle_clients, pipeline: phase.depth,
+        seconds: phase.seconds, requests: phase.requests(), requests_per_second: phase.throughput(),
+        sent_bytes_per_second: phase.sent_bytes as f64 / phase.seconds,
+        received_bytes_per_second: phase.received_bytes as f64 / phase.seconds,
+        hits: phase.hits, misses: phase.misses, refused: phase.refused, unanswered: phase.unanswered,
+        latency_mean_ns: phase.latency.0.mean(), latency_p50_ns: p50, latency_p90_ns: p90, latency_p99_ns: p99,
         latency_p99_9_ns: p99_9, latency_p99_99_ns: p99_99, latency_max_ns: max,
-        client_cpu_ns_per_request: or_null(row.cost(row.client)), client_busy: or_null(row.busy(row.client)),
-        server_cpu_ns_per_request: or_null(row.cost(row.server)), server_busy: or_null(row.busy(row.server)),
-        limited_by: limit(options, row).0, server_pid: or_null(row.server.map(|usage| usage.pid)),
-        server_resident_bytes: or_null(row.server.map(|usage| usage.resident_bytes)),
-        server_peak_bytes: or_null(row.server.map(|usage| usage.peak_bytes)),
-        verified: options.verify, interrupted: row.interrupted,
+        client_cpu_ns_per_request: or_null(phase.cost(phase.client)), client_busy: or_null(phase.busy(phase.client)),
+        server_cpu_ns_per_request: or_null(phase.cost(phase.server)), server_busy: or_null(phase.busy(phase.server)),
+        limited_by: limit(options, phase).0, server_pid: or_null(phase.server.map(|usage| usage.pid)),
+        server_resident_bytes: or_null(phase.server.map(|usage| usage.resident_bytes)),
+        server_peak_bytes: or_null(phase.server.map(|usage| usage.peak_bytes)),
+        verified: options.verify, interrupted: phase.interrupted,
     };
     figures.extend(match options.replay {
-        Some(_) => replayed(row),
+        Some(_) => replayed(phase),
         None => figures! {
             command: options.command.map_or("mix".into(), |command| command.name().to_lowercase()),
             get_percent: options.get_percent, keys: options.keys, key_bytes: options.key_size.to_string(),
@@ -158,12 +160,12 @@ fn json(options: &Options, row: &Phase) -> String {
 }
 
 /// The figures of a replay, if it is one.
-fn replayed(row: &Phase) -> Vec<(&'static str, String)> {
-    let Source::Trace(trace) = &row.source else { return Vec::new() };
-    let (requests, first_sights) = (row.requests(), trace.seen.len() as u64);
+fn replayed(phase: &Phase) -> Vec<(&'static str, String)> {
+    let Source::Trace(trace) = &phase.source else { return Vec::new() };
+    let (requests, first_sights) = (phase.requests(), trace.seen.len() as u64);
     let share = |part, whole| (ratio(part, whole) * 1e6).round() / 1e6;
     figures! {
-        hit_ratio: share(row.hits, requests), miss_ratio: share(requests - row.hits, requests),
+        hit_ratio: share(phase.hits, requests), miss_ratio: share(requests - phase.hits, requests),
         first_sights: first_sights, cold_floor: share(first_sights, requests),
         byte_hit_ratio: share(trace.hit_bytes, trace.asked_bytes),
     }
@@ -235,8 +237,8 @@ mod tests {
         let usage = |busy| Some(Usage { pid: 1, cpu_nanos: (busy * 1e9) as u64, resident_bytes: 0, peak_bytes: 0 });
         let options = Options { clients: 50, ..Options::default() };
         let limited_by = |(server, client)| {
-            let row = Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() };
-            limit(&options, &row).0
+            let phase = Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() };
+            limit(&options, &phase).0
         };
         let busy = [(1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (2.5, 1.0), (2.5, 0.8), (0.5, 0.5)];
         assert_eq!(busy.map(limited_by), ["server", "server", "client", "client", "server", "other"]);
