@@ -42,13 +42,13 @@
 //! - MGET and its like are one command for each key. A turn that ends within them rewinds the parser (`Resp::rewind`).
 //! - A value over 32 KB is read from the socket straight to where it will stay (`Incoming::read`), the bytes that came
 //!   with its header aside. Its command is executed by the session, outside of the batch.
-//! - What is not about one key, such as SCAN or MULTI, is executed by the session, in src/session/unkeyed.rs. If it is
+//! - What is not about one key, such as SCAN or MULTI, is executed by the session, in `session::unkeyed`. If it is
 //!   about the server or other clients, such as CLIENT LIST, it becomes a question: `EventLoop::answer_questions`.
 //!
 //! # Where a new command goes
-//! Into the table in src/protocol/verbs.rs. A row is enough if there is an [`Action`](command::Action) for it and a
-//! `Form` for its reply. A new action is executed in [`execute`]; what is not about one key, in src/session/unkeyed.rs.
-//! Its tests go into tests/integration/resp_rows.rs, its name into the README's table.
+//! Into the table in [`protocol::verbs`]. A row is enough if there is an [`Action`](command::Action) for it and a
+//! `Form` for its reply. A new action is executed in [`execute`]; what is not about one key, in `session::unkeyed`.
+//! Its tests go into `tests/integration/resp_rows.rs`, its name into the README's table.
 //!
 //! # Deliberately absent
 //! Threads, locks, TLS, persistence, replication, a cluster, and data types beyond bytes and numbers: see the README.

@@ -66,7 +66,7 @@ enum Phase {
 pub struct Question {
     pub(crate) verb: &'static str, // the command's name in the table
     pub(crate) words: Vec<Box<[u8]>>,
-    pub(crate) at: usize,    // how many places of connections have been looked at
+    pub(crate) at: usize,    // how many slots of connections have been looked at
     pub(crate) found: i64,   // how many connections matched
     pub(crate) text: String, // the answer so far
 }

@@ -69,7 +69,7 @@ pub struct EventLoop {
     connections: Slab<Connection>,
     /// The ready queue: connections that can do something without another event, each of them once.
     ready: VecDeque<Token>,
-    closing: VecDeque<Socket>, // sockets of connections that are over, still to be closed
+    ended: VecDeque<Socket>, // sockets of connections that are over, still to be closed
     executor: Executor,
     /// The input of all connections that this turn serves, one after the other.
     input: Vec<u8>,
@@ -113,7 +113,7 @@ impl EventLoop {
             accept_by: Some(0),
             connections: Slab::new(),
             ready: VecDeque::new(),
-            closing: VecDeque::new(),
+            ended: VecDeque::new(),
             executor,
             input: vec![0; TURN_READ_BYTES],
             visits: Vec::with_capacity(TURN_CONNECTIONS),
@@ -136,7 +136,7 @@ impl EventLoop {
     /// Serves until a signal says to stop, and then until all that has arrived is answered. Fails only if polling does.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while self.stop_by.is_none_or(|by| self.now_millis < by && self.connections.len() + self.closing.len() > 0) {
+        while self.stop_by.is_none_or(|by| self.now_millis < by && self.connections.len() + self.ended.len() > 0) {
             match self.wait(&mut events) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => self.turn(&events),
@@ -149,7 +149,7 @@ impl EventLoop {
     /// Waits for events, or until something else is due. After a turn that served a client, it first polls without
     /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
-        let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.closing.is_empty();
+        let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let housekeeping = self.executor.store.wants_housekeeping();
         let until = |by: u64| by.saturating_sub(self.now_millis);
@@ -181,14 +181,14 @@ impl EventLoop {
         self.serve_visits();
         self.relieve_pressure();
         self.sweep(is_tick);
-        self.closing.drain(..self.closing.len().min(TURN_CLOSES));
+        self.ended.drain(..self.ended.len().min(TURN_CLOSES));
         if accepts_late && self.accept_by.is_some() {
             self.accept();
         }
         self.executor.housekeep();
         let Executor { stats, store, .. } = &self.executor;
         let (accepted, commands) = (stats.accepted(), stats.commands());
-        let closed = accepted - (self.connections.len() + self.closing.len()) as u64;
+        let closed = accepted - (self.connections.len() + self.ended.len()) as u64;
         self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work()]);
     }
 
@@ -269,8 +269,8 @@ impl EventLoop {
 
     fn accept(&mut self) {
         // A socket on its way out still has its descriptor, and closing is slower than accepting.
-        let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(self.connections.len() + self.closing.len());
-        let most = if self.closing.is_empty() { TURN_ACCEPTS } else { TURN_ACCEPTS.min(left) };
+        let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(self.connections.len() + self.ended.len());
+        let most = if self.ended.is_empty() { TURN_ACCEPTS } else { TURN_ACCEPTS.min(left) };
         for _ in 0..most {
             match self.listeners.accept() {
                 None => return self.accept_by = None,
@@ -424,7 +424,7 @@ impl EventLoop {
         self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.drain_bytes_left.is_some());
         self.held_bytes -= connection.held_bytes;
-        self.closing.push_back(connection.socket);
+        self.ended.push_back(connection.socket);
     }
 
     /// Ends a connection for a reason of the server's own, which is logged.

@@ -102,8 +102,8 @@ impl EventLoop {
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
         let kills = question.verb == "client|kill";
-        let (words, places) = (&question.words[1..], self.connections.capacity());
-        let end = places.min(question.at + TURN_LOOKS);
+        let (words, slots) = (&question.words[1..], self.connections.capacity());
+        let end = slots.min(question.at + TURN_LOOKS);
         for other in question.at..end {
             let Some(connection) = self.connections.get_mut(other) else { continue };
             if connection.session.is_closing() || !is_selected(words, kills, connection, other == slot)? {
@@ -118,7 +118,7 @@ impl EventLoop {
                 connection.enqueue(other, &mut self.ready);
             }
         }
-        if end < places {
+        if end < slots {
             question.at = end;
             self.connections[slot].session.ask_again(question);
             return Ok(());

@@ -201,7 +201,7 @@ impl Index {
 
     /// Visits lines until something is found: the home, the bucket's other line, then the bucket's overflow lines.
     #[inline(always)]
-    fn walk<T>(&self, home: isize, mut visit: impl FnMut(isize, &Line) -> Option<T>) -> Option<T> {
+    fn visit_lines<T>(&self, home: isize, mut visit: impl FnMut(isize, &Line) -> Option<T>) -> Option<T> {
         let (mut number, mut link) = (home, link_place(home & !1));
         loop {
             if let Some(found) = visit(number, self.line(number)?) {
@@ -219,7 +219,7 @@ impl Index {
     /// The entries of a bucket that lead to items, and the numbers of its lines. `home` is its first line.
     fn items(&self, home: isize) -> (Vec<Entry>, Vec<isize>) {
         let (mut items, mut lines) = (Vec::with_capacity(2 * PLACES), Vec::with_capacity(PLACES));
-        self.walk(home, |number, line| {
+        self.visit_lines(home, |number, line| {
             items.extend((0..PLACES).map(|at| Entry::read(line, at)).filter(|entry| entry.is_item()));
             lines.push(number);
             None::<()>
@@ -230,7 +230,7 @@ impl Index {
     /// The place of the first entry that has the hash's tag and that `is_it` accepts.
     #[inline(always)]
     fn search(&self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
-        self.walk(self.home(hash.bits), |number, line| {
+        self.visit_lines(self.home(hash.bits), |number, line| {
             let mut found = matching(line, |upper, _| (upper ^ (hash.bits >> 32) as u32) >> 8 == 0);
             while found != 0 {
                 let at = found.trailing_zeros() as usize - 1;
@@ -255,7 +255,7 @@ impl Index {
 
     /// Looks up a hash by its tag alone, keeps the place found in `hash`, and returns the handle of the item there.
     #[inline(always)]
-    pub(super) fn look(&self, hash: &mut KeyHash) -> Handle {
+    pub(super) fn find_by_tag(&self, hash: &mut KeyHash) -> Handle {
         let mut item = Handle(0);
         let found = self.search(*hash, |entry| {
             item = entry.handle();
@@ -267,7 +267,7 @@ impl Index {
 
     /// The entry at the place kept in `hash`. It may be another key's by now, or none.
     #[inline(always)]
-    pub(super) fn seen(&self, hash: KeyHash) -> Entry {
+    pub(super) fn last_seen(&self, hash: KeyHash) -> Entry {
         self.entry(hash.place)
     }
 
@@ -290,10 +290,10 @@ impl Index {
             return None;
         }
         let is_it = |entry: Entry| entry.is_item() && is_it(entry);
-        if !is_it(self.seen(*hash)) {
+        if !is_it(self.last_seen(*hash)) {
             hash.place = self.search(*hash, is_it)?;
         }
-        Some(self.seen(*hash))
+        Some(self.last_seen(*hash))
     }
 
     pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) {
@@ -307,7 +307,7 @@ impl Index {
     /// Puts an entry into the first line, from its home on, that has a free place or a ghost.
     fn put(&mut self, home: isize, entry: Entry) {
         self.absent += 1;
-        let free = self.walk(home, |number, line| {
+        let free = self.visit_lines(home, |number, line| {
             let free = matching(line, |upper, lower| upper & HANDLE_UPPER | lower == 0);
             // The entry's bits choose where to begin, so that ghosts are overwritten in no particular order.
             let turn = entry.0 as usize % PLACES;
@@ -334,7 +334,7 @@ impl Index {
 
     /// Removes an entry that was just found, and leaves its ghost if that is wanted.
     pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) {
-        debug_assert!(self.seen(hash).is_item(), "an entry that is removed is there");
+        debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
         self.set(hash.place, if leaves_ghost { Entry::ghost(hash) } else { Entry(0) });
         self.len -= 1;
         let link = link_place(self.home(hash.bits) & !1);

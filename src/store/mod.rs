@@ -133,7 +133,7 @@ impl Store {
     /// Prefetches the start of a key's likely item, and keeps the place of its entry in `hash` for the next look-up.
     #[inline(always)]
     pub fn prefetch_item(&self, hash: &mut KeyHash) {
-        self.log.prefetch(self.index.look(hash));
+        self.log.prefetch(self.index.find_by_tag(hash));
     }
 
     /// Starts a turn at `now_millis` of a clock that never goes back. `outside_bytes` is what the process holds for its
@@ -153,7 +153,7 @@ impl Store {
     pub fn get(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
         // The fast path: most records are plain, and `prefetch_item` left the place of most index entries in `hash`. By
         // now a place may be empty or hold another key's entry, so the key decides; if it differs, `find` searches.
-        let entry = self.index.seen(hash);
+        let entry = self.index.last_seen(hash);
         if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key) {
             let rest = &self.log.bytes(entry.handle())[rest];
             self.index.count_use(hash, entry);
@@ -233,7 +233,7 @@ impl Store {
     /// Removes a key, and returns whether it was there.
     #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let entry = self.index.seen(hash);
+        let entry = self.index.last_seen(hash);
         let bytes = self.log.bytes(entry.handle());
         let found = match Record::plain_rest(bytes, key) {
             Some(_) => Some((entry, Record::read(bytes))),
@@ -330,7 +330,7 @@ impl Store {
     /// The entry at the place kept in `hash`, and its value, if it leads to a plain record of this key.
     #[inline(always)]
     fn plain_value(&mut self, hash: KeyHash, key: &[u8]) -> (Entry, Option<&mut [u8]>) {
-        let entry = self.index.seen(hash);
+        let entry = self.index.last_seen(hash);
         let bytes = self.log.bytes_mut(entry.handle());
         (entry, Record::plain_rest(bytes, key).map(|rest| &mut bytes[rest]))
     }
@@ -344,7 +344,7 @@ impl Store {
         })?;
         if is_use {
             self.index.count_use(*hash, entry);
-            entry = self.index.seen(*hash);
+            entry = self.index.last_seen(*hash);
         }
         let record = Record::read(self.log.bytes(entry.handle()));
         if record.deadline < self.now {
