@@ -102,6 +102,29 @@ impl Chunk {
     }
 }
 
+/// Bytes that are kept: whole chunks first, then a rest that is no longer than one.
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct Chunked {
+    pub chunks: Vec<Bytes>,
+    pub rest: Vec<u8>,
+}
+
+impl Chunked {
+    /// Appends `bytes`. False if it takes one more chunk, and `chunk` gives none.
+    pub fn push(&mut self, mut bytes: &[u8], chunk: impl Fn() -> Option<Chunk>) -> bool {
+        while self.rest.len() + bytes.len() > CHUNK_BYTES {
+            let Some(mut chunk) = chunk() else { return false };
+            chunk.fill(&self.rest);
+            bytes = &bytes[chunk.fill(bytes)..];
+            self.rest.clear();
+            self.chunks.push(chunk.freeze());
+        }
+        self.rest.extend_from_slice(bytes);
+        true
+    }
+}
+
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         self.block.as_deref().map_or(&[], |block| &block[..self.len])

@@ -2,9 +2,7 @@
 
 use std::mem;
 
-use bytes::Bytes;
-
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Chunked};
 use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, NEVER, Refusal, Reply, Value};
 use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
@@ -31,7 +29,7 @@ pub struct Executor {
     pub exec_output_bytes: usize,
     pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
     /// An item's old value, kept while the item changes: its chunks by reference, and a copy of the rest.
-    kept: (Vec<Bytes>, Vec<u8>),
+    kept: Chunked,
 }
 
 impl Executor {
@@ -47,7 +45,7 @@ impl Executor {
             value_bytes_max,
             exec_output_bytes: OUTPUT_HIGH_BYTES,
             work_max: TURN_WORK_UNITS,
-            kept: Default::default(),
+            kept: Chunked::default(),
         }
     }
 
@@ -162,50 +160,37 @@ impl Executor {
     fn keep(&mut self, hash: KeyHash, key: &[u8]) -> bool {
         self.drop_kept();
         let Some(item) = self.store.peek(hash, key) else { return false };
-        self.kept.0.extend_from_slice(item.value.chunks);
-        self.kept.1.extend_from_slice(item.value.rest);
-        self.store.work += self.kept.1.len() as u64 / COPIED_BYTES_PER_UNIT;
+        self.kept.chunks.extend_from_slice(item.value.chunks);
+        self.kept.rest.extend_from_slice(item.value.rest);
+        self.store.work += self.kept.rest.len() as u64 / COPIED_BYTES_PER_UNIT;
         true
     }
 
     fn drop_kept(&mut self) {
-        self.store.discard(mem::take(&mut self.kept.0));
-        self.kept.1.clear();
+        self.store.discard(mem::take(&mut self.kept.chunks));
+        self.kept.rest.clear();
     }
 
     /// Appends `value` to the old value, whose whole chunks stay as they are. Only what follows them is copied.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
         self.stats.sets += 1;
-        let is_room = self.store.evicts() || self.store.room_bytes() >= value.len();
-        let chunks = self.store.chunks.clone();
-        let old = self.store.peek(hash, key).map(|item| item.value);
-        let (length, mut copied) = (old.map_or(0, |old| old.len()) + value.len(), 0);
-        let written = match old {
-            None => self.store.write(hash, key, value, Condition::Always, Expiry::Default),
-            Some(_) if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
-            Some(_) if !is_room => Err(Refusal::OutOfMemory),
-            Some(old) => {
-                copied = 2 * old.rest.len() + value.len();
-                let mut whole: Vec<Bytes> = old.chunks.to_vec();
-                let mut filling = chunks.chunk();
-                let pieces = [old.rest].into_iter().chain(value.chunks.iter().map(|chunk| &chunk[..]));
-                for mut piece in pieces.chain([value.rest]) {
-                    while !piece.is_empty() {
-                        if filling.room_bytes() == 0 {
-                            whole.push(mem::replace(&mut filling, chunks.chunk()).freeze());
-                        }
-                        piece = &piece[filling.fill(piece)..];
-                    }
-                }
-                let value = Value { chunks: &whole, rest: filling.as_ref() };
-                self.store.write(hash, key, value, Condition::Always, Expiry::Keep)
+        let is_there = self.keep(hash, key);
+        let mut whole = mem::take(&mut self.kept);
+        let length = kept(&whole).len() + value.len();
+        let mut pieces = value.chunks.iter().map(|chunk| &chunk[..]).chain([value.rest]);
+        let written = match is_there {
+            false => self.store.write(hash, key, value, Condition::Always, Expiry::Default),
+            true if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
+            true if !pieces.all(|piece| whole.push(piece, || self.chunk())) => Err(Refusal::OutOfMemory),
+            true => {
+                self.store.work += (whole.rest.len() + value.len()) as u64 / COPIED_BYTES_PER_UNIT;
+                self.store.write(hash, key, kept(&whole), Condition::Always, Expiry::Keep)
             }
         };
-        self.store.work += copied as u64 / COPIED_BYTES_PER_UNIT;
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))
     }
 }
 
-fn kept((chunks, rest): &(Vec<Bytes>, Vec<u8>)) -> Value<'_> {
+fn kept(Chunked { chunks, rest }: &Chunked) -> Value<'_> {
     Value { chunks, rest }
 }

@@ -13,12 +13,12 @@ use std::mem;
 
 pub use self::resp::Resp;
 
-use self::incoming::{Frames, Incoming, Long};
+use self::incoming::{Incoming, Long, chunk_bytes};
 pub(crate) use self::resp::Part;
 use self::resp::{Queue, RespClient};
 use crate::command::{Command, Reply};
 use crate::execute::Executor;
-use crate::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
+use crate::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{Arguments, is_first_byte};
@@ -144,21 +144,20 @@ impl Session {
 
     /// Memory held by the session in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
-        let apart = self.frames().map(|frames| size_of::<Queue>() + frames.bytes.capacity()).sum::<usize>();
-        let found = if let Phase::Asking(question) = &self.phase { question.text.capacity() } else { 0 };
-        self.input.capacity() + self.output.held_bytes() + apart + found
+        let apart = match &self.phase {
+            Phase::Receiving(incoming) => size_of::<Incoming>() + incoming.bytes.capacity(),
+            Phase::Asking(question) => question.text.capacity(),
+            _ => 0,
+        };
+        let queued = |queue: &Queue| size_of::<Queue>() + queue.head.capacity() + queue.frames.rest.capacity();
+        self.input.capacity() + self.output.held_bytes() + apart + self.queue().map_or(0, queued)
     }
 
     /// Memory held by the session in bytes, including the chunks that it keeps alive: how much closing it may free.
     pub fn burden_bytes(&self) -> usize {
-        let apart: usize = self.frames().map(Frames::chunk_bytes).sum();
-        self.held_bytes() + self.output.chunk_bytes + apart
-    }
-
-    /// The frames that are stored: the one that is being received, and those that MULTI has queued.
-    fn frames(&self) -> impl Iterator<Item = &Frames> {
-        let incoming = if let Phase::Receiving(incoming) = &self.phase { Some(&incoming.frames) } else { None };
-        incoming.into_iter().chain(self.queue().map(|queue| &queue.frames))
+        let incoming = if let Phase::Receiving(incoming) = &self.phase { chunk_bytes(&incoming.longs) } else { 0 };
+        let queued = |queue: &Queue| queue.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&queue.longs);
+        self.held_bytes() + self.output.chunk_bytes + incoming + self.queue().map_or(0, queued)
     }
 
     /// The question that the session waits on, if any. The caller writes the answer to the session's output.
@@ -263,8 +262,8 @@ impl Session {
             return;
         }
         if needed > CARRY_BYTES_MAX {
-            let frames = Frames { bytes: rest.into(), ..Frames::default() };
-            self.phase = Phase::Receiving(Box::new(Incoming { frames, needed, left: 0 }));
+            let incoming = Incoming { bytes: rest.into(), needed, ..Incoming::default() };
+            self.phase = Phase::Receiving(Box::new(incoming));
         } else {
             debug_assert!(self.input.is_empty());
             self.input.extend_from_slice(rest);
@@ -278,15 +277,15 @@ impl Session {
         let mut taken = 0;
         loop {
             taken += incoming.take(&bytes[taken..], executor);
-            let Incoming { frames, needed, left } = &mut *incoming;
-            if *left > 0 || frames.bytes.len() < *needed {
+            let Incoming { bytes: frame, longs, needed, left } = &mut *incoming;
+            if *left > 0 || frame.len() < *needed {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
-            match self.step(&frames.bytes, &mut frames.longs, executor) {
+            match self.step(frame, longs, executor) {
                 Err(Stop::Incomplete(bytes)) => *needed = bytes,
                 Err(Stop::Long(bytes, _)) => {
-                    frames.longs.push(Long::default());
+                    longs.push(Long::default());
                     *left = bytes;
                 }
                 Ok(_) | Err(Stop::Broken(_)) => return taken,

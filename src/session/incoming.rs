@@ -1,4 +1,4 @@
-//! Frames that cannot be executed in the buffer they were read into: their bytes in one place, long values in chunks.
+//! A frame that cannot be executed in the buffer it was read into: its bytes in one place, long values in chunks.
 //! Memory is taken for bytes that have arrived, never for those that were only announced. It knows no protocol.
 
 use std::io::{self, IoSliceMut, Read};
@@ -10,18 +10,12 @@ use crate::command::Value;
 use crate::execute::Executor;
 use crate::limits::CHUNK_BYTES;
 
-/// Frames as they arrived, and apart from them, in order, their long values.
-#[derive(Debug, Default)]
-pub(super) struct Frames {
-    pub(super) bytes: Vec<u8>,
-    pub(super) longs: Vec<Long>,
-}
-
-/// A frame that is being received over many reads.
+/// A frame that is being received over many reads, and apart from it, in order, its long values.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
-    pub(super) frames: Frames,
-    pub(super) needed: usize, // how long `frames.bytes` must be before parsing it again is of use
+    pub(super) bytes: Vec<u8>,
+    pub(super) longs: Vec<Long>,
+    pub(super) needed: usize, // how long `bytes` must be before parsing it again is of use
     pub(super) left: usize,   // how many bytes of the last long value have not arrived yet
 }
 
@@ -31,13 +25,6 @@ pub(super) struct Long {
     chunks: Vec<Bytes>,
     filling: Option<Chunk>,
     pub(super) refused: bool, // there was no memory for it, so its bytes are discarded as they arrive
-}
-
-impl Frames {
-    pub(super) fn chunk_bytes(&self) -> usize {
-        let chunks = self.longs.iter().map(|long| long.chunks.len() + usize::from(long.filling.is_some()));
-        chunks.sum::<usize>() * CHUNK_BYTES
-    }
 }
 
 impl Incoming {
@@ -52,7 +39,7 @@ impl Incoming {
         executor: &Executor,
     ) -> Option<(usize, io::Result<usize>, usize)> {
         debug_assert!(bytes_max > 0, "a value that has to wait for memory must not be refused");
-        let long = self.frames.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
+        let long = self.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         let wanted = self.left.min(bytes_max);
         let (mut chunks, mut room_bytes) = (Vec::new(), 0);
         while room_bytes < wanted
@@ -100,8 +87,8 @@ impl Incoming {
             }
         }
         if self.left == 0 {
-            let missing = self.needed.saturating_sub(self.frames.bytes.len());
-            self.frames.bytes.extend(bytes.split_off(..missing.min(bytes.len())).unwrap_or_default());
+            let missing = self.needed.saturating_sub(self.bytes.len());
+            self.bytes.extend(bytes.split_off(..missing.min(bytes.len())).unwrap_or_default());
         }
         length - bytes.len()
     }
@@ -111,4 +98,9 @@ impl Long {
     pub(super) fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
     }
+}
+
+/// Bytes of memory that the chunks of long values take.
+pub(super) fn chunk_bytes(longs: &[Long]) -> usize {
+    longs.iter().map(|long| long.value().len().next_multiple_of(CHUNK_BYTES)).sum()
 }

@@ -3,10 +3,13 @@
 //! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::step`], step by step: long
 //! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
 
-use super::{Frames, Long, Next, Phase};
+use std::mem;
+
+use super::{Long, Next, Phase, chunk_bytes};
+use crate::chunk::Chunked;
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
-use crate::limits::{CHUNK_BYTES, EXEC_COMMANDS, EXEC_WORK_UNITS, QUEUE_BYTES_MAX, VALUE_BYTES_MAX_MAX};
+use crate::limits::*;
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
@@ -31,10 +34,13 @@ pub struct Resp {
 /// The commands of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub(super) frames: Frames,
+    pub(super) frames: Chunked,
+    pub(super) longs: Vec<Long>,
     commands: usize,
-    pub(super) runs: bool, // EXEC has begun
-    done: usize,           // how many of the frames' bytes have been executed
+    bytes: usize,             // that were queued, long values by their chunks
+    pub(super) runs: bool,    // EXEC has begun: the last of the chunks comes first now
+    pub(super) head: Vec<u8>, // what comes before the chunks: a step may go on from one into the next
+    done: usize,              // how many of its bytes have been executed
     /// A command was answered with an error, or there was no room to queue it: EXEC executes nothing, and answers this.
     broken: Option<&'static str>,
 }
@@ -178,7 +184,7 @@ impl Resp {
             _ => self.counted += 1,
         }
         if part.is_last {
-            let counted = std::mem::take(&mut self.counted);
+            let counted = mem::take(&mut self.counted);
             match (self.refusal.take(), part.form) {
                 (Some(refusal), _) => output.push_line(b'-', verbs::refusal(refusal)),
                 (None, Form::Count) => output.push_header(b':', counted),
@@ -241,15 +247,14 @@ impl RespClient<'_> {
         }
     }
 
-    /// Queues a step. The long values of a queue together may be as long as one value: they cannot be evicted.
+    /// Queues a step. A queue may be as long as one command: it cannot be evicted.
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
-        queue.frames.bytes.extend_from_slice(bytes);
-        queue.frames.longs.extend(longs.drain(..step.longs));
-        // Adding up the chunks takes time with the number of values, so it is done only when one is added.
-        let is_full = queue.frames.bytes.len() > QUEUE_BYTES_MAX
-            || step.longs > 0 && queue.frames.chunk_bytes() > self.executor.value_bytes_max + CHUNK_BYTES;
+        queue.bytes += bytes.len() + chunk_bytes(&longs[..step.longs]);
+        let is_full = queue.bytes > self.executor.value_bytes_max + FRAME_EXTRA_BYTES;
+        let is_refused = is_refused || !is_full && !queue.frames.push(bytes, || self.executor.chunk());
+        queue.longs.extend(longs.drain(..step.longs));
         if is_refused || is_full || queue.broken.is_some() {
             **queue = Queue { broken: queue.broken.or(Some(NOT_QUEUED)), ..Queue::default() };
         }
@@ -267,6 +272,7 @@ impl RespClient<'_> {
         queue.broken.map_or(Ok(()), Err)?;
         self.output.push_header(b'*', queue.commands as i64);
         queue.runs = true;
+        queue.frames.chunks.reverse();
         self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
         self.run(self.executor.store.work() + EXEC_WORK_UNITS);
         Ok(())
@@ -280,16 +286,21 @@ impl RespClient<'_> {
             let may_go_on = is_ready && store.work() < work_max && self.output.len() < output_max;
             // Without a queue, commands are executed instead of being queued again.
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
-            let Queue { frames, done, .. } = &mut *queue;
+            let Queue { frames: Chunked { chunks, rest }, longs, head, done, .. } = &mut *queue;
             // The value limit was checked when this was queued. It may be lower by now, but this must still be parsed.
-            let Ok(consumed) = self.step(&frames.bytes[*done..], &mut frames.longs, VALUE_BYTES_MAX_MAX) else {
-                debug_assert!(false, "what was queued has been parsed before");
-                return;
-            };
+            while self.step(&head[*done..], longs, VALUE_BYTES_MAX_MAX).map(|consumed| *done += consumed).is_err() {
+                head.drain(..mem::take(done));
+                match chunks.pop() {
+                    Some(next) => head.extend_from_slice(&next),
+                    None if rest.is_empty() => return debug_assert!(false, "what was queued has been parsed before"),
+                    None => head.append(rest),
+                }
+                // It is copied from here, too: into the store, as a rule.
+                self.executor.store.work += 2 * head.len() as u64 / COPIED_BYTES_PER_UNIT;
+            }
             // Counted for look-ups, too, or the transactions of many clients would add up to a turn of any length.
             self.executor.store.work += 1;
-            *done += consumed;
-            let is_left = *done < frames.bytes.len();
+            let is_left = *done < head.len() || !rest.is_empty();
             self.resp.queue = Some(queue).filter(|_| is_left);
         }
     }
