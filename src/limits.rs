@@ -110,7 +110,7 @@ const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_
 // ---- The Redis protocol ----
 
 pub const RESP_ARGUMENTS_MAX: usize = 65_536; // of one command: what a proxy sends when it splits a large MGET
-pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024; // beyond the longest value: for the key and the framing
+pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024; // beyond the longest value, in one command or a whole MULTI
 pub const STRANGER_ARGUMENTS_MAX: usize = 10; // before the client has authenticated: HELLO with all its options
 pub const STRANGER_BYTES_MAX: usize = 16 * 1024; // of one argument before that
 const _: () = assert!(PASSWORD_BYTES_MAX <= STRANGER_BYTES_MAX, "a client must be able to send the password");

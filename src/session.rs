@@ -99,7 +99,12 @@ impl Session {
         !self.input_ended && !self.is_closing() && !self.has_work() && !self.is_choked()
     }
 
-    /// The frame that is being received over many reads, if any. Reading more of it may take memory from the store.
+    /// Whether reading more of what it collects, a frame or a transaction, may take memory from the store.
+    pub(crate) fn collects(&self) -> bool {
+        matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
+    }
+
+    /// The frame that is being received over many reads, if any.
     pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
         if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None }
     }

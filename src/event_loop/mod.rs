@@ -331,8 +331,8 @@ impl EventLoop {
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
-            // A long frame is read only as far as there is room for it; housekeeping makes more between turns.
-            let needs_room = store.evicts() && !store.is_empty() && connection.session.incoming().is_some();
+            // What is collected is read only as far as there is room for it; housekeeping makes more between turns.
+            let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
                 let (large_max, asked) = (room_bytes.min(READ_LARGE_BYTES - large_bytes), end..end + READ_BYTES);

@@ -239,6 +239,36 @@ fn a_transaction_finds_room() {
     other.check_beside(frames.as_bytes(), false, replies.as_bytes());
 }
 
+/// What transactions queue takes memory from the store, however small its items are, and gives it back.
+#[test]
+fn long_transactions_stay_within_the_limit() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut client = Client::tcp(&server);
+    let tiny: Vec<u8> = (0..900_000_u32).flat_map(|number| set(&number.to_le_bytes(), b"no")).collect();
+    client.check_beside(&tiny, false, &b"OK\r\n".repeat(900_000));
+    let mut others: Vec<Client> = (0..20).map(|_| Client::tcp(&server)).collect();
+    let queue = |sets: usize, bytes: usize| {
+        let value = "v".repeat(bytes);
+        let set = |key: usize| format!("*3\r\n$3\r\nSET\r\n$7\r\n{:07}\r\n${bytes}\r\n{value}\r\n", 1_000_000 + key);
+        format!("*1\r\n$5\r\nMULTI\r\n{}", (0..sets).map(set).collect::<String>())
+    };
+    let queued = |sets| format!("+OK\r\n{}", "+QUEUED\r\n".repeat(sets));
+    for (sets, bytes) in [(15_000, 100), (100, 20_000), (15, 100_000)] {
+        others[0].check_beside(queue(sets, bytes).as_bytes(), false, queued(sets).as_bytes());
+        let peak = peak_resident_bytes(&server);
+        assert!(peak < 17 << 20, "{peak} bytes at most with {sets} of {bytes}");
+        let replies = format!("*{sets}\r\n{}", "+OK\r\n".repeat(sets));
+        others[0].check(b"*1\r\n$4\r\nEXEC\r\n", replies.as_bytes());
+    }
+    for other in &mut others {
+        other.check_beside(queue(4, 20_000).as_bytes(), false, queued(4).as_bytes());
+    }
+    let peak = peak_resident_bytes(&server);
+    assert!(peak < 17 << 20, "{peak} bytes at most");
+    others.iter_mut().for_each(|other| other.check(b"*1\r\n$7\r\nDISCARD\r\n", b"+OK\r\n"));
+    client.check(&set(b"key", b"value"), b"OK\r\n");
+}
+
 /// A limit that is lowered while nobody asks for anything is kept all the same.
 #[test]
 fn a_lowered_limit_is_kept_by_an_idle_server() {

@@ -7,9 +7,9 @@ use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS, SCAN_PATTERN_BYTES_MAX};
 
 use crate::client::Client;
 use crate::process::cpu_share;
-use crate::resp_rows::{SHORT_BYTES, ask, rows};
+use crate::resp_rows::{SHORT_BYTES, ask, bulk, rows};
 use crate::rows::{Ending, Row};
-use crate::server::{Server, command};
+use crate::server::{Server, command, wait_until};
 
 pub(crate) use crate::resp_rows::words;
 
@@ -119,18 +119,46 @@ fn a_transaction_of_any_length_is_answered_in_order() {
     client.check_beside(&send, false, text.as_bytes());
     // What does not fit into the queue is refused, and the transaction with it.
     let send =
-        [words("MULTI"), ask(&[b"APPEND".as_slice(), b"b", &[b'x'; 30_000]]).repeat(200), words("EXEC")].concat();
+        [words("MULTI"), ask(&[b"APPEND".as_slice(), b"b", &[b'x'; 30_000]]).repeat(600), words("EXEC")].concat();
     client.send(&send);
-    let lines: Vec<_> = (0..202).map(|_| read_line(&mut client)).collect();
+    let lines: Vec<_> = (0..602).map(|_| read_line(&mut client)).collect();
     let full = "-OOM command not allowed when MULTI has queued as much as it may.";
-    assert!(lines[1..201].iter().any(|line| line == full), "nothing was refused for want of room in the queue");
-    assert_eq!(lines[201], "-EXECABORT Transaction discarded because of previous errors.");
+    assert!(lines[1..601].iter().any(|line| line == full), "nothing was refused for want of room in the queue");
+    assert_eq!(lines[601], "-EXECABORT Transaction discarded because of previous errors.");
     client.check(&words("EXISTS b"), b":0\r\n");
     // The same within one command, which has been answered when it turns out.
-    let mget: Vec<_> = std::iter::once(b"MGET".to_vec()).chain(std::iter::repeat_n(vec![b'k'; 30_000], 200)).collect();
-    let send = [words("MULTI"), ask(&mget), words("GET b"), words("EXEC")].concat();
+    let mget: Vec<_> = std::iter::once(b"MGET".to_vec()).chain(std::iter::repeat_n(vec![b'k'; 30_000], 300)).collect();
+    let send = [words("MULTI"), ask(&mget), ask(&mget), words("GET b"), words("EXEC")].concat();
     let aborted = "-EXECABORT Transaction discarded because there was no room to queue it.\r\n";
-    client.check_beside(&send, false, format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n{aborted}").as_bytes());
+    client.check_beside(&send, false, format!("+OK\r\n{}{aborted}", "+QUEUED\r\n".repeat(3)).as_bytes());
+}
+
+/// What is queued lies in chunks, and commands go on from one into the next. Over a socket they are cut anywhere, too.
+#[test]
+fn a_transaction_may_be_as_long_as_the_longest_value() {
+    let server = Server::start(&[]);
+    for version in ["2", "3"] {
+        let mut client = Client::tcp(&server);
+        client.send(&[words(&format!("HELLO {version}")), words("ECHO ready")].concat());
+        while client.read_line() != b"ready\r\n" {}
+        for (key_bytes, value_bytes) in [(10, 100), (10, 20_000), (65_000, 20_000), (10, 40_000)] {
+            let count = 10_000_000 / (key_bytes + value_bytes);
+            let key = |number| format!("{number:0key_bytes$}").into_bytes();
+            let value = |number| format!("{:0value_bytes$}", number * 7).into_bytes();
+            let sets: Vec<u8> =
+                (0..count).flat_map(|number| ask(&[b"SET".to_vec(), key(number), value(number)])).collect();
+            let replies = format!("+OK\r\n{}*{count}\r\n{}", "+QUEUED\r\n".repeat(count), "+OK\r\n".repeat(count));
+            client.check_beside(&[words("MULTI"), sets, words("EXEC")].concat(), false, replies.as_bytes());
+            // And what they wrote is read by a transaction that is as long where keys are.
+            let gets: Vec<u8> = (0..count).flat_map(|number| ask(&[b"GET".to_vec(), key(number)])).collect();
+            let queued = format!("+OK\r\n{}*{count}\r\n", "+QUEUED\r\n".repeat(count)).into_bytes();
+            let values = (0..count).flat_map(|number| bulk(&value(number)));
+            let missing = if version == "2" { "$-1\r\n" } else { "_\r\n" };
+            let replies = queued.into_iter().chain(values).chain(missing.bytes()).collect::<Vec<_>>();
+            client.check_beside(&[words("MULTI"), gets, words("EXEC"), words("GET none")].concat(), false, &replies);
+            client.check(&words("FLUSHALL"), b"+OK\r\n");
+        }
+    }
 }
 
 /// Long transactions of many clients at once do not add up to a turn that keeps all others waiting.
@@ -277,16 +305,30 @@ fn a_transaction_ends_with_its_client() {
     assert!(share < 0.1, "{share} of a core");
     let mut other = Client::tcp(&server);
     other.check(&words("GET a"), b"$-1\r\n");
-    let queue = [words("MULTI"), ask(&[b"SET".as_slice(), b"a", &vec![b'v'; 5_000_000]])].concat();
-    for end in [words("QUIT"), b"!".to_vec()] {
-        let mut client = Client::tcp(&server);
-        client.check(&queue, b"+OK\r\n+QUEUED\r\n");
-        client.send(&end);
-        client.read_line();
-        client.expect_end();
+    let set = |bytes| ask(&[b"SET".as_slice(), b"a", &vec![b'v'; bytes]]);
+    let held = |other: &mut Client| {
         other.send(&words("INFO memory"));
-        let bytes = number(&read_text(&mut other), "mem_clients_normal:");
-        assert!(bytes < 100_000, "{bytes} bytes");
+        number(&read_text(other), "mem_clients_normal:")
+    };
+    for (bytes, count) in [(5_000_000, 1), (1_000, 5_000)] {
+        let queued = [b"+OK\r\n".to_vec(), b"+QUEUED\r\n".repeat(count)].concat();
+        let queue = [words("MULTI"), set(bytes).repeat(count)].concat();
+        for end in ["QUIT", "DISCARD", "EXEC", "NOSUCH", "", "CLIENT KILL TYPE normal"] {
+            let mut client = Client::tcp(&server);
+            client.check_beside(&queue, false, &queued);
+            let bytes = held(&mut other);
+            assert!((5_000_000..6_000_000).contains(&bytes), "{bytes} bytes for a queue");
+            match end {
+                "" => client.send(b"!"), // breaks the frame
+                end if end.contains("KILL") => other.check(&words(end), b":1\r\n"),
+                end => client.send(&words(end)),
+            }
+            wait_until(&format!("memory to be given back after {end}"), || held(&mut other) < 100_000);
+        }
+        let mut client = Client::tcp(&server);
+        client.check_beside(&queue, false, &queued);
+        client.reset();
+        wait_until("memory to be given back after a reset", || held(&mut other) < 100_000);
     }
 }
 
@@ -311,7 +353,7 @@ fn settings_are_shown_and_take_effect() {
     let sets: Vec<u8> = (0..4000).flat_map(|key| ask(&[b"SET", format!("{key}").as_bytes(), &value])).collect();
     client.check_beside(&sets, false, &b"+OK\r\n".repeat(4000));
     client.check(&words("CONFIG SET maxmemory 16mb"), b"+OK\r\n");
-    crate::server::wait_until("the store to shrink", || used_memory(&mut client) <= 16 << 20);
+    wait_until("the store to shrink", || used_memory(&mut client) <= 16 << 20);
     // Clients, and for how long.
     client.check(&words("CONFIG SET maxclients 2 timeout 1"), b"+OK\r\n");
     let mut second = Client::tcp(&server);
@@ -450,11 +492,19 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
         &[words("MULTI"), set, words("EXEC")].concat(),
         &[b"+OK\r\n", oom, b"-EXECABORT Transaction discarded because of previous errors.\r\n"].concat(),
     );
+    // A long queue takes memory that is not there. A short one takes none of the store's.
+    let queued = |count| [&b"+OK\r\n"[..], &b"+QUEUED\r\n".repeat(count)].concat();
+    client.send(&[words("MULTI"), ask(&[b"ECHO".as_slice(), &[b'v'; 20_000]]).repeat(20), words("EXEC")].concat());
+    let lines: Vec<_> = (0..22).map(|_| client.read_line()).collect();
+    assert!(lines.iter().any(|line| line == oom), "nothing was refused for want of memory");
+    assert!(lines[21].starts_with(b"-EXECABORT "), "{}", lines[21].escape_ascii());
+    client.check(&[words("MULTI"), words("PING").repeat(1_000)].concat(), &queued(1_000));
+    client.check(&words("EXEC"), &[&b"*1000\r\n"[..], &b"+PONG\r\n".repeat(1_000)].concat());
     client.check(&words("EXISTS a b"), b":0\r\n");
     client.check(&ask(&["STRLEN", "1000 0"]), b":1000\r\n");
     client.check(&words("FLUSHALL"), b"+OK\r\n");
     let mut frames = Client::tcp(&server);
-    crate::server::wait_until("room again", || {
+    wait_until("room again", || {
         frames.send(&crate::client::set(b"a", &large));
         frames.read_line() == b"OK\r\n"
     });
@@ -467,7 +517,7 @@ fn a_value_on_its_way_in_is_in_use_once() {
     let before = used_memory(&mut client);
     let mut other = Client::tcp(&server);
     other.send(&ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 5_000_000]])[..4_000_000]);
-    crate::server::wait_until("what was sent to be in use", || used_memory(&mut client) > before + 3_900_000);
+    wait_until("what was sent to be in use", || used_memory(&mut client) > before + 3_900_000);
     assert!(used_memory(&mut client) < before + 5_000_000);
     // It is the clients', and in particular that client's.
     for (question, field) in [("INFO memory", "mem_clients_normal:"), ("CLIENT LIST ID 2", "tot-mem=")] {

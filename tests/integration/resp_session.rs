@@ -178,6 +178,64 @@ fn a_transaction_does_not_take_a_turn_of_any_length() {
     assert!(driver.work_max >= 3 * EXEC_COMMANDS as u64, "{} units", driver.work_max);
 }
 
+/// A transaction may be as long as one command, to the byte.
+#[test]
+fn a_queue_has_a_bound() {
+    const BOUND_BYTES: usize = (1 << 20) + FRAME_EXTRA_BYTES;
+    let full = b"-OOM command not allowed when MULTI has queued as much as it may.\r\n";
+    let aborted = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+    let set = |value_bytes| ask(&[b"SET".as_slice(), b"key", &vec![b'v'; value_bytes]]);
+    let (long, short) = (set(CHUNK_BYTES + 1), set(1_000));
+    // A long value counts by the chunks that it takes.
+    let long_bytes = long.len() - (CHUNK_BYTES + 1) - 2 + 2 * CHUNK_BYTES + 2;
+    for longs in [0, 1, 10] {
+        for over in [0, 1] {
+            let left = BOUND_BYTES - longs * long_bytes + over;
+            let shorts = left / short.len() - 1;
+            let rest = left - shorts * short.len();
+            let last = set(rest - (set(1_000).len() - 1_000));
+            let commands = longs + shorts + 1;
+            let mut driver = driver(0);
+            driver.feed(&[words("MULTI"), long.repeat(longs), short.repeat(shorts), last, words("EXEC")].concat());
+            let expect = match over {
+                0 => format!("+OK\r\n{}*{commands}\r\n{}", "+QUEUED\r\n".repeat(commands), "+OK\r\n".repeat(commands))
+                    .into_bytes(),
+                _ => [b"+OK\r\n", &b"+QUEUED\r\n".repeat(commands - 1)[..], full, aborted].concat(),
+            };
+            let received = driver.received();
+            assert!(received == expect, "{longs} {over}: {}", received[received.len() - 100..].escape_ascii());
+            assert_eq!(driver.executor.store.stray_chunk_bytes(), 0, "{longs} {over}: chunks that nobody gave back");
+        }
+    }
+    // The longest value has room, and so has the longest key.
+    let mut driver = driver(0);
+    let longest = ask(&[b"SET".as_slice(), &[b'k'; KEY_BYTES_MAX], &vec![b'v'; 1 << 20]]);
+    driver.feed(&[words("MULTI"), longest, words("EXEC")].concat());
+    assert_eq!(String::from_utf8(driver.received()).expect("text"), "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
+}
+
+/// What is executed gives its chunks back as it goes. One command may be as long as many chunks.
+#[test]
+fn a_queue_shrinks_as_it_is_executed() {
+    let mut driver = Driver::new(Reader::Lazy, 0, 1 << 20);
+    let wide = vec![vec![b'w'; KEY_BYTES_MAX]; 14];
+    let config = ask(&[[b"CONFIG".to_vec(), b"GET".to_vec()].as_slice(), &wide].concat());
+    driver.feed(&[words("MULTI"), words("SET a 1"), config, words("GET a"), words("EXEC")].concat());
+    let received = String::from_utf8(driver.received()).expect("text");
+    assert_eq!(received, "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n+asked\r\n$1\r\n1\r\n");
+    let get = words("GET none");
+    let count = (1 << 20) / get.len();
+    driver.feed(&[words("MULTI"), get.repeat(count)].concat());
+    let queued = driver.executor.store.stray_chunk_bytes();
+    assert!(queued > 900_000, "{queued} bytes of chunks");
+    driver.received();
+    driver.feed(&words("EXEC"));
+    let left = driver.executor.store.stray_chunk_bytes();
+    assert!(left < queued && left > 0, "{left} of {queued} bytes are left");
+    driver.received();
+    assert_eq!(driver.executor.store.stray_chunk_bytes(), 0);
+}
+
 /// What takes longer than a look-up counts as work, so that a pipeline of it takes many turns instead of a long one.
 #[test]
 fn work_is_counted() {
