@@ -1,4 +1,4 @@
-//! Chunks: the pieces of equal size that large values consist of, and the pool that counts them.
+//! Chunks: the pieces of equal size that large values and long queues consist of, and the pool that counts them.
 //!
 //! A session fills a chunk as bytes arrive and hands it to the store by reference. It is sent by reference, too, and so
 //! may outlive its item. A chunk counts until the last reference is gone, whoever holds it: the memory limit holds even

@@ -63,7 +63,7 @@ impl Executor {
         self.store.work() >= self.work_max
     }
 
-    /// A new chunk for a value that is being received, or `None` if the store is full and may not evict.
+    /// A new chunk for what is being received, or `None` if the store is full and may not evict.
     pub fn chunk(&self) -> Option<Chunk> {
         let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
         is_room.then(|| self.store.chunks.chunk())

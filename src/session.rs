@@ -267,8 +267,7 @@ impl Session {
             return;
         }
         if needed > CARRY_BYTES_MAX {
-            let incoming = Incoming { bytes: rest.into(), needed, ..Incoming::default() };
-            self.phase = Phase::Receiving(Box::new(incoming));
+            self.phase = Phase::Receiving(Box::new(Incoming { bytes: rest.into(), needed, ..Incoming::default() }));
         } else {
             debug_assert!(self.input.is_empty());
             self.input.extend_from_slice(rest);

@@ -3,8 +3,6 @@
 //! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::step`], step by step: long
 //! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
 
-use std::mem;
-
 use super::{Long, Next, Phase, chunk_bytes};
 use crate::chunk::Chunked;
 use crate::command::{Command, Refusal, Reply, Value};
@@ -184,7 +182,7 @@ impl Resp {
             _ => self.counted += 1,
         }
         if part.is_last {
-            let counted = mem::take(&mut self.counted);
+            let counted = std::mem::take(&mut self.counted);
             match (self.refusal.take(), part.form) {
                 (Some(refusal), _) => output.push_line(b'-', verbs::refusal(refusal)),
                 (None, Form::Count) => output.push_header(b':', counted),
@@ -247,7 +245,7 @@ impl RespClient<'_> {
         }
     }
 
-    /// Queues a step. A queue may be as long as one command: it cannot be evicted.
+    /// Queues a step. It cannot be evicted, so all that is queued may be only as long as one command.
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
@@ -289,13 +287,13 @@ impl RespClient<'_> {
             let Queue { frames: Chunked { chunks, rest }, longs, head, done, .. } = &mut *queue;
             // The value limit was checked when this was queued. It may be lower by now, but this must still be parsed.
             while self.step(&head[*done..], longs, VALUE_BYTES_MAX_MAX).map(|consumed| *done += consumed).is_err() {
-                head.drain(..mem::take(done));
+                head.drain(..std::mem::take(done));
                 match chunks.pop() {
                     Some(next) => head.extend_from_slice(&next),
                     None if rest.is_empty() => return debug_assert!(false, "what was queued has been parsed before"),
                     None => head.append(rest),
                 }
-                // It is copied from here, too: into the store, as a rule.
+                // As a rule, it is copied from here into the store, too.
                 self.executor.store.work += 2 * head.len() as u64 / COPIED_BYTES_PER_UNIT;
             }
             // Counted for look-ups, too, or the transactions of many clients would add up to a turn of any length.

@@ -214,6 +214,39 @@ fn a_queue_has_a_bound() {
     assert_eq!(String::from_utf8(driver.received()).expect("text"), "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
 }
 
+/// Wherever the chunks end, a transaction is answered as its commands are without it.
+#[test]
+fn a_queue_does_what_its_commands_do() {
+    let seed = seed();
+    println!("{SEED_VARIABLE}={seed}");
+    let mut random = Random::new(seed);
+    for _ in 0..60 {
+        let count = 1 + random.below(60);
+        let mut commands = Vec::new();
+        for _ in 0..count {
+            let key_bytes = [1, 1 + random.below(200), KEY_BYTES_MAX - random.below(3)][random.below(3)];
+            let value_bytes =
+                [random.below(100), random.below(40_000), CHUNK_BYTES + 1 - random.below(3)][random.below(3)];
+            let key = vec![b'a' + random.below(3) as u8; key_bytes];
+            let value = vec![b'0' + random.below(10) as u8; value_bytes];
+            commands.extend(match random.below(5) {
+                0 => ask(&[b"GET".as_slice(), &key]),
+                1 => ask(&[b"SET".as_slice(), &key, &value]),
+                2 => ask(&[b"APPEND".as_slice(), &key, &value]),
+                3 => ask(&[b"MSET".as_slice(), &key, &value, b"a", &value]),
+                _ => ask(&[b"MGET".as_slice(), &key, b"a", &key]),
+            });
+        }
+        let reader = if random.once_in(2) { Reader::Lazy } else { Reader::Eager };
+        let [mut plain, mut queued] = [(); 2].map(|()| Driver::new(reader, 0, 16 << 20));
+        plain.feed(&commands);
+        queued.feed(&[words("MULTI"), commands, words("EXEC")].concat());
+        let head = format!("+OK\r\n{}*{count}\r\n", "+QUEUED\r\n".repeat(count)).into_bytes();
+        assert!(queued.received() == [head, plain.received()].concat(), "the replies to {count} commands differ");
+        assert_eq!(queued.executor.store.stray_chunk_bytes(), 0);
+    }
+}
+
 /// What is executed gives its chunks back as it goes. One command may be as long as many chunks.
 #[test]
 fn a_queue_shrinks_as_it_is_executed() {
@@ -250,6 +283,12 @@ fn work_is_counted() {
         let work = driver.executor.store.work() - before;
         assert!(work >= units, "{line}: {work} units");
     }
+    // A long queue is copied, out of its chunks and into the store.
+    driver.feed(&[words("MULTI"), words(&format!("SET a {}", "v".repeat(30_000))).repeat(30)].concat());
+    let before = driver.executor.store.work();
+    driver.feed(&words("EXEC"));
+    let work = driver.executor.store.work() - before;
+    assert!(work >= 1_800, "EXEC: {work} units");
 }
 
 /// Keys may be so long that a few of them make a long reply, and so alike that a pattern takes long to match them.
