@@ -16,15 +16,13 @@ const FLUSHED_UNITS: u64 = 192;
 const SWEEP_ITEMS: usize = 64;
 
 impl Store {
-    /// Gives back dead memory, makes room, and sweeps out expired items, for up to about `units` of about 100 ns.
+    /// Gives back dead memory, makes room, and sweeps out expired items, for about `units` of about 100 ns.
     pub fn housekeep(&mut self, units: usize) {
         let end = self.work() + units as u64;
         self.follow_limit();
-        while self.work() < end {
-            if !self.settle() && (self.is_roomy() || !self.step()) && !self.sweep() {
-                break;
-            }
-        }
+        // Clients can have every turn do all the work that it may, so a step of the sweep and one of the rest are free.
+        self.sweep();
+        while (self.settle() || !self.is_roomy() && self.step() || self.sweep()) && self.work() < end {}
     }
 
     /// In how many milliseconds [`housekeep`](Self::housekeep) has something to do. `None`: after the next command.

@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use bytes::Bytes;
 use gostash::command::{Action, Command, Condition, Expiry, NEVER, Refusal, Reply, Value};
 use gostash::execute::Executor;
-use gostash::limits::CHUNK_BYTES;
+use gostash::limits::{CHUNK_BYTES, TURN_WORK_UNITS};
 use gostash::number;
 use gostash::store::{Eviction, Item, KeyHash, Record, Settings, Store};
 
@@ -474,6 +474,33 @@ fn what_expires_is_given_back_untouched() {
     assert!(turns > 100, "it was done in pieces");
     assert_eq!(store.shares()[1], full, "every segment still has a living half");
     (1..200_000).step_by(2).for_each(|id| assert!(store.get_id(id)));
+    store.check();
+}
+
+/// Clients may have each turn do all the work that it may do, for as long as they like.
+#[test]
+fn turns_without_work_left_give_back_what_is_dead() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    (0..200_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    store.flush();
+    for id in 0..10_000 {
+        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
+        let (value, expiry) = (Value::small(b"value"), Expiry::At(5_000));
+        store.write(hash, key.as_bytes(), value, Condition::Always, expiry).expect("there is room");
+    }
+    store.set_id(10_000, 100).expect("there is room");
+    let mut turns = 0;
+    while store.len() > 1 || store.memory_bytes() > 4 << 20 {
+        turns += 1;
+        store.executor.begin_turn(20_000 + turns, 0);
+        let before = store.work();
+        while !store.executor.is_spent() {
+            store.scan(0, |_| {});
+        }
+        store.executor.housekeep();
+        assert!(store.work() - before < TURN_WORK_UNITS + UNITS_MAX);
+        assert!(turns < 2_000, "{} items, {} bytes after {turns} turns", store.len(), store.memory_bytes());
+    }
     store.check();
 }
 
