@@ -119,8 +119,9 @@ impl Store {
         }
         let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES };
         // Rather than refuse a write that room is being made for, the store may exceed its limit by what one command
-        // needs: a segment for what it moves, two for what it writes, and the spare one, which may be used up first.
-        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES } else { 0 };
+        // needs: a segment for what it moves, two for what it writes, the spare one, which may be used up first, and
+        // the chunks that APPEND copies into.
+        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + APPEND_BYTES_MAX + CHUNK_BYTES } else { 0 };
         let is_allowed = self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {
             self.log.open(queue, bytes);

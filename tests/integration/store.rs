@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use bytes::Bytes;
 use gostash::command::{Action, Command, Condition, Expiry, NEVER, Refusal, Reply, Value};
 use gostash::execute::Executor;
-use gostash::limits::{CHUNK_BYTES, TURN_WORK_UNITS};
+use gostash::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
 use gostash::number;
 use gostash::store::{Eviction, Item, KeyHash, Record, Settings, Store};
 
@@ -587,6 +587,38 @@ fn a_large_value_streams_into_a_full_store() {
         store.housekeep(256);
     }
     assert_eq!(store.chunks.bytes(), 0);
+    store.check();
+}
+
+/// It takes memory at once for all that it copies.
+#[test]
+fn a_full_store_that_evicts_refuses_no_append() {
+    let limit = 16 << 20;
+    let (mut store, mut random, mut peak) = (store(limit, Eviction::S3Fifo), Random::new(1), 0);
+    (0..200_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    let mut turn = 0;
+    for count in 0..2_000 {
+        let mut piece = Owned::new(&store, 0, 0);
+        piece.rest = vec![1; random.below(CHUNK_BYTES)];
+        let chunks = random.below((APPEND_BYTES_MAX - piece.rest.len()) / CHUNK_BYTES + 1);
+        while piece.chunks.len() < chunks || store.is_short {
+            turn += 1;
+            store.executor.begin_turn(turn, 0);
+            if piece.chunks.len() < chunks && store.room_bytes() >= CHUNK_BYTES {
+                piece.chunks.append(&mut Owned::new(&store, CHUNK_BYTES, 9).chunks);
+            }
+            store.executor.housekeep();
+        }
+        let (key, hash) = (key_of(count % 10), store.hash(key_of(count % 10).as_bytes()));
+        if random.below(4) == 0 {
+            store.delete(hash, key.as_bytes());
+        }
+        let command = Command { key: key.as_bytes(), action: Action::Append(piece.value()) };
+        let reply = store.executor.execute(hash, &command);
+        assert!(matches!(reply, Reply::Number(_)), "{reply:?} to number {count}");
+        peak = peak.max(store.memory_bytes());
+    }
+    assert!(peak <= limit + (1 << 20), "{peak}");
     store.check();
 }
 
