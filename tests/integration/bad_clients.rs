@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::client::{Client, del, get, inc, line, set};
 use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
@@ -314,6 +316,8 @@ fn the_log_says_which_client_was_closed_and_why() {
     let client = server.connect();
     let address = client.local_addr().expect("a TCP socket has one");
     server.wait_for_stderr(&format!("a client was closed: {address}: it sent no command for idle-timeout\n"));
+    server.signal(Signal::USR1);
+    server.wait_for_stderr(" connections=1 refused=0 closed=1 ");
 }
 
 /// Bytes are not commands: who sends one at a time is idle all the same.

@@ -96,6 +96,11 @@ fn help_and_version_go_to_standard_output() {
     let version = run(command().arg("--version"));
     let expected = format!("gostash {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.code, version.stdout, version.stderr), (Some(0), expected, String::new()));
+    // Whoever reads it may have seen enough, as `head` has.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = command().arg("--help").stdout(writer).output().unwrap();
+    assert_eq!((unread.status.code(), unread.stderr), (Some(0), Vec::new()));
 }
 
 #[test]
@@ -337,6 +342,8 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
         let server = Server::start_by(shell(&format!("ulimit -n {limit}; exec \"$@\"")).args(FREE_PORT));
         let line = format!("max-clients is {clients}, not 10000: the descriptor limit granted is {limit}\n");
         assert!(server.stderr().contains(&line), "{}", server.stderr());
+        let shown = format!("*2\r\n$10\r\nmaxclients\r\n$2\r\n{clients}\r\n");
+        ask(&mut server.connect(), &words("CONFIG GET maxclients"), shown.as_bytes());
     }
     let enough = Server::start_by(shell("ulimit -n 64; exec \"$@\"").args(FREE_PORT).args(["--max-clients", "10"]));
     assert!(!enough.stderr().contains("max-clients is"), "{}", enough.stderr());

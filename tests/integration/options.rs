@@ -113,6 +113,8 @@ fn comments_and_blank_lines_are_skipped_and_the_later_line_wins() {
     assert_eq!(config.map(|config| config.port), Ok(4));
     let config = read("port=1", &["--port", "2", "--port=3"], None);
     assert_eq!(config.map(|config| config.port), Ok(3));
+    let config = read("port=1", &["--config", "/nosuch"], None);
+    assert_eq!(config.map(|config| config.port), Ok(1));
 }
 
 #[test]

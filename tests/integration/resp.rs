@@ -251,6 +251,9 @@ fn clients_are_listed_and_killed() {
     others[10].check(&words("CLIENT SETNAME ten"), b"+OK\r\n");
     // The last is in when it is answered, and so are all before it.
     others[199].check(&words("PING"), b"+PONG\r\n");
+    // One that was sent its last reply is there no longer, even if it stays.
+    let mut lingering = Client::tcp(&server);
+    lingering.check(&words("QUIT"), b"+OK\r\n");
     client.send(&words("CLIENT LIST"));
     let list = read_text(&mut client);
     assert!(list.contains(" name=seven ") && list.contains(" lib-name=lib "), "{list}");
@@ -286,6 +289,13 @@ fn clients_are_listed_and_killed() {
     client.check(&words(&format!("CLIENT KILL USER nobody ADDR {ten}")), b":0\r\n");
     client.check(&words(&format!("CLIENT KILL USER default ADDR {ten}")), b":1\r\n");
     others[10].expect_end();
+    crate::server::wait_until("a second", || {
+        client.send(&words("CLIENT LIST"));
+        let list = read_text(&mut client);
+        let [own, silent] = ["id=1 ", "id=100 "].map(|text| list.lines().find(|line| line.contains(text)));
+        let [own, silent] = [own, silent].map(|line| line.expect("its line"));
+        number(own, "age=") > 0 && number(own, "idle=") == 0 && number(silent, "idle=") > 0
+    });
     client.check(&words("CLIENT KILL TYPE normal"), b":197\r\n");
     others[9].expect_end();
     client.check(&words("CLIENT KILL TYPE normal SKIPME no"), b":1\r\n");
@@ -340,9 +350,15 @@ fn settings_are_shown_and_take_effect() {
     client.check(&words("CONFIG GET save appendonly"), &ask(&["appendonly", "no", "save", ""]));
     client.check(&words("CONFIG GET nosuch"), b"*0\r\n");
     client.check(&ask(&["CONFIG", "GET", &"x".repeat(SCAN_PATTERN_BYTES_MAX + 1)]), b"-ERR syntax error\r\n");
+    let endless = format!("*[{}]", "~".repeat(SCAN_PATTERN_BYTES_MAX - 3));
+    client.check(&words(&["CONFIG GET", &vec![endless; 14].join(" ")].join(" ")), b"-ERR syntax error\r\n");
     let wrong = "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument must be between 1 and ";
+    let wrong_memory = "-ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value of at least 8 mb";
     client.send(&words("CONFIG SET maxmemory 16mb maxclients 0"));
     assert!(read_line(&mut client).starts_with(wrong));
+    // A memory limit is a number here, since that is what is read back.
+    client.send(&words("CONFIG SET maxmemory auto"));
+    assert_eq!(read_line(&mut client), wrong_memory);
     client.check(&words("CONFIG GET maxmemory"), &ask(&["maxmemory", "67108864"]));
     let arity = b"-ERR wrong number of arguments for 'config|set' command\r\n";
     client.check(&words("CONFIG SET maxmemory 16mb maxclients"), arity);
@@ -352,7 +368,9 @@ fn settings_are_shown_and_take_effect() {
     let value = vec![b'v'; 10_000];
     let sets: Vec<u8> = (0..4000).flat_map(|key| ask(&[b"SET", format!("{key}").as_bytes(), &value])).collect();
     client.check_beside(&sets, false, &b"+OK\r\n".repeat(4000));
+    client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", "8388608"]));
     client.check(&words("CONFIG SET maxmemory 16mb"), b"+OK\r\n");
+    client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", "2097152"]));
     wait_until("the store to shrink", || used_memory(&mut client) <= 16 << 20);
     // Clients, and for how long.
     client.check(&words("CONFIG SET maxclients 2 timeout 1"), b"+OK\r\n");
@@ -414,6 +432,76 @@ fn info_is_true() {
     let sections: Vec<_> = info.lines().filter(|line| line.starts_with('#')).collect();
     assert_eq!(sections, ["# Keyspace", "# Loop"]);
     client.check(&words("INFO nosuch"), b"$0\r\n\r\n");
+}
+
+/// What nobody asks for every day is counted, too, and each of it once.
+#[test]
+fn info_counts_what_is_refused_removed_and_received() {
+    let server = Server::start(&["--password", "secret", "--max-clients", "2", "--max-memory", "8mb"]);
+    let mut sent = 0;
+    let mut check = |client: &mut Client, ask: &[u8], reply: &[u8]| {
+        sent += ask.len();
+        client.check(ask, reply);
+    };
+    let mut client = Client::tcp(&server);
+    check(&mut client, &words("AUTH secret"), b"+OK\r\n");
+    // Errors: of a client that cannot bring the password, in a broken frame, and in commands of each kind.
+    let mut frames = Client::tcp(&server);
+    check(&mut frames, &crate::client::get(b"a"), b"ERR\r\n");
+    let mut broken = Client::tcp(&server);
+    check(&mut broken, b"*1\r\n$x\r\n", b"-ERR Protocol error: invalid bulk length\r\n");
+    check(&mut client, &words("GET"), b"-ERR wrong number of arguments for 'get' command\r\n");
+    check(&mut client, &words("MULTI"), b"+OK\r\n");
+    check(&mut client, &words("MULTI"), b"-ERR MULTI calls can not be nested\r\n");
+    check(&mut client, &words("DISCARD"), b"+OK\r\n");
+    let unknown = b"-ERR Unknown option or number of arguments for CONFIG SET - 'port'\r\n";
+    check(&mut client, &words("CONFIG SET port 1"), unknown);
+    // One that finds no place.
+    let _second = Client::tcp(&server);
+    Client::tcp(&server).expect(b"ERR\r\n");
+    // Items that expire, and those that have to leave.
+    check(&mut client, &words("SET brief 1 PX 1"), b"+OK\r\n");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    check(&mut client, &words("GET brief"), b"$-1\r\n");
+    let value = vec![b'v'; 900_000];
+    for key in 0..12 {
+        check(&mut client, &ask(&[b"SET".as_slice(), format!("{key}").as_bytes(), &value]), b"+OK\r\n");
+    }
+    client.send(&words("INFO"));
+    sent += words("INFO").len();
+    let info = read_text(&mut client);
+    let keys = number(&info.replace(',', " "), "db0:keys=");
+    for (field, count) in [
+        ("total_connections_received:", 4),
+        ("rejected_connections:", 1),
+        ("total_commands_processed:", 20),
+        ("total_error_replies:", 5),
+        ("total_net_input_bytes:", sent),
+        ("expired_keys:", 1),
+        ("evicted_keys:", 12 - keys),
+    ] {
+        assert_eq!(number(&info, field), count, "{field} in {info}");
+    }
+    assert!(number(&info, "evicted_keys:") > 0);
+    // Rates are those of the second before.
+    crate::server::wait_until("a second with commands in it", || {
+        client.send(&words("INFO stats"));
+        let stats = read_text(&mut client);
+        number(&stats, "instantaneous_ops_per_sec:") > 0 && !stats.contains("put_kbps:0.00")
+    });
+}
+
+/// What MULTI has queued cannot be evicted, so long values there may together be as long as one.
+#[test]
+fn a_transaction_s_long_values_are_bounded_together() {
+    let server = Server::start(&["--max-memory", "8mb"]);
+    let mut client = Client::tcp(&server);
+    client.check(&words("MULTI"), b"+OK\r\n");
+    let set = ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 400_000]]);
+    client.check(&set.repeat(2), &b"+QUEUED\r\n".repeat(2));
+    client.check(&set, b"-OOM command not allowed when MULTI has queued as much as it may.\r\n");
+    client.check(&words("EXEC"), b"-EXECABORT Transaction discarded because of previous errors.\r\n");
+    client.check(&words("EXISTS key"), b":0\r\n");
 }
 
 /// What INFO says is in use, in bytes.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gostash::limits::LISTEN_BACKLOG;
+use gostash::limits::{LISTEN_BACKLOG, TURN_CONNECTIONS};
 use rustix::process::Signal;
 
 use crate::client::{Client, dec, del, get, inc, line, set};
@@ -34,6 +34,23 @@ fn what_arrived_before_sigterm_is_answered() {
         large.expect(&line(&value));
     }
     large.expect_end();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// Some senders signal first the process and then its whole group. That is one stop, which still answers everybody: more
+/// clients than one turn serves.
+#[test]
+fn two_signals_at_once_are_one_stop() {
+    let mut server = Server::start(&[]);
+    let mut clients: Vec<Client> = (0..2 * TURN_CONNECTIONS).map(|_| Client::tcp(&server)).collect();
+    clients.iter_mut().for_each(|client| client.check(&set(b"key", b"0"), b"OK\r\n"));
+    wait_until_quiet(&server);
+    at_once(&server, || {
+        clients.iter_mut().for_each(|client| client.send(&get(b"key")));
+        server.signal(Signal::TERM);
+        server.signal(Signal::INT);
+    });
+    clients.iter_mut().for_each(|client| client.expect(b"0\r\n"));
     assert_eq!(server.wait().code(), Some(0));
 }
 
