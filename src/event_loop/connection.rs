@@ -25,7 +25,7 @@ pub(super) struct Connection {
     pub(super) read_closed: bool,
     pub(super) queued: bool,
     pub(super) accepted_millis: u64,
-    /// When the client last took output or, if it is draining, since when it has been; in milliseconds.
+    /// When the client last took output, in milliseconds. If it is draining, that was its last reply.
     pub(super) waits_since_millis: u64,
     /// While draining, once its last reply (an ERR, or that to QUIT) is sent: how many more bytes will be thrown away.
     pub(super) drain_bytes_left: Option<usize>,

@@ -405,7 +405,6 @@ impl EventLoop {
                     // This fails if the client has gone, which the next read will tell.
                     let _ = connection.socket.shutdown(Shutdown::Write);
                     connection.drain_bytes_left = Some(self.executor.value_bytes_max + DRAIN_EXTRA_BYTES);
-                    connection.waits_since_millis = self.now_millis;
                     self.draining += 1;
                 }
                 _ => return self.close(slot),
