@@ -289,7 +289,7 @@ fn clients_are_listed_and_killed() {
     client.check(&words(&format!("CLIENT KILL USER nobody ADDR {ten}")), b":0\r\n");
     client.check(&words(&format!("CLIENT KILL USER default ADDR {ten}")), b":1\r\n");
     others[10].expect_end();
-    crate::server::wait_until("a second", || {
+    wait_until("a second", || {
         client.send(&words("CLIENT LIST"));
         let list = read_text(&mut client);
         let [own, silent] = ["id=1 ", "id=100 "].map(|text| list.lines().find(|line| line.contains(text)));
@@ -484,7 +484,7 @@ fn info_counts_what_is_refused_removed_and_received() {
     }
     assert!(number(&info, "evicted_keys:") > 0);
     // Rates are those of the second before.
-    crate::server::wait_until("a second with commands in it", || {
+    wait_until("a second with commands in it", || {
         client.send(&words("INFO stats"));
         let stats = read_text(&mut client);
         number(&stats, "instantaneous_ops_per_sec:") > 0 && !stats.contains("put_kbps:0.00")
