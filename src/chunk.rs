@@ -104,15 +104,14 @@ impl Chunk {
 
 /// Bytes that are kept: whole chunks first, then a rest that is no longer than one.
 #[derive(Debug, Default)]
-#[allow(missing_docs)]
-pub struct Chunked {
-    pub chunks: Vec<Bytes>,
-    pub rest: Vec<u8>,
+pub(crate) struct Chunked {
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) rest: Vec<u8>,
 }
 
 impl Chunked {
     /// Appends `bytes`. False if it takes one more chunk, and `chunk` gives none.
-    pub fn push(&mut self, mut bytes: &[u8], chunk: impl Fn() -> Option<Chunk>) -> bool {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], chunk: impl Fn() -> Option<Chunk>) -> bool {
         while self.rest.len() + bytes.len() > CHUNK_BYTES {
             let Some(mut chunk) = chunk() else { return false };
             chunk.fill(&self.rest);

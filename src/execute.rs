@@ -168,17 +168,19 @@ impl Executor {
     /// Appends `value` to the old value, whose whole chunks stay as they are. Only what follows them is copied.
     fn append(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Reply<'_> {
         self.stats.sets += 1;
-        let is_there = self.keep(hash, key);
-        let mut whole = mem::take(&mut self.kept);
-        let length = kept(&whole).len() + value.len();
-        let mut pieces = value.chunks.iter().map(|chunk| &chunk[..]).chain([value.rest]);
-        let written = match is_there {
-            false => self.store.write(hash, key, value, Condition::Always, Expiry::Default),
-            true if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
-            true if !pieces.all(|piece| whole.push(piece, || self.chunk())) => Err(Refusal::OutOfMemory),
-            true => {
+        let old_bytes = self.store.peek(hash, key).map(|item| item.value.len());
+        let length = old_bytes.unwrap_or(0) + value.len();
+        let written = match old_bytes {
+            None => self.store.write(hash, key, value, Condition::Always, Expiry::Default),
+            Some(_) if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
+            Some(_) => {
+                self.keep(hash, key);
+                let mut whole = mem::take(&mut self.kept);
+                let mut pieces = value.chunks.iter().map(|chunk| &chunk[..]).chain([value.rest]);
+                let is_room = pieces.all(|piece| whole.push(piece, || self.chunk()));
                 self.store.work += (whole.rest.len() + value.len()) as u64 / COPIED_BYTES_PER_UNIT;
-                self.store.write(hash, key, kept(&whole), Condition::Always, Expiry::Keep)
+                let write = || self.store.write(hash, key, kept(&whole), Condition::Always, Expiry::Keep);
+                is_room.then(write).unwrap_or(Err(Refusal::OutOfMemory))
             }
         };
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))

@@ -66,8 +66,7 @@ impl Store {
 
     /// Whether a lowered limit is reached, the reserve complete, and enough memory outside segments free for new chunks.
     pub(super) fn is_roomy(&self) -> bool {
-        let is_over = self.limit > self.settings.memory_bytes;
-        !is_over && self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
+        self.limit <= self.settings.memory_bytes && self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
     }
 
     /// The most bytes of new chunks that may be allocated before [`housekeep`](Store::housekeep) has made more room. As

@@ -223,13 +223,17 @@ fn every_size_gives_way_to_every_other() {
     assert!(kept > 200_000, "{kept} tiny items have taken the place of all else");
 }
 
+fn full_of_tiny_items() -> Server {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let tiny: Vec<u8> = (0..900_000_u32).flat_map(|number| set(&number.to_le_bytes(), b"no")).collect();
+    Client::tcp(&server).check_beside(&tiny, false, &b"OK\r\n".repeat(900_000));
+    server
+}
+
 /// A transaction that needs more room than one command may make waits for it, too.
 #[test]
 fn a_transaction_finds_room() {
-    let server = Server::start(&["--max-memory", "16mb"]);
-    let mut client = Client::tcp(&server);
-    let tiny: Vec<u8> = (0..900_000_u32).flat_map(|number| set(&number.to_le_bytes(), b"no")).collect();
-    client.check_beside(&tiny, false, &b"OK\r\n".repeat(900_000));
+    let server = full_of_tiny_items();
     let mut other = Client::tcp(&server);
     let value = "v".repeat(20_000);
     let set = |key: usize| format!("*3\r\n$3\r\nSET\r\n$3\r\n{key}\r\n$20000\r\n{value}\r\n");
@@ -242,10 +246,7 @@ fn a_transaction_finds_room() {
 /// What transactions queue takes memory from the store, however small its items are, and gives it back.
 #[test]
 fn long_transactions_stay_within_the_limit() {
-    let server = Server::start(&["--max-memory", "16mb"]);
-    let mut client = Client::tcp(&server);
-    let tiny: Vec<u8> = (0..900_000_u32).flat_map(|number| set(&number.to_le_bytes(), b"no")).collect();
-    client.check_beside(&tiny, false, &b"OK\r\n".repeat(900_000));
+    let server = full_of_tiny_items();
     let mut others: Vec<Client> = (0..20).map(|_| Client::tcp(&server)).collect();
     let queue = |sets: usize, bytes: usize| {
         let value = "v".repeat(bytes);
@@ -266,7 +267,7 @@ fn long_transactions_stay_within_the_limit() {
     let peak = peak_resident_bytes(&server);
     assert!(peak < 17 << 20, "{peak} bytes at most");
     others.iter_mut().for_each(|other| other.check(b"*1\r\n$7\r\nDISCARD\r\n", b"+OK\r\n"));
-    client.check(&set(b"key", b"value"), b"OK\r\n");
+    Client::tcp(&server).check(&set(b"key", b"value"), b"OK\r\n");
 }
 
 /// A limit that is lowered while nobody asks for anything is kept all the same.
