@@ -3,8 +3,9 @@
 //! Parsing is pure: it works on the texts of the system's files. Keeping to the limit is the store's affair. On systems
 //! other than Linux nothing is found, and the default is a modest fixed limit.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use memmap2::{MmapMut, UncheckedAdvice};
 
@@ -57,9 +58,12 @@ impl MemoryLimit {
     }
 }
 
-/// This process's resident memory, in bytes. `None` where the system does not tell.
+/// This process's resident memory in bytes, if the system tells. The file stays open, since descriptors may run out.
 pub fn resident_bytes() -> Option<usize> {
-    kilobytes(&read("/proc/self/status".as_ref()), "VmRSS")
+    static STATUS: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/status").ok());
+    let mut text = [0; 16 * 1024]; // room for a list of a thousand groups
+    let length = rustix::io::pread(STATUS.as_ref()?, &mut text, 0).ok()?;
+    kilobytes(str::from_utf8(&text[..length]).ok()?, "VmRSS")
 }
 
 /// A mapping of its own: `bytes` zero bytes, which take memory page by page as they are touched. The C library would

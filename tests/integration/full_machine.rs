@@ -285,12 +285,27 @@ fn a_lowered_limit_is_kept_by_an_idle_server() {
 /// Replies that many clients leave unread take memory, and so do the holes that stay in the heap when these have gone.
 #[test]
 fn many_slow_readers_stay_within_the_limit() {
-    slow_readers(300_000);
+    slow_readers(300_000, |_| ());
     // These are copied for each of them.
-    slow_readers(30_000);
+    slow_readers(30_000, |_| ());
 }
 
-fn slow_readers(large_bytes: usize) {
+/// How much memory the process takes is known even if no descriptor is left to ask the system with.
+#[test]
+fn without_descriptors_the_limit_on_memory_is_kept() {
+    slow_readers(300_000, |server| {
+        let mut client = Client::tcp(server);
+        client.check(b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n");
+        let limit = Rlimit { current: Some(0), maximum: Some(0) };
+        prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
+        client.send(b"*2\r\n$4\r\nINFO\r\n$6\r\nmemory\r\n");
+        let is_known = |line: Vec<u8>| line.starts_with(b"used_memory_rss:") && line != b"used_memory_rss:0\r\n";
+        wait_until("a line about resident memory", || is_known(client.read_line()));
+    });
+}
+
+/// Has 200 clients read slowly. `change` is called once they are connected.
+fn slow_readers(large_bytes: usize, change: impl FnOnce(&Server)) {
     let server = Server::start(&["--max-memory", "16mb"]);
     let mut writer = Client::tcp(&server);
     let mut write = |count: u32, bytes: usize| {
@@ -301,15 +316,13 @@ fn slow_readers(large_bytes: usize) {
     };
     write(100_000, 32);
     write(20, large_bytes);
-    let readers: Vec<Client> = (0..200_u32)
-        .map(|number| {
-            let mut reader = Client::tcp(&server);
-            // It may be closed.
-            let large = get(&[&(number % 20).to_le_bytes()[..], &[large_bytes as u8]].concat());
-            let _ = reader.try_send(&large.repeat(6_000_000 / large_bytes));
-            reader
-        })
-        .collect();
+    let mut readers: Vec<Client> = (0..200).map(|_| Client::tcp(&server)).collect();
+    change(&server);
+    for (number, reader) in (0..).zip(&mut readers) {
+        // It may be closed.
+        let large = get(&[&(number % 20_u32).to_le_bytes()[..], &[large_bytes as u8]].concat());
+        let _ = reader.try_send(&large.repeat(6_000_000 / large_bytes));
+    }
     write(100_000, 100);
     drop(readers);
     write(100_000, 101);
