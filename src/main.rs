@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     memory::prevent_hoarding();
-    logger::start(config.log_level)?;
+    logger::start(config.log_level).map_err(|problem| format!("cannot log to standard error: {problem}"))?;
     let (wanted, clients) = (config.max_clients, raise_clients_max(config.max_clients));
     if clients < wanted {
         config.max_clients = clients;
@@ -59,10 +59,11 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     executor.base_bytes = base_bytes;
     executor.password = config.password.clone();
     // The loop, which handles signals, is there before this line appears: whoever waits for it may stop the server.
-    let event_loop = EventLoop::new(config, listeners, executor)?;
+    let polling = |problem| format!("cannot poll: {problem}");
+    let event_loop = EventLoop::new(config, listeners, executor).map_err(polling)?;
     let _ = writeln!(io::stdout(), "listening on {addresses}");
     log::info!("listening on {addresses}");
-    Ok(event_loop.run()?)
+    Ok(event_loop.run().map_err(polling)?)
 }
 
 /// Pins this thread, which will run the event loop, to the core that was asked for.

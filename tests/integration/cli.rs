@@ -173,6 +173,17 @@ fn an_address_that_cannot_be_had_is_one_line_and_status_1() {
 }
 
 #[test]
+fn too_few_descriptors_to_start_with_is_one_line_and_status_1() {
+    // Three are the standard streams, and the server has one more for its log.
+    for (limit, what) in [(4, "--port: cannot listen on 127.0.0.1:0"), (5, "cannot poll"), (6, "cannot poll")] {
+        let mut command = shell(&format!("ulimit -n {limit}; exec \"$@\""));
+        let ended = run(command.args(FREE_PORT).args(["--max-clients", "1", "--log-level", "off"]));
+        assert_eq!(ended.stderr, format!("{what}: Too many open files (os error 24)\n"));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{limit}");
+    }
+}
+
+#[test]
 fn a_closed_standard_output_is_no_error() {
     let dir = TempDir::new().unwrap();
     let socket = path_text(&dir.path().join("socket"));
