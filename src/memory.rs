@@ -39,7 +39,11 @@ impl MemoryLimit {
     /// The default: three quarters of the tightest control-group limit; if there is none, a quarter of the machine's
     /// memory, at most 1 GiB. `read` returns the text of one of the system's files.
     pub fn auto(read: impl Fn(&Path) -> String) -> Self {
-        let machine = kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal");
+        // Memory that was given back keeps its addresses: at worst they come to two and a half times what is in use.
+        let text = read("/proc/self/limits".as_ref());
+        let lines = text.lines().filter(|line| line.starts_with("Max address space") || line.starts_with("Max data"));
+        let addresses = lines.filter_map(|line| Some(line.split_whitespace().nth(3)?.parse::<usize>().ok()? / 5 * 2));
+        let machine = kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal").into_iter().chain(addresses).min();
         let files = limit_files(&read("/proc/self/cgroup".as_ref()));
         let limits = files.into_iter().filter_map(|file| Some((read(&file).trim().parse().ok()?, file)));
         // A group without a limit says so with a word or, in version 1, with a number beyond any machine's memory.
@@ -48,8 +52,8 @@ impl MemoryLimit {
             let reason = format!(" (three quarters of the {} that {} allows)", megabytes(limit), file.display());
             (limit, limit / 4 * 3, reason)
         } else if let Some(all) = machine {
-            let quarter = (all / 4).min(MACHINE_SHARE_BYTES_MAX);
-            (all, quarter, format!(" (a quarter of the machine's {}, at most 1024 mb)", megabytes(all)))
+            let reason = format!(" (a quarter of the {} that machine and ulimit allow, up to 1024 mb)", megabytes(all));
+            (all, (all / 4).min(MACHINE_SHARE_BYTES_MAX), reason)
         } else {
             (usize::MAX, UNKNOWN_MACHINE_BYTES, " (the machine does not tell how much it has)".to_owned())
         };

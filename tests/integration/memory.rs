@@ -82,12 +82,29 @@ fn without_a_limit_it_is_a_quarter_of_the_machine_up_to_a_gigabyte() {
     let of = |machine| auto(&[none[0], none[1], ("/proc/meminfo", machine)]);
     let quarter = of("MemTotal: 1026048 kB\n");
     assert_eq!(quarter.bytes, 1002 * MB / 4);
-    assert_eq!(quarter.text, "250.5 mb (a quarter of the machine's 1002 mb, at most 1024 mb)");
+    assert_eq!(quarter.text, "250.5 mb (a quarter of the 1002 mb that machine and ulimit allow, up to 1024 mb)");
     assert_eq!(of("MemTotal: 67108864 kB\n").bytes, 1 << 30);
     assert_eq!(of("").text, "256 mb (the machine does not tell how much it has)");
     assert!(quarter.safe_bytes < 1002 * MB && of("").safe_bytes > 1 << 60);
 
     assert_eq!(auto(&[none[0], (limit_file, "4194304\n")]).bytes, MEMORY_BYTES_MIN);
+}
+
+/// A process that may map so many bytes holds two fifths of them safely: memory that was given back stays mapped.
+#[test]
+fn a_limit_on_addresses_leaves_less_than_the_machine_has() {
+    let of = |addresses: &str, data: &str| {
+        let head = "Limit                     Soft Limit           Hard Limit           Units     \n";
+        let line = |name, soft: &str| format!("{name:<25} {soft:<20} {:<20} bytes     \n", "unlimited");
+        let limits = format!("{head}{}{}", line("Max data size", data), line("Max address space", addresses));
+        auto(&[("/proc/meminfo", "MemTotal: 4194304 kB\n"), ("/proc/self/limits", &limits)])
+    };
+    assert_eq!(of("unlimited", "unlimited").bytes, 1 << 30);
+    assert_eq!(of("1048576000", "unlimited").bytes, 100 * MB);
+    let tighter = of("1048576000", "524288000");
+    assert_eq!(tighter.text, "50 mb (a quarter of the 200 mb that machine and ulimit allow, up to 1024 mb)");
+    assert!((190 * MB..200 * MB).contains(&tighter.safe_bytes), "{}", tighter.safe_bytes);
+    assert_eq!(of("20480", "unlimited").bytes, MEMORY_BYTES_MIN);
 }
 
 #[test]
