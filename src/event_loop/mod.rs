@@ -37,7 +37,7 @@ use log::{debug, info, warn};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 use slab::Slab;
 use socket2::Socket;
@@ -103,7 +103,7 @@ impl EventLoop {
         for socket in &listeners.sockets {
             poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), LISTENERS, Interest::READABLE)?;
         }
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGXFSZ])?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         Ok(EventLoop {
             config,
@@ -240,7 +240,7 @@ impl EventLoop {
                     match signal {
                         SIGTERM | SIGINT => self.stop(),
                         SIGUSR1 => info!("{}", self.report()),
-                        // SIGHUP only says that a terminal has gone, which is no reason to end.
+                        // A terminal has gone, or the log is as long as a file may be: no reasons to end.
                         _ => {}
                     }
                 }

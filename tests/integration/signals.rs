@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use gostash::limits::{LISTEN_BACKLOG, TURN_CONNECTIONS};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::client::{Client, dec, del, get, inc, line, set};
 use crate::process::{at_once, wait_until_quiet};
@@ -145,6 +145,25 @@ fn sighup_and_sigpipe_do_not_end_it() {
         gone.reset();
     }
     client.check(&inc(b"key"), b"3\r\n");
+}
+
+/// For a write beyond the limit on a file's size, the kernel sends a signal that ends whoever does not expect it.
+#[test]
+fn a_log_that_is_as_long_as_it_may_be_does_not_end_it() {
+    let server = Server::start(&["--log-level", "debug"]);
+    let mut client = Client::tcp(&server);
+    client.check(&inc(b"key"), b"1\r\n");
+    let usual = getrlimit(Resource::Fsize);
+    let set_limit = |limit| prlimit(Some(server.pid()), Resource::Fsize, limit).expect("the limit can be changed");
+    set_limit(Rlimit { current: Some(0), ..usual });
+    for _ in 0..20 {
+        Client::tcp(&server).check(&get(b"key"), b"1\r\n");
+    }
+    server.signal(Signal::USR1);
+    client.check(&inc(b"key"), b"2\r\n");
+    set_limit(usual);
+    server.signal(Signal::USR1);
+    server.wait_for_stderr(" lines were dropped here");
 }
 
 /// The counters are those of the exchange, and are said when asked for and at the end.
