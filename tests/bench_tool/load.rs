@@ -243,6 +243,23 @@ fn a_server_that_goes_away_is_an_error() {
     said(&["--unix-socket", "/nonexistent"], 1, &["unix:/nonexistent", "expected a server"]);
 }
 
+/// A full disk leaves no table, so the status must tell. A reader who has seen enough is no error.
+#[cfg(target_os = "linux")]
+#[test]
+fn figures_that_cannot_be_written_are_an_error() {
+    let server = Server::start(&[]);
+    let port = server.addr().port().to_string();
+    let (_, unread) = std::io::pipe().expect("a pipe");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a device that is always full");
+    let said = "gostash-bench: standard output: No space left on device (os error 28)\n";
+    for (out, code, said) in [(Stdio::from(unread), 0, ""), (Stdio::from(full), 1, said)] {
+        let args = [&["--host", "127.0.0.1", "--port", &port][..], &BRIEFLY].concat();
+        let output = command(&args).stdout(out).stderr(Stdio::piped()).spawn().expect("it starts").wait_with_output();
+        let output = output.expect("it ends");
+        assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(code), said));
+    }
+}
+
 #[test]
 fn wrong_usage_is_one_line_and_status_2() {
     for (args, expected) in [

@@ -22,7 +22,7 @@ mod replay;
 mod report;
 mod workload;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use load::Load;
@@ -49,22 +49,25 @@ fn run(mut options: Options) -> Result<u8, String> {
     if options.preload {
         load.preload()?;
     }
-    print(&report::head(&options));
+    print(&report::head(&options))?;
     let mut foot = String::new();
     for &depth in &options.pipeline {
         if load.is_interrupted() {
             break;
         }
         let row = load.run(depth, trace.take())?;
-        print(&report::row(&options, &row));
+        print(&report::row(&options, &row))?;
         foot = report::foot(&options, row.server);
     }
-    print(&foot);
+    print(&foot)?;
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 
 /// Prints and flushes. A closed pipe is not an error.
-fn print(text: &str) {
+fn print(text: &str) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {error}")),
+        _ => Ok(()),
+    }
 }

@@ -105,8 +105,8 @@ impl Options {
         let (mut parser, mut given) = (lexopt::Parser::from_env(), Vec::new());
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
-                Short('h') | Long("help") => exit_after(&help()),
-                Short('V') | Long("version") => exit_after(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n")),
+                Short('h') | Long("help") => exit_after(&help())?,
+                Short('V') | Long("version") => exit_after(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n"))?,
                 Value(word) if word == "replay" => {
                     let file = parser.value().map_err(|_| "replay: expected the file of a trace, got nothing")?;
                     options.replay = Some(file.into());
@@ -177,8 +177,8 @@ impl Options {
     }
 }
 
-fn exit_after(text: &str) -> ! {
-    print(text);
+fn exit_after<T>(text: &str) -> Result<T, String> {
+    print(text)?;
     exit(0)
 }
 
