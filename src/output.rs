@@ -103,10 +103,12 @@ impl Output {
                 let (filled, tried) = self.slices(&mut slices, bytes_max);
                 (tried, socket.write_vectored(&slices[..filled]))
             };
-            self.consume(*result.as_ref().unwrap_or(&0));
-            if !result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
-                return (tried, result);
+            match &result {
+                Ok(count) => self.consume(*count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => {}
             }
+            return (tried, result);
         }
     }
 

@@ -75,7 +75,10 @@ impl Connection {
         let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
         let (asked, result, large) = read.unwrap_or_else(|| (buffer.len(), self.socket.read(buffer), 0));
         match &result {
-            Ok(0) => (self.readable, self.session.input_ended) = (false, true),
+            Ok(0) => {
+                self.readable = false;
+                self.session.input_ended = true;
+            }
             Ok(count) => self.readable = *count == asked || self.read_closed,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

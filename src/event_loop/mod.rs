@@ -482,8 +482,10 @@ impl EventLoop {
     /// Keeps buffers within their bound, as the head of this file describes.
     fn relieve_pressure(&mut self) {
         if self.buffer_bytes() <= self.buffer_bytes_max() {
-            let parts = self.relieve_at.take().map_or(self.sweeps.len(), |_| SWEEP_PARTS);
-            return self.sweeps.end = self.sweeps.start + parts;
+            if self.relieve_at.take().is_some() {
+                self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
+            }
+            return;
         }
         let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
         let burdens = self.connections.iter().map(|(slot, connection)| (connection.session.burden_bytes(), slot));
@@ -496,10 +498,12 @@ impl EventLoop {
 
     /// Stops listening, and has every connection end once its input has run dry. A second call gives up on all of them.
     fn stop(&mut self) {
-        if let Some(by) = &mut self.stop_by {
+        if let Some(by) = self.stop_by {
             // Some senders signal first the process and then its whole group, and mean one stop.
-            let is_another = self.now_millis + STOP_MILLIS >= *by + STOP_TWICE_MILLIS;
-            return *by = if is_another { self.now_millis } else { *by };
+            if self.now_millis + STOP_MILLIS >= by + STOP_TWICE_MILLIS {
+                self.stop_by = Some(self.now_millis);
+            }
+            return;
         }
         info!("stopping");
         // Clients that are connected but not accepted may have sent something already.
