@@ -45,30 +45,30 @@ pub(super) struct TurnClock {
 
 impl TurnClock {
     pub(super) fn new() -> Self {
-        TurnClock { started: nanos(ClockId::Monotonic) - nanos(ClockId::Realtime) % 1_000_000, ..TurnClock::default() }
+        TurnClock { started: read(ClockId::Monotonic) - read(ClockId::Realtime) % 1_000_000, ..TurnClock::default() }
     }
 
     /// The Unix time minus the time since the clock was made, in milliseconds.
     pub(super) fn unix_offset_millis(&self) -> i64 {
-        (nanos(ClockId::Realtime) as i64 - (nanos(ClockId::Monotonic) - self.started) as i64 + 500_000) / 1_000_000
+        (read(ClockId::Realtime) as i64 - (read(ClockId::Monotonic) - self.started) as i64 + 500_000) / 1_000_000
     }
 
     /// Starts a turn, and returns how long ago the clock was made, in milliseconds: the time that this turn goes by.
     pub(super) fn begin(&mut self) -> u64 {
-        self.turn_started = nanos(ClockId::Monotonic);
+        self.turn_started = read(ClockId::Monotonic);
         if self.turns.is_multiple_of(READING_TURNS) {
-            self.cpu_nanos = thread_cpu_nanos();
+            self.cpu_nanos = read(ClockId::ThreadCPUTime);
         }
         (self.turn_started - self.started) / 1_000_000
     }
 
     /// Ends a turn. `totals` is what has been counted since the start of the server.
     pub(super) fn end(&mut self, totals: Counts) {
-        let now = nanos(ClockId::Monotonic);
+        let now = read(ClockId::Monotonic);
         let mut nanos = now - self.turn_started;
         if nanos > LONG_NANOS {
             // Other processes may have had the core for a part of it.
-            let before = mem::replace(&mut self.cpu_nanos, thread_cpu_nanos());
+            let before = mem::replace(&mut self.cpu_nanos, read(ClockId::ThreadCPUTime));
             nanos = nanos.min(self.cpu_nanos.saturating_sub(before));
         } else {
             self.cpu_nanos += nanos;
@@ -81,11 +81,7 @@ impl TurnClock {
     }
 }
 
-pub(super) fn thread_cpu_nanos() -> u64 {
-    nanos(ClockId::ThreadCPUTime)
-}
-
-fn nanos(clock: ClockId) -> u64 {
+fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

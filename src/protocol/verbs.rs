@@ -92,8 +92,7 @@ pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'stati
     let Some(name) = arguments.all().first().filter(|_| has_subcommands) else { return Ok(verb) };
     let full_name = [verb.name.as_bytes(), b"|", name].concat();
     let found = VERBS[COMMANDS..].iter().find(|row| full_name.eq_ignore_ascii_case(row.name.as_bytes()));
-    let (shown, upper) = (shown(name, ECHO_BYTES_MAX), verb.name.to_ascii_uppercase());
-    found.ok_or_else(|| format!("ERR unknown subcommand '{shown}'. Try {upper} HELP.").into())
+    found.ok_or_else(|| format!("ERR unknown subcommand '{}'", shown(name, ECHO_BYTES_MAX)).into())
 }
 
 const fn unkeyed(name: &'static str, arity: i32, flags: &'static str) -> Verb {

@@ -50,6 +50,14 @@ pub(crate) fn wait_until_quiet(server: &Server) {
     });
 }
 
+/// The CPU time that it has taken in user mode and in the kernel, in hundredths of a second.
+pub(crate) fn cpu_ticks(server: &Server) -> [i64; 2] {
+    let path = format!("/proc/{}/stat", server.pid());
+    let text = fs::read_to_string(path).expect("the server's process is there");
+    let fields: Vec<_> = text.rsplit(')').next().unwrap().split(' ').collect();
+    [12, 13].map(|at| fields[at].parse().expect("a number of ticks"))
+}
+
 fn cpu_time(server: &Server) -> Duration {
     let path = format!("/proc/{}/schedstat", server.pid());
     let text = fs::read_to_string(path).expect("the server's process is there");

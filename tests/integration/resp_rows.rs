@@ -32,7 +32,7 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("PING a b", "-ERR wrong number of arguments for 'ping' command\n"),
     ("GETEX a EX 1 2", "-ERR syntax error\n"),
     ("KEYS *", "-ERR KEYS is not served, since all other clients would have to wait: use SCAN\n"),
-    ("CLIENT NOSUCH", "-ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.\n"),
+    ("CLIENT NOSUCH", "-ERR unknown subcommand 'NOSUCH'\n"),
     ("COMMAND COUNT x", "-ERR wrong number of arguments for 'command|count' command\n"),
     ("client|list", "-ERR unknown command 'client|list', with args beginning with: \n"),
     ("SCAN x", "-ERR invalid cursor\n"),
@@ -160,7 +160,7 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ),
     (
         "MULTI\nCONFIG NOSUCH\nEXEC",
-        "+OK\n-ERR unknown subcommand 'NOSUCH'. Try CONFIG HELP.\n\
+        "+OK\n-ERR unknown subcommand 'NOSUCH'\n\
       -EXECABORT Transaction discarded because of previous errors.\n",
     ),
     (
