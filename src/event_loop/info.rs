@@ -44,6 +44,7 @@ impl EventLoop {
         let (expired, evicted) = (store.stats().expired, store.stats().evictions);
         let (time_usec, version, policy) = (clock.unix_millis() * 1000, env!("CARGO_PKG_VERSION"), self.policy());
         let (used, resident) = (base + store.memory_bytes(), memory::resident_bytes().unwrap_or(0));
+        let [used_mb, max_mb] = [used, self.config.max_memory.bytes].map(|bytes| bytes as f64 / f64::from(1 << 20));
         let (max_memory, fragmentation) = (self.config.max_memory.bytes, resident as f64 / used as f64);
         // Commands are counted but not timed: timing one would take longer than most of them do.
         let line = |(&Verb { name, .. }, calls)| format!("\ncmdstat_{name}:calls={calls},usec=0,usec_per_call=0.00");
@@ -57,7 +58,7 @@ impl EventLoop {
              # Clients\nconnected_clients:{clients}\nmaxclients:{max_clients}\nblocked_clients:0\n\n\
              # Memory\nused_memory:{used}\nused_memory_rss:{resident}\nused_memory_startup:{base}\n\
              maxmemory:{max_memory}\nmaxmemory_policy:{policy}\nmem_fragmentation_ratio:{fragmentation:.2}\n\
-             mem_clients_normal:{waiting}\n\n\
+             mem_clients_normal:{waiting}\nused_memory_human:{used_mb:.2}M\nmaxmemory_human:{max_mb:.2}M\n\n\
              # Persistence\nloading:0\nrdb_bgsave_in_progress:0\naof_enabled:0\n\n\
              # Stats\ntotal_connections_received:{connections}\ntotal_commands_processed:{commands}\n\
              instantaneous_ops_per_sec:{commands_rate}\ntotal_net_input_bytes:{bytes_in}\n\

@@ -67,7 +67,7 @@ pub struct Item<'a> {
     pub value: Value<'a>,
     /// The last millisecond of the store's clock in which it is there, or [`NEVER`]: it never expires early.
     pub deadline: u64,
-    /// The memory it takes, in bytes: its record, its chunks, and its share of the index.
+    /// Its memory in bytes: record, chunks, and share of the index, or four entries' while that is mostly free places.
     pub bytes: usize,
 }
 
@@ -167,7 +167,6 @@ impl Store {
     /// The item of a key. This does not count as a use.
     pub fn peek(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Item<'_>> {
         let (entry, record) = self.find(&mut hash, key, false)?;
-        // A nearly empty index is room for others: of that, no more than four entries' worth counts as this item's.
         let bytes = self.log.weight(&record) + (self.index.held() / self.index.len).min(4 * size_of::<Entry>());
         Some(Item { value: self.value(entry, &record), deadline: record.deadline, bytes })
     }

@@ -401,7 +401,7 @@ fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
 
 #[test]
 fn info_is_true() {
-    let server = Server::start(&["--max-clients", "100"]);
+    let server = Server::start(&["--max-clients", "100", "--max-memory", "1gb"]);
     let mut client = Client::tcp(&server);
     client.check(&words("SET a 1 EX 100"), b"+OK\r\n");
     client.check(&words("MGET a b c"), b"*3\r\n$1\r\n1\r\n$-1\r\n$-1\r\n");
@@ -412,6 +412,7 @@ fn info_is_true() {
         "redis_version:7.2.0",
         "connected_clients:1",
         "maxclients:100",
+        "maxmemory_human:1024.00M",
         "keyspace_hits:1",
         "keyspace_misses:2",
         "cmdstat_info:calls=1,usec=0,usec_per_call=0.00",
