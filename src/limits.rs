@@ -33,7 +33,7 @@ pub const LOG_LINE_BYTES_MAX: usize = 4096; // what surely fits a pipe that has 
 pub const LISTEN_BACKLOG: i32 = 1024; // connections that the kernel keeps waiting, for each listening socket
 pub const FREE_PORT_ATTEMPTS: usize = 32; // to find one free on all addresses, when the system picks it on the first
 pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the client
-// The standard streams, the poll, signals, listening sockets, and clients that are being refused.
+// The standard streams, the log, the poll, signals, one file, listening sockets, and clients that are being refused.
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: other clients wait for no more commands than that

@@ -74,10 +74,10 @@ fn pin(config: &Config) -> Result<(), String> {
         use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
         let mut set = CpuSet::new();
         set.set(cpu);
-        sched_setaffinity(None, &set).map_err(|_| {
+        sched_setaffinity(None, &set).map_err(|problem| {
             let usable = sched_getaffinity(None).unwrap_or_default();
             let usable: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect();
-            config.error("cpu", format!("expected one of the cores that this process may use, {usable:?}, got {cpu}"))
+            config.error("cpu", format!("expected a core that this process may use, {usable:?}, got {cpu}: {problem}"))
         })
     }
     #[cfg(not(target_os = "linux"))]
