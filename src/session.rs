@@ -11,7 +11,7 @@ mod unkeyed;
 
 use std::mem;
 
-pub use self::resp::Resp;
+pub use self::resp::{Question, Resp};
 
 use self::incoming::{Incoming, Long, chunk_bytes};
 pub(crate) use self::resp::Part;
@@ -54,21 +54,8 @@ enum Phase {
     Open,
     /// The rest of a frame that is collected apart, since it is long or has a long value.
     Receiving(Box<Incoming>),
-    /// Input that has to wait: the caller has not answered the session's question yet.
-    Asking(Box<Question>),
     /// Input to be thrown away: a frame was broken, the client said QUIT, or its connection is being closed.
     Closing,
-}
-
-/// A command that a session cannot answer by itself, because it is about the whole server or about other clients. To
-/// look at all of these may take several turns.
-#[derive(Debug, Default)]
-pub struct Question {
-    pub(crate) verb: &'static str, // the command's name in the table
-    pub(crate) words: Vec<Box<[u8]>>,
-    pub(crate) at: usize,    // how many slots of connections have been looked at
-    pub(crate) found: i64,   // how many connections matched
-    pub(crate) text: String, // the answer so far
 }
 
 /// A command that may be executed in a batch, how to answer it, and how many bytes it took. The error is how long the
@@ -126,8 +113,7 @@ impl Session {
 
     /// Begins to close: no more input is taken, and the output holds the last replies.
     pub fn quit(&mut self) {
-        (self.phase, self.input) = (Phase::Closing, Vec::new());
-        drop(self.resp.as_mut().and_then(|resp| resp.queue.take()));
+        (self.phase, self.input, self.resp) = (Phase::Closing, Vec::new(), None);
     }
 
     /// Ends the session without sending what is left in its output: the client is gone, or is to be disconnected.
@@ -140,22 +126,21 @@ impl Session {
     /// Answers with an error and ends the session: for a broken frame, or for a client that may not be served.
     pub fn break_off(&mut self, reason: &str) {
         log::debug!("broken off: {reason}");
-        self.quit();
         match self.resp {
             Some(_) => self.output.push_line(b'-', &format!("ERR Protocol error: {reason}")),
             None => self.output.push(stash::ERROR_REPLY),
         }
+        self.quit();
     }
 
     /// Memory held by the session in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
-        let apart = match &self.phase {
+        let incoming = match &self.phase {
             Phase::Receiving(incoming) => size_of::<Incoming>() + incoming.bytes.capacity(),
-            Phase::Asking(question) => question.text.capacity(),
             _ => 0,
         };
-        let queued = |queue: &Queue| size_of::<Queue>() + queue.head.capacity() + queue.frames.rest.capacity();
-        self.input.capacity() + self.output.held_bytes() + apart + self.queue().map_or(0, queued)
+        let resp = self.resp.as_ref().map_or(0, |resp| resp.held_bytes());
+        self.input.capacity() + self.output.held_bytes() + incoming + resp
     }
 
     /// Memory held by the session in bytes, including the chunks that it keeps alive: how much closing it may free.
@@ -165,28 +150,15 @@ impl Session {
         self.held_bytes() + self.output.chunk_bytes + incoming + self.queue().map_or(0, queued)
     }
 
-    /// The question that the session waits on, if any. The caller writes the answer to the session's output.
-    pub fn take_question(&mut self) -> Option<Box<Question>> {
-        let Phase::Asking(question) = &mut self.phase else { return None };
-        let question = mem::take(question);
-        self.phase = Phase::Open;
-        Some(question)
-    }
-
-    /// Puts back a question that could not be answered in one turn.
-    pub fn ask_again(&mut self, question: Box<Question>) {
-        self.phase = Phase::Asking(question);
-    }
-
     /// Whether stored frames can be executed, or a command that has been taken from the input is not done yet.
     fn has_work(&self) -> bool {
-        let has_backlog = !self.input.is_empty() && self.needed <= self.input.len();
-        has_backlog || matches!(self.phase, Phase::Asking(_)) || self.is_executing()
+        !self.input.is_empty() && self.needed <= self.input.len() || self.is_busy()
     }
 
-    /// Whether EXEC has begun and has commands left in its queue.
-    pub(crate) fn is_executing(&self) -> bool {
-        self.queue().is_some_and(|queue| queue.runs)
+    /// Whether a question has not been answered yet, or EXEC has begun and has commands left in its queue.
+    pub(crate) fn is_busy(&self) -> bool {
+        let Some(resp) = &self.resp else { return false };
+        resp.question.is_some() || resp.queue.as_ref().is_some_and(|queue| queue.runs)
     }
 
     fn queue(&self) -> Option<&Queue> {
@@ -198,7 +170,7 @@ impl Session {
     /// Whether frames can be parsed from its input and executed in a batch.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open) && !self.is_executing()
+        matches!(self.phase, Phase::Open) && !self.is_busy()
     }
 
     /// Whether the output has reached its high-water mark, where reading and executing stop. One reply may exceed it.
@@ -213,7 +185,7 @@ impl Session {
     pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
-            (Phase::Open, _) if self.is_executing() => {
+            (Phase::Open, _) if self.is_busy() => {
                 // It was interrupted before, so it goes by the turn's bound on work, but always makes some progress.
                 let work_max = executor.work_max.max(executor.store.work() + BATCH_COMMANDS as u64);
                 self.resp_client(executor).iter_mut().for_each(|client| client.run(work_max));

@@ -349,7 +349,7 @@ impl EventLoop {
                 }
             }
             let mut visit = Visit::new(slot, start..end);
-            visit.is_long |= connection.session.is_executing() || !connection.session.output.is_empty();
+            visit.is_long |= connection.session.is_busy() || !connection.session.output.is_empty();
             self.visits.push(visit);
         }
     }

@@ -8,8 +8,8 @@ use crate::batch::Visit;
 use crate::limits::*;
 use crate::protocol::glob;
 use crate::protocol::resp::Version;
-use crate::protocol::verbs::{self, Complaint, SYNTAX, VERBS, lower, wrong_arity};
-use crate::session::{Question, Resp};
+use crate::protocol::verbs::{Complaint, SYNTAX, VERBS, integer, lower, wrong_arity};
+use crate::session::{Question, Resp, Session};
 
 impl EventLoop {
     /// Answers one of the questions that these sessions have, as an INFO alone takes 50 us; the others wait for later
@@ -18,8 +18,9 @@ impl EventLoop {
         if self.executor.store.is_short {
             return;
         }
-        let ask = |visit: &Visit| Some((visit.session, self.connections[visit.session].session.take_question()?));
-        let Some((slot, question)) = visits.iter().find_map(ask) else { return };
+        let mut slots = visits.iter().map(|visit| visit.session);
+        let ask = |slot: usize| Some((slot, self.connections[slot].session.resp.as_mut()?.question.take()?));
+        let Some((slot, question)) = slots.find_map(ask) else { return };
         let answered = match question.verb {
             "info" => self.info(slot, &question.words),
             "config|get" => self.config_get(slot, &question.words[1..]),
@@ -76,12 +77,14 @@ impl EventLoop {
             let text = std::str::from_utf8(value).unwrap_or_default();
             let (option, expected) = match &*name {
                 "maxmemory" => ("max-memory", format!("a memory value of at least {mb} mb")),
-                "maxclients" => ("max-clients", format!("between 1 and {}", raise_clients_max(CLIENTS_MAX))),
+                "maxclients" => {
+                    ("max-clients", format!("between 1 and {CLIENTS_MAX}, within the limit on descriptors"))
+                }
                 "timeout" => ("idle-timeout", format!("between 0 and {SECONDS_MAX}")),
                 _ => return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'").into()),
             };
             let is_number = text != "auto" && config.put(option, text).is_some();
-            if !is_number || option == "max-clients" && config.max_clients > raise_clients_max(CLIENTS_MAX) {
+            if !is_number || option == "max-clients" && raise_clients_max(config.max_clients) < config.max_clients {
                 let place = format!("possibly related to argument '{name}'");
                 return Err(format!("ERR CONFIG SET failed ({place}) - argument must be {expected}").into());
             }
@@ -101,70 +104,58 @@ impl EventLoop {
 
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
-        let kills = question.verb == "client|kill";
-        let (words, slots) = (&question.words[1..], self.connections.capacity());
+        let (kills, filter) = (question.verb == "client|kill", &question.words[1..]);
+        let slots = self.connections.capacity();
         let end = slots.min(question.at + TURN_LOOKS);
         for other in question.at..end {
             let Some(connection) = self.connections.get_mut(other) else { continue };
-            if connection.session.is_closing() || !is_selected(words, kills, connection, other == slot)? {
+            if connection.session.is_closing() || kills && !is_meant(filter, connection, other == slot)? {
                 continue;
             }
             question.found += 1;
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
-            } else if other != slot {
+            } else if other == slot {
+                question.kills_asker = true;
+            } else {
                 connection.session.abandon();
                 // It is closed when its turn comes.
                 connection.enqueue(other, &mut self.ready);
             }
         }
+        let Session { resp: Some(resp), output, .. } = &mut self.connections[slot].session else { return Ok(()) };
         if end < slots {
             question.at = end;
-            self.connections[slot].session.ask_again(question);
+            resp.question = Some(question);
             return Ok(());
         }
-        let kills_asker = kills && is_selected(words, kills, &self.connections[slot], true)?;
-        let session = &mut self.connections[slot].session;
-        match (kills, question.found, words.len()) {
-            (false, ..) => session.output.push_bulk(question.text.as_bytes()),
+        match (kills, question.found, filter.len()) {
+            (false, ..) => output.push_bulk(question.text.as_bytes()),
             (true, 0, 1) => return Err("ERR No such client".into()),
-            (true, _, 1) => session.output.push(b"+OK\r\n"),
-            (true, found, _) => session.output.push_header(b':', found),
+            (true, _, 1) => output.push(b"+OK\r\n"),
+            (true, found, _) => output.push_header(b':', found),
         }
-        if kills_asker {
-            session.quit();
+        if question.kills_asker {
+            self.connections[slot].session.quit();
         }
         Ok(())
     }
 }
 
-/// Whether a client passes the filter that follows CLIENT LIST or CLIENT KILL; an error if that is no filter.
-fn is_selected(words: &[Box<[u8]>], kills: bool, connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
-    if kills && let [wanted] = words {
-        return Ok(**wanted == *connection.addresses()[0].as_bytes());
+/// Whether CLIENT KILL with this filter means a client; an error if that is no filter.
+fn is_meant(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
+    let has_address = |wanted: &[u8]| *wanted == *connection.addresses()[0].as_bytes();
+    if let [wanted] = filter {
+        return Ok(has_address(wanted));
     }
-    let (mut spares_asker, mut all_fit) = (kills, true);
-    let mut words = words.iter();
-    while let Some(name) = words.next() {
-        let value = words.next().ok_or(SYNTAX)?;
-        all_fit &= match (lower(name, &mut [0; 8]), lower(value, &mut [0; 8]), kills) {
-            (b"id", ..) => {
-                // CLIENT LIST takes several.
-                let more = words.by_ref().take(if kills { 0 } else { usize::MAX });
-                let ids = std::iter::once(value).chain(more).map(|id| match verbs::integer(id) {
-                    Ok(id @ 1..) => Ok(id == connection.session.id as i64),
-                    _ => Err("ERR client-id should be greater than 0"),
-                });
-                ids.collect::<Result<Vec<_>, _>>()?.contains(&true)
-            }
-            (b"addr", _, true) => **value == *connection.addresses()[0].as_bytes(),
-            (b"laddr", _, true) => **value == *connection.addresses()[1].as_bytes(),
-            // There is but one type of client and one user.
-            (b"type", b"normal", _) => true,
-            (b"type", b"master" | b"pubsub" | b"replica" | b"slave", _) => false,
-            (b"type", ..) => return Err(format!("ERR Unknown client type '{}'", value.escape_ascii()).into()),
-            (b"user", _, true) => **value == *b"default",
-            (b"skipme", answer @ (b"yes" | b"no"), true) => {
+    let (mut spares_asker, mut all_fit) = (true, true);
+    for pair in filter.chunks(2) {
+        let [name, value] = pair else { return Err(SYNTAX) };
+        all_fit &= match (lower(name, &mut [0; 8]), lower(value, &mut [0; 8])) {
+            (b"id", _) => integer(value)? == connection.session.id as i64,
+            (b"addr", _) => has_address(value),
+            (b"type", kind) => kind == b"normal", // there is no other
+            (b"skipme", answer @ (b"yes" | b"no")) => {
                 spares_asker = answer == b"yes";
                 true
             }

@@ -176,7 +176,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     unkeyed("client|getname", 2, "noscript loading stale"),
     unkeyed("client|id", 2, "noscript loading stale"),
     unkeyed("client|kill", -3, "admin noscript loading stale"),
-    unkeyed("client|list", -2, "admin noscript loading stale"),
+    unkeyed("client|list", 2, "admin noscript loading stale"),
     unkeyed("client|setinfo", 4, "noscript loading stale"),
     unkeyed("client|setname", 3, "noscript loading stale"),
     unkeyed("command|count", 2, "loading stale"),

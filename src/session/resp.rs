@@ -27,6 +27,20 @@ pub struct Resp {
     refusal: Option<Refusal>,
     /// The commands since MULTI, or those that EXEC has left to do.
     pub(super) queue: Option<Box<Queue>>,
+    /// What input and queue have to wait for, since the caller has not answered it yet.
+    pub question: Option<Box<Question>>,
+}
+
+/// A command that a session cannot answer by itself, because it is about the whole server or about other clients. To
+/// look at all of these may take several turns.
+#[derive(Debug, Default)]
+pub struct Question {
+    pub(crate) verb: &'static str, // the command's name in the table
+    pub(crate) words: Vec<Box<[u8]>>,
+    pub(crate) at: usize,         // how many slots of connections have been looked at
+    pub(crate) found: i64,        // how many connections matched
+    pub(crate) text: String,      // the answer so far
+    pub(crate) kills_asker: bool, // once this is answered
 }
 
 /// The commands of a transaction.
@@ -79,6 +93,12 @@ impl Part {
 impl Resp {
     pub(super) fn new(executor: &Executor) -> Self {
         Resp { authenticated: executor.password.is_none(), ..Resp::default() }
+    }
+
+    /// Memory held for its transaction and its question in bytes, chunks excluded.
+    pub(super) fn held_bytes(&self) -> usize {
+        let queued = |queue: &Queue| size_of::<Queue>() + queue.head.capacity() + queue.frames.rest.capacity();
+        self.queue.as_deref().map_or(0, queued) + self.question.as_ref().map_or(0, |question| question.text.capacity())
     }
 
     /// The client's name, and its library's name and version. What the client has not said is empty.
@@ -280,7 +300,7 @@ impl RespClient<'_> {
     pub(super) fn run(&mut self, work_max: u64) {
         for _ in 0..EXEC_COMMANDS {
             let (store, output_max) = (&self.executor.store, self.executor.exec_output_bytes);
-            let is_ready = matches!(self.phase, Phase::Open) && !store.is_short;
+            let is_ready = self.resp.question.is_none() && !store.is_short;
             let may_go_on = is_ready && store.work() < work_max && self.output.len() < output_max;
             // Without a queue, commands are executed instead of being queued again.
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };

@@ -1,8 +1,8 @@
 //! The commands that are not about one key: the client's own connection, the command table, SCAN and FLUSHALL. Most are
 //! answered here. A command about the whole server or about other clients becomes a [`Question`].
 
-use super::resp::{Outcome, RespClient};
-use super::{Phase, Question};
+use super::Phase;
+use super::resp::{Outcome, Question, RespClient};
 use crate::execute::Executor;
 use crate::limits::*;
 use crate::output::Output;
@@ -84,7 +84,7 @@ impl RespClient<'_> {
             ("keys", _) => Err("ERR KEYS is not served, since all other clients would have to wait: use SCAN")?,
             (verb, words) => {
                 let words = words.iter().map(|&word| word.into()).collect();
-                *self.phase = Phase::Asking(Box::new(Question { verb, words, ..Question::default() }));
+                self.resp.question = Some(Box::new(Question { verb, words, ..Question::default() }));
             }
         }
         Ok(())

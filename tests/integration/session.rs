@@ -110,7 +110,7 @@ impl Driver {
         let work = self.executor.store.work();
         process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
         self.work_max = self.work_max.max(self.executor.store.work() - work);
-        if self.sessions[0].take_question().is_some() {
+        if self.sessions[0].resp.as_mut().is_some_and(|resp| resp.question.take().is_some()) {
             self.sessions[0].output.push(b"+asked\r\n");
         }
         if self.reader == Reader::Eager {
