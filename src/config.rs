@@ -47,7 +47,7 @@ macro_rules! options {
             $(fn $field($text: &str) -> Option<$type> { $read })*
 
             /// Sets the option of this name, which must exist, or returns `None` if it cannot be what `text` says.
-            pub(crate) fn put(&mut self, name: &str, text: &str) -> Option<()> {
+            fn put(&mut self, name: &str, text: &str) -> Option<()> {
                 $(if name == $name {
                     self.$field = Self::$field(text)?;
                 })*
@@ -73,9 +73,9 @@ options! {
         "none" => Some(Eviction::None),
         _ => None,
     };
-    default_ttl: Option<Duration> = "default-ttl", "seconds from 0 to 315360000", |text| seconds(text);
-    idle_timeout: Option<Duration> = "idle-timeout", "seconds from 0 to 315360000", |text| seconds(text);
-    stall_timeout: Option<Duration> = "stall-timeout", "seconds from 0 to 315360000", |text| seconds(text);
+    default_ttl: u64 = "default-ttl", "seconds from 0 to 315360000", |text| whole(text, 0..=SECONDS_MAX);
+    idle_timeout: u64 = "idle-timeout", "seconds from 0 to 315360000", |text| whole(text, 0..=SECONDS_MAX);
+    stall_timeout: u64 = "stall-timeout", "seconds from 0 to 315360000", |text| whole(text, 0..=SECONDS_MAX);
     password: Option<Password> = "password", "a password of at most 512 bytes, or nothing for none",
         |text| (text.len() <= PASSWORD_BYTES_MAX).then(|| (!text.is_empty()).then(|| Password::new(text)));
     cpu: Option<usize> = "cpu", "a core from 0 to 1023, or any",
@@ -148,7 +148,7 @@ impl Config {
     }
 
     /// Sets one option from its text; `place` is how an error about it begins.
-    fn set(&mut self, place: String, name: &str, value: &OsStr) -> Result<(), String> {
+    pub(crate) fn set(&mut self, place: String, name: &str, value: &OsStr) -> Result<(), String> {
         let Some((name, expected)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
             return Err(error(&place, format!("one of {}", names(", ")), quote(name)));
         };
@@ -197,9 +197,4 @@ pub fn size(text: &str, range: RangeInclusive<usize>) -> Option<usize> {
     let power = ["b", "kb", "mb", "gb"].iter().position(is_unit)?;
     let bytes = whole(digits, 0..=usize::MAX)?.checked_mul(1 << (10 * power))?;
     range.contains(&bytes).then_some(bytes)
-}
-
-/// A number of seconds, where 0 means none.
-fn seconds(text: &str) -> Option<Option<Duration>> {
-    whole(text, 0..=SECONDS_MAX).map(|seconds| (seconds > 0).then(|| Duration::from_secs(seconds)))
 }

@@ -53,7 +53,7 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     let store = Store::new(Settings {
         memory_bytes: config.max_memory.bytes.saturating_sub(base_bytes),
         eviction: config.eviction,
-        default_ttl_millis: config.default_ttl.map_or(0, |time| time.as_millis() as u64),
+        default_ttl_millis: config.default_ttl * 1000,
     });
     let mut executor = Executor::new(store, value_bytes_max);
     executor.base_bytes = base_bytes;

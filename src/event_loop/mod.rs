@@ -79,7 +79,6 @@ pub struct EventLoop {
     now_millis: u64,
     /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
     resumed_millis: u64,
-    stalled: usize,         // connections that cannot be written to until their clients read
     draining: usize,        // connections that were sent their last reply, and no longer count as clients
     held_bytes: usize,      // by all connections, chunks aside
     held_bytes_peak: usize, // since the last tick
@@ -121,7 +120,6 @@ impl EventLoop {
             clock: TurnClock::new(),
             now_millis: 0,
             resumed_millis: 0,
-            stalled: 0,
             draining: 0,
             held_bytes: 0,
             held_bytes_peak: 0,
@@ -150,7 +148,8 @@ impl EventLoop {
     /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
-        let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
+        // While there are clients, time may run out for one of them.
+        let tick = (!self.connections.is_empty()).then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let housekeeping = self.executor.store.wants_housekeeping();
         let until = |by: u64| by.saturating_sub(self.now_millis);
         let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
@@ -215,21 +214,15 @@ impl EventLoop {
             let uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
             self.uncounted_bytes = uncounted_bytes.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
         }
+        let mut reserved_bytes = self.executor.base_bytes;
         if !self.executor.store.evicts() {
             // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
             // Chunks that come in do not use that up: they are to be the store's.
-            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.held_bytes) + self.executor.base_bytes;
-            self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
+            reserved_bytes += self.buffer_bytes_max().saturating_sub(self.held_bytes);
         }
+        self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
         is_tick
-    }
-
-    /// Whether the mere passing of time may give the loop something to do.
-    fn needs_ticks(&self) -> bool {
-        self.stalled + self.draining > 0
-            || self.relieve_at.is_some()
-            || self.config.idle_timeout.is_some() && self.clients() > 0
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -389,7 +382,6 @@ impl EventLoop {
             // Only while output waits: a Unix socket reports that it is writable whenever its client has read.
             let watches = !connection.writable;
             connection.watches_output = watches;
-            self.stalled = if watches { self.stalled + 1 } else { self.stalled - 1 };
             let interest = if watches { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             let source = &mut SourceFd(&connection.socket.as_raw_fd());
             if self.poll.registry().reregister(source, connection.token(slot), interest).is_err() {
@@ -420,7 +412,6 @@ impl EventLoop {
     fn close(&mut self, slot: usize) {
         let connection = self.connections.remove(slot);
         debug!("connection {} closed", connection.session.id);
-        self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.drain_bytes_left.is_some());
         self.held_bytes -= connection.held_bytes;
         self.ended.push_back(connection.socket);
@@ -436,7 +427,7 @@ impl EventLoop {
     /// Looks at one part of the connections, and closes those whose time has run out. The others are requeued if they
     /// have something to do: they may have been held back while buffers were over their bound.
     fn sweep(&mut self, is_tick: bool) {
-        self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
+        self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick);
         let Some(part) = self.sweeps.next() else { return };
         for slot in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
@@ -452,15 +443,16 @@ impl EventLoop {
     /// Why a connection's time has run out, if it has.
     fn overdue(&self, connection: &Connection) -> Option<&'static str> {
         let Connection { session, waits_since_millis: since, .. } = connection;
-        let (since, limit, reason) = if connection.drain_bytes_left.is_some() {
-            (*since, Some(Duration::from_millis(DRAIN_MILLIS)), "it stayed after its last reply")
+        let (since, limit_millis, reason) = if connection.drain_bytes_left.is_some() {
+            (*since, DRAIN_MILLIS, "it stayed after its last reply")
         } else if connection.watches_output {
-            (since + SWEEPS_MILLIS, self.config.stall_timeout, "it did not read its replies for stall-timeout")
+            (since + SWEEPS_MILLIS, self.config.stall_timeout * 1000, "it did not read its replies for stall-timeout")
         } else {
-            (session.last_command_millis.max(*since), self.config.idle_timeout, "it sent no command for idle-timeout")
+            let since = session.last_command_millis.max(*since);
+            (since, self.config.idle_timeout * 1000, "it sent no command for idle-timeout")
         };
-        let due = (since + limit?.as_millis() as u64).max(self.resumed_millis + SWEEPS_MILLIS);
-        (self.now_millis >= due).then_some(reason)
+        let due = (since + limit_millis).max(self.resumed_millis + SWEEPS_MILLIS);
+        (limit_millis > 0 && self.now_millis >= due).then_some(reason)
     }
 
     /// Memory that all connections hold now, in bytes: their buffers, and chunks that the store does not hold.

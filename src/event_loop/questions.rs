@@ -1,10 +1,14 @@
 //! Answers that a session cannot give, since they are about the server or about other clients: INFO, CONFIG, CLIENT
 //! LIST and CLIENT KILL. A question about all connections looks at a bounded number of them in each turn.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use super::EventLoop;
 use super::connection::Connection;
 use super::listener::raise_clients_max;
 use crate::batch::Visit;
+use crate::config::Config;
 use crate::limits::*;
 use crate::protocol::glob;
 use crate::protocol::resp::Version;
@@ -47,7 +51,7 @@ impl EventLoop {
             ("proto-max-bulk-len", self.executor.value_bytes_max.to_string()),
             ("save", String::new()),
             ("tcp-keepalive", KEEPALIVE_SECONDS.to_string()),
-            ("timeout", config.idle_timeout.map_or(0, |time| time.as_secs()).to_string()),
+            ("timeout", config.idle_timeout.to_string()),
             ("unixsocket", config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ];
         settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), &mut steps)));
@@ -70,30 +74,26 @@ impl EventLoop {
 
     /// Sets everything that is asked for, or nothing.
     fn config_set(&mut self, slot: usize, words: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let (mut config, mb) = (self.config.clone(), MEMORY_BYTES_MIN >> 20);
+        let mut config = self.config.clone();
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            let text = std::str::from_utf8(value).unwrap_or_default();
-            let (option, expected) = match &*name {
-                "maxmemory" => ("max-memory", format!("a memory value of at least {mb} mb")),
-                "maxclients" => {
-                    ("max-clients", format!("between 1 and {CLIENTS_MAX}, within the limit on descriptors"))
-                }
-                "timeout" => ("idle-timeout", format!("between 0 and {SECONDS_MAX}")),
+            let option = match &*name {
+                "maxmemory" => "max-memory",
+                "maxclients" => "max-clients",
+                "timeout" => "idle-timeout",
                 _ => return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'").into()),
             };
-            let is_number = text != "auto" && config.put(option, text).is_some();
-            if !is_number || option == "max-clients" && raise_clients_max(config.max_clients) < config.max_clients {
-                let place = format!("possibly related to argument '{name}'");
-                return Err(format!("ERR CONFIG SET failed ({place}) - argument must be {expected}").into());
-            }
+            let place = format!("ERR CONFIG SET failed (possibly related to argument '{name}')");
+            config.set(place, option, OsStr::from_bytes(value))?;
+        }
+        if raise_clients_max(config.max_clients) < config.max_clients {
+            return Err("ERR CONFIG SET failed - the limit on descriptors allows fewer clients".into());
         }
         let max_memory = config.max_memory.bytes;
-        self.executor.store.set_memory_limit(max_memory.saturating_sub(self.executor.base_bytes));
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
-        let (clients, seconds) = (config.max_clients, config.idle_timeout.map_or(0, |time| time.as_secs()));
-        log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {clients}, timeout {seconds}");
+        let Config { max_clients, idle_timeout, .. } = config;
+        log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {idle_timeout}");
         if max_memory != self.config.max_memory.bytes {
             config.max_memory.warn_if_too_much();
         }

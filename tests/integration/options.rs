@@ -41,8 +41,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.eviction, Eviction::S3Fifo);
     assert_eq!((config.unix_socket, config.cpu, config.password), (None, None, None));
     assert_eq!(config.spin, Duration::ZERO);
-    assert_eq!((config.default_ttl, config.idle_timeout), (None, None));
-    assert_eq!(config.stall_timeout, Some(Duration::from_secs(60)));
+    assert_eq!((config.default_ttl, config.idle_timeout, config.stall_timeout), (0, 0, 60));
     assert_eq!(config.log_level, LevelFilter::Info);
 }
 
@@ -68,7 +67,6 @@ fn every_option_can_be_set() {
     assert_eq!(values.map(|(name, _)| name).as_slice(), names);
     let lines = values.map(|(name, value)| format!(" {name} = {value} \r\n")).concat();
     let flags = values.map(|(name, value)| format!("--{name}={value}"));
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
     for config in [read(&lines, &[], None), read("", &flags.each_ref().map(String::as_str), None)] {
         let config = config.expect("good values");
         assert_eq!((config.host.as_str(), config.port), ("::1", 0));
@@ -76,7 +74,7 @@ fn every_option_can_be_set() {
         assert_eq!((config.max_clients, config.max_value_size), (1, 1024));
         assert_eq!(config.max_memory, MemoryLimit::chosen(16 << 20));
         assert_eq!(config.eviction, Eviction::None);
-        assert_eq!([config.default_ttl, config.idle_timeout, config.stall_timeout], [seconds(1), seconds(2), None]);
+        assert_eq!((config.default_ttl, config.idle_timeout, config.stall_timeout), (1, 2, 0));
         assert_eq!(config.password, Some(Password::new("a=b c")));
         assert_eq!((config.cpu, config.log_level), (Some(0), LevelFilter::Trace));
         assert_eq!(config.spin, Duration::from_micros(50));

@@ -342,14 +342,13 @@ fn settings_are_shown_and_take_effect() {
     client.check(&ask(&["CONFIG", "GET", &"x".repeat(SCAN_PATTERN_BYTES_MAX + 1)]), b"-ERR syntax error\r\n");
     let endless = format!("*[{}]", "~".repeat(SCAN_PATTERN_BYTES_MAX - 3));
     client.check(&words(&["CONFIG GET", &vec![endless; 14].join(" ")].join(" ")), b"-ERR syntax error\r\n");
-    let wrong = "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument must be between 1 and ";
-    let wrong_memory = "-ERR CONFIG SET failed (possibly related to argument 'maxmemory') - argument must be a memory value of at least 8 mb";
+    let wrong = "-ERR CONFIG SET failed (possibly related to argument 'maxclients'): expected a number from 1 to ";
+    let wrong_memory = "-ERR CONFIG SET failed (possibly related to argument 'maxmemory'): expected a size from 8mb up, or auto, got \"7mb\"";
     client.send(&words("CONFIG SET maxmemory 16mb maxclients 0"));
     assert!(read_line(&mut client).starts_with(wrong));
-    // A memory limit is a number here, since that is what is read back.
-    client.send(&words("CONFIG SET maxmemory auto"));
+    client.send(&words("CONFIG SET timeout 1 maxmemory 7mb"));
     assert_eq!(read_line(&mut client), wrong_memory);
-    client.check(&words("CONFIG GET maxmemory"), &ask(&["maxmemory", "67108864"]));
+    client.check(&words("CONFIG GET maxmemory timeout"), &ask(&["maxmemory", "67108864", "timeout", "0"]));
     let arity = b"-ERR wrong number of arguments for 'config|set' command\r\n";
     client.check(&words("CONFIG SET maxmemory 16mb maxclients"), arity);
     client
