@@ -21,7 +21,7 @@ use crate::execute::Executor;
 use crate::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES};
 use crate::output::Output;
 use crate::protocol::Stop;
-use crate::protocol::resp::{Arguments, is_first_byte};
+use crate::protocol::resp::Arguments;
 use crate::protocol::stash;
 
 /// One client without its socket.
@@ -192,11 +192,13 @@ impl Session {
             }
             (Phase::Silent, &[first, ..]) => {
                 self.phase = Phase::Open;
-                self.resp = is_first_byte(first).then(|| Box::new(Resp::new(executor)));
-                // GoStash frames cannot bring a password.
-                if executor.password.is_some() && self.resp.is_none() {
+                let authenticated = executor.password.is_none();
+                // No GoStash command begins with any of these.
+                if matches!(first, b'*' | b'P' | b'p') {
+                    self.resp = Some(Box::new(Resp::new(authenticated)));
+                } else if !authenticated {
                     executor.stats.errors += 1;
-                    self.break_off("a password is needed");
+                    self.break_off("a password is needed, which GoStash frames cannot bring");
                 }
             }
             _ => {}
@@ -221,7 +223,7 @@ impl Session {
     /// Executes what stands at the start of `input`, or begins to receive it if it has a long value, and returns how
     /// many bytes were consumed. If it is incomplete, nothing is, and the error is how many bytes it takes at least.
     pub(crate) fn execute_first(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
-        match self.step(input, &mut Vec::new(), executor) {
+        match self.execute_frame(input, &mut Vec::new(), executor) {
             Ok(consumed) => Ok(consumed),
             Err(Stop::Incomplete(needed)) => Err(needed),
             Err(Stop::Long(_, at)) => {
@@ -258,7 +260,7 @@ impl Session {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
-            match self.step(frame, longs, executor) {
+            match self.execute_frame(frame, longs, executor) {
                 Err(Stop::Incomplete(bytes)) => *needed = bytes,
                 Err(Stop::Long(bytes, _)) => {
                     longs.push(Long::default());
@@ -271,17 +273,17 @@ impl Session {
 
     /// Executes what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it
     /// were consumed. A broken frame has been answered by the time that it is returned as an error.
-    fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
+    fn execute_frame(&mut self, input: &[u8], longs: &mut Vec<Long>, executor: &mut Executor) -> Result<usize, Stop> {
         let value_bytes_max = executor.value_bytes_max;
-        let stepped = match self.resp_client(executor) {
-            Some(mut client) => client.step(input, longs, value_bytes_max),
+        let executed = match self.resp_client(executor) {
+            Some(mut client) => client.serve(input, longs, value_bytes_max),
             None => stash::parse(input, value_bytes_max, longs.first().map(Long::value)).map(|(command, consumed)| {
                 let is_refused = longs.iter().any(|long| long.refused);
                 stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
                 consumed
             }),
         };
-        match &stepped {
+        match &executed {
             Ok(_) => self.last_command_millis = executor.clock.now_millis,
             Err(Stop::Broken(reason)) => {
                 executor.stats.broken += 1;
@@ -289,7 +291,7 @@ impl Session {
             }
             Err(_) => {}
         }
-        stepped
+        executed
     }
 
     fn resp_client<'a>(&'a mut self, executor: &'a mut Executor) -> Option<RespClient<'a>> {

@@ -61,11 +61,6 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Whether a client whose first byte this is speaks RESP: no GoStash command begins with any of these.
-pub fn is_first_byte(byte: u8) -> bool {
-    matches!(byte, b'*' | b'P' | b'p')
-}
-
 /// Parses a complete GET, SET without options, INCR or DECR, written as client libraries write it. Returns the command,
 /// its index in the table, and the frame's length. `None` says nothing about the frame: it is left to [`parse`].
 #[inline]
@@ -128,15 +123,15 @@ pub fn parse<'a>(
             Some(_) => return inline_ping(input, arguments),
             None => return Err(Stop::Incomplete(1)),
         }
-        let (count, end) = number(input, 1, "invalid multibulk length")?;
-        let count = match usize::try_from(count) {
-            Err(_) | Ok(0) => return Ok(Step { consumed: end, ..Step::default() }),
-            Ok(count) if count > STRANGER_ARGUMENTS_MAX && !authenticated => {
+        let (count, end) = length(input, 1, "invalid multibulk length")?;
+        match count {
+            0 => return Ok(Step { consumed: end, ..Step::default() }),
+            _ if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length"),
+            _ if count > STRANGER_ARGUMENTS_MAX && !authenticated => {
                 return broken("unauthenticated multibulk length");
             }
-            Ok(count) if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length"),
-            Ok(count) => count,
-        };
+            _ => {}
+        }
         (arguments.name, at) = bulk(input, end, authenticated, KEY_BYTES_MAX, KEY_BYTES_MAX)?;
         let bytes_left = value_bytes_max + FRAME_EXTRA_BYTES;
         cursor = Cursor { verb: verbs::find(arguments.name), left: count - 1, bytes_left };
@@ -198,12 +193,12 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
     if authenticated && let Some((bulk, rest)) = plain_bulk(&input[at + 1..], short_max.min(bytes_max)) {
         return Ok((bulk, input.len() - rest.len()));
     }
-    let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
-    match usize::try_from(bytes).unwrap_or(usize::MAX) {
-        bytes if bytes > STRANGER_BYTES_MAX && !authenticated => broken("unauthenticated bulk length"),
-        bytes if bytes > bytes_max => broken("invalid bulk length"),
-        bytes if bytes > short_max => Err(Stop::Long(bytes, start)),
-        bytes => {
+    let (bytes, start) = length(input, at + 1, "invalid bulk length")?;
+    match bytes {
+        _ if bytes > STRANGER_BYTES_MAX && !authenticated => broken("unauthenticated bulk length"),
+        _ if bytes > bytes_max => broken("invalid bulk length"),
+        _ if bytes > short_max => Err(Stop::Long(bytes, start)),
+        _ => {
             let end = start + bytes;
             let bulk = input.get(start..end).ok_or(Stop::Incomplete(end + 2))?;
             Ok((bulk, line_end(input, end, "expected CRLF after an argument")?))
@@ -211,17 +206,16 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
     }
 }
 
-/// Parses the number at `at`, which a CRLF ends. If there is none, the frame is broken because of `error`.
-fn number(input: &[u8], at: usize, error: &'static str) -> Parsed<i64> {
+/// Parses the length at `at`, which a CRLF ends. If there is none, the frame is broken because of `error`.
+fn length(input: &[u8], at: usize, error: &'static str) -> Parsed<usize> {
     let rest = input.get(at..).unwrap_or_default();
-    let sign = usize::from(rest.first() == Some(&b'-'));
-    let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits > LENGTH_DIGITS_MAX || digits == 0 && rest.len() > sign {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > LENGTH_DIGITS_MAX || digits == 0 && !rest.is_empty() {
         return broken(error);
     }
-    // A number that does not fit exceeds every limit.
-    let number = number::parse(&rest[..sign + digits]).unwrap_or(i64::MAX);
-    Ok((number, line_end(input, at + sign + digits, error)?))
+    // One that does not fit exceeds every limit.
+    let length = number::parse(&rest[..digits]).map_or(usize::MAX, |length| length as usize);
+    Ok((length, line_end(input, at + digits, error)?))
 }
 
 /// The index behind the CRLF at `at`.

@@ -1,6 +1,6 @@
 //! The Redis side of a session: the state of a client that speaks RESP, its transaction, and how it is answered.
 //!
-//! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::step`], step by step: long
+//! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::serve`], step by step: long
 //! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
 
 use super::{Long, Next, Phase, chunk_bytes};
@@ -91,8 +91,8 @@ impl Part {
 }
 
 impl Resp {
-    pub(super) fn new(executor: &Executor) -> Self {
-        Resp { authenticated: executor.password.is_none(), ..Resp::default() }
+    pub(super) fn new(authenticated: bool) -> Self {
+        Resp { authenticated, ..Resp::default() }
     }
 
     /// Memory held for its transaction and its question in bytes, chunks excluded.
@@ -215,7 +215,7 @@ impl Resp {
 impl RespClient<'_> {
     /// Executes or queues the step at the start of `input`, whose long values are `longs`, and returns how many bytes
     /// of `input` were consumed.
-    pub(super) fn step(&mut self, input: &[u8], longs: &mut Vec<Long>, value_bytes_max: usize) -> Result<usize, Stop> {
+    pub(super) fn serve(&mut self, input: &[u8], longs: &mut Vec<Long>, value_bytes_max: usize) -> Result<usize, Stop> {
         let (cursor, authenticated) = (self.resp.cursor, self.resp.authenticated);
         let mut arguments = Arguments::default();
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
@@ -306,7 +306,7 @@ impl RespClient<'_> {
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
             let Queue { frames: Chunked { chunks, rest }, longs, head, done, .. } = &mut *queue;
             // The value limit was checked when this was queued. It may be lower by now, but this must still be parsed.
-            while self.step(&head[*done..], longs, VALUE_BYTES_MAX_MAX).map(|consumed| *done += consumed).is_err() {
+            while self.serve(&head[*done..], longs, VALUE_BYTES_MAX_MAX).map(|consumed| *done += consumed).is_err() {
                 head.drain(..std::mem::take(done));
                 match chunks.pop() {
                     Some(next) => head.extend_from_slice(&next),

@@ -92,14 +92,13 @@ impl RespClient<'_> {
 
     /// HELLO: sets the protocol's version, and may authenticate and name the client.
     fn hello(&mut self, words: &[&[u8]]) -> Outcome {
-        let version = match words.first().map(|number| integer(number)) {
-            None => self.resp.version,
-            Some(Ok(2)) => Version::Two,
-            Some(Ok(3)) => Version::Three,
-            Some(Ok(_)) => return Err("NOPROTO unsupported protocol version".into()),
-            Some(Err(_)) => return Err("ERR Protocol version is not an integer or out of range".into()),
+        let (version, mut options) = match words {
+            [] => (self.resp.version, words),
+            [b"2", options @ ..] => (Version::Two, options),
+            [b"3", options @ ..] => (Version::Three, options),
+            _ => return Err("NOPROTO unsupported protocol version".into()),
         };
-        let (mut name, mut options) = (None, words.get(1..).unwrap_or_default());
+        let mut name = None;
         while let [option, rest @ ..] = options {
             options = match (lower(option, &mut [0; 8]), rest) {
                 (b"auth", [user, password, rest @ ..]) => self.authenticate(&[user, password]).map(|()| rest)?,
