@@ -103,12 +103,9 @@ impl Session {
 
     /// Moves the stored input to the start of `buffer`, where the next read continues it, and returns its length.
     pub fn carry(&mut self, buffer: &mut [u8]) -> usize {
-        let length = self.input.len();
-        if length > 0 {
-            buffer[..length].copy_from_slice(&self.input);
-            self.input = Vec::new();
-        }
-        length
+        let input = mem::take(&mut self.input);
+        buffer[..input.len()].copy_from_slice(&input);
+        input.len()
     }
 
     /// Begins to close: no more input is taken, and the output holds the last replies.

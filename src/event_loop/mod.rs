@@ -332,11 +332,9 @@ impl EventLoop {
                 let (large, count) = connection.read(large_max, &mut self.input[asked], &self.executor);
                 large_bytes += large;
                 self.executor.stats.bytes_in += (large + count) as u64;
-                match &mut connection.drain_bytes_left {
-                    // What a client sends after its last reply is thrown away.
-                    Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
-                    None => end += count,
-                }
+                // What a client sends after its last reply is thrown away by its session.
+                connection.drain_bytes_left = connection.drain_bytes_left.map(|left| left.saturating_sub(count));
+                end += count;
                 if self.stop_by.is_some() && !connection.readable {
                     connection.session.input_ended = true;
                 }

@@ -55,7 +55,7 @@ impl EventLoop {
             ("unixsocket", config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ];
         settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), &mut steps)));
-        if steps == 0 || patterns.iter().any(|pattern| pattern.len() > SCAN_PATTERN_BYTES_MAX) {
+        if steps == 0 {
             return Err(SYNTAX);
         }
         let session = &mut self.connections[slot].session;

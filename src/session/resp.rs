@@ -53,8 +53,7 @@ pub(super) struct Queue {
     pub(super) runs: bool,    // EXEC has begun: the last of the chunks comes first now
     pub(super) head: Vec<u8>, // what comes before the chunks: a step may go on from one into the next
     done: usize,              // how many of its bytes have been executed
-    /// A command was answered with an error, or there was no room to queue it: EXEC executes nothing, and answers this.
-    broken: Option<&'static str>,
+    broken: bool, // a command was answered with an error, or not all of it could be queued: EXEC executes nothing
 }
 
 /// The parts of a session that speaks RESP, and what its commands act upon.
@@ -75,10 +74,6 @@ pub(crate) struct Part {
     pub(crate) is_last: bool,
     left: u32, // of the command's arguments, with those of this part
 }
-
-const PREVIOUS_ERRORS: &str = "EXECABORT Transaction discarded because of previous errors.";
-// A command of several parts has been answered when it turns out that there is no room for all of them.
-const NOT_QUEUED: &str = "EXECABORT Transaction discarded because there was no room to queue it.";
 
 /// A command's outcome: it has been answered, or is to be answered with this error.
 pub(super) type Outcome = Result<(), Complaint>;
@@ -261,7 +256,7 @@ impl RespClient<'_> {
         self.output.push_line(b'-', complaint);
         self.resp.cursor.verb = None;
         if let Some(queue) = &mut self.resp.queue {
-            **queue = Queue { broken: Some(PREVIOUS_ERRORS), ..Queue::default() };
+            **queue = Queue { broken: true, ..Queue::default() };
         }
     }
 
@@ -273,8 +268,8 @@ impl RespClient<'_> {
         let is_full = queue.bytes > self.executor.value_bytes_max + FRAME_EXTRA_BYTES;
         let is_refused = is_refused || !is_full && !queue.frames.push(bytes, || self.executor.chunk());
         queue.longs.extend(longs.drain(..step.longs));
-        if is_refused || is_full || queue.broken.is_some() {
-            **queue = Queue { broken: queue.broken.or(Some(NOT_QUEUED)), ..Queue::default() };
+        if is_refused || is_full || queue.broken {
+            **queue = Queue { broken: true, ..Queue::default() };
         }
         match step.is_first {
             true if is_refused => return Err(OUT_OF_MEMORY),
@@ -287,7 +282,9 @@ impl RespClient<'_> {
 
     pub(super) fn exec(&mut self) -> Outcome {
         let mut queue = self.resp.queue.take().ok_or("ERR EXEC without MULTI")?;
-        queue.broken.map_or(Ok(()), Err)?;
+        if queue.broken {
+            return Err("EXECABORT Transaction discarded because of previous errors.".into());
+        }
         self.output.push_header(b'*', queue.commands as i64);
         queue.runs = true;
         queue.frames.chunks.reverse();

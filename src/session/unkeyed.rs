@@ -176,7 +176,6 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
         let [name, value] = *option else { return Err(SYNTAX) };
         match lower(name, &mut [0; 8]) {
             b"count" => count = Some(integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
-            b"match" if value.len() > SCAN_PATTERN_BYTES_MAX => return Err("ERR pattern is too long".into()),
             b"match" => pattern = Some(value),
             // All values are strings, so any other type finds nothing.
             b"type" => has_type = value.eq_ignore_ascii_case(b"string"),

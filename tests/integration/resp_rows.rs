@@ -1,8 +1,6 @@
 //! What the Redis protocol says, as rows: commands and replies, then how the connection goes on. Data only, for a
 //! session without a socket and for a real server.
 
-use gostash::limits::SCAN_PATTERN_BYTES_MAX;
-
 use crate::rows::{Ending, Row};
 
 /// Commands in words, one a line, and the answers, in which LF stands for CRLF.
@@ -330,11 +328,6 @@ fn large_rows() -> Vec<Row> {
                 words("PING"),
             ],
             &[b"-ERR syntax error\r\n-ERR syntax error\r\n+PONG\r\n"],
-        ),
-        row(
-            "a pattern that would take long",
-            &[ask(&[b"SCAN".as_slice(), b"0", b"MATCH", &[b'x'; SCAN_PATTERN_BYTES_MAX + 1]])],
-            &[b"-ERR pattern is too long\r\n"],
         ),
         row(
             "an unknown command, of whose arguments not all is given back",

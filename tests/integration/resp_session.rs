@@ -113,8 +113,8 @@ fn a_command_s_arguments_have_a_bound_together() {
     let body = frame.strip_prefix(b"*401").expect("its head");
     session.feed(&[b"*403", body, format!("$4\r\nlong\r\n${VALUE_BYTES_MAX_MAX}\r\n").as_bytes()].concat());
     assert_eq!((session.received(), session.is_closing()), (Vec::new(), false));
-    // A pattern that is as long as one may be is none too long.
-    let pattern = "x".repeat(SCAN_PATTERN_BYTES_MAX);
+    // A pattern may be as long as a key.
+    let pattern = "x".repeat(KEY_BYTES_MAX);
     check(&mut driver(0), 0, &format!("SCAN 0 COUNT 1000 MATCH {pattern}"), "*2\n$1\n0\n*0\n");
 }
 
@@ -301,11 +301,12 @@ fn long_keys_take_no_long_scan() {
     driver.received();
     driver.feed(&words("SCAN 0 COUNT 1000 MATCH 1*"));
     assert!(driver.received().len() < VISIT_BYTES);
-    let pattern = "*".to_owned() + &"a".repeat(SCAN_PATTERN_BYTES_MAX - 2) + "b";
-    driver.work_max = 0;
-    check(&mut driver, 0, &format!("SCAN 0 MATCH {pattern}"), "-ERR pattern takes too long to match\n");
-    let most = SCAN_STEPS_MAX as u64 / STEPS_PER_UNIT + 2 * SCAN_WORK_UNITS;
-    assert!(driver.work_max <= most, "{} units", driver.work_max);
+    for pattern in ["*".to_owned() + &"a".repeat(250) + "b", format!("*[{}]", "b".repeat(60_000))] {
+        driver.work_max = 0;
+        check(&mut driver, 0, &format!("SCAN 0 MATCH {pattern}"), "-ERR pattern takes too long to match\n");
+        let most = SCAN_STEPS_MAX as u64 / STEPS_PER_UNIT + 2 * SCAN_WORK_UNITS;
+        assert!(driver.work_max <= most, "{} units", driver.work_max);
+    }
 }
 
 fn splits(len: usize) -> Vec<usize> {
