@@ -26,7 +26,7 @@ pub const EXAMPLE: &str = include_str!("../.config.stash.example");
 macro_rules! options {
     ($($field:ident: $type:ty = $name:literal, $expected:literal, |$text:ident| $read:expr;)*) => {
         /// Every option's value.
-        #[derive(Clone, Debug)]
+        #[derive(Clone)]
         pub struct Config {
             $(#[doc = $expected] pub $field: $type,)*
             /// Where each option was set, as an error about it begins. One that was not set is missing.
@@ -86,7 +86,6 @@ options! {
 }
 
 /// What the command line asks for.
-#[derive(Debug)]
 pub enum Invocation {
     /// To serve, by these options.
     Serve(Box<Config>),

@@ -11,7 +11,6 @@ use crate::batch::Visit;
 use crate::config::Config;
 use crate::limits::*;
 use crate::protocol::glob;
-use crate::protocol::resp::Version;
 use crate::protocol::verbs::{Complaint, SYNTAX, VERBS, integer, lower, wrong_arity};
 use crate::session::{Question, Resp, Session};
 
@@ -59,8 +58,7 @@ impl EventLoop {
             return Err(SYNTAX);
         }
         let session = &mut self.connections[slot].session;
-        let version = session.resp.as_ref().map_or(Version::Two, |resp| resp.version);
-        session.output.push_map(settings.len(), version);
+        session.output.push_map(settings.len(), session.resp.as_ref().is_some_and(|resp| resp.is_resp3));
         for text in settings.iter().flat_map(|(name, value)| [*name, value]) {
             session.output.push_bulk(text.as_bytes());
         }
@@ -169,7 +167,7 @@ fn is_meant(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) -> Re
 fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let (session, none) = (&connection.session, &Resp::default());
     let resp = session.resp.as_deref().unwrap_or(none);
-    let ([name, library, library_version], version) = (resp.names(), resp.version as u8);
+    let ([name, library, library_version], version) = (resp.names(), 2 + u8::from(resp.is_resp3));
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
     let idle = (now_millis - session.last_command_millis) / 1000;

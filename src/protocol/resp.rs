@@ -250,8 +250,8 @@ impl Output {
     }
 
     /// Appends the beginning of a map of `count` pairs. In version 2 that is an array with twice as many elements.
-    pub(crate) fn push_map(&mut self, count: usize, version: Version) {
-        let (kind, length) = if version == Version::Two { (b'*', 2 * count) } else { (b'%', count) };
+    pub(crate) fn push_map(&mut self, count: usize, is_resp3: bool) {
+        let (kind, length) = if is_resp3 { (b'%', count) } else { (b'*', 2 * count) };
         self.push_header(kind, length as i64);
     }
 
@@ -265,16 +265,7 @@ impl Output {
         self.push_value(value, b"\r\n");
     }
 
-    pub(crate) fn push_null(&mut self, version: Version) {
-        self.push(if version == Version::Two { b"$-1\r\n".as_slice() } else { b"_\r\n" });
+    pub(crate) fn push_null(&mut self, is_resp3: bool) {
+        self.push(if is_resp3 { b"_\r\n".as_slice() } else { b"$-1\r\n" });
     }
-}
-
-/// The version of the protocol that replies are written in. Requests are the same in both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
-    #[default]
-    Two = 2,
-    /// With maps and a null of its own.
-    Three,
 }

@@ -10,13 +10,13 @@ use crate::execute::Executor;
 use crate::limits::*;
 use crate::output::Output;
 use crate::protocol::Stop;
-use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step, Version};
+use crate::protocol::resp::{self, ARGUMENTS_MAX, Arguments, Cursor, Step};
 use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS, Verb};
 
 /// The state of a client that speaks RESP.
 #[derive(Debug, Default)]
 pub struct Resp {
-    pub(crate) version: Version,
+    pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
     /// Its [`names`](Self::names) in one allocation, separated by spaces.
     names: Box<str>,
     pub(crate) last_verb: u8, // an index into the table
@@ -74,6 +74,8 @@ pub(crate) struct Part {
     pub(crate) is_last: bool,
     left: u32, // of the command's arguments, with those of this part
 }
+
+pub(super) const NOT_AUTHENTICATED: Complaint = Complaint::Borrowed("NOAUTH Authentication required.");
 
 /// A command's outcome: it has been answered, or is to be answered with this error.
 pub(super) type Outcome = Result<(), Complaint>;
@@ -147,7 +149,7 @@ impl Resp {
             return Err(SYNTAX);
         }
         if !self.authenticated && !verb.flags.contains("no_auth") {
-            return Err("NOAUTH Authentication required.".into());
+            return Err(NOT_AUTHENTICATED);
         }
         match arguments.long {
             Some((at, _)) if at + 1 == verb.keys.0 as usize => Err("ERR a key can have 65535 bytes at most".into()),
@@ -185,7 +187,7 @@ impl Resp {
             (Form::Type, Reply::Missing) => output.push(b"+none\r\n"),
             (Form::Type, _) => output.push(b"+string\r\n"),
             (_, Reply::Number(number)) => output.push_header(b':', number),
-            _ => output.push_null(self.version),
+            _ => output.push_null(self.is_resp3),
         }
     }
 

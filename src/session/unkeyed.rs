@@ -2,17 +2,14 @@
 //! answered here. A command about the whole server or about other clients becomes a [`Question`].
 
 use super::Phase;
-use super::resp::{Outcome, Question, RespClient};
+use super::resp::{NOT_AUTHENTICATED, Outcome, Question, RespClient};
 use crate::execute::Executor;
 use crate::limits::*;
 use crate::output::Output;
 use crate::protocol::glob;
-use crate::protocol::resp::{Arguments, Version};
+use crate::protocol::resp::Arguments;
 use crate::protocol::verbs::{self, COMMANDS, Complaint, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower};
 
-const HELLO_UNAUTHENTICATED: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-    HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
-    the same time";
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure \
     your configuration is correct?";
 
@@ -46,7 +43,7 @@ impl RespClient<'_> {
 
     /// Executes a command that is answered with more than OK.
     fn answer_unkeyed(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Outcome {
-        let (output, version) = (&mut *self.output, self.resp.version);
+        let (output, is_resp3) = (&mut *self.output, self.resp.is_resp3);
         match (verb.name, arguments.all()) {
             ("ping", []) => output.push(b"+PONG\r\n"),
             ("ping" | "echo", [_]) => output.push_bulk_value(arguments.value(0)),
@@ -60,18 +57,18 @@ impl RespClient<'_> {
             }
             ("client|id", _) => output.push_header(b':', self.id as i64),
             ("client|getname", _) => match self.resp.names()[0] {
-                "" => output.push_null(version),
+                "" => output.push_null(is_resp3),
                 name => output.push_bulk(name.as_bytes()),
             },
             ("command|count", _) => output.push_header(b':', COMMANDS as i64),
-            ("command|docs", _) => output.push_map(0, version),
+            ("command|docs", _) => output.push_map(0, is_resp3),
             ("command" | "command|info", words) => {
                 let find = |name: &&[u8]| VERBS.iter().find(|verb| name.eq_ignore_ascii_case(verb.name.as_bytes()));
                 let named: Vec<_> = words.iter().skip(1).map(find).collect();
                 let rows = if named.is_empty() { VERBS[..COMMANDS].iter().map(Some).collect() } else { named };
                 self.executor.store.work += 3 * rows.len() as u64;
                 output.push_header(b'*', rows.len() as i64);
-                rows.into_iter().for_each(|row| push_verb(row, version, output));
+                rows.into_iter().for_each(|row| push_verb(row, is_resp3, output));
             }
             ("time", _) => {
                 let millis = self.executor.clock.unix_millis();
@@ -92,34 +89,32 @@ impl RespClient<'_> {
 
     /// HELLO: sets the protocol's version, and may authenticate and name the client.
     fn hello(&mut self, words: &[&[u8]]) -> Outcome {
-        let (version, mut options) = match words {
-            [] => (self.resp.version, words),
-            [b"2", options @ ..] => (Version::Two, options),
-            [b"3", options @ ..] => (Version::Three, options),
+        let (is_resp3, mut options) = match words {
+            [] => (self.resp.is_resp3, words),
+            [b"2", options @ ..] => (false, options),
+            [b"3", options @ ..] => (true, options),
             _ => return Err("NOPROTO unsupported protocol version".into()),
         };
-        let mut name = None;
         while let [option, rest @ ..] = options {
             options = match (lower(option, &mut [0; 8]), rest) {
                 (b"auth", [user, password, rest @ ..]) => self.authenticate(&[user, password]).map(|()| rest)?,
                 (b"setname", [word, rest @ ..]) => {
-                    name = Some(printable(word)?);
+                    self.resp.set_name(0, printable(word)?);
                     rest
                 }
                 _ => return Err(format!("ERR Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
             };
         }
         if !self.resp.authenticated {
-            return Err(HELLO_UNAUTHENTICATED.into());
+            return Err(NOT_AUTHENTICATED);
         }
-        name.into_iter().for_each(|name| self.resp.set_name(0, name));
-        self.resp.version = version;
+        self.resp.is_resp3 = is_resp3;
         let output = &mut *self.output;
-        output.push_map(7, version);
+        output.push_map(7, is_resp3);
         for word in ["server", "redis", "version", REDIS_VERSION, "mode", "standalone", "role", "master", "proto"] {
             output.push_bulk(word.as_bytes());
         }
-        output.push_header(b':', version as i64);
+        output.push_header(b':', 2 + i64::from(is_resp3));
         output.push_bulk(b"id");
         output.push_header(b':', self.id as i64);
         output.push_bulk(b"modules");
@@ -147,8 +142,8 @@ impl RespClient<'_> {
 }
 
 /// Appends a row of COMMAND's reply.
-fn push_verb(verb: Option<&Verb>, version: Version, output: &mut Output) {
-    let Some(verb) = verb else { return output.push_null(version) };
+fn push_verb(verb: Option<&Verb>, is_resp3: bool, output: &mut Output) {
+    let Some(verb) = verb else { return output.push_null(is_resp3) };
     let (first, last, step) = verb.keys;
     output.push_header(b'*', 10);
     output.push_bulk(verb.name.as_bytes());
@@ -169,14 +164,14 @@ fn printable(word: &[u8]) -> Result<&str, Complaint> {
 
 /// SCAN: looks at about as many keys as COUNT says, or at fewer if that would take long or make much output.
 fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Outcome {
-    let text = std::str::from_utf8(cursor).unwrap_or_default();
-    let mut cursor: u64 = text.parse().map_err(|_| "ERR invalid cursor")?;
-    let (mut count, mut pattern, mut has_type) = (10, None, true);
+    let cursor = str::from_utf8(cursor).ok().and_then(|text| text.parse().ok());
+    let mut cursor: u64 = cursor.ok_or("ERR invalid cursor")?;
+    let (mut count, mut pattern, mut has_type) = (10, b"*".as_slice(), true);
     for option in options.chunks(2) {
         let [name, value] = *option else { return Err(SYNTAX) };
         match lower(name, &mut [0; 8]) {
             b"count" => count = Some(integer(value)?).filter(|count| *count > 0).ok_or(SYNTAX)?,
-            b"match" => pattern = Some(value),
+            b"match" => pattern = value,
             // All values are strings, so any other type finds nothing.
             b"type" => has_type = value.eq_ignore_ascii_case(b"string"),
             _ => return Err(SYNTAX),
@@ -188,7 +183,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
     loop {
         cursor = executor.store.scan(cursor, |key| {
             looked_at += 1;
-            if has_type && pattern.is_none_or(|pattern| glob::matches(pattern, key, &mut steps)) {
+            if has_type && glob::matches(pattern, key, &mut steps) {
                 keys.push_bulk(key);
                 found += 1;
             }

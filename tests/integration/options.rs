@@ -39,7 +39,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.max_clients, config.max_value_size), (10_000, 16 << 20));
     assert_eq!(config.max_memory, MemoryLimit::auto(memory::read));
     assert_eq!(config.eviction, Eviction::S3Fifo);
-    assert_eq!((config.unix_socket, config.cpu, config.password), (None, None, None));
+    assert_eq!((config.unix_socket, config.cpu), (None, None));
+    assert!(config.password.is_none());
     assert_eq!(config.spin, Duration::ZERO);
     assert_eq!((config.default_ttl, config.idle_timeout, config.stall_timeout), (0, 0, 60));
     assert_eq!(config.log_level, LevelFilter::Info);
@@ -75,7 +76,7 @@ fn every_option_can_be_set() {
         assert_eq!(config.max_memory, MemoryLimit::chosen(16 << 20));
         assert_eq!(config.eviction, Eviction::None);
         assert_eq!((config.default_ttl, config.idle_timeout, config.stall_timeout), (1, 2, 0));
-        assert_eq!(config.password, Some(Password::new("a=b c")));
+        assert!(config.password == Some(Password::new("a=b c")));
         assert_eq!((config.cpu, config.log_level), (Some(0), LevelFilter::Trace));
         assert_eq!(config.spin, Duration::from_micros(50));
     }
@@ -92,16 +93,15 @@ fn a_password_comes_from_flag_environment_or_file_and_is_never_shown() {
         ("password=file", "", &[], "file"),
     ] {
         let config = read(text, flags, Some(variable)).expect("passwords");
-        assert_eq!(config.password, Some(Password::new(expected)));
-        assert!(!format!("{config:?}").contains(expected));
+        assert!(config.password == Some(Password::new(expected)), "{text} {variable} {flags:?}");
     }
     let long = "secret".repeat(100);
-    let error = read("", &[], Some(&long)).expect_err("it is too long");
+    let error = read("", &[], Some(&long)).err().expect("it is too long");
     assert!(error.starts_with("GOSTASH_PASSWORD: expected a password") && !error.contains("secret"), "{error}");
     let unreadable = OsString::from_vec(b"secret\xff".into());
-    let from_environment = Config::from_args([], Some(unreadable.clone())).expect_err("not UTF-8");
+    let from_environment = Config::from_args([], Some(unreadable.clone())).err().expect("not UTF-8");
     assert_eq!(from_environment, "GOSTASH_PASSWORD: expected UTF-8, got 7 bytes");
-    let from_flag = Config::from_args(["--password".into(), unreadable], None).expect_err("not UTF-8");
+    let from_flag = Config::from_args(["--password".into(), unreadable], None).err().expect("not UTF-8");
     assert_eq!(from_flag, "--password: expected UTF-8, got 7 bytes");
 }
 
@@ -145,7 +145,7 @@ fn sizes_have_a_unit_or_are_bytes() {
 
 #[test]
 fn each_bad_value_is_named_with_its_place() {
-    let error = |line: &str| read(line, &[], None).expect_err(line);
+    let error = |line: &str| read(line, &[], None).err().expect(line);
     let seconds = "expected seconds from 0 to 315360000";
     for (line, problem) in [
         ("host=", r#"expected a name or address of this machine, got """#),
@@ -180,14 +180,14 @@ fn each_bad_value_is_named_with_its_place() {
 #[test]
 fn what_is_found_is_shown_on_one_short_line() {
     let got = |text: &str| {
-        let error = read(&format!("port={text}"), &[], None).expect_err(text);
+        let error = read(&format!("port={text}"), &[], None).err().expect(text);
         error.split("got ").nth(1).unwrap().to_owned()
     };
     assert_eq!(got("a\tb\u{1b}"), r#""a\tb\u{1b}""#);
     assert_eq!(got(&"\u{e9}".repeat(80)), format!("{:?}", "\u{e9}".repeat(80)));
     assert_eq!(got(&"\u{e9}".repeat(81)), format!("{:?}...", "\u{e9}".repeat(80)));
     let args = [OsString::from("--unix-socket"), OsString::from_vec(b"/tmp/\xff".into())];
-    let problem = Config::from_args(args, None).expect_err("not UTF-8").to_string();
+    let problem = Config::from_args(args, None).err().expect("not UTF-8").to_string();
     assert_eq!(problem, "--unix-socket: expected UTF-8, got \"/tmp/\u{fffd}\"");
 }
 
@@ -208,5 +208,4 @@ fn only_the_whole_password_is_it() {
         assert!(!password.is(guess.as_bytes()), "{guess:?}");
     }
     assert!(!Password::new("").is(b"x"));
-    assert!(!format!("{password:?}").contains("secret"));
 }
