@@ -23,7 +23,7 @@ pub(crate) struct Incoming {
 #[derive(Debug, Default)]
 pub(super) struct Long {
     chunks: Vec<Bytes>,
-    filling: Option<Chunk>,
+    filling: Vec<Chunk>,      // at most one between two reads
     pub(super) refused: bool, // there was no memory for it, so its bytes are discarded as they arrive
 }
 
@@ -41,20 +41,18 @@ impl Incoming {
         debug_assert!(bytes_max > 0, "a value that has to wait for memory must not be refused");
         let long = self.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         let wanted = self.left.min(bytes_max);
-        let (mut chunks, mut room_bytes) = (Vec::new(), 0);
-        while room_bytes < wanted
-            && let Some(chunk) = long.filling.take().or_else(|| executor.chunk())
+        while long.filling.iter().map(Chunk::room_bytes).sum::<usize>() < wanted
+            && let Some(chunk) = executor.chunk()
         {
-            room_bytes += chunk.room_bytes();
-            chunks.push(chunk);
+            long.filling.push(chunk);
         }
-        if chunks.is_empty() {
+        if long.filling.is_empty() {
             *long = Long { refused: true, ..Long::default() };
             return None;
         }
         let mut asked = 0;
-        let mut slices = Vec::with_capacity(chunks.len() + 1);
-        for chunk in &mut chunks {
+        let mut slices = Vec::with_capacity(long.filling.len() + 1);
+        for chunk in &mut long.filling {
             let room = chunk.room(wanted - asked);
             asked += room.len();
             slices.push(IoSliceMut::new(room));
@@ -65,15 +63,10 @@ impl Incoming {
         }
         let result = source.read_vectored(&mut slices);
         let (before, end) = (self.left, self.left.saturating_sub(*result.as_ref().unwrap_or(&0)));
-        for mut chunk in chunks {
-            self.left -= chunk.advance(self.left - end);
-            match chunk.room_bytes() {
-                0 => long.chunks.push(chunk.freeze()),
-                // A chunk that is still empty is dropped, which returns it to the pool.
-                1..CHUNK_BYTES => long.filling = Some(chunk),
-                _ => {}
-            }
-        }
+        long.filling.iter_mut().for_each(|chunk| self.left -= chunk.advance(self.left - end));
+        long.chunks.extend(long.filling.extract_if(.., |chunk| chunk.room_bytes() == 0).map(Chunk::freeze));
+        // A chunk that is still empty is dropped, which returns it to the pool.
+        long.filling.retain(|chunk| chunk.room_bytes() < CHUNK_BYTES);
         Some((asked, result, before - end))
     }
 
@@ -96,7 +89,7 @@ impl Incoming {
 
 impl Long {
     pub(super) fn value(&self) -> Value<'_> {
-        Value { chunks: &self.chunks, rest: self.filling.as_ref().map_or(&[], Chunk::as_ref) }
+        Value { chunks: &self.chunks, rest: self.filling.first().map_or(&[], Chunk::as_ref) }
     }
 }
 
