@@ -77,7 +77,7 @@ pub struct EventLoop {
     spare: Vec<Vec<u8>>, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
-    /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
+    /// When the loop last went on after it was stopped for over a second. No client's time is over in the next second.
     resumed_millis: u64,
     draining: usize,        // connections that were sent their last reply, and no longer count as clients
     held_bytes: usize,      // by all connections, chunks aside
@@ -148,11 +148,11 @@ impl EventLoop {
     /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
-        // While there are clients, time may run out for one of them.
+        // While there are clients, time may run out for one of them, or for all when the server is to stop.
         let tick = (!self.connections.is_empty()).then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let housekeeping = self.executor.store.wants_housekeeping();
-        let until = |by: u64| by.saturating_sub(self.now_millis);
-        let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
+        let accept = self.accept_by.map(|by| by.saturating_sub(self.now_millis));
+        let waits = [is_busy.then_some(0), tick, housekeeping, accept];
         let timeout = waits.into_iter().flatten().min().map(Duration::from_millis);
         if !self.config.spin.is_zero() && !self.visits.is_empty() && timeout != Some(Duration::ZERO) {
             let since = Instant::now();

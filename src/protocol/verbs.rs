@@ -92,7 +92,7 @@ pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'stati
     let Some(name) = arguments.all().first().filter(|_| has_subcommands) else { return Ok(verb) };
     let full_name = [verb.name.as_bytes(), b"|", name].concat();
     let found = VERBS[COMMANDS..].iter().find(|row| full_name.eq_ignore_ascii_case(row.name.as_bytes()));
-    found.ok_or_else(|| format!("ERR unknown subcommand '{}'", shown(name, ECHO_BYTES_MAX)).into())
+    found.ok_or_else(|| format!("ERR unknown subcommand '{}'", shown(name)).into())
 }
 
 const fn unkeyed(name: &'static str, arity: i32, flags: &'static str) -> Verb {
@@ -190,7 +190,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
 pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
 pub const OUT_OF_MEMORY: Complaint = Cow::Borrowed(refusal(Refusal::OutOfMemory));
 
-const ECHO_BYTES_MAX: usize = 128; // of an unknown command's name, and of its arguments, repeated in the error
+const ECHO_BYTES_MAX: usize = 128; // of an unknown command's name and of each of its arguments, repeated in the error
 
 /// Redis's words for why a command was not executed.
 pub const fn refusal(refusal: Refusal) -> &'static str {
@@ -207,18 +207,12 @@ pub fn wrong_arity(command: &str) -> Complaint {
 }
 
 pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
-    let mut shown_arguments = String::new();
-    for argument in arguments.all() {
-        if let Some(left @ 1..) = ECHO_BYTES_MAX.checked_sub(shown_arguments.len()) {
-            shown_arguments += &format!("'{}' ", shown(argument, left));
-        }
-    }
-    let name = shown(arguments.name, ECHO_BYTES_MAX);
-    format!("ERR unknown command '{name}', with args beginning with: {shown_arguments}").into()
+    let words: String = arguments.all().iter().map(|word| format!("'{}' ", shown(word))).collect();
+    format!("ERR unknown command '{}', with args beginning with: {words}", shown(arguments.name)).into()
 }
 
-fn shown(bytes: &[u8], bytes_max: usize) -> impl std::fmt::Display {
-    bytes[..bytes.len().min(bytes_max)].escape_ascii()
+fn shown(bytes: &[u8]) -> impl std::fmt::Display {
+    bytes[..bytes.len().min(ECHO_BYTES_MAX)].escape_ascii()
 }
 
 /// `word` in lower case, or nothing if it has more than eight letters: no option is that long.
@@ -333,7 +327,7 @@ fn deadline(a: &Arguments<'_>, unit: &[u8], number: &[u8], least: i64, clock: Cl
     let number = Some(integer(number)?).filter(|number| *number >= least);
     let Some(unix) = number.and_then(|number| number.checked_mul(unit_millis)?.checked_add(start_millis)) else {
         let name = a.name.to_ascii_lowercase();
-        return Err(format!("ERR invalid expire time in '{}' command", shown(&name, ECHO_BYTES_MAX)).into());
+        return Err(format!("ERR invalid expire time in '{}' command", shown(&name)).into());
     };
     Ok(unix.saturating_sub(clock.unix_offset_millis).max(0) as u64)
 }

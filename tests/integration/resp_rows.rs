@@ -331,13 +331,13 @@ fn large_rows() -> Vec<Row> {
         ),
         row(
             "an unknown command, of whose arguments not all is given back",
-            &[ask(&[b"NOSUCH".as_slice(), &[b'x'; 100], &[b'y'; 100], b"z"])],
+            &[ask(&[b"NOSUCH".as_slice(), &[b'x'; 100], &[b'y'; 150], b"z"])],
             &[
                 b"-ERR unknown command 'NOSUCH', with args beginning with: '",
                 &[b'x'; 100],
                 b"' '",
-                &[b'y'; 25],
-                b"' \r\n",
+                &[b'y'; 128],
+                b"' 'z' \r\n",
             ],
         ),
         row("many keys", &[mget], &[b"*5000\r\n", &b"$-1\r\n".repeat(5000)]),
