@@ -14,12 +14,16 @@ impl EventLoop {
     /// What the server has done so far, on one line.
     pub(super) fn report(&self) -> String {
         let (Executor { stats, store, .. }, TurnClock { turns, long, history, .. }) = (&self.executor, &self.clock);
-        let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes());
         let [.., longest] = history.longest(self.now_millis / 1000);
-        let (stored, misses) = (store.stats(), stats.gets - stats.hits);
+        let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes());
+        let (evictions, expired, misses) = (store.stats().evictions, store.stats().expired, stats.gets - stats.hits);
+        let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, errors, broken, .. } = stats;
+        let Stats { bytes_in, bytes_out, .. } = stats;
         format!(
-            "{clients} clients, {items} items in {memory} bytes, {misses} misses; {stats:?}; store {stored:?}; \
-             {turns} turns, {long} over 200us, longest {longest}"
+            "clients={clients} items={items} memory={memory} evictions={evictions} expired={expired} \
+             connections={connections} refused={refused} closed={closed} gets={gets} hits={hits} misses={misses} \
+             sets={sets} adds={adds} deletes={deletes} errors={errors} broken={broken} bytes_in={bytes_in} \
+             bytes_out={bytes_out} turns={turns} over_200us={long} longest_turn={longest}"
         )
     }
 

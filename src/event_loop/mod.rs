@@ -77,8 +77,9 @@ pub struct EventLoop {
     spare: Vec<Vec<u8>>, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
-    /// When the loop last went on after it was stopped for over a second. No client's time is over in the next second.
+    /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
     resumed_millis: u64,
+    stalled: usize,         // connections that cannot be written to until their clients read
     draining: usize,        // connections that were sent their last reply, and no longer count as clients
     held_bytes: usize,      // by all connections, chunks aside
     held_bytes_peak: usize, // since the last tick
@@ -120,6 +121,7 @@ impl EventLoop {
             clock: TurnClock::new(),
             now_millis: 0,
             resumed_millis: 0,
+            stalled: 0,
             draining: 0,
             held_bytes: 0,
             held_bytes_peak: 0,
@@ -148,11 +150,10 @@ impl EventLoop {
     /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
-        // While there are clients, time may run out for one of them, or for all when the server is to stop.
-        let tick = (!self.connections.is_empty()).then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
+        let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let housekeeping = self.executor.store.wants_housekeeping();
-        let accept = self.accept_by.map(|by| by.saturating_sub(self.now_millis));
-        let waits = [is_busy.then_some(0), tick, housekeeping, accept];
+        let until = |by: u64| by.saturating_sub(self.now_millis);
+        let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
         let timeout = waits.into_iter().flatten().min().map(Duration::from_millis);
         if !self.config.spin.is_zero() && !self.visits.is_empty() && timeout != Some(Duration::ZERO) {
             let since = Instant::now();
@@ -223,6 +224,13 @@ impl EventLoop {
         self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
         is_tick
+    }
+
+    /// Whether the mere passing of time may give the loop something to do.
+    fn needs_ticks(&self) -> bool {
+        self.stalled + self.draining > 0
+            || self.relieve_at.is_some()
+            || self.config.idle_timeout > 0 && self.clients() > 0
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -380,6 +388,7 @@ impl EventLoop {
             // Only while output waits: a Unix socket reports that it is writable whenever its client has read.
             let watches = !connection.writable;
             connection.watches_output = watches;
+            self.stalled = if watches { self.stalled + 1 } else { self.stalled - 1 };
             let interest = if watches { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
             let source = &mut SourceFd(&connection.socket.as_raw_fd());
             if self.poll.registry().reregister(source, connection.token(slot), interest).is_err() {
@@ -410,6 +419,7 @@ impl EventLoop {
     fn close(&mut self, slot: usize) {
         let connection = self.connections.remove(slot);
         debug!("connection {} closed", connection.session.id);
+        self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.drain_bytes_left.is_some());
         self.held_bytes -= connection.held_bytes;
         self.ended.push_back(connection.socket);
@@ -425,7 +435,7 @@ impl EventLoop {
     /// Looks at one part of the connections, and closes those whose time has run out. The others are requeued if they
     /// have something to do: they may have been held back while buffers were over their bound.
     fn sweep(&mut self, is_tick: bool) {
-        self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick);
+        self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
         let Some(part) = self.sweeps.next() else { return };
         for slot in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };

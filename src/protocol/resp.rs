@@ -123,15 +123,15 @@ pub fn parse<'a>(
             Some(_) => return inline_ping(input, arguments),
             None => return Err(Stop::Incomplete(1)),
         }
-        let (count, end) = length(input, 1, "invalid multibulk length")?;
-        match count {
-            0 => return Ok(Step { consumed: end, ..Step::default() }),
-            _ if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length"),
-            _ if count > STRANGER_ARGUMENTS_MAX && !authenticated => {
+        let (count, end) = number(input, 1, "invalid multibulk length")?;
+        let count = match usize::try_from(count) {
+            Err(_) | Ok(0) => return Ok(Step { consumed: end, ..Step::default() }),
+            Ok(count) if count > STRANGER_ARGUMENTS_MAX && !authenticated => {
                 return broken("unauthenticated multibulk length");
             }
-            _ => {}
-        }
+            Ok(count) if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length"),
+            Ok(count) => count,
+        };
         (arguments.name, at) = bulk(input, end, authenticated, KEY_BYTES_MAX, KEY_BYTES_MAX)?;
         let bytes_left = value_bytes_max + FRAME_EXTRA_BYTES;
         cursor = Cursor { verb: verbs::find(arguments.name), left: count - 1, bytes_left };
@@ -193,12 +193,12 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
     if authenticated && let Some((bulk, rest)) = plain_bulk(&input[at + 1..], short_max.min(bytes_max)) {
         return Ok((bulk, input.len() - rest.len()));
     }
-    let (bytes, start) = length(input, at + 1, "invalid bulk length")?;
-    match bytes {
-        _ if bytes > STRANGER_BYTES_MAX && !authenticated => broken("unauthenticated bulk length"),
-        _ if bytes > bytes_max => broken("invalid bulk length"),
-        _ if bytes > short_max => Err(Stop::Long(bytes, start)),
-        _ => {
+    let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
+    match usize::try_from(bytes).unwrap_or(usize::MAX) {
+        bytes if bytes > STRANGER_BYTES_MAX && !authenticated => broken("unauthenticated bulk length"),
+        bytes if bytes > bytes_max => broken("invalid bulk length"),
+        bytes if bytes > short_max => Err(Stop::Long(bytes, start)),
+        bytes => {
             let end = start + bytes;
             let bulk = input.get(start..end).ok_or(Stop::Incomplete(end + 2))?;
             Ok((bulk, line_end(input, end, "expected CRLF after an argument")?))
@@ -206,16 +206,17 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
     }
 }
 
-/// Parses the length at `at`, which a CRLF ends. If there is none, the frame is broken because of `error`.
-fn length(input: &[u8], at: usize, error: &'static str) -> Parsed<usize> {
+/// Parses the number at `at`, which a CRLF ends. If there is none, the frame is broken because of `error`.
+fn number(input: &[u8], at: usize, error: &'static str) -> Parsed<i64> {
     let rest = input.get(at..).unwrap_or_default();
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits > LENGTH_DIGITS_MAX || digits == 0 && !rest.is_empty() {
+    let sign = usize::from(rest.first() == Some(&b'-'));
+    let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits > LENGTH_DIGITS_MAX || digits == 0 && rest.len() > sign {
         return broken(error);
     }
-    // One that does not fit exceeds every limit.
-    let length = number::parse(&rest[..digits]).map_or(usize::MAX, |length| length as usize);
-    Ok((length, line_end(input, at + digits, error)?))
+    // A number that does not fit exceeds every limit.
+    let number = number::parse(&rest[..sign + digits]).unwrap_or(i64::MAX);
+    Ok((number, line_end(input, at + sign + digits, error)?))
 }
 
 /// The index behind the CRLF at `at`.

@@ -89,12 +89,14 @@ impl RespClient<'_> {
 
     /// HELLO: sets the protocol's version, and may authenticate and name the client.
     fn hello(&mut self, words: &[&[u8]]) -> Outcome {
-        let (is_resp3, mut options) = match words {
-            [] => (self.resp.is_resp3, words),
-            [b"2", options @ ..] => (false, options),
-            [b"3", options @ ..] => (true, options),
-            _ => return Err("NOPROTO unsupported protocol version".into()),
+        let is_resp3 = match words.first().map(|number| integer(number)) {
+            None => self.resp.is_resp3,
+            Some(Ok(2)) => false,
+            Some(Ok(3)) => true,
+            Some(Ok(_)) => return Err("NOPROTO unsupported protocol version".into()),
+            Some(Err(_)) => return Err("ERR Protocol version is not an integer or out of range".into()),
         };
+        let mut options = words.get(1..).unwrap_or_default();
         while let [option, rest @ ..] = options {
             options = match (lower(option, &mut [0; 8]), rest) {
                 (b"auth", [user, password, rest @ ..]) => self.authenticate(&[user, password]).map(|()| rest)?,

@@ -317,7 +317,7 @@ fn the_log_says_which_client_was_closed_and_why() {
     let address = client.local_addr().expect("a TCP socket has one");
     server.wait_for_stderr(&format!("a client was closed: {address}: it sent no command for idle-timeout\n"));
     server.signal(Signal::USR1);
-    server.wait_for_stderr(" connections: 1, refused: 0, closed: 1, ");
+    server.wait_for_stderr(" connections=1 refused=0 closed=1 ");
 }
 
 /// Bytes are not commands: who sends one at a time is idle all the same.

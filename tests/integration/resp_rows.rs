@@ -36,7 +36,7 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("SCAN x", "-ERR invalid cursor\n"),
     ("SCAN 0 COUNT 0", "-ERR syntax error\n"),
     ("HELLO 4", "-NOPROTO unsupported protocol version\n"),
-    ("HELLO x", "-NOPROTO unsupported protocol version\n"),
+    ("HELLO x", "-ERR Protocol version is not an integer or out of range\n"),
     ("HELLO 3 NOSUCH", "-ERR Syntax error in HELLO option 'NOSUCH'\n"),
     ("AUTH a b c", "-ERR syntax error\n"),
     (
@@ -187,8 +187,7 @@ const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
     (b"POST", b"-ERR Protocol error: expected '*', got 'P'\r\n", Ending::Closed),
     (b"*1\r\n$4\r\nPING\r\nGET", b"+PONG\r\n-ERR Protocol error: expected '*', got 'G'\r\n", Ending::Closed),
     (b"PING\r\nping\r\n", b"+PONG\r\n+PONG\r\n", Ending::Open),
-    (b"*0\r\n*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", Ending::Open),
-    (b"*-1\r\n", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),
+    (b"*0\r\n*-1\r\n*1\r\n$4\r\nPING\r\n", b"+PONG\r\n", Ending::Open),
     (b"*1\r\n$4\r\nPING\r\n\r\n*1\r\n$4\r\nPING\r\n", b"+PONG\r\n+PONG\r\n", Ending::Open),
     (b"*1\r\n$4\r\nPING\r\n\rX", b"+PONG\r\n-ERR Protocol error: expected '*', got '\\r'\r\n", Ending::Closed),
     (
