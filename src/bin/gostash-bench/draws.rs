@@ -36,22 +36,20 @@ impl<'a> Draws<'a> {
         } as u32;
         let is_get = ((bits & 0xffff_ffff) * 100) >> 32 < u64::from(self.options.get_percent);
         let mixed = if is_get { Operation::Get } else { Operation::Set };
+        // A key near this one that belongs to this client alone.
+        let own = || {
+            let clients = self.options.clients as u32;
+            let own = id - id % clients + client as u32;
+            if own < self.options.keys { own } else { own - clients }
+        };
+        let id = if self.options.owns_keys() { own() } else { id };
         match self.options.command {
-            Some(Operation::Del) => self.set_or_delete(client, id),
+            Some(Operation::Del) => match self.to_delete[client].take() {
+                Some(id) => (Operation::Del, id),
+                None => (Operation::Set, *self.to_delete[client].insert(id)),
+            },
             command => (command.unwrap_or(mixed), id),
         }
-    }
-
-    /// Alternates: one call sets a key near `id` that belongs to this client alone, and the next call deletes it.
-    fn set_or_delete(&mut self, client: usize, id: u32) -> (Operation, u32) {
-        if let Some(id) = self.to_delete[client].take() {
-            return (Operation::Del, id);
-        }
-        let clients = self.options.clients as u32;
-        let own = id - id % clients + client as u32;
-        let id = if own < self.options.keys { own } else { own - clients };
-        self.to_delete[client] = Some(id);
-        (Operation::Set, id)
     }
 }
 

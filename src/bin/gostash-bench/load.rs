@@ -4,6 +4,7 @@
 //! coordinated omission). It knows no report.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +17,7 @@ use signal_hook::consts::SIGINT;
 use crate::connection::Connection;
 use crate::draws::Draws;
 use crate::options::Options;
-use crate::phase::{Model, Phase, SECOND, Source};
+use crate::phase::{Phase, SECOND};
 use crate::protocol::Operation;
 use crate::replay::Trace;
 use crate::workload::{Request, Workload};
@@ -49,7 +50,8 @@ pub struct Load<'a> {
     options: &'a Options,
     workload: Workload<'a>,
     draws: Draws<'a>,
-    model: Option<Model>,
+    /// With `--verify`, for INC and DEC: how often each key was written.
+    writes: Vec<u32>,
     poll: Poll,
     connections: Vec<Connection>,
     /// Connections that may send more requests, each once.
@@ -65,7 +67,7 @@ pub struct Load<'a> {
 
 impl<'a> Load<'a> {
     /// Connects all clients.
-    pub fn new(options: &'a Options) -> Result<Self, String> {
+    pub fn new(options: &'a Options) -> Result<Self, Box<dyn Error>> {
         // The first Ctrl-C sets the flag, the second ends the program. Without handlers the first ends it.
         let interrupted = Arc::new(AtomicBool::new(false));
         let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
@@ -74,20 +76,19 @@ impl<'a> Load<'a> {
         // Each client needs a file descriptor. If there are too few all the same, connecting fails and says so.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-        let poll = Poll::new().map_err(|error| format!("poll: {error}"))?;
+        let poll = Poll::new()?;
         let connections = (0..count).map(|slot| {
             Connection::new(options, poll.registry(), Token(slot)).map_err(|error| {
                 let (target, number) = (options.target(), slot + 1);
                 format!("{target}: expected a server for connection {number} of {count}, got: {error}")
             })
         });
-        let connections = connections.collect::<Result<_, _>>()?;
+        let connections = connections.collect::<Result<_, String>>()?;
         Ok(Load {
             options,
             workload: Workload::new(options),
             draws: Draws::new(options),
-            // What a server has kept of a trace cannot be known.
-            model: (options.verify && options.replay.is_none()).then(|| Model::new(options)),
+            writes: vec![0; if options.verify && options.counts() { options.keys as usize } else { 0 }],
             poll,
             connections,
             ready: VecDeque::new(),
@@ -100,29 +101,29 @@ impl<'a> Load<'a> {
     }
 
     /// Sets every key once, over all connections, the idle ones included.
-    pub fn preload(&mut self) -> Result<(), String> {
-        let Options { keys, key_size, value_size, protocol, .. } = self.options;
-        let count = self.connections.len() as u32;
+    pub fn preload(&mut self) -> Result<(), Box<dyn Error>> {
+        let Options { keys, key_size, value_size, protocol, .. } = *self.options;
+        let count = self.connections.len();
         // An echo keeps nothing, so it is enough that each connection has worked once.
-        let keys = if protocol.name == "echo" { count.min(*keys) } else { *keys };
-        let each = keys.div_ceil(count) as usize;
+        let keys = if protocol.name == "echo" { keys.min(count as u32) } else { keys };
+        let each = (keys as usize).div_ceil(count);
         let depth = (PRELOAD_BYTES / (value_size.high + key_size.high)).clamp(1, PRELOAD_DEPTH).min(each);
-        let (source, requests_max) = (Source::Keys, Some(keys.into()));
-        let phase = Phase { name: "preload", source, depth, requests_max, ..Phase::default() };
-        let phase = self.work(count as usize, phase)?;
-        match phase.refused {
+        let (is_preload, requests_max) = (true, Some(keys.into()));
+        let phase = Phase { name: "preload", is_preload, depth, requests_max, ..Phase::default() };
+        match self.work(count, phase)?.refused {
             0 => Ok(()),
-            refused => Err(format!("preload: expected the server to take {keys} keys, but it refused {refused}")),
+            refused => {
+                Err(format!("preload: expected the server to take {keys} keys, but it refused {refused}").into())
+            }
         }
     }
 
     /// Replays a trace, or warms up and measures.
-    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Phase, String> {
+    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Phase, Box<dyn Error>> {
         let Options { clients, rate, requests, duration, warmup, .. } = *self.options;
         if let Some(trace) = trace {
-            let requests_max = Some(trace.records.len() as u64);
-            let source = Source::Trace(trace.into());
-            return self.work(clients, Phase { name: "replay", source, depth, requests_max, ..Phase::default() });
+            let (requests_max, trace) = (Some(trace.records.len() as u64), Some(trace));
+            return self.work(clients, Phase { name: "replay", trace, depth, requests_max, ..Phase::default() });
         }
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
@@ -140,18 +141,16 @@ impl<'a> Load<'a> {
     }
 
     /// Runs a phase on the first `clients` connections: sends until all is sent or the time is over, then waits for the
-    /// replies. After [`DRAIN_NANOS`] of silence the rest stays unanswered, and another phase fails.
-    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Phase, String> {
-        let waiting = self.connections.iter().map(|connection| connection.waiting.len() as u64).sum();
+    /// replies. What is not answered by then stays unanswered, and another phase fails.
+    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Phase, Box<dyn Error>> {
+        let waiting: usize = self.connections.iter().map(|connection| connection.waiting.len()).sum();
         if waiting > 0 && !self.is_interrupted() {
-            return Err(silence(waiting, DRAIN_NANOS));
+            return Err(silence(waiting as u64, DRAIN_NANOS));
         }
         self.ready = (0..clients).collect();
-        let server = self.server;
-        let usage = || [server, Some(std::process::id())].map(|process| process::usage(process?));
-        let before = usage();
+        let processes = [self.server, Some(std::process::id())];
+        let before = processes.map(|process| process::usage(process?));
         let mut events = Events::with_capacity(1024);
-        phase.model = self.model.take();
         self.start = Instant::now();
         let (mut now, mut last_moved, mut last_shown) = (0, 0, 0);
         while !self.is_interrupted() {
@@ -159,16 +158,14 @@ impl<'a> Load<'a> {
             if !is_over {
                 self.issue(&mut phase, now)?;
             }
-            if phase.in_flight() == 0 && (is_over || phase.unsent() == 0) {
+            if phase.replies == phase.sent && (is_over || phase.unsent() == 0) {
                 break;
             }
             let is_due = !is_over && phase.unsent() > 0 && !self.ready.is_empty();
             let due_nanos = phase.due_nanos().filter(|_| is_due).unwrap_or(u64::MAX);
             let timeout = TICK.min(Duration::from_nanos(due_nanos.saturating_sub(now + SPIN_NANOS)));
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                other => other.map_err(|error| format!("poll: {error}"))?,
-            }
+            // It fails only if a signal has interrupted it, and then there are no events.
+            let _ = self.poll.poll(&mut events, Some(timeout));
             // All ready connections are read before anything is sent. That costs less, and the server finds more of its
             // clients ready at once.
             let moved = phase.sent_bytes + phase.received_bytes;
@@ -186,19 +183,20 @@ impl<'a> Load<'a> {
             } else if is_over && now - last_moved > DRAIN_NANOS {
                 break;
             } else if now - last_moved > SILENCE_NANOS {
-                return Err(silence(phase.in_flight(), SILENCE_NANOS));
+                return Err(silence(phase.sent - phase.replies, SILENCE_NANOS));
             }
             if now - last_shown > PROGRESS_NANOS {
                 last_shown = now;
-                report::progress(phase.name, now, phase.replies);
+                let (name, seconds, replies) = (phase.name, now as f64 / SECOND as f64, phase.replies as f64);
+                let (replies, rate) = (report::count(replies), report::count(replies / seconds));
+                report::progress(&format!("  {name}: {seconds:.1} s, {replies} replies, {rate}/s"));
             }
         }
-        report::end_progress();
-        self.model = phase.model.take();
-        let after = usage();
+        report::progress("");
+        let after = processes.map(|process| process::usage(process?));
         [phase.server, phase.client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
         phase.seconds = now.max(1) as f64 / SECOND as f64;
-        phase.unanswered = phase.in_flight() + phase.rate.map_or(0, |_| phase.due(now));
+        phase.unanswered = phase.sent - phase.replies + phase.rate.map_or(0, |_| phase.due(now));
         phase.interrupted = self.is_interrupted();
         Ok(phase)
     }
@@ -224,16 +222,15 @@ impl<'a> Load<'a> {
         let connection = &mut self.connections[slot];
         for _ in 0..due.min((phase.depth - connection.waiting.len()) as u64) {
             let drawn = |(operation, id)| (operation, id, self.workload.value_bytes(id));
-            let next = match &mut phase.source {
-                Source::Draws => Some(drawn(self.draws.next(slot))),
-                Source::Keys => Some(drawn((Operation::Set, phase.sent as u32))),
-                Source::Trace(trace) => trace.next(),
+            let next = match &mut phase.trace {
+                Some(trace) => trace.next(),
+                None if phase.is_preload => Some(drawn((Operation::Set, phase.sent as u32))),
+                None => Some(drawn(self.draws.next(slot))),
             };
             let Some((operation, id, value_bytes)) = next else { break };
+            let writes = self.writes.get_mut(id as usize).map_or(0, |writes| std::mem::replace(writes, *writes + 1));
             let due_nanos = phase.due_nanos().unwrap_or(now);
-            let mut request = Request { operation, id, value_bytes, writes_answered: 0, due_nanos };
-            request.writes_answered = phase.model.as_mut().map_or(0, |model| model.send(&request));
-            connection.push(request, &self.workload);
+            connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);
             phase.sent += 1;
         }
     }
@@ -286,7 +283,6 @@ impl<'a> Load<'a> {
     }
 }
 
-/// The error message for replies that have not come in this time.
-fn silence(missing: u64, nanos: u64) -> String {
-    format!("expected {missing} more replies, got none for {} s", nanos / SECOND)
+fn silence(count: u64, nanos: u64) -> Box<dyn Error> {
+    format!("expected {count} more replies, got none for {} s", nanos / SECOND).into()
 }

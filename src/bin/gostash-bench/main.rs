@@ -4,9 +4,9 @@
 //!
 //! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace.
 //! [`workload`] encodes them with the templates of [`protocol`]. [`mod@load`] decides when it is sent and on which
-//! [`connection`], which also pairs each reply with its request. The [`phase`] counts the reply, and knows what it had
-//! to be. [`process`] reads what the server used, and [`report`] prints. The server's own code is used for one limit
-//! and for parsing sizes only: sharing more would let both sides be wrong in the same way.
+//! [`connection`], which also pairs each reply with its request. The [`phase`] counts the reply. [`process`] reads what
+//! the server used, and [`report`] prints. The server's own code is used for one limit and for parsing sizes only:
+//! sharing more would let both sides be wrong in the same way.
 
 // In a binary, `pub` means what the other modules may use.
 #![allow(unreachable_pub)]
@@ -22,6 +22,7 @@ mod replay;
 mod report;
 mod workload;
 
+use std::error::Error;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -34,32 +35,36 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let done = Options::parse().map_err(|problem| (2, problem));
-    let done = done.and_then(|options| run(options).map_err(|problem| (1, problem)));
+    let done = done.and_then(|options| run(options).map_err(|problem| (1, problem.to_string())));
     ExitCode::from(done.unwrap_or_else(|(status, problem)| {
-        report::end_progress();
+        report::progress("");
         eprintln!("gostash-bench: {problem}");
         status
     }))
 }
 
 /// Measures each depth, or replays a trace, prints the results and returns the exit status.
-fn run(mut options: Options) -> Result<u8, String> {
+fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
     let mut trace = Trace::read(&mut options)?;
     let mut load = Load::new(&options)?;
     if options.preload {
         load.preload()?;
     }
-    print(&report::head(&options))?;
-    let mut foot = String::new();
+    if !options.json {
+        print(&report::head(&options))?;
+    }
+    let mut last = None;
     for &depth in &options.pipeline {
         if load.is_interrupted() {
             break;
         }
-        let row = load.run(depth, trace.take())?;
-        print(&report::row(&options, &row))?;
-        foot = report::foot(&options, row.server);
+        let phase = load.run(depth, trace.take())?;
+        print(&if options.json { report::json(&options, &phase) } else { report::row(&options, &phase) })?;
+        last = Some(phase).filter(|_| !options.json);
     }
-    print(&foot)?;
+    if let Some(phase) = last {
+        print(&report::foot(&phase))?;
+    }
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 

@@ -1,6 +1,7 @@
 //! The command line: one table with every option, its default, its parser and its help text. It knows no socket and
 //! measures nothing.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::exit;
@@ -20,8 +21,8 @@ macro_rules! options {
     ($($name:ident: $type:ty = $default:literal, $read:expr, $expected:expr, $meaning:literal;)*) => {
         #[derive(Clone, Default)]
         pub struct Options {
-            /// The file of a trace, which is replayed instead of drawing random keys.
-            pub replay: Option<PathBuf>,
+            /// All options as they were given, or their defaults.
+            pub texts: BTreeMap<&'static str, String>,
             $(#[doc = $meaning] pub $name: $type,)*
         }
 
@@ -50,6 +51,7 @@ struct Row {
 const FLAG: &str = "a flag";
 
 options! {
+    replay: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "the file of a trace", "instead of random keys";
     host: String = "localhost", Some, "a host name", "the server";
     port: u16 = "19201", number(1..=u16::MAX), "a port from 1 to 65535", "its TCP port";
     unix_socket: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "a path", "a Unix socket instead";
@@ -92,71 +94,76 @@ options! {
     json: bool = "no", |text| Some(text == "yes"), FLAG, "one line of JSON for each row";
 }
 
-/// The options that a replay accepts.
-const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix-socket", "protocol", "pid", "pipeline", "verify", "json"];
+/// The options that a replay accepts. The first is a word without dashes, to look like the command that it is.
+pub const REPLAY_OPTIONS: [&str; 9] =
+    ["replay", "host", "port", "unix_socket", "protocol", "pid", "pipeline", "verify", "json"];
 
 impl Options {
-    /// Parses the command line. An error is one sentence. `--help` and `--version` print and end the program.
+    /// Parses the command line. An error is one sentence. `--help` prints and ends the program.
     pub fn parse() -> Result<Options, String> {
         let mut options = Options::default();
-        for row in OPTIONS.iter().filter(|row| row.default != "none") {
-            (row.set)(&mut options, row.default).expect("a default is a value of its own option");
+        for row in OPTIONS {
+            options.texts.insert(row.name, row.default.to_owned());
+            let is_set = row.default == "none" || (row.set)(&mut options, row.default).is_some();
+            assert!(is_set, "a default is a value of its own option");
         }
-        let (mut parser, mut given) = (lexopt::Parser::from_env(), Vec::new());
+        let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
                 Short('h') | Long("help") => exit_after(&help())?,
                 Short('V') | Long("version") => exit_after(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n"))?,
-                Value(word) if word == "replay" => {
-                    let file = parser.value().map_err(|_| "replay: expected the file of a trace, got nothing")?;
-                    options.replay = Some(file.into());
-                    continue;
-                }
+                Value(word) if word == "replay" => "replay".to_owned(),
                 Long(name) if name != "replay" => name.to_owned(),
                 other => return Err(other.unexpected().to_string()),
             };
             let (flag, meant) = name.strip_prefix("no-").map_or((&*name, "yes"), |flag| (flag, "no"));
             let is_it = |row: &&Row| row.name.replace('_', "-") == if row.expected == FLAG { flag } else { &name };
-            let Some(Row { expected, set, .. }) = OPTIONS.iter().find(is_it) else {
+            let Some(row) = OPTIONS.iter().find(is_it) else {
                 return Err(format!("--{name}: no such option; --help lists them"));
             };
-            let text = match *expected {
+            let (expected, dashes) = (row.expected, if name == "replay" { "" } else { "--" });
+            let text = match expected {
                 FLAG => meant.into(),
-                _ => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
+                _ => parser.value().map_err(|_| format!("{dashes}{name}: expected {expected}, got nothing"))?,
             };
-            let is_set = text.to_str().and_then(|text| set(&mut options, text));
-            is_set.ok_or_else(|| format!("--{name}: expected {expected}, got '{}'", text.to_string_lossy()))?;
-            given.push(flag.to_owned());
-        }
-        if options.replay.is_some()
-            && let Some(other) = given.iter().find(|flag| !REPLAY_OPTIONS.contains(&flag.as_str()))
-        {
-            return Err(format!("--{other}: not an option of replay"));
+            let text = text.string().map_err(|error| error.to_string())?;
+            (row.set)(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
+            options.texts.insert(row.name, text);
         }
         // A number has a known length, and the value of a shaped echo is its reply.
         let numbers = options.counts().then(|| FIRST_NUMBER.to_string().len());
-        options.value_size = options.reply_bytes.or(numbers).map_or(options.value_size, Sizes::exactly);
+        options.value_size =
+            options.reply_bytes.or(numbers).map_or(options.value_size, |bytes| Sizes { low: bytes, high: bytes });
         options.conflict().map_or(Ok(options), Err)
     }
 
     /// Why these options do not go together, if they do not.
     fn conflict(&self) -> Option<String> {
         let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
-        let digits = (keys - 1).max(1).ilog2() as usize / 4 + 1;
-        let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
-        Some(if has_shape && (self.shape().is_none() || self.protocol.name != "echo" || self.verify) {
+        let digits = format!("{:x}", keys - 1).len();
+        let is_foreign = |row: &&Row| self.texts[row.name] != row.default && !REPLAY_OPTIONS.contains(&row.name);
+        Some(if let (Some(_), Some(row)) = (&self.replay, OPTIONS.iter().find(is_foreign)) {
+            format!("--{}: not an option of replay", row.name.replace('_', "-"))
+        } else if self.request_bytes.or(self.reply_bytes).is_some()
+            && (self.shape().is_none() || self.protocol.name != "echo" || self.verify)
+        {
             "--request-bytes, --reply-bytes: expected both, with --protocol echo and without --verify".into()
         } else if low < digits {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
         } else if self.protocol.name == "memcached" && high > 250 {
             format!("--key-size: expected at most 250, the limit of memcached, got {high}")
-        } else if self.command == Some(Operation::Del) && (keys as usize) < clients {
-            format!("--keys: expected at least one for each of {clients} clients, which delete their own, got {keys}")
+        } else if self.owns_keys() && (keys as usize) < clients {
+            format!("--keys: expected at least one for each of {clients} clients, which have their own, got {keys}")
         } else if self.verify && !self.preload && self.counts() {
             "--verify: expected --preload with it, to know what the numbers were".into()
         } else {
             return None;
         })
+    }
+
+    /// Whether each client has keys of its own: it deletes only what it has set, and knows what the numbers are.
+    pub fn owns_keys(&self) -> bool {
+        self.command == Some(Operation::Del) || (self.verify && self.counts())
     }
 
     /// Whether values are numbers, for INC and DEC.
@@ -183,19 +190,14 @@ fn exit_after<T>(text: &str) -> Result<T, String> {
 }
 
 fn help() -> String {
-    let rows = OPTIONS.iter().map(|Row { name, default, expected, meaning, .. }| {
-        let name = name.replace('_', "-");
-        match (*expected, *default) {
-            (FLAG, _) => format!("  --{name:<15} {meaning}\n"),
-            (_, "none") => format!("  --{name:<15} {meaning}: {expected}\n"),
-            _ => format!("  --{name:<15} {meaning}: {expected} ({default})\n"),
-        }
+    let rows = OPTIONS.iter().skip(1).map(|Row { name, default, expected, meaning, .. }| {
+        format!("  --{:<15} {meaning}: {expected} ({default})\n", name.replace('_', "-"))
     });
     format!(
         "gostash-bench: load a cache server, and report throughput, latency and the server's CPU time\n\n\
          usage: gostash-bench [options]\n       \
-                gostash-bench replay FILE [--{}]\n\n{}  --help, --version\n",
-        REPLAY_OPTIONS.join(", --"),
+                gostash-bench replay FILE [--{}]\n\n{}",
+        REPLAY_OPTIONS[1..].join(", --").replace('_', "-"),
         rows.collect::<String>()
     )
 }

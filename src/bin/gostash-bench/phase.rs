@@ -1,23 +1,31 @@
 //! A phase of the run (preload, warm-up, measurement or replay): what is to be sent, what was counted, and the figures
-//! that follow from it; and what replies have to be. It knows neither how requests are sent nor how figures are shown.
+//! that follow from it. It knows neither how requests are sent nor how figures are shown.
+
+use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::options::Options;
 use crate::process::Usage;
 use crate::protocol::{Operation, Outcome};
 use crate::replay::Trace;
-use crate::workload::{FIRST_NUMBER, Request};
+use crate::workload::Request;
 
 pub const SECOND: u64 = 1_000_000_000;
+
+/// The quantiles of the latency, by their names.
+const QUANTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999), ("p99_99", 0.9999), ("max", 1.0)];
+
+/// Figures by their names, which end in their units. What could not be measured is left out.
+pub type Figures = BTreeMap<String, f64>;
 
 /// A phase's work and its counters.
 #[derive(Default)]
 pub struct Phase {
     pub name: &'static str,
-    pub source: Source,
-    /// With `--verify`: what is expected of the keys.
-    pub model: Option<Model>,
+    /// What is replayed; otherwise a preload sets every key, in order, and other phases draw at random.
+    pub trace: Option<Trace>,
+    pub is_preload: bool,
     /// How many requests a connection has in flight at most.
     pub depth: usize,
     /// In open loop, how many requests are due each second; `None` is closed loop.
@@ -28,9 +36,9 @@ pub struct Phase {
     pub sent: u64,
     pub replies: u64,
     pub latency: Latency,
-    pub misses: u64,
     /// Hits among GETs.
     pub hits: u64,
+    pub misses: u64,
     pub refused: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
@@ -41,17 +49,6 @@ pub struct Phase {
     /// Requests that were due and have no reply.
     pub unanswered: u64,
     pub interrupted: bool,
-}
-
-/// Where requests come from.
-#[derive(Default)]
-pub enum Source {
-    /// Random draws.
-    #[default]
-    Draws,
-    /// A SET of every key, in order.
-    Keys,
-    Trace(Box<Trace>),
 }
 
 /// The latencies of all replies, in nanoseconds.
@@ -87,98 +84,62 @@ impl Phase {
         self.rate.map_or(u64::MAX, |rate| due(rate).saturating_sub(self.sent)).min(self.unsent())
     }
 
-    /// Counts a reply. With `--verify`, fails for one that cannot be right.
+    /// Counts a reply.
     #[inline(always)]
-    pub fn note(&mut self, request: &Request, outcome: Outcome, now: u64) -> Result<(), String> {
+    pub fn note(&mut self, request: &Request, outcome: Outcome, now: u64) {
         self.replies += 1;
         // In closed loop the latencies of all replies of a read are recorded at once.
         if self.rate.is_some() {
             self.latency.0.saturating_record(now.saturating_sub(request.due_nanos));
         }
         match outcome {
-            Outcome::Done if request.operation == Operation::Get => self.hits += 1,
-            Outcome::Done | Outcome::Number(_) => {}
+            Outcome::Done => self.hits += u64::from(request.operation == Operation::Get),
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }
-        if let Source::Trace(trace) = &mut self.source
+        if let Some(trace) = &mut self.trace
             && trace.note(request, outcome)
         {
             self.requests_max = self.requests_max.map(|most| most + 1);
         }
-        self.model.as_mut().map_or(Ok(()), |model| model.check(request, outcome))
     }
 
-    /// How many requests were sent and have no reply.
-    pub fn in_flight(&self) -> u64 {
-        self.sent - self.replies
-    }
-
-    /// Finished requests. In a replay those of the trace count, and not the SETs after its misses.
-    pub fn requests(&self) -> u64 {
-        if let Source::Trace(trace) = &self.source { trace.requests as u64 } else { self.replies }
-    }
-
-    pub fn throughput(&self) -> f64 {
-        self.requests() as f64 / self.seconds
-    }
-
-    /// A process's CPU time per request, in nanoseconds.
-    pub fn cost(&self, used: Option<Usage>) -> Option<f64> {
-        used.map(|used| used.cpu_nanos as f64 / self.requests().max(1) as f64)
-    }
-
-    /// A process's CPU time as a share of the phase's time; above 1 with several threads.
-    pub fn busy(&self, used: Option<Usage>) -> Option<f64> {
-        used.map(|used| used.cpu_nanos as f64 / self.seconds / 1e9)
-    }
-}
-
-/// What `--verify` expects of the keys: how many writes of each were sent and answered, which are the preload's SET and
-/// each INC or DEC after it. A key whose SET was answered must be there. With several clients a number is known only
-/// within bounds: it counts at least the writes that were answered before its request was sent, and at most all that
-/// were sent before its reply.
-pub struct Model {
-    sent: Vec<u32>,
-    answered: Vec<u32>,
-}
-
-impl Model {
-    pub fn new(options: &Options) -> Self {
-        let keys = options.keys as usize;
-        Model { sent: vec![0; keys], answered: vec![0; keys] }
-    }
-
-    /// Counts a request that is about to be sent, and returns how many writes of its key are answered by now.
-    pub fn send(&mut self, request: &Request) -> u32 {
-        self.sent[request.id as usize] += u32::from(request.operation != Operation::Get);
-        self.answered[request.id as usize]
-    }
-
-    /// Checks a reply against the bounds.
-    pub fn check(&mut self, request: &Request, outcome: Outcome) -> Result<(), String> {
-        let (id, is_get) = (request.id as usize, request.operation == Operation::Get);
-        self.answered[id] += u32::from(!is_get);
-        // The first write is the SET of the number that the others count from.
-        let sign = if request.operation == Operation::Inc { 1 } else { -1 };
-        let steps = [request.writes_answered, self.sent[id].saturating_sub(1)];
-        let mut bounds = steps.map(|steps| FIRST_NUMBER + sign * i64::from(steps));
-        bounds.sort_unstable();
-        let [low, high] = bounds;
-        match outcome {
-            Outcome::Done => Ok(()),
-            Outcome::Miss if is_get && request.writes_answered == 0 => Ok(()),
-            Outcome::Miss => {
-                let expected = if is_get { "the value that was set" } else { "that it is done" };
-                Err(format!("expected {expected}, got that the key is missing"))
-            }
-            Outcome::Refused => Err("expected that it is done, got a refusal".to_owned()),
-            Outcome::Number(number) if (low..=high).contains(&number) => Ok(()),
-            Outcome::Number(number) => Err(format!("expected {low} to {high}, got {number}")),
+    pub fn figures(&self) -> Figures {
+        // In a replay the requests of the trace count, and not the SETs after its misses.
+        let requests = self.trace.as_ref().map_or(self.replies, |trace| trace.requests as u64);
+        let per_second = |number| number as f64 / self.seconds;
+        let ratio = |part, whole: u64| (part as f64 / whole.max(1) as f64 * 1e6).round() / 1e6;
+        let mut figures = Figures::new();
+        let mut add = |name: &str, figure| _ = figures.insert(name.to_owned(), figure);
+        add("pipeline", self.depth as f64);
+        add("seconds", self.seconds);
+        add("requests", requests as f64);
+        add("requests_per_second", per_second(requests));
+        add("sent_bytes_per_second", per_second(self.sent_bytes));
+        add("received_bytes_per_second", per_second(self.received_bytes));
+        add("bytes_per_second", per_second(self.sent_bytes + self.received_bytes));
+        for (name, share) in QUANTILES {
+            add(&format!("latency_{name}_ns"), self.latency.0.value_at_quantile(share) as f64);
         }
+        for (whose, used) in [("server", self.server), ("client", self.client)] {
+            let Some(used) = used else { continue };
+            add(&format!("{whose}_cpu_ns_per_request"), ratio(used.cpu_nanos, requests));
+            // Above 1 with several threads.
+            add(&format!("{whose}_busy"), per_second(used.cpu_nanos) / SECOND as f64);
+            add(&format!("{whose}_pid"), used.pid.into());
+            add(&format!("{whose}_resident_bytes"), used.resident_bytes as f64);
+            add(&format!("{whose}_peak_bytes"), used.peak_bytes as f64);
+        }
+        add("unanswered", self.unanswered as f64);
+        add("refused", self.refused as f64);
+        add("hits", self.hits as f64);
+        add("misses", self.misses as f64);
+        add("miss_ratio", ratio(self.misses, self.hits + self.misses));
+        if let Some(trace) = &self.trace {
+            add("first_sights", trace.seen.len() as f64);
+            add("cold_floor", ratio(trace.seen.len() as u64, requests));
+            add("byte_hit_ratio", ratio(trace.hit_bytes, trace.asked_bytes));
+        }
+        figures
     }
-}
-
-pub fn ratio(part: u64, whole: u64) -> f64 {
-    part as f64 / whole.max(1) as f64
 }

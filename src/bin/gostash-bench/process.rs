@@ -2,7 +2,7 @@
 //! that may not be read, there are none, and the report leaves them out.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::path::Path;
 
 use crate::options::Options;
@@ -40,52 +40,37 @@ pub fn usage(pid: u32) -> Option<Usage> {
     Some(Usage { pid, cpu_nanos, resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
 }
 
-/// The id of the process that has the server's listening socket open. Process 1 may hold a socket that it hands on, so
-/// it is taken only if there is no other.
+/// The process that has the server's listening socket open. If several have, nobody can tell which of them serves.
 pub fn find(options: &Options) -> Option<u32> {
-    let inode = match &options.unix_socket {
-        Some(path) => unix_inode(path),
-        None => (options.host.as_str(), options.port).to_socket_addrs().ok()?.find_map(tcp_inode),
+    let sockets = match &options.unix_socket {
+        // The flag marks a listening socket; the connections that it has accepted have the same path, which may have
+        // spaces.
+        Some(path) => sockets("unix", 6, |row| row[3] == "00010000" && path.as_os_str() == &*row[7..].join(" ")),
+        None => {
+            // An address that cannot be bound is another machine's, and whoever listens on that port here is not the
+            // server.
+            TcpListener::bind((&*options.host, 0)).ok()?;
+            let port = format!(":{:04X}", options.port);
+            let of_port = |table| sockets(table, 9, |row| row[3] == "0A" && row[1].ends_with(&port));
+            ["tcp", "tcp6"].map(of_port).concat()
+        }
     };
-    let socket = format!("socket:[{}]", inode?);
     let is_server = |pid: &u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let mut targets = descriptors.map(|entry| fs::read_link(entry.path()));
-        targets.any(|target| target.is_ok_and(|it| it.as_os_str() == &*socket))
+        let mut targets = descriptors.flat_map(|entry| fs::read_link(entry.path()));
+        targets.any(|target| sockets.iter().any(|socket| target.as_os_str() == &**socket))
     };
     let pids = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(is_server).min_by_key(|&pid| (pid == 1, pid))
+    let mut servers = pids.filter(is_server);
+    servers.next().filter(|_| servers.next().is_none())
 }
 
-/// The inode of the socket that listens on this address, or on its port at all addresses of this machine.
-fn tcp_inode(address: SocketAddr) -> Option<String> {
-    // An address that cannot be bound is another machine's, and whoever listens on that port here is not the server.
-    let mut any_port = address;
-    any_port.set_port(0);
-    TcpListener::bind(any_port).ok()?;
-    let octets = match address.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    // The kernel prints each 32-bit word of an address in the byte order of this machine.
-    let words = octets.as_chunks().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
-    let places = [words.collect(), "0".repeat(8), "0".repeat(32)].map(|ip| format!("{ip}:{:04X}", address.port()));
-    let is_it = |row: &[&str]| row[3] == "0A" && places.iter().any(|place| place == row[1]);
-    ["tcp", "tcp6"].iter().find_map(|table| field(table, 9, is_it))
-}
-
-fn unix_inode(path: &Path) -> Option<String> {
-    let path = fs::canonicalize(path).ok()?;
-    let is_it = |words: &[&str]| fs::canonicalize(words.join(" ")).is_ok_and(|it| it == path);
-    // The flag marks a listening socket; the connections that it has accepted have the same path, which may have spaces.
-    field("unix", 6, |row| row[3] == "00010000" && is_it(&row[7..]))
-}
-
-/// One field of the first row that `is_it` accepts, in one of the kernel's tables of sockets.
-fn field(table: &str, place: usize, is_it: impl Fn(&[&str]) -> bool) -> Option<String> {
-    let text = fs::read_to_string(Path::new("/proc/net").join(table)).ok()?;
-    let mut rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    Some(rows.find(|row| row.len() > place && is_it(row))?[place].to_owned())
+/// The sockets in one of the kernel's tables that `is_it` accepts, as links to them are written. Their inode is at
+/// this place of a row.
+fn sockets(table: &str, place: usize, is_it: impl Fn(&[&str]) -> bool) -> Vec<String> {
+    let text = fs::read_to_string(Path::new("/proc/net").join(table)).unwrap_or_default();
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row.len() > place && is_it(row)).map(|row| format!("socket:[{}]", row[place])).collect()
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -17,8 +17,6 @@ pub enum Outcome {
     Done,
     /// There is no such key.
     Miss,
-    /// The new number.
-    Number(i64),
     /// An error.
     Refused,
 }

@@ -30,8 +30,8 @@ pub struct Request {
     pub id: u32,
     /// The length of the key's value, in bytes.
     pub value_bytes: usize,
-    /// For `--verify`: how many writes of its key were answered when it was sent.
-    pub writes_answered: u32,
+    /// With `--verify`, for INC and DEC: how many requests before it have written its key.
+    pub writes: u32,
     /// When it was due, in nanoseconds since the phase began.
     pub due_nanos: u64,
 }
@@ -44,11 +44,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    pub fn exactly(bytes: usize) -> Self {
-        Sizes { low: bytes, high: bytes }
-    }
-
     /// One length of the range, always the same for the same seed.
+    #[inline(always)]
     fn pick(self, seed: u64) -> usize {
         if self.is_fixed() { self.low } else { Rng::with_seed(seed).usize(self.low..=self.high) }
     }
@@ -92,7 +89,7 @@ impl<'a> Workload<'a> {
     pub fn new(options: &'a Options) -> Self {
         let mut shared = vec![0; VALUES - 1 + options.value_size.high];
         Rng::with_seed(0).fill(&mut shared);
-        // With this bit set no byte is an `E`, so no value looks like `ERR`.
+        // With this bit set no byte is a capital letter, so no value begins as `ERR` does.
         shared.iter_mut().for_each(|byte| *byte |= 0x20);
         if options.counts() {
             shared = FIRST_NUMBER.to_string().into_bytes();
@@ -116,16 +113,15 @@ impl<'a> Workload<'a> {
         if template.end.is_none() {
             return;
         }
-        let value = self.value(request);
-        if request.value_bytes < BORROW_BYTES {
-            out.extend_from_slice(&self.shared[value]);
-        } else {
-            borrowed.push((out.len(), value));
+        match self.value(request) {
+            large if large.len() >= BORROW_BYTES => borrowed.push((out.len(), large)),
+            small => out.extend_from_slice(&self.shared[small]),
         }
         // Every protocol ends a value like this, and copying a constant length is a single store.
         out.extend_from_slice(b"\r\n");
     }
 
+    #[inline(always)]
     fn write_head(&self, template: &Template, request: &Request, out: &mut Vec<u8>) {
         let start = out.len();
         match &template.head[..] {
@@ -154,9 +150,9 @@ impl<'a> Workload<'a> {
         self.options.key_size.pick(id.into())
     }
 
+    #[inline(always)]
     pub fn value_bytes(&self, id: u32) -> usize {
-        let Options { value_size, .. } = self.options;
-        if value_size.is_fixed() { value_size.low } else { value_size.pick((!id).into()) }
+        self.options.value_size.pick((!id).into())
     }
 
     /// The place of a request's value in the shared bytes.
@@ -174,9 +170,12 @@ impl<'a> Workload<'a> {
         (bytes > miss.len()).then_some(bytes)
     }
 
-    /// Parses the head of the reply to a request from `input`, which is not empty.
+    /// Parses the head of the reply to a request from `input`, which is not empty. With `--verify`, a number must be the
+    /// right one, nothing may be refused, and only a GET may miss, if not all keys were set before.
     pub fn parse_head(&self, request: &Request, input: &[u8]) -> Head {
-        let (_, reply, miss) = &self.exchanges[request.operation as usize];
+        let Options { verify, preload, protocol, .. } = self.options;
+        let Request { operation, writes, .. } = *request;
+        let (_, reply, miss) = &self.exchanges[operation as usize];
         let mut written = Vec::new();
         let head = match (&reply.head[..], reply.digits_at) {
             ([text], None) => text.as_bytes(),
@@ -185,41 +184,32 @@ impl<'a> Workload<'a> {
                 &written
             }
         };
-        // Only the first byte tells a miss from a value without a head.
-        let is_line = reply.is_number || (head.is_empty() && input.first() == miss.as_bytes().first());
-        if !is_line {
-            if input.starts_with(head) {
-                return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request))));
-            }
-            if head.starts_with(input) {
-                return Ok(None);
-            }
+        // No value begins with a capital letter, and the lines that come instead of one do.
+        let is_line = reply.is_number || (head.is_empty() && input[0].is_ascii_uppercase());
+        if !is_line && input.starts_with(head) {
+            return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request))));
         }
         let line = input.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
-        if line.len() <= LINE_BYTES_MAX {
-            if !line.ends_with(b"\n") {
-                return Ok(None);
-            }
-            let number = || {
-                let digits = line.strip_prefix(head)?.strip_suffix(reply.end.as_deref()?.as_bytes())?;
-                std::str::from_utf8(digits).ok()?.parse().ok().map(Outcome::Number)
-            };
-            let is_refusal = self.options.protocol.refusals.iter().any(|it| line.starts_with(it.as_bytes()));
-            let outcome = match number() {
-                None if line == miss.as_bytes() => Some(Outcome::Miss),
-                None if is_refusal => Some(Outcome::Refused),
-                number => number,
-            };
-            if let Some(outcome) = outcome {
-                return Ok(Some((outcome, line.len(), 0)));
-            }
+        if !line.ends_with(b"\n") && line.len() <= LINE_BYTES_MAX.max(head.len()) {
+            return Ok(None);
         }
-        let expected = match reply.end {
-            _ if reply.is_number => "a number".to_owned(),
-            Some(_) => format!("a value of {} bytes", request.value_bytes),
-            None => quote(head),
+        let number = || str::from_utf8(line.strip_prefix(head)?.strip_suffix(b"\r\n")?).ok()?.parse::<i64>().ok();
+        let right_number = FIRST_NUMBER + i64::from(writes) * if operation == Operation::Inc { 1 } else { -1 };
+        let is_refusal = |it: &&str| line.starts_with(it.as_bytes()) && line.len() <= LINE_BYTES_MAX;
+        let outcome = match number() {
+            Some(number) if reply.is_number && (!verify || number == right_number) => Outcome::Done,
+            None if line == miss.as_bytes() && (!verify || operation == Operation::Get && !preload) => Outcome::Miss,
+            None if !verify && protocol.refusals.iter().any(is_refusal) => Outcome::Refused,
+            _ => {
+                let expected = match head {
+                    _ if reply.is_number && *verify => right_number.to_string(),
+                    [] => "a value".to_owned(),
+                    head => quote(head),
+                };
+                return Err(format!("expected {expected}, got {}", quote(input)));
+            }
         };
-        Err(format!("expected {expected}, got {}", quote(input)))
+        Ok(Some((outcome, line.len(), 0)))
     }
 
     /// Checks a piece of a reply's body, of which `left` bytes had not been read before. What ends the value is always
