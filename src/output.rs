@@ -23,7 +23,6 @@ pub struct Output {
 }
 
 const SLICES_MAX: usize = 16; // written by one system call at most: half a megabyte of a large value
-const COMPACT_BYTES_MIN: usize = 4096; // for a written prefix that is shorter, the rest is not moved
 
 impl Output {
     /// How many bytes wait to be written.
@@ -103,12 +102,10 @@ impl Output {
                 let (filled, tried) = self.slices(&mut slices, bytes_max);
                 (tried, socket.write_vectored(&slices[..filled]))
             };
-            match &result {
-                Ok(count) => self.consume(*count),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => {}
+            if !matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted) {
+                self.consume(*result.as_ref().unwrap_or(&0));
+                return (tried, result);
             }
-            return (tried, result);
         }
     }
 
@@ -134,11 +131,8 @@ impl Output {
             self.chunks.pop_front();
         }
         self.sent += count;
-        if self.sent == self.bytes.len() && self.chunks.is_empty() {
-            self.bytes.clear();
-            self.sent = 0;
-        } else if self.sent >= COMPACT_BYTES_MIN && self.sent * 2 >= self.bytes.len() {
-            // Otherwise it would grow for ever if a client never quite catches up. Each byte is moved once at most.
+        if self.sent > 0 && self.sent * 2 >= self.bytes.len() {
+            // Otherwise it would grow for ever if a client never quite catches up. No more is moved than was written.
             self.bytes.drain(..self.sent);
             for (until, _) in &mut self.chunks {
                 *until -= self.sent;
