@@ -16,7 +16,7 @@ use memmap2::MmapMut;
 
 use super::log::Handle;
 use super::prefetch::prefetch;
-use crate::limits::{BUCKETS_MIN, BYTES_PER_BUCKET, INDEX_BLOCK_BYTES};
+use crate::limits::{BUCKETS_MIN, INDEX_BLOCK_BYTES};
 use crate::memory;
 
 /// Entries in a line. The last place of a bucket's first line and of each overflow line may hold a link instead.
@@ -66,6 +66,7 @@ impl KeyHash {
 pub(super) struct Entry(u64);
 
 const TAG: u32 = 40;
+const SHIFT: u32 = TAG - BUCKETS_MIN.ilog2();
 const USE: u64 = 1 << 38;
 const USES_MAX: u64 = 3;
 const HANDLE_UPPER: u32 = ((USE - 1) >> 32) as u32;
@@ -128,12 +129,9 @@ pub(super) struct Index {
     /// How many lines of `overflow` were ever used, and a link to the first free one of them, which links to the next.
     overflowed: usize,
     free: Entry,
-    /// The number of buckets, now and at the least.
     buckets: usize,
-    buckets_min: usize,
-    /// A hash's bits from `shift` up choose its bucket, as many as `mask` has: the least 2^n - 1 >= `buckets` - 1.
+    /// A hash's bits from [`SHIFT`] up choose its bucket, as many as `mask` has: the least 2^n - 1 >= `buckets` - 1.
     mask: usize,
-    shift: u32,
     pub(super) len: usize,
     /// The place of a hash that was not found. Each put changes it, so a hash that has the current one is absent still.
     absent: isize,
@@ -142,18 +140,15 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// An empty index, for a store of `memory_bytes`.
-    pub(super) fn new(memory_bytes: usize) -> Index {
-        let buckets_min = 1usize << (memory_bytes / BYTES_PER_BUCKET).clamp(1, BUCKETS_MIN).ilog2();
-        let (shift, absent) = (TAG - buckets_min.ilog2(), UNKNOWN + 1);
-        let mut index = Index { buckets_min, shift, absent, ..Index::default() };
-        index.resize(buckets_min);
+    pub(super) fn new() -> Index {
+        let mut index = Index { absent: UNKNOWN + 1, ..Index::default() };
+        index.resize(BUCKETS_MIN);
         index
     }
 
     /// An empty index that replaces this one after a flush.
     pub(super) fn flushed(&self) -> Index {
-        Index { absent: self.absent, moved: self.moved, ..Index::new(self.buckets_min * BYTES_PER_BUCKET) }
+        Index { absent: self.absent, moved: self.moved, ..Index::new() }
     }
 
     pub(super) fn held(&self) -> usize {
@@ -163,7 +158,7 @@ impl Index {
     /// The home line of a hash: in its bucket, or in the one from which that bucket is still to be split off.
     #[inline(always)]
     fn home(&self, bits: u64) -> isize {
-        let address = (bits >> self.shift) as usize;
+        let address = (bits >> SHIFT) as usize;
         let wide = address & self.mask;
         let bucket = if wide < self.buckets { wide } else { address & self.mask >> 1 };
         (bucket * 2) as isize | (bits >> 63) as isize
@@ -271,12 +266,14 @@ impl Index {
         self.entry(hash.place)
     }
 
-    /// Counts a use of an entry that was just found.
+    /// Counts a use of an entry that was just found, and returns what it is now.
     #[inline(always)]
-    pub(super) fn count_use(&mut self, hash: KeyHash, entry: Entry) {
+    pub(super) fn count_use(&mut self, hash: KeyHash, mut entry: Entry) -> Entry {
         if entry.uses() < USES_MAX {
-            self.set(hash.place, Entry(entry.0 + USE));
+            entry.0 += USE;
+            self.set(hash.place, entry);
         }
+        entry
     }
 
     /// Replaces an entry that was just found.
@@ -351,7 +348,7 @@ impl Index {
                 self.free_line(first);
             }
         }
-        if self.len < self.buckets * ITEMS_MIN && self.buckets > self.buckets_min {
+        if self.len < self.buckets * ITEMS_MIN && self.buckets > BUCKETS_MIN {
             self.resize(self.buckets - 1);
         }
     }
@@ -374,7 +371,7 @@ impl Index {
         self.touched = self.touched.clamp(lines, blocks * LINES);
         self.moved += items.len() as u64;
         // An entry has only the tag of its hash. The bits below it that count are the lowest of the bucket's number.
-        let low = (bucket as u64 % self.buckets_min as u64) << self.shift;
+        let low = (bucket as u64 % BUCKETS_MIN as u64) << SHIFT;
         for item in items {
             self.put(self.home(item.0 >> TAG << TAG | low), item);
         }
@@ -390,10 +387,10 @@ impl Index {
     /// buckets searched. A cursor counts buckets with the bits of their numbers reversed. So a bucket and the one split
     /// off from it are next to each other, and no entry is missed because of a split or merge in between.
     pub(super) fn slice(&self, cursor: u64) -> (Vec<Entry>, u64, usize) {
-        let width = u64::BITS - self.shift;
+        let width = u64::BITS - SHIFT;
         let (mut at, mut entries, mut count) = (cursor, Vec::new(), 0);
         while at < 1 << width && entries.is_empty() && count < SLICE_BUCKETS_MAX {
-            let home = self.home(at.reverse_bits() >> (u64::BITS - width) << self.shift) & !1;
+            let home = self.home(at.reverse_bits() >> (u64::BITS - width) << SHIFT) & !1;
             entries = self.items(home).0;
             let narrow = self.mask >> 1;
             let is_split = ((home as usize / 2) & narrow) + narrow + 1 < self.buckets;
