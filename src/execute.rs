@@ -71,7 +71,7 @@ impl Executor {
 
     /// Lets the store use what is left of this turn's bound on its work for what could wait.
     pub fn housekeep(&mut self) {
-        self.store.housekeep(self.work_max.saturating_sub(self.store.work()) as usize);
+        self.store.housekeep(self.work_max.saturating_sub(self.store.work()));
     }
 
     /// Executes `command`, whose key has `hash`, and counts it.
@@ -179,8 +179,10 @@ impl Executor {
                 let mut pieces = value.chunks.iter().map(|chunk| &chunk[..]).chain([value.rest]);
                 let is_room = pieces.all(|piece| whole.push(piece, || self.chunk()));
                 self.store.work += (whole.rest.len() + value.len()) as u64 / COPIED_BYTES_PER_UNIT;
-                let write = || self.store.write(hash, key, kept(&whole), Condition::Always, Expiry::Keep);
-                is_room.then(write).unwrap_or(Err(Refusal::OutOfMemory))
+                if !is_room {
+                    return self.refuse(Refusal::OutOfMemory);
+                }
+                self.store.write(hash, key, kept(&whole), Condition::Always, Expiry::Keep)
             }
         };
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))

@@ -85,7 +85,7 @@ impl Store {
         self.settings.eviction == Eviction::S3Fifo
     }
 
-    /// Changes the memory limit. A lower limit is reached in bounded steps. The index keeps its minimum size.
+    /// Changes the memory limit. A lower limit is reached in bounded steps.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
         self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         self.follow_limit();
@@ -195,7 +195,7 @@ impl Store {
         self.log.walk_deadest(if self.evicts() { DEAD_SHARE } else { DEAD_SHARE_NO_EVICTION });
         let [small, main] = self.log.live_bytes;
         if !self.log.is_walking() && self.evicts() && small + main > 0 {
-            let is_small = small * 256 > (small + main) * SMALL_SHARE || main == 0;
+            let is_small = small * 256 > (small + main) * SMALL_SHARE;
             self.log.walk_oldest(if is_small { Queue::Small } else { Queue::Main });
         }
     }
@@ -215,7 +215,7 @@ impl Store {
     /// How many uses promote an item: its weight divided by the mean weight, rounded, up to three. Below half the mean
     /// it is promoted in any case: it costs little to keep, and such items by definition hold little of the memory.
     fn uses_wanted(&self, record: &Record) -> u64 {
-        let mean = (self.log.live_bytes.iter().sum::<usize>() / self.index.len.max(1)).max(1);
+        let mean = self.log.live_bytes.iter().sum::<usize>() / self.index.len;
         ((self.log.weight(record) + mean / 2) / mean).min(3) as u64
     }
 }

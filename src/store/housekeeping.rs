@@ -17,8 +17,8 @@ const SWEEP_ITEMS: usize = 64;
 
 impl Store {
     /// Gives back dead memory, makes room, and sweeps out expired items, for about `units` of about 100 ns.
-    pub fn housekeep(&mut self, units: usize) {
-        let end = self.work() + units as u64;
+    pub fn housekeep(&mut self, units: u64) {
+        let end = self.work() + units;
         self.follow_limit();
         // Clients can have every turn do all the work that it may, so a step of the sweep and one of the rest are free.
         self.sweep();

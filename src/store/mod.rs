@@ -110,7 +110,7 @@ impl Store {
         let [low, high] = [0, 1].map(|half| RandomState::new().hash_one(half));
         settings.memory_bytes = settings.memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
         let (hasher, limit) = (SipHasher13::new_with_keys(low, high), settings.memory_bytes);
-        Store { hasher, index: Index::new(limit), log: Log::new(), settings, limit, ..Store::default() }
+        Store { hasher, index: Index::new(), log: Log::new(), settings, limit, ..Store::default() }
     }
 
     /// An empty store that hashes keys as this one does, so that a key's hash can also choose among several stores.
@@ -143,7 +143,7 @@ impl Store {
         self.outside_bytes = outside_bytes;
         self.headroom = 0;
         self.is_short = self.lacks_room() && {
-            self.housekeep(TURN_WORK_UNITS as usize / 2);
+            self.housekeep(TURN_WORK_UNITS / 2);
             self.lacks_room()
         };
     }
@@ -233,12 +233,7 @@ impl Store {
     /// Removes a key, and returns whether it was there.
     #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let entry = self.index.last_seen(hash);
-        let bytes = self.log.bytes(entry.handle());
-        let found = match Record::plain_rest(bytes, key) {
-            Some(_) => Some((entry, Record::read(bytes))),
-            None => self.find(&mut hash, key, false),
-        };
+        let found = self.find(&mut hash, key, false);
         found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
@@ -343,8 +338,7 @@ impl Store {
             bytes[Record::read(bytes).key()] == *key
         })?;
         if is_use {
-            self.index.count_use(*hash, entry);
-            entry = self.index.last_seen(*hash);
+            entry = self.index.count_use(*hash, entry);
         }
         let record = Record::read(self.log.bytes(entry.handle()));
         if record.deadline < self.now {
@@ -398,9 +392,7 @@ impl Store {
             found = found.and_then(|_| self.find(&mut hash, key, false));
         }
         let (queue, uses) = match found {
-            Some((entry, _)) if self.log.queue(entry.handle()) == Queue::Main => (Queue::Main, entry.uses()),
-            Some((entry, _)) if entry.uses() > 1 => (Queue::Main, 0),
-            Some(_) => (Queue::Small, 1),
+            Some((entry, _)) => (self.log.queue(entry.handle()), entry.uses()),
             None if is_remembered => (Queue::Main, 0),
             None => (Queue::Small, 0),
         };
