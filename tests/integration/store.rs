@@ -372,6 +372,35 @@ fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
     assert!(there(&mut store, new) < 20, "on probation");
 }
 
+/// Each command has one path for what was looked up ahead and another for what was not, and each of these counts a use.
+#[test]
+fn what_is_used_stays_longer_whatever_used_it() {
+    let mut store = store(8 << 20, Eviction::S3Fifo);
+    let set = |store: &mut Subject, id: u64| {
+        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
+        store.set(hash, key.as_bytes(), Value::small(b"1000")).expect("there is room");
+    };
+    let ways: [fn(&mut Subject, KeyHash, &[u8]) -> bool; 4] = [
+        |store, hash, key| store.peek(hash, key).is_some(),
+        |store, hash, key| store.get(hash, key).is_some(),
+        |store, hash, key| store.set(hash, key, Value::small(b"2000")).is_ok(),
+        |store, hash, key| store.add(hash, key, 1).is_ok(),
+    ];
+    (0..8_000).for_each(|id| set(&mut store, id));
+    for id in 0..8_000 {
+        let key = key_of(id);
+        let hash = if id % 2 == 0 { store.seen(key.as_bytes()) } else { store.hash(key.as_bytes()) };
+        assert!(ways[id as usize / 2_000](&mut store, hash, key.as_bytes()));
+    }
+    (8_000..600_000).for_each(|id| set(&mut store, id));
+    for (way, first) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)] {
+        let ids = (way * 2_000 + first..(way + 1) * 2_000).step_by(2);
+        let left = ids.filter(|id| store.peek_id(*id).is_some()).count();
+        assert!(if way == 0 { left < 50 } else { left > 800 }, "{left} of 1,000 are left after {way}, {first}");
+    }
+    store.check();
+}
+
 #[test]
 fn churn_at_a_constant_count_moves_no_entry() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
@@ -471,6 +500,9 @@ fn what_expires_is_given_back_untouched() {
     }
     assert_eq!((store.len(), store.stats().expired), (100_000, 100_000));
     assert_eq!(store.wants_housekeeping(), None, "nothing is left that could expire");
+    let before = store.work();
+    store.housekeep(1_000);
+    assert_eq!(store.work(), before, "nor is it searched for");
     assert!(turns > 100, "it was done in pieces");
     assert_eq!(store.shares()[1], full, "every segment still has a living half");
     (1..200_000).step_by(2).for_each(|id| assert!(store.get_id(id)));
@@ -499,7 +531,7 @@ fn turns_without_work_left_give_back_what_is_dead() {
         }
         store.executor.housekeep();
         assert!(store.work() - before < TURN_WORK_UNITS + UNITS_MAX);
-        assert!(turns < 2_000, "{} items, {} bytes after {turns} turns", store.len(), store.memory_bytes());
+        assert!(turns < 120, "{} items, {} bytes after {turns} turns", store.len(), store.memory_bytes());
     }
     store.check();
 }
@@ -516,18 +548,18 @@ fn a_flush_is_at_once_and_its_memory_comes_back() {
     let full = store.memory_bytes();
     store.flush();
     assert_eq!(store.len(), 0);
-    assert!((full..full + 10_000).contains(&store.memory_bytes()), "nothing is given back yet");
+    assert!((full..full + 70_000).contains(&store.memory_bytes()), "nothing is given back yet");
     assert!((0..200_000).all(|id| store.peek_id(id).is_none()));
     store.set_id(1, 40).expect("there is room");
     let (mut memory, mut steps, mut falls) = (store.memory_bytes(), 0, 0);
     while store.wants_housekeeping().is_some() {
         let before = store.work();
         store.housekeep(100);
-        (steps, falls) = (steps + 1, falls + usize::from(steps < 8 && store.memory_bytes() < memory));
+        (steps, falls) = (steps + 1, falls + usize::from(steps < 150 && store.memory_bytes() < memory));
         memory = store.memory_bytes();
         assert!(store.work() - before < 100 + UNITS_MAX);
     }
-    assert_eq!(falls, 8, "each of the first pieces counts no more as soon as it has been given back");
+    assert!(falls > 148, "each piece counts no more as soon as it has been given back, but for a list of chunks");
     assert!(store.get_id(1));
     assert!(store.memory_bytes() < empty + 500_000, "{empty} {}", store.memory_bytes());
     store.check();
@@ -752,8 +784,47 @@ fn an_empty_store_reaches_a_lowered_limit() {
 }
 
 #[test]
+fn a_turn_that_begins_over_the_limit_makes_room_for_half_of_its_time() {
+    let limit = 8 << 20;
+    let mut store = store(limit, Eviction::S3Fifo);
+    (0..200_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    for turn in 1.. {
+        let before = store.work();
+        store.begin_turn(turn, 2 << 20);
+        let units = store.work() - before;
+        assert!((1..TURN_WORK_UNITS).contains(&units), "{units} in turn {turn}");
+        assert_eq!(store.is_short, store.memory_bytes() > limit);
+        if !store.is_short {
+            assert!(turn > 10, "it took more than one");
+            break;
+        }
+    }
+    store.check();
+}
+
+/// All of their records lie in one segment, which is also the newest of its queue.
+#[test]
+fn large_values_that_are_used_survive_the_walk_over_them() {
+    let mut store = store(4 << 20, Eviction::S3Fifo);
+    for id in 0..2_000 {
+        let value = Owned::new(&store, 2 * CHUNK_BYTES, 1);
+        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
+        store.set(hash, key.as_bytes(), value.value()).expect("there is room");
+        drop(value);
+        for used in id.saturating_sub(60)..id {
+            if store.get_id(used) {
+                let (key, hash) = (key_of(used), store.hash(key_of(used).as_bytes()));
+                assert_eq!(store.get(hash, key.as_bytes()).map(|value| value.len()), Some(2 * CHUNK_BYTES));
+            }
+        }
+        store.check();
+    }
+}
+
+#[test]
 fn a_store_that_may_not_evict_refuses_and_recovers() {
-    let mut store = store(4 << 20, Eviction::None);
+    let limit = 4 << 20;
+    let mut store = store(limit, Eviction::None);
     let full = (0..).find(|&id| store.set_id(id, 100).is_err()).expect("it fills up");
     assert!(full > 20_000);
     assert!((0..full).all(|id| store.get_id(id)), "all that was accepted is there");
@@ -770,6 +841,12 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
     let more = (0..full).take_while(|id| store.set_id(full + id, 100).is_ok()).count() as u64;
     assert!(more > full / 3, "{more} of {full}");
     assert!((1..full).step_by(2).all(|id| store.get_id(id)));
+    // Segments of which a fourth is dead are cleaned, too.
+    (1..full).step_by(8).chain((full..full + more).step_by(4)).for_each(|id| assert!(store.delete_id(id)));
+    store.housekeep(100_000);
+    let again = (0..full).take_while(|id| store.set_id(2 * full + id, 100).is_ok()).count() as u64;
+    assert!(again > more / 6, "{again} of {more}");
+    assert!(store.memory_bytes() <= limit, "{}", store.memory_bytes());
     store.check();
 }
 
@@ -868,6 +945,7 @@ fn a_plain_record_is_that_of_one_key_alone() {
         let mut bytes = vec![0; record.size()];
         record.write(&mut bytes, &key, b"abc");
         assert_eq!(Record::plain_rest(&bytes, &key), Some(record.rest()));
+        assert_eq!(Record::plain_rest(&bytes, &key[..key.len() - 1]), None, "the start of a key");
         for at in 0..key.len() {
             let mut other = key.clone();
             other[at] ^= 1;
