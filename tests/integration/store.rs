@@ -401,6 +401,25 @@ fn what_is_used_stays_longer_whatever_used_it() {
     store.check();
 }
 
+/// A SET writes over a record as it lies if only the value's bytes change, and that takes more than an equal length.
+#[test]
+fn a_set_may_change_more_than_as_many_bytes() {
+    for default_ttl_millis in [0, 1_000] {
+        let settings = Settings { memory_bytes: 8 << 20, eviction: Eviction::S3Fifo, default_ttl_millis };
+        let mut store = Subject { executor: Executor::new(Store::new(settings), usize::MAX) };
+        let (hash, small, large) = (store.hash(b"key"), Value::small(b"1234"), Owned::new(&store, CHUNK_BYTES + 4, 1));
+        for value in [small, large.value()] {
+            let written = store.write(hash, b"key", small, Condition::Always, Expiry::At(NEVER));
+            assert_eq!(written, Ok(true), "it has neither chunks nor an expiry");
+            let seen = store.seen(b"key");
+            assert_eq!(store.set(seen, b"key", value), Ok(()));
+            assert_eq!(store.get(hash, b"key").map(flat), Some(flat(value)));
+            let deadline = if default_ttl_millis == 0 { NEVER } else { default_ttl_millis };
+            assert_eq!(deadline_of(&mut store, hash, b"key"), deadline);
+        }
+    }
+}
+
 #[test]
 fn churn_at_a_constant_count_moves_no_entry() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
