@@ -102,7 +102,7 @@ pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps: an expired item m
 pub const SEGMENT_BYTES: usize = 64 * 1024; // of the log: small enough for a 16 MB cache to have two hundred of them
 pub const INDEX_BLOCK_BYTES: usize = 256 * 1024; // of address space: only pages that are used take memory
 pub const MALLOC_BYTES: usize = 16; // what the C library adds to an allocation
-pub const BUCKETS_MIN: usize = 512; // of the index, even if it is empty: 64 KB
+pub const BUCKETS_MIN: usize = 512; // of the index: 64 KB even if empty. With fewer, more of a tag would number buckets
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key's length in 16 bits");
 const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_BYTES, "a record fits two segments");
 

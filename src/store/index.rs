@@ -390,7 +390,7 @@ impl Index {
         let width = u64::BITS - SHIFT;
         let (mut at, mut entries, mut count) = (cursor, Vec::new(), 0);
         while at < 1 << width && entries.is_empty() && count < SLICE_BUCKETS_MAX {
-            let home = self.home(at.reverse_bits() >> (u64::BITS - width) << SHIFT) & !1;
+            let home = self.home(at.reverse_bits()) & !1;
             entries = self.items(home).0;
             let narrow = self.mask >> 1;
             let is_split = ((home as usize / 2) & narrow) + narrow + 1 < self.buckets;

@@ -398,6 +398,7 @@ fn what_is_used_stays_longer_whatever_used_it() {
         let left = ids.filter(|id| store.peek_id(*id).is_some()).count();
         assert!(if way == 0 { left < 50 } else { left > 800 }, "{left} of 1,000 are left after {way}, {first}");
     }
+    assert!(store.stats().copied_bytes > 50_000, "each was copied into the main queue");
     store.check();
 }
 
@@ -426,6 +427,7 @@ fn churn_at_a_constant_count_moves_no_entry() {
     let count = 100_000;
     (0..count).for_each(|id| store.set_id(id, 8).expect("there is room"));
     let (held, moved) = (store.shares()[0], store.stats().entries_moved);
+    assert!(moved > count / 2, "entries were moved when the table grew: {moved}");
     for id in count..10 * count {
         assert!(store.delete_id(id - count));
         store.set_id(id, 8).expect("there is room");
@@ -814,30 +816,11 @@ fn a_turn_that_begins_over_the_limit_makes_room_for_half_of_its_time() {
         assert!((1..TURN_WORK_UNITS).contains(&units), "{units} in turn {turn}");
         assert_eq!(store.is_short, store.memory_bytes() > limit);
         if !store.is_short {
-            assert!(turn > 10, "it took more than one");
+            assert!(turn > 300, "{turn} turns: each item that was evicted counts");
             break;
         }
     }
     store.check();
-}
-
-/// All of their records lie in one segment, which is also the newest of its queue.
-#[test]
-fn large_values_that_are_used_survive_the_walk_over_them() {
-    let mut store = store(4 << 20, Eviction::S3Fifo);
-    for id in 0..2_000 {
-        let value = Owned::new(&store, 2 * CHUNK_BYTES, 1);
-        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
-        store.set(hash, key.as_bytes(), value.value()).expect("there is room");
-        drop(value);
-        for used in id.saturating_sub(60)..id {
-            if store.get_id(used) {
-                let (key, hash) = (key_of(used), store.hash(key_of(used).as_bytes()));
-                assert_eq!(store.get(hash, key.as_bytes()).map(|value| value.len()), Some(2 * CHUNK_BYTES));
-            }
-        }
-        store.check();
-    }
 }
 
 #[test]
