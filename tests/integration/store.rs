@@ -380,7 +380,8 @@ fn what_is_used_stays_longer_whatever_used_it() {
         let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
         store.set(hash, key.as_bytes(), Value::small(b"1000")).expect("there is room");
     };
-    let ways: [fn(&mut Subject, KeyHash, &[u8]) -> bool; 4] = [
+    type Way = fn(&mut Subject, KeyHash, &[u8]) -> bool;
+    let ways: [Way; 4] = [
         |store, hash, key| store.peek(hash, key).is_some(),
         |store, hash, key| store.get(hash, key).is_some(),
         |store, hash, key| store.set(hash, key, Value::small(b"2000")).is_ok(),
