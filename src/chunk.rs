@@ -4,13 +4,16 @@
 //! may outlive its item. A chunk counts until the last reference is gone, whoever holds it: the memory limit holds even
 //! while slow readers keep values that were evicted long ago. This file knows neither sessions nor the store.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
+
+/// What the block of a chunk takes once it is touched: at least a page, which has 64 KB on some machines.
+static BLOCK_BYTES: LazyLock<usize> = LazyLock::new(|| rustix::param::page_size().max(CHUNK_BYTES));
 
 /// The blocks of dropped chunks: `ready` ones still have memory, `empty` ones have only their address range.
 #[derive(Debug, Default)]
@@ -32,13 +35,13 @@ impl ChunkPool {
     }
 
     /// Bytes of memory that `count` chunks take, including their reference counts.
-    pub const fn bytes_of(count: usize) -> usize {
-        count * (CHUNK_BYTES + MALLOC_BYTES + 64)
+    pub fn bytes_of(count: usize) -> usize {
+        count * (*BLOCK_BYTES + MALLOC_BYTES + 64)
     }
 
     /// Bytes of memory kept for new chunks.
     pub fn spare_bytes(&self) -> usize {
-        lock(&self.0).ready.len() * CHUNK_BYTES
+        lock(&self.0).ready.len() * *BLOCK_BYTES
     }
 
     /// Gives a spare chunk's memory back to the system. False if there is none.

@@ -65,8 +65,7 @@ impl Executor {
 
     /// A new chunk for what is being received, or `None` if the store is full and may not evict.
     pub fn chunk(&self) -> Option<Chunk> {
-        let is_room = self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES;
-        is_room.then(|| self.store.chunks.chunk())
+        (self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES).then(|| self.store.chunks.chunk())
     }
 
     /// Lets the store use what is left of this turn's bound on its work for what could wait.

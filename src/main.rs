@@ -81,5 +81,5 @@ fn pin(config: &Config) -> Result<(), String> {
         })
     }
     #[cfg(not(target_os = "linux"))]
-    Err(config.error("cpu", "this system cannot pin a process to a core"))
+    Err(config.error("cpu", format!("this system cannot pin a process to core {cpu}")))
 }

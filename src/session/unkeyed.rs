@@ -134,8 +134,7 @@ impl RespClient<'_> {
             _ => return Err(SYNTAX),
         };
         // As in Redis: a user without a password accepts any.
-        let is_right = password.as_ref().is_none_or(|password| password.is(guess));
-        if !is_right || user != b"default" {
+        if password.as_ref().is_some_and(|password| !password.is(guess)) || user != b"default" {
             return Err("WRONGPASS invalid username-password pair or user is disabled.".into());
         }
         self.resp.authenticated = true;

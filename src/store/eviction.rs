@@ -33,9 +33,6 @@ pub enum Eviction {
 /// tied up in a walk that is nearly over, each queue may need one at once, and the index cannot use the spare one.
 const RESERVE_BYTES: isize = 4 * SEGMENT_BYTES as isize;
 
-/// Bytes that housekeeping keeps free for new chunks.
-const ROOM_BYTES: usize = ChunkPool::bytes_of(4);
-
 /// The small queue's share of all live bytes, in 256ths.
 const SMALL_SHARE: usize = 26;
 
@@ -66,7 +63,8 @@ impl Store {
 
     /// Whether a lowered limit is reached, the reserve complete, and enough memory outside segments free for new chunks.
     pub(super) fn is_roomy(&self) -> bool {
-        self.limit <= self.settings.memory_bytes && self.available() >= RESERVE_BYTES && self.room_bytes() >= ROOM_BYTES
+        let is_room = self.available() >= RESERVE_BYTES && self.room_bytes() >= ChunkPool::bytes_of(4);
+        is_room && self.limit <= self.settings.memory_bytes
     }
 
     /// The most bytes of new chunks that may be allocated before [`housekeep`](Store::housekeep) has made more room. As
@@ -120,7 +118,8 @@ impl Store {
         // Rather than refuse a write that room is being made for, the store may exceed its limit by what one command
         // needs: a segment for what it moves, two for what it writes, the spare one, which may be used up first, and
         // the chunks that APPEND copies into.
-        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + APPEND_BYTES_MAX + CHUNK_BYTES } else { 0 };
+        let appended = ChunkPool::bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
+        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { 0 };
         let is_allowed = self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {
             self.log.open(queue, bytes);
