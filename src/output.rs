@@ -102,10 +102,12 @@ impl Output {
                 let (filled, tried) = self.slices(&mut slices, bytes_max);
                 (tried, socket.write_vectored(&slices[..filled]))
             };
-            if !matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted) {
-                self.consume(*result.as_ref().unwrap_or(&0));
-                return (tried, result);
+            match &result {
+                Ok(count) => self.consume(*count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => {}
             }
+            return (tried, result);
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) enum Queue {
     Main,
 }
 
-/// The counters of a segment. A segment in a queue has at least one live item, unless it was just opened for one.
+/// The counters of a segment. A segment in a queue has at least one live item, unless it is the queue's newest.
 #[derive(Debug, Default)]
 struct Segment {
     /// Bytes appended so far, and how many of them are dead.
@@ -218,6 +218,10 @@ impl Log {
 
     /// Opens a segment of `bytes` bytes as the queue's newest.
     pub(super) fn open(&mut self, queue: Queue, bytes: usize) {
+        let newest = self.newest(queue);
+        if newest != queue as usize && self.segments[newest].dead == self.segments[newest].len {
+            self.release(newest);
+        }
         let spare = self.spare.take_if(|_| bytes == SEGMENT_BYTES);
         let number = spare.or_else(|| self.vacant.pop()).unwrap_or(self.segments.len());
         self.segments.resize_with(self.segments.len().max(number + 1), Segment::default);
@@ -302,7 +306,7 @@ impl Log {
         self.count_out(number, record);
         self.write_gap(number, handle.offset(), record.size());
         let segment = &self.segments[number];
-        if segment.dead == segment.len {
+        if segment.dead == segment.len && (self.walk.segment == number || self.newest(segment.queue) != number) {
             self.release(number);
         }
     }
@@ -384,7 +388,7 @@ impl Log {
                 let segment = &self.segments[number];
                 let (gaps, living): (Vec<_>, Vec<_>) = self.records(number, 0).partition(|(_, record)| record.is_gap());
                 let dead: usize = gaps.iter().map(|(_, record)| record.size()).sum();
-                assert!(dead == segment.dead && (dead < segment.len || segment.len == 0));
+                assert!(dead == segment.dead && (dead < segment.len || segment.newer == ring));
                 assert!(living.iter().all(|(_, record)| record.deadline >= segment.due));
                 assert_eq!(self.segments[segment.newer].older, number);
                 live_bytes[ring] += living.iter().map(|(_, record)| self.weight(record)).sum::<usize>();

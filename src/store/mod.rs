@@ -233,7 +233,12 @@ impl Store {
     /// Removes a key, and returns whether it was there.
     #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let found = self.find(&mut hash, key, false);
+        let entry = self.index.last_seen(hash);
+        let bytes = self.log.bytes(entry.handle());
+        let found = match Record::plain_rest(bytes, key) {
+            Some(_) => Some((entry, Record::read(bytes))),
+            None => self.find(&mut hash, key, false),
+        };
         found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
