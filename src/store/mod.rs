@@ -289,10 +289,10 @@ impl Store {
         self.index.held() + self.log.held() + flushed + chunks + self.outside_bytes
     }
 
-    /// Bytes of chunks that the store does not refer to: of values coming in, and of removed ones still being sent.
+    /// Room in chunks that the store does not refer to, in bytes: of values coming in, and of removed ones being sent.
     pub fn stray_chunk_bytes(&self) -> usize {
-        let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunk_refs).sum();
-        self.chunks.bytes().saturating_sub(ChunkPool::bytes_of(self.log.chunk_refs + flushed))
+        let own = self.flushed.iter().map(|(_, log)| log.chunk_refs).sum::<usize>() + self.log.chunk_refs;
+        self.chunks.bytes().saturating_sub(ChunkPool::bytes_of(own)) / ChunkPool::bytes_of(1) * CHUNK_BYTES
     }
 
     /// The counters.
