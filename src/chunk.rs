@@ -4,16 +4,13 @@
 //! may outlive its item. A chunk counts until the last reference is gone, whoever holds it: the memory limit holds even
 //! while slow readers keep values that were evicted long ago. This file knows neither sessions nor the store.
 
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
-
-/// What the block of a chunk takes once it is touched: at least a page, which has 64 KB on some machines.
-static BLOCK_BYTES: LazyLock<usize> = LazyLock::new(|| rustix::param::page_size().max(CHUNK_BYTES));
 
 /// The blocks of dropped chunks: `ready` ones still have memory, `empty` ones have only their address range.
 #[derive(Debug, Default)]
@@ -25,28 +22,38 @@ struct Spare {
 /// Allocates chunks and counts the live ones: each has a weak reference to the state that all clones of the pool share.
 /// The pool keeps the blocks of dropped chunks for new ones, until they are [trimmed](Self::trim): a fresh block takes
 /// longer to get than to fill. The lock is there only because [`Bytes`] wants an owner that may cross threads.
-#[derive(Clone, Debug, Default)]
-pub struct ChunkPool(Arc<Mutex<Spare>>);
+#[derive(Clone, Debug)]
+pub struct ChunkPool {
+    spare: Arc<Mutex<Spare>>,
+    /// What a block takes once it is touched: at least a page, which has 64 KB on some machines.
+    block_bytes: usize,
+}
+
+impl Default for ChunkPool {
+    fn default() -> Self {
+        ChunkPool { spare: Arc::default(), block_bytes: rustix::param::page_size().max(CHUNK_BYTES) }
+    }
+}
 
 impl ChunkPool {
-    /// Bytes of memory that all live chunks take, whether being filled, stored or sent.
-    pub fn bytes(&self) -> usize {
-        Self::bytes_of(Arc::weak_count(&self.0))
+    /// How many chunks are live, whether being filled, stored or sent.
+    pub fn count(&self) -> usize {
+        Arc::weak_count(&self.spare)
     }
 
     /// Bytes of memory that `count` chunks take, including their reference counts.
-    pub fn bytes_of(count: usize) -> usize {
-        count * (*BLOCK_BYTES + MALLOC_BYTES + 64)
+    pub fn bytes_of(&self, count: usize) -> usize {
+        count * (self.block_bytes + MALLOC_BYTES + 64)
     }
 
     /// Bytes of memory kept for new chunks.
     pub fn spare_bytes(&self) -> usize {
-        lock(&self.0).ready.len() * *BLOCK_BYTES
+        lock(&self.spare).ready.len() * self.block_bytes
     }
 
     /// Gives a spare chunk's memory back to the system. False if there is none.
     pub fn trim(&self) -> bool {
-        let mut spare = lock(&self.0);
+        let mut spare = lock(&self.spare);
         let Some(mut block) = spare.ready.pop() else { return false };
         memory::give_back(&mut block);
         spare.empty.push(block);
@@ -55,9 +62,9 @@ impl ChunkPool {
 
     /// A new, empty chunk. It counts in full from now on.
     pub fn chunk(&self) -> Chunk {
-        let mut spare = lock(&self.0);
+        let mut spare = lock(&self.spare);
         let block = spare.ready.pop().or_else(|| spare.empty.pop()).unwrap_or_else(|| memory::block(CHUNK_BYTES));
-        Chunk { block: Some(block), len: 0, pool: Arc::downgrade(&self.0) }
+        Chunk { block: Some(block), len: 0, pool: Arc::downgrade(&self.spare) }
     }
 }
 

@@ -11,11 +11,12 @@
 //! It works in steps of a few items, a bounded number with each command. If they make less room than the command needs,
 //! the reserve shrinks, and the next command does more. This file does not know what the room is for.
 
+use std::mem;
+
 use super::Store;
 use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
 use super::record::Record;
-use crate::chunk::ChunkPool;
 use crate::command::Refusal;
 use crate::limits::*;
 
@@ -63,7 +64,7 @@ impl Store {
 
     /// Whether a lowered limit is reached, the reserve complete, and enough memory outside segments free for new chunks.
     pub(super) fn is_roomy(&self) -> bool {
-        let is_room = self.available() >= RESERVE_BYTES && self.room_bytes() >= ChunkPool::bytes_of(4);
+        let is_room = self.available() >= RESERVE_BYTES && self.room_bytes() >= self.chunks.bytes_of(4);
         is_room && self.limit <= self.settings.memory_bytes
     }
 
@@ -85,8 +86,10 @@ impl Store {
 
     /// Changes the memory limit. A lower limit is reached in bounded steps.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
-        self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        self.follow_limit();
+        let memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
+        if mem::replace(&mut self.settings.memory_bytes, memory_bytes) != memory_bytes {
+            self.follow_limit();
+        }
     }
 
     /// Lowers the limit in force towards `settings.memory_bytes`, as far as room has been made.
@@ -118,7 +121,7 @@ impl Store {
         // Rather than refuse a write that room is being made for, the store may exceed its limit by what one command
         // needs: a segment for what it moves, two for what it writes, the spare one, which may be used up first, and
         // the chunks that APPEND copies into.
-        let appended = ChunkPool::bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
+        let appended = self.chunks.bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
         let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { 0 };
         let is_allowed = self.memory_bytes() + bytes <= self.limit + overdraft;
         if is_allowed {

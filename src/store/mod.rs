@@ -285,14 +285,14 @@ impl Store {
     /// Bytes held now: by the store, by all chunks, and outside of both as [`begin_turn`](Self::begin_turn) was told.
     pub fn memory_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(index, log)| index.held() + log.held()).sum();
-        let chunks = self.chunks.bytes() + self.chunks.spare_bytes();
+        let chunks = self.chunks.bytes_of(self.chunks.count()) + self.chunks.spare_bytes();
         self.index.held() + self.log.held() + flushed + chunks + self.outside_bytes
     }
 
     /// Room in chunks that the store does not refer to, in bytes: of values coming in, and of removed ones being sent.
     pub fn stray_chunk_bytes(&self) -> usize {
-        let own = self.flushed.iter().map(|(_, log)| log.chunk_refs).sum::<usize>() + self.log.chunk_refs;
-        self.chunks.bytes().saturating_sub(ChunkPool::bytes_of(own)) / ChunkPool::bytes_of(1) * CHUNK_BYTES
+        let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunk_refs).sum();
+        self.chunks.count().saturating_sub(self.log.chunk_refs + flushed) * CHUNK_BYTES
     }
 
     /// The counters.
