@@ -215,13 +215,12 @@ impl EventLoop {
             let uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
             self.uncounted_bytes = uncounted_bytes.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
         }
-        let mut reserved_bytes = self.executor.base_bytes;
         if !self.executor.store.evicts() {
             // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
             // Chunks that come in do not use that up: they are to be the store's.
-            reserved_bytes += self.buffer_bytes_max().saturating_sub(self.held_bytes);
+            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.held_bytes) + self.executor.base_bytes;
+            self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         }
-        self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
         is_tick
     }

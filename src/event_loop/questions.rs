@@ -89,6 +89,7 @@ impl EventLoop {
             return Err("ERR CONFIG SET failed - the limit on descriptors allows fewer clients".into());
         }
         let max_memory = config.max_memory.bytes;
+        self.executor.store.set_memory_limit(max_memory.saturating_sub(self.executor.base_bytes));
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
         let Config { max_clients, idle_timeout, .. } = config;
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {idle_timeout}");
@@ -107,7 +108,7 @@ impl EventLoop {
         let end = slots.min(question.at + TURN_LOOKS);
         for other in question.at..end {
             let Some(connection) = self.connections.get_mut(other) else { continue };
-            if connection.session.is_closing() || kills && !is_meant(filter, connection, other == slot)? {
+            if connection.session.is_closing() || kills && !is_selected(filter, connection, other == slot)? {
                 continue;
             }
             question.found += 1;
@@ -141,7 +142,7 @@ impl EventLoop {
 }
 
 /// Whether CLIENT KILL with this filter means a client; an error if that is no filter.
-fn is_meant(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
+fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
     let has_address = |wanted: &[u8]| *wanted == *connection.addresses()[0].as_bytes();
     if let [wanted] = filter {
         return Ok(has_address(wanted));

@@ -11,8 +11,6 @@
 //! It works in steps of a few items, a bounded number with each command. If they make less room than the command needs,
 //! the reserve shrinks, and the next command does more. This file does not know what the room is for.
 
-use std::mem;
-
 use super::Store;
 use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
@@ -86,10 +84,8 @@ impl Store {
 
     /// Changes the memory limit. A lower limit is reached in bounded steps.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
-        let memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        if mem::replace(&mut self.settings.memory_bytes, memory_bytes) != memory_bytes {
-            self.follow_limit();
-        }
+        self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
+        self.follow_limit();
     }
 
     /// Lowers the limit in force towards `settings.memory_bytes`, as far as room has been made.
