@@ -298,6 +298,7 @@ fn without_descriptors_the_limit_on_memory_is_kept() {
         client.check(b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n");
         let limit = Rlimit { current: Some(0), maximum: Some(0) };
         prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
+        client.check(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$7\r\ntimeout\r\n$1\r\n0\r\n", b"+OK\r\n");
         client.send(b"*2\r\n$4\r\nINFO\r\n$6\r\nmemory\r\n");
         let is_known = |line: Vec<u8>| line.starts_with(b"used_memory_rss:") && line != b"used_memory_rss:0\r\n";
         wait_until("a line about resident memory", || is_known(client.read_line()));
