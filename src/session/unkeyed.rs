@@ -96,12 +96,12 @@ impl RespClient<'_> {
             Some(Ok(_)) => return Err("NOPROTO unsupported protocol version".into()),
             Some(Err(_)) => return Err("ERR Protocol version is not an integer or out of range".into()),
         };
-        let mut options = words.get(1..).unwrap_or_default();
+        let (mut name, mut options) = (None, words.get(1..).unwrap_or_default());
         while let [option, rest @ ..] = options {
             options = match (lower(option, &mut [0; 8]), rest) {
                 (b"auth", [user, password, rest @ ..]) => self.authenticate(&[user, password]).map(|()| rest)?,
                 (b"setname", [word, rest @ ..]) => {
-                    self.resp.set_name(0, printable(word)?);
+                    name = Some(printable(word)?);
                     rest
                 }
                 _ => return Err(format!("ERR Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
@@ -110,6 +110,7 @@ impl RespClient<'_> {
         if !self.resp.authenticated {
             return Err(NOT_AUTHENTICATED);
         }
+        name.into_iter().for_each(|name| self.resp.set_name(0, name));
         self.resp.is_resp3 = is_resp3;
         let output = &mut *self.output;
         output.push_map(7, is_resp3);
@@ -165,8 +166,7 @@ fn printable(word: &[u8]) -> Result<&str, Complaint> {
 
 /// SCAN: looks at about as many keys as COUNT says, or at fewer if that would take long or make much output.
 fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut Output) -> Outcome {
-    let cursor = str::from_utf8(cursor).ok().and_then(|text| text.parse().ok());
-    let mut cursor: u64 = cursor.ok_or("ERR invalid cursor")?;
+    let mut cursor: u64 = str::from_utf8(cursor).ok().and_then(|text| text.parse().ok()).ok_or("ERR invalid cursor")?;
     let (mut count, mut pattern, mut has_type) = (10, b"*".as_slice(), true);
     for option in options.chunks(2) {
         let [name, value] = *option else { return Err(SYNTAX) };

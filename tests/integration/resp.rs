@@ -72,9 +72,11 @@ fn nothing_is_done_before_the_password() {
         client.check(&auth(&["AUTH", guess]), wrong);
     }
     client.check(&auth(&["AUTH", "nobody", "open sesame"]), wrong);
-    client.check(&words("HELLO 3"), no_auth);
+    client.check(&words("HELLO 3 SETNAME early"), no_auth);
     client.check(&words("GET a"), no_auth);
     client.check(&auth(&["AUTH", "open sesame"]), b"+OK\r\n");
+    client.check(&words("HELLO 2 SETNAME wrong NOSUCH"), b"-ERR Syntax error in HELLO option 'NOSUCH'\r\n");
+    client.check(&words("CLIENT GETNAME"), b"$-1\r\n");
     client.check(&words("GET a"), b"$-1\r\n");
     let config = {
         client.send(&words("CONFIG GET *"));
