@@ -31,8 +31,9 @@ impl EventLoop {
     pub(super) fn info(&mut self, slot: usize, names: &[Box<[u8]>]) -> Result<(), Complaint> {
         let (now, pid, stat) = (self.now_millis / 1000, std::process::id(), memory::read("/proc/self/stat".as_ref()));
         // CPU time, in ticks of 10 ms: two fields, counted from the program's name, which may hold spaces.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
-        let [user, sys] = [12, 13].map(|at| fields.get(at).map_or(0.0, |ticks| ticks.parse().unwrap_or(0.0)) / 100.0);
+        let seconds = |at| Some(stat.rsplit(')').next()?.split(' ').nth(at)?.parse::<f64>().ok()? / 100.0);
+        let used_cpu = |(user, sys)| format!("\nused_cpu_sys:{sys:.2}\nused_cpu_user:{user:.2}");
+        let cpu = seconds(12).zip(seconds(13)).map_or(String::new(), used_cpu);
         let [commands_rate, in_rate, out_rate] = self.clock.history.rates(now);
         let [in_kbps, out_kbps] = [in_rate, out_rate].map(|rate| rate as f64 / 1024.0);
         let [last_second, last_minute, last_hour, _] = self.clock.history.longest(now);
@@ -67,7 +68,7 @@ impl EventLoop {
              evicted_keys:{evicted}\nkeyspace_hits:{hits}\nkeyspace_misses:{misses}\ntotal_error_replies:{errors}\n\
              client_disconnections:{closed}\n\n\
              # Replication\nrole:master\nconnected_slaves:0\n\n\
-             # CPU\nused_cpu_sys:{sys:.2}\nused_cpu_user:{user:.2}\n\n\
+             # CPU{cpu}\n\n\
              # Cluster\ncluster_enabled:0\n\n\
              # Commandstats{calls}\n\n\
              # Keyspace{keyspace}\n\n\

@@ -6,8 +6,11 @@ pub fn matches(mut pattern: &[u8], mut text: &[u8], steps: &mut usize) -> bool {
     // Where to go back to when what follows the last star does not match: the star then takes one more byte of the
     // text. Earlier stars are never reconsidered, since the last one can take whatever they could.
     let mut star = None;
-    while !(pattern == b"*" || pattern.is_empty() && text.is_empty()) && *steps > 0 {
+    while !(pattern == b"*" || pattern.is_empty() && text.is_empty()) {
         *steps = steps.saturating_sub(if pattern.first() == Some(&b'[') { pattern.len() } else { 1 });
+        if *steps == 0 {
+            return false;
+        }
         if let [b'*', behind @ ..] = pattern {
             pattern = behind;
             star = Some((behind, text));
@@ -23,7 +26,7 @@ pub fn matches(mut pattern: &[u8], mut text: &[u8], steps: &mut usize) -> bool {
             _ => return false,
         };
     }
-    *steps > 0
+    true
 }
 
 /// The pattern without its first element, if `byte` matches that.

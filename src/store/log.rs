@@ -19,6 +19,9 @@ use crate::memory;
 /// How many segments a search for the deadest one looks at: enough to find nearly the best, in bounded time.
 const DEADEST_SAMPLE: usize = 32;
 
+/// How many vacant segment numbers of a flushed log are passed in one step.
+const VACANT_PASSED: usize = 8;
+
 /// How far behind an item's start a second prefetch is aimed: a small item mostly lies in two cache lines.
 const SECOND_BYTES: usize = 48;
 
@@ -187,16 +190,21 @@ impl Log {
 
     /// Gives back a piece of a flushed log: a list of chunks, or a segment whose lists are gone. False at the end.
     pub(super) fn dismantle(&mut self) -> bool {
-        let last = self.segments.len() - 1;
-        let large = self.records(last, 0).find(|(_, record)| record.list.is_some());
-        if let Some((handle, record)) = large {
-            self.write_gap(last, handle.offset(), record.size());
-            self.drop_list(&record);
-        } else if last >= 2 {
-            let is_in_use = self.segments.pop().is_some_and(|segment| segment.len > 0);
-            self.held -= self.blocks.pop().filter(|_| is_in_use).map_or(0, |block| block.len());
+        let is_left = self.segments.len() > 2;
+        for last in (2..self.segments.len()).rev().take(VACANT_PASSED) {
+            let large = self.records(last, 0).find(|(_, record)| record.list.is_some());
+            if let Some((handle, record)) = large {
+                self.write_gap(last, handle.offset(), record.size());
+                self.drop_list(&record);
+                return true;
+            }
+            let (segment, block) = (self.segments.pop(), self.blocks.pop());
+            if segment.is_some_and(|segment| segment.len > 0) {
+                self.held -= block.map_or(0, |block| block.len());
+                break;
+            }
         }
-        last >= 2
+        is_left
     }
 
     fn newest(&self, queue: Queue) -> usize {

@@ -130,6 +130,7 @@ impl Phase {
             add(&format!("{whose}_resident_bytes"), used.resident_bytes as f64);
             add(&format!("{whose}_peak_bytes"), used.peak_bytes as f64);
         }
+        add("interrupted", f64::from(u8::from(self.interrupted)));
         add("unanswered", self.unanswered as f64);
         add("refused", self.refused as f64);
         add("hits", self.hits as f64);

@@ -16,7 +16,7 @@ const KEY_BYTES: usize = 16;
 
 const RECORD_BYTES: usize = 8;
 
-/// A longer value is cut to this, in bytes, which is more than servers take.
+/// A file with a longer value than this, in bytes, is not a trace.
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
 /// A trace, and how far its replay has come.
@@ -47,14 +47,14 @@ impl Trace {
         let Some(path) = &options.replay else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
-        if records.is_empty() || !rest.is_empty() {
+        let record = |record: u64| (record as u32, ((record >> 32) as usize).saturating_sub(KEY_BYTES).max(1));
+        let records: Vec<Record> = records.iter().map(|bytes| record(u64::from_le_bytes(*bytes))).collect();
+        let longest = records.iter().map(|&(_, value_bytes)| value_bytes).max().unwrap_or(0);
+        if records.is_empty() || !rest.is_empty() || longest > VALUE_BYTES_MAX {
+            let expected = format!("records of {RECORD_BYTES} bytes with values of at most {VALUE_BYTES_MAX}");
             let (path, got) = (path.display(), bytes.len());
-            return Err(format!("{path}: expected records of {RECORD_BYTES} bytes, got {got} bytes"));
+            return Err(format!("{path}: expected {expected}, got {got} bytes, longest value {longest}"));
         }
-        let value_bytes = |size: u64| (size as usize).saturating_sub(KEY_BYTES).clamp(1, VALUE_BYTES_MAX);
-        let records = records.iter().map(|bytes| u64::from_le_bytes(*bytes));
-        let records: Vec<Record> = records.map(|record| (record as u32, value_bytes(record >> 32))).collect();
-        let longest = records.iter().map(|record| record.1).max().unwrap_or(1);
         options.key_size = Sizes { low: KEY_BYTES, high: KEY_BYTES };
         options.value_size = Sizes { low: 1, high: longest };
         (options.clients, options.preload) = (1, false);
