@@ -291,6 +291,8 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["replay"], "replay: expected the file of a trace"),
         (&["replay", "file", "--rate", "5"], "--rate: not an option of replay"),
         (&["--rate", "5", "replay", "file"], "--rate: not an option of replay"),
+        // Its default, but not for a replay, which has one client.
+        (&["replay", "file", "--clients", "50"], "--clients: not an option of replay"),
         (&["--replay", "file"], "invalid option '--replay'"),
         (&["now"], "unexpected argument"),
     ] {

@@ -53,18 +53,20 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
     if !options.json {
         print(&report::head(&options))?;
     }
-    let mut last = None;
+    let mut foot = String::new();
     for &depth in &options.pipeline {
         if load.is_interrupted() {
             break;
         }
         let phase = load.run(depth, trace.take())?;
-        print(&if options.json { report::json(&options, &phase) } else { report::row(&options, &phase) })?;
-        last = Some(phase).filter(|_| !options.json);
+        if options.json {
+            print(&report::json(&options, &phase))?;
+        } else {
+            print(&report::row(&options, &phase))?;
+            foot = report::foot(&phase);
+        }
     }
-    if let Some(phase) = last {
-        print(&report::foot(&phase))?;
-    }
+    print(&foot)?;
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 

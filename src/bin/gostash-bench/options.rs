@@ -21,7 +21,9 @@ macro_rules! options {
     ($($name:ident: $type:ty = $default:literal, $read:expr, $expected:expr, $meaning:literal;)*) => {
         #[derive(Clone, Default)]
         pub struct Options {
-            /// All options as they were given, or their defaults.
+            /// The file of a trace, which is replayed instead of drawing random keys.
+            pub replay: Option<PathBuf>,
+            /// All options that apply, as they were given, or their defaults.
             pub texts: BTreeMap<&'static str, String>,
             $(#[doc = $meaning] pub $name: $type,)*
         }
@@ -51,7 +53,6 @@ struct Row {
 const FLAG: &str = "a flag";
 
 options! {
-    replay: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "the file of a trace", "instead of random keys";
     host: String = "localhost", Some, "a host name", "the server";
     port: u16 = "19201", number(1..=u16::MAX), "a port from 1 to 65535", "its TCP port";
     unix_socket: Option<PathBuf> = "none", |text| Some(PathBuf::from(text)), "a path", "a Unix socket instead";
@@ -94,9 +95,8 @@ options! {
     json: bool = "no", |text| Some(text == "yes"), FLAG, "one line of JSON for each row";
 }
 
-/// The options that a replay accepts. The first is a word without dashes, to look like the command that it is.
-pub const REPLAY_OPTIONS: [&str; 9] =
-    ["replay", "host", "port", "unix_socket", "protocol", "pid", "pipeline", "verify", "json"];
+/// The options that a replay accepts.
+const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix_socket", "protocol", "pid", "pipeline", "verify", "json"];
 
 impl Options {
     /// Parses the command line. An error is one sentence. `--help` prints and ends the program.
@@ -107,12 +107,16 @@ impl Options {
             let is_set = row.default == "none" || (row.set)(&mut options, row.default).is_some();
             assert!(is_set, "a default is a value of its own option");
         }
-        let mut parser = lexopt::Parser::from_env();
+        let (mut parser, mut given) = (lexopt::Parser::from_env(), Vec::new());
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
                 Short('h') | Long("help") => exit_after(&help())?,
                 Short('V') | Long("version") => exit_after(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n"))?,
-                Value(word) if word == "replay" => "replay".to_owned(),
+                Value(word) if word == "replay" => {
+                    let file = parser.value().map_err(|_| "replay: expected the file of a trace, got nothing")?;
+                    options.replay = Some(file.into());
+                    continue;
+                }
                 Long(name) if name != "replay" => name.to_owned(),
                 other => return Err(other.unexpected().to_string()),
             };
@@ -121,14 +125,22 @@ impl Options {
             let Some(row) = OPTIONS.iter().find(is_it) else {
                 return Err(format!("--{name}: no such option; --help lists them"));
             };
-            let (expected, dashes) = (row.expected, if name == "replay" { "" } else { "--" });
+            let expected = row.expected;
             let text = match expected {
                 FLAG => meant.into(),
-                _ => parser.value().map_err(|_| format!("{dashes}{name}: expected {expected}, got nothing"))?,
+                _ => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
             };
             let text = text.string().map_err(|error| error.to_string())?;
             (row.set)(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
             options.texts.insert(row.name, text);
+            given.push(row.name);
+        }
+        if let Some(file) = &options.replay {
+            if let Some(other) = given.iter().find(|name| !REPLAY_OPTIONS.contains(name)) {
+                return Err(format!("--{}: not an option of replay", other.replace('_', "-")));
+            }
+            options.texts.retain(|name, _| REPLAY_OPTIONS.contains(name));
+            options.texts.insert("replay", file.display().to_string());
         }
         // A number has a known length, and the value of a shaped echo is its reply.
         let numbers = options.counts().then(|| FIRST_NUMBER.to_string().len());
@@ -141,12 +153,8 @@ impl Options {
     fn conflict(&self) -> Option<String> {
         let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
         let digits = format!("{:x}", keys - 1).len();
-        let is_foreign = |row: &&Row| self.texts[row.name] != row.default && !REPLAY_OPTIONS.contains(&row.name);
-        Some(if let (Some(_), Some(row)) = (&self.replay, OPTIONS.iter().find(is_foreign)) {
-            format!("--{}: not an option of replay", row.name.replace('_', "-"))
-        } else if self.request_bytes.or(self.reply_bytes).is_some()
-            && (self.shape().is_none() || self.protocol.name != "echo" || self.verify)
-        {
+        let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
+        Some(if has_shape && (self.shape().is_none() || self.protocol.name != "echo" || self.verify) {
             "--request-bytes, --reply-bytes: expected both, with --protocol echo and without --verify".into()
         } else if low < digits {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
@@ -190,14 +198,14 @@ fn exit_after<T>(text: &str) -> Result<T, String> {
 }
 
 fn help() -> String {
-    let rows = OPTIONS.iter().skip(1).map(|Row { name, default, expected, meaning, .. }| {
+    let rows = OPTIONS.iter().map(|Row { name, default, expected, meaning, .. }| {
         format!("  --{:<15} {meaning}: {expected} ({default})\n", name.replace('_', "-"))
     });
     format!(
         "gostash-bench: load a cache server, and report throughput, latency and the server's CPU time\n\n\
          usage: gostash-bench [options]\n       \
                 gostash-bench replay FILE [--{}]\n\n{}",
-        REPLAY_OPTIONS[1..].join(", --").replace('_', "-"),
+        REPLAY_OPTIONS.join(", --").replace('_', "-"),
         rows.collect::<String>()
     )
 }

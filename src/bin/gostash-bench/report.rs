@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
-use crate::options::{Options, REPLAY_OPTIONS};
+use crate::options::Options;
 use crate::phase::{Figures, Phase};
 use crate::process::Usage;
 
@@ -44,10 +44,13 @@ pub fn head(options: &Options) -> String {
         None => format!("{get_percent} % GET, {} % SET", 100 - get_percent),
         Some(command) => command.name().to_owned(),
     };
-    let (keys, distribution) = (count(options.keys.into()), &options.texts["distribution"]);
+    let keys = count(options.keys.into());
     let what = match &options.replay {
         Some(file) => format!("replay of {}", file.display()),
-        None => format!("{commands}; {keys} keys, {distribution}, values of {value_size} b, keys of {key_size} b"),
+        None => {
+            let drawn = &options.texts["distribution"];
+            format!("{commands}; {keys} keys, {drawn}, values of {value_size} b, keys of {key_size} b")
+        }
     };
     let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate)));
     let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as f64));
@@ -86,8 +89,7 @@ pub fn json(options: &Options, phase: &Phase) -> String {
     let figures: String = figures.iter().map(|(name, figure)| format!("\"{name}\":{figure},")).collect();
     // What cannot be printed is left out, because Rust and JSON escape it differently.
     let printable = |text: &str| text.replace(|it: char| it.escape_debug().len() > 2, "?");
-    let texts = options.texts.iter().filter(|(name, _)| options.replay.is_none() || REPLAY_OPTIONS.contains(name));
-    let texts = texts.map(|(name, text)| format!("\"{name}\":{:?}", printable(text)));
+    let texts = options.texts.iter().map(|(name, text)| format!("\"{name}\":{:?}", printable(text)));
     let (texts, value_bytes) = (texts.collect::<Vec<_>>().join(","), options.value_size);
     format!("{{{figures}\"limited_by\":\"{limit}\",\"value_bytes\":\"{value_bytes}\",\"options\":{{{texts}}}}}\n")
 }
