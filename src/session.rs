@@ -136,8 +136,7 @@ impl Session {
             Phase::Receiving(incoming) => size_of::<Incoming>() + incoming.bytes.capacity(),
             _ => 0,
         };
-        let resp = self.resp.as_ref().map_or(0, |resp| resp.held_bytes());
-        self.input.capacity() + self.output.held_bytes() + incoming + resp
+        self.input.capacity() + self.output.held_bytes() + incoming + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
     /// Memory held by the session in bytes, including the chunks that it keeps alive: how much closing it may free.
@@ -154,8 +153,7 @@ impl Session {
 
     /// Whether a question has not been answered yet, or EXEC has begun and has commands left in its queue.
     pub(crate) fn is_busy(&self) -> bool {
-        let Some(resp) = &self.resp else { return false };
-        resp.question.is_some() || resp.queue.as_ref().is_some_and(|queue| queue.runs)
+        self.resp.as_ref().is_some_and(|resp| resp.question.is_some()) || self.queue().is_some_and(|queue| queue.runs)
     }
 
     fn queue(&self) -> Option<&Queue> {

@@ -339,9 +339,11 @@ impl EventLoop {
                 let (large, count) = connection.read(large_max, &mut self.input[asked], &self.executor);
                 large_bytes += large;
                 self.executor.stats.bytes_in += (large + count) as u64;
-                // What a client sends after its last reply is thrown away: what is read next is written over it.
-                connection.drain_bytes_left = connection.drain_bytes_left.map(|left| left.saturating_sub(count));
-                end += if connection.drain_bytes_left.is_some() { 0 } else { count };
+                match &mut connection.drain_bytes_left {
+                    // What a client sends after its last reply is thrown away: what is read next is written over it.
+                    Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
+                    None => end += count,
+                }
                 if self.stop_by.is_some() && !connection.readable {
                     connection.session.input_ended = true;
                 }
