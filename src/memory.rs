@@ -37,7 +37,7 @@ impl MemoryLimit {
     }
 
     /// The default: three quarters of the tightest control-group limit; if there is none, a quarter of the machine's
-    /// memory, at most 1 GiB. `read` returns the text of one of the system's files.
+    /// memory, or of what a limit on addresses allows, at most 1 GiB. `read` returns the text of a system's file.
     pub fn auto(read: impl Fn(&Path) -> String) -> Self {
         // Memory that was given back keeps its addresses: at worst they come to two and a half times what is in use.
         let text = read("/proc/self/limits".as_ref());
