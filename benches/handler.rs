@@ -1,14 +1,15 @@
-//! What a request costs once its bytes are read: frame in, reply out, without a socket. Every reply is checked.
+//! What a request costs once its bytes are read: bytes in, reply out, without a socket. Every reply is checked.
 //!
 //! `cargo bench --bench handler`. Keys have 16 bytes and values 32. A time is that of one request in a pipeline of 64,
 //! which is how busy clients send them. `one at a time` has one request in each turn, and includes the cost of the
-//! turn. The rows have the names of those in the original's benchmark.
+//! turn. The first five rows have the names of those in the original's benchmark.
+//!
+//! `scripts/instructions.sh` counts the instructions of these rows instead.
 
-use std::cell::{LazyCell, RefCell};
-use std::ops::Deref;
+use std::env;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
 use gostash::session::Session;
@@ -20,149 +21,173 @@ const PIPELINE: usize = 64;
 /// How many keys the rows in random order have: so many that their items do not fit into a core's own caches.
 const KEYS: usize = 100_032;
 
-/// A session and its store, and nothing else of the server.
-struct Handler {
-    sessions: [Box<Session>; 1],
-    executor: Executor,
+const VALUE: &str = "a value of 32 bytes without CRLF";
+
+/// A row of the table: one kind of request, on a store that has what the requests expect.
+struct Row {
+    name: &'static str,
+    handler: Handler,
+    requests: Script,
+    /// What takes their effect back, so that all rounds are the same. It is not timed.
+    undo: Script,
 }
 
-/// Frames, and the expected reply to each.
+/// A session and its store, and nothing else of the server.
+struct Handler {
+    session: [Box<Session>; 1],
+    executor: Executor,
+    /// Requests in a turn.
+    pipeline: usize,
+}
+
+/// Requests, and the expected reply to each.
 #[derive(Clone, Default)]
 struct Script {
-    frames: Vec<u8>,
-    frame_ends: Vec<usize>,
+    requests: Vec<u8>,
+    request_ends: Vec<usize>,
     replies: Vec<u8>,
     reply_ends: Vec<usize>,
 }
 
-fn one_key(criterion: &mut Criterion) {
-    rows(criterion, "one key", PIPELINE, &[0; PIPELINE]);
-}
-
-fn one_at_a_time(criterion: &mut Criterion) {
-    rows(criterion, "one at a time", 1, &[0; PIPELINE]);
-}
-
-fn random_keys(criterion: &mut Criterion) {
-    let mut order: Vec<usize> = (0..KEYS).collect();
+fn main() {
+    let mut random: Vec<usize> = (0..KEYS).collect();
     // A fixed shuffle: every run measures the same order.
-    let mut state = 0x9e37_79b9_u64;
-    for at in (1..KEYS).rev() {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        order.swap(at, (state >> 33) as usize % (at + 1));
+    fastrand::Rng::with_seed(1).shuffle(&mut random);
+    let groups = [
+        ("one key", PIPELINE, &[0; PIPELINE][..]),
+        ("one at a time", 1, &[0; PIPELINE]),
+        ("100,000 keys in random order", PIPELINE, &random),
+    ];
+    let arguments: Vec<String> = env::args().collect();
+    if let [_, option, title, name, rounds, ..] = &arguments[..]
+        && option == "--rounds-of"
+    {
+        let (_, pipeline, order) = groups.into_iter().find(|group| group.0 == title).expect("a group");
+        let mut row = rows(pipeline, order).into_iter().find(|row| row.name == name).expect("a row");
+        row.run(rounds.parse().expect("a number of rounds"));
+        return;
     }
-    rows(criterion, "100,000 keys in random order", PIPELINE, &order);
-}
-
-/// The five rows, each repeating the keys in `order`. What a row needs is made on first use, as rows may be left out.
-fn rows(criterion: &mut Criterion, group: &str, pipeline: usize, order: &[usize]) {
-    let mut group = criterion.benchmark_group(group);
-    let value = [b'v'; 32];
-    let set = |key| (set_frame(key, &value), b"OK\r\n".to_vec());
-    let sets = LazyCell::new(|| script(order, set));
-    let gets = LazyCell::new(|| script(order, |key| (frame("GET", key), [&value[..], b"\r\n"].concat())));
-    let filled = RefCell::new(LazyCell::new(|| {
-        let mut handler = Handler::new();
-        handler.run(&sets, pipeline);
-        handler
-    }));
-    let requests: [(&str, &dyn Deref<Target = Script>); 2] = [("get", &gets), ("set", &sets)];
-    for (name, requests) in requests {
-        group.bench_function(name, |bencher| {
-            let mut handler = filled.borrow_mut();
-            bencher.iter_custom(|count| repeat(count, order.len(), || handler.run(requests, pipeline)));
-        });
-    }
-    for (name, command, delta) in [("incr", "INC", 1), ("decr", "DEC", -1)] {
-        group.bench_function(name, |bencher| {
-            bencher.iter_custom(|count| {
-                let (mut handler, mut numbers) = (Handler::new(), vec![0_i64; KEYS]);
-                let mut round = || {
-                    // The replies change with every round, so the script is made anew, which is not timed.
-                    let steps = script(order, |key| {
-                        numbers[key] += delta;
-                        (frame(command, key), format!("{}\r\n", numbers[key]).into_bytes())
-                    });
-                    handler.run(&steps, pipeline)
-                };
-                // The first round creates the keys.
-                round();
-                repeat(count, order.len(), round)
+    let mut criterion = Criterion::default().configure_from_args();
+    for (title, pipeline, order) in groups {
+        let mut group = criterion.benchmark_group(title);
+        for mut row in rows(pipeline, order) {
+            group.bench_function(row.name, |bencher| {
+                bencher.iter_custom(|count| {
+                    let rounds = count.div_ceil(order.len() as u64);
+                    row.run(rounds).mul_f64(count as f64 / (rounds * order.len() as u64) as f64)
+                });
             });
-        });
+        }
+        group.finish();
     }
-    // A key can be deleted only once, so the keys are put back after each round, which is not timed, and the "one key"
-    // is as many keys as a round has requests.
-    let distinct: Vec<usize> = if order.len() == KEYS { order.to_vec() } else { (0..order.len()).collect() };
-    let put_back = LazyCell::new(|| script(&distinct, set));
-    let dels = LazyCell::new(|| script(&distinct, |key| (frame("DEL", key), b"OK\r\n".to_vec())));
-    group.bench_function("del", |bencher| {
-        let mut handler = filled.borrow_mut();
-        bencher.iter_custom(|count| {
-            repeat(count, order.len(), || {
-                handler.run(&put_back, pipeline);
-                handler.run(&dels, pipeline)
-            })
-        });
-    });
-    group.finish();
+    criterion.final_summary();
 }
 
-/// Runs rounds of `len` requests until at least `count` are done, and returns the time of `count` requests.
-fn repeat(count: u64, len: usize, mut round: impl FnMut() -> Duration) -> Duration {
-    let rounds = count.div_ceil(len as u64);
-    let total: Duration = (0..rounds).map(|_| round()).sum();
-    total.mul_f64(count as f64 / (rounds * len as u64) as f64)
+/// The rows of a group. A round of each has a request for each key in `order`.
+fn rows(pipeline: usize, order: &[usize]) -> [Row; 8] {
+    let set = |key| (set_frame(key, VALUE), "OK\r\n".into());
+    let sets = Script::new(order, set);
+    let gets = Script::new(order, |key| (frame("GET", key), format!("{VALUE}\r\n")));
+    let misses = Script::new(order, |key| (frame("GET", key), "ERR\r\n".into()));
+    let resp_sets = Script::new(order, |key| (resp_frame(&["SET", &padded(key), VALUE]), "+OK\r\n".into()));
+    let resp_gets = Script::new(order, |key| (resp_frame(&["GET", &padded(key)]), format!("$32\r\n{VALUE}\r\n")));
+    // Each key's number is the key at first.
+    let mut numbers: Vec<i64> = (0..KEYS as i64).collect();
+    let starts = Script::new(order, |key| (set_frame(key, &key.to_string()), "OK\r\n".into()));
+    let mut steps = |command, delta| {
+        Script::new(order, |key| {
+            numbers[key] += delta;
+            (frame(command, key), format!("{}\r\n", numbers[key]))
+        })
+    };
+    let (ups, downs) = (steps("INC", 1), steps("DEC", -1));
+    // A key can be deleted only once, so `one key` is as many keys as a round has requests there.
+    let distinct: Vec<usize> = if order.len() == KEYS { order.into() } else { (0..order.len()).collect() };
+    let puts = Script::new(&distinct, set);
+    let deletes = Script::new(&distinct, |key| (frame("DEL", key), "OK\r\n".into()));
+    let nothing = Script::default();
+
+    let rows: [(&str, &[&Script], &Script, &Script); 8] = [
+        ("get", &[&sets], &gets, &nothing),
+        ("set", &[&sets], &sets, &nothing),
+        ("incr", &[&starts], &ups, &downs),
+        ("decr", &[&starts, &ups], &downs, &ups),
+        ("del", &[&puts], &deletes, &puts),
+        ("miss", &[], &misses, &nothing),
+        ("get, RESP", &[&resp_sets], &resp_gets, &nothing),
+        ("set, RESP", &[&resp_sets], &resp_sets, &nothing),
+    ];
+    rows.map(|(name, before, requests, undo)| {
+        let mut handler = Handler::new(pipeline);
+        before.iter().for_each(|script| _ = handler.run(script));
+        Row { name, handler, requests: requests.clone(), undo: undo.clone() }
+    })
+}
+
+impl Row {
+    /// Runs rounds, and returns how long their requests took.
+    fn run(&mut self, rounds: u64) -> Duration {
+        let mut round = || {
+            let time = self.handler.run(&self.requests);
+            self.handler.run(&self.undo);
+            time
+        };
+        (0..rounds).map(|_| round()).sum()
+    }
 }
 
 impl Handler {
-    fn new() -> Handler {
+    fn new(pipeline: usize) -> Handler {
         let store = Store::new(Settings { memory_bytes: 1 << 30, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
-        Handler { sessions: [Box::new(Session::new(1, 0))], executor: Executor::new(store, 1 << 20) }
+        Handler { session: [Box::new(Session::new(1, 0))], executor: Executor::new(store, 1 << 20), pipeline }
     }
 
-    /// Runs a script, `pipeline` requests in each turn, and returns how long that took. Panics on a wrong reply.
-    fn run(&mut self, script: &Script, pipeline: usize) -> Duration {
+    /// Runs a script, and returns how long that took. Panics on a wrong reply.
+    fn run(&mut self, script: &Script) -> Duration {
         let since = Instant::now();
-        let (mut frame_start, mut reply_start) = (0, 0);
-        for last in (pipeline - 1..script.frame_ends.len()).step_by(pipeline) {
-            let (frame_end, reply_end) = (script.frame_ends[last], script.reply_ends[last]);
+        let (mut request_start, mut reply_start) = (0, 0);
+        for last in (self.pipeline - 1..script.request_ends.len()).step_by(self.pipeline) {
+            let (request_end, reply_end) = (script.request_ends[last], script.reply_ends[last]);
             self.executor.begin_turn(0, 0);
-            let input = frame_start..frame_end;
-            let visits = &mut [Visit::new(0, input)];
-            process(visits, &script.frames, &mut self.sessions, &mut self.executor);
-            let output = &mut self.sessions[0].output;
+            let visits = &mut [Visit::new(0, request_start..request_end)];
+            process(visits, &script.requests, &mut self.session, &mut self.executor);
+            let output = &mut self.session[0].output;
             let reply = output.contiguous();
             assert!(reply == Some(&script.replies[reply_start..reply_end]), "{reply:?}");
             output.consume(reply_end - reply_start);
-            (frame_start, reply_start) = (frame_end, reply_end);
+            (request_start, reply_start) = (request_end, reply_end);
         }
         since.elapsed()
     }
 }
 
-fn script(order: &[usize], mut exchange: impl FnMut(usize) -> (Vec<u8>, Vec<u8>)) -> Script {
-    let mut script = Script::default();
-    for &key in order {
-        let (frame, reply) = exchange(key);
-        script.frames.extend_from_slice(&frame);
-        script.frame_ends.push(script.frames.len());
-        script.replies.extend_from_slice(&reply);
-        script.reply_ends.push(script.replies.len());
+impl Script {
+    fn new(order: &[usize], mut exchange: impl FnMut(usize) -> (String, String)) -> Script {
+        let mut script = Script::default();
+        for &key in order {
+            let (request, reply) = exchange(key);
+            script.requests.extend_from_slice(request.as_bytes());
+            script.request_ends.push(script.requests.len());
+            script.replies.extend_from_slice(reply.as_bytes());
+            script.reply_ends.push(script.replies.len());
+        }
+        script
     }
-    script
 }
 
-fn frame(command: &str, key: usize) -> Vec<u8> {
-    format!("{command}\x0016\0{key:016}\r\n").into_bytes()
+fn padded(key: usize) -> String {
+    format!("{key:016}")
 }
 
-fn set_frame(key: usize, value: &[u8]) -> Vec<u8> {
-    let mut frame = format!("SET\x0016\0{key:016}\0{}\0", value.len()).into_bytes();
-    frame.extend_from_slice(value);
-    frame.extend_from_slice(b"\r\n");
-    frame
+fn frame(command: &str, key: usize) -> String {
+    format!("{command}\x0016\0{key:016}\r\n")
 }
 
-criterion_group!(benches, one_key, one_at_a_time, random_keys);
-criterion_main!(benches);
+fn set_frame(key: usize, value: &str) -> String {
+    format!("SET\x0016\0{key:016}\0{}\0{value}\r\n", value.len())
+}
+
+fn resp_frame(arguments: &[&str]) -> String {
+    let argument = |argument: &&str| format!("${}\r\n{argument}\r\n", argument.len());
+    format!("*{}\r\n{}", arguments.len(), arguments.iter().map(argument).collect::<String>())
+}
