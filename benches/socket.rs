@@ -5,21 +5,19 @@
 //! `cargo bench --bench socket` starts the built server for itself. Most of each time is the kernel's: two system
 //! calls and two wake-ups on either side.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
-/// The server's process, ended with the benchmark.
-struct Server {
-    child: Child,
-    address: String,
-}
+// The tests' own, of which this uses a part.
+#[allow(dead_code)]
+#[path = "../tests/integration/server.rs"]
+mod server;
 
 fn round_trips(criterion: &mut Criterion) {
-    let server = Server::start();
-    let mut client = TcpStream::connect(&server.address).expect("the server accepts");
+    let server = server::Server::start(&["--log-level", "warn"]);
+    let mut client = server.connect();
     client.set_nodelay(true).expect("no delay");
     let mut group = criterion.benchmark_group("round trip");
     let value = "v".repeat(32);
@@ -75,33 +73,6 @@ fn exchange(client: &mut TcpStream, request: &str, reply: &str) {
     client.write_all(request.as_bytes()).expect("the request is sent");
     client.read_exact(got).expect("a whole reply");
     assert_eq!(got, reply.as_bytes(), "the reply to {request:?}");
-}
-
-impl Server {
-    fn start() -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gostash"))
-            .args(["--host", "127.0.0.1", "--port", "0", "--log-level", "warn"])
-            .env_remove("GOSTASH_PASSWORD")
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server's binary starts");
-        let stdout = child.stdout.take().expect("standard output is piped");
-        let mut line = String::new();
-        let read = BufReader::new(stdout).read_line(&mut line);
-        let address = line.trim_end().strip_prefix("listening on ").map(str::to_owned);
-        let mut server = Server { child, address: String::new() };
-        server.address = address.unwrap_or_else(|| panic!("expected an address, got {line:?} ({read:?})"));
-        server
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // These fail if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 criterion_group!(benches, round_trips);
