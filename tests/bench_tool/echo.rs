@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use crate::{rows, run};
+use crate::{command, rows, run};
 
 struct Echo {
     child: Child,
@@ -56,7 +56,7 @@ fn it_echoes_over_a_unix_socket() {
         let _echo = Echo::start(&[&["--unix-socket", path], gather].concat());
         let args = ["--unix-socket", path, "--json", "--protocol", "echo", "--value-size", "0-300000", "--verify"];
         let how = ["--pipeline", "16", "--requests", "2000", "--keys", "200"];
-        assert_eq!(run(&[&args[..], &how].concat())[0].number("requests"), 2000.0);
+        assert_eq!(run(command(&args).args(how))[0].number("requests"), 2000.0);
     }
 }
 

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::fake::{self, Fault};
 use crate::server::Server;
-use crate::{Row, bench, command, fails, rows, run};
+use crate::{Row, at, command, ended, fails, rows, run};
 
 const BRIEFLY: [&str; 4] = ["--duration", "0.1", "--warmup", "0.02"];
 
@@ -66,7 +66,7 @@ fn a_unix_socket_does_as_well() {
     let path = path.to_str().expect("a name in UTF-8");
     let server = Server::start(&["--unix-socket", path]);
     let how = ["--unix-socket", path, "--json", "--verify", "--value-size", "32-200000", "--keys", "100"];
-    let row = &run(&[&how[..], &BRIEFLY].concat())[0];
+    let row = &run(command(&how).args(BRIEFLY))[0];
     plausible(row);
     assert_eq!(row.number("server_pid"), f64::from(server.pid().as_raw_nonzero().get()));
 }
@@ -157,9 +157,8 @@ fn a_stall_at_the_end_is_waited_for() {
 #[test]
 fn a_server_that_falls_silent_leaves_a_row_and_is_not_measured_again() {
     let stall = Fault::Stall { after: 10, length: Duration::from_secs(60) };
-    let port = fake::start(stall).port().to_string();
     let args = ["--clients", "2", "--no-preload", "--command", "set", "--warmup", "0", "--duration", "0.2", "--json"];
-    let output = bench(&[&args[..], &["--host", "127.0.0.1", "--port", &port, "--pipeline", "1,3"]].concat());
+    let output = ended(at(fake::start(stall), &args).args(["--pipeline", "1,3"]));
     let row = Row(String::from_utf8(output.stdout).expect("text"));
     assert_eq!((row.0.lines().count(), row.number("unanswered")), (1, 2.0), "{}", row.0);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -197,47 +196,38 @@ fn a_wrong_reply_is_caught() {
     let small = ["--keys", "50", "--value-size", "40", "--requests", "200", "--verify"];
     let large = ["--keys", "5", "--value-size", "300000", "--requests", "200", "--verify"];
     for args in [small, large] {
-        let check = |fault, parts: &[&str]| {
-            let port = fake::start(fault).port().to_string();
-            fails(&[&args[..], &["--host", "127.0.0.1", "--port", &port]].concat(), 1, parts);
-        };
+        let check = |fault, parts: &[&str]| fails(&mut at(fake::start(fault), &args), 1, parts);
         check(Fault::LastByte, &["wrong reply to GET key:", "differs from what was set"]);
         check(Fault::MiddleByte, &["wrong reply to GET key:", "differs from what was set"]);
         check(Fault::Forgets, &["wrong reply to GET key:", "expected a value, got 'ERR\\r\\n'"]);
         check(Fault::Short, &["wrong reply to GET key:"]);
         check(Fault::Twice, &["expected"]);
-        let port = fake::start(Fault::None).port().to_string();
-        let output = bench(&[&args[..], &["--host", "127.0.0.1", "--port", &port]].concat());
-        assert!(output.status.success(), "a right one is not: {}", String::from_utf8_lossy(&output.stderr));
+        rows(fake::start(Fault::None), &args);
     }
-    let port = fake::start(Fault::AddsTwo).port().to_string();
-    let args = ["--host", "127.0.0.1", "--port", &port, "--command", "inc", "--requests", "200", "--verify"];
-    fails(&args, 1, &["wrong reply to INC key:", "expected 5000000000001, got '5000000000002\\r\\n'"]);
+    let args = ["--command", "inc", "--requests", "200", "--verify"];
+    let parts = &["wrong reply to INC key:", "expected 5000000000001, got '5000000000002\\r\\n'"];
+    fails(&mut at(fake::start(Fault::AddsTwo), &args), 1, parts);
 }
 
 #[test]
 fn lengths_are_checked_without_verify() {
     for fault in [Fault::Short, Fault::Twice] {
-        let port = fake::start(fault).port().to_string();
-        fails(&["--host", "127.0.0.1", "--port", &port, "--requests", "200"], 1, &["expected", "got"]);
+        fails(&mut at(fake::start(fault), &["--requests", "200"]), 1, &["expected", "got"]);
     }
-    let port = fake::start(Fault::Endless).port().to_string();
-    fails(&["--host", "127.0.0.1", "--port", &port], 1, &["wrong reply to SET", "got 'xxx"]);
+    fails(&mut at(fake::start(Fault::Endless), &[]), 1, &["wrong reply to SET", "got 'xxx"]);
     let row = &rows(fake::start(Fault::Forgets), &["--requests", "2000", "--get-percent", "100"])[0];
     assert_eq!(row.number("misses"), row.number("requests"));
 }
 
 #[test]
 fn a_server_that_goes_away_is_an_error() {
-    let port = fake::start(Fault::Hangs).port().to_string();
-    let said = fails;
-    said(&["--host", "127.0.0.1", "--port", &port], 1, &["connection", "requests unanswered"]);
+    fails(&mut at(fake::start(Fault::Hangs), &[]), 1, &["connection", "requests unanswered"]);
     // A port that is bound, and so nobody else's, but not listened on.
     let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-    let port = bound.local_addr().ok().and_then(|address| address.as_socket()).expect("its address").port().to_string();
-    said(&["--host", "127.0.0.1", "--port", &port], 1, &["127.0.0.1", "expected a server", "refused"]);
-    said(&["--unix-socket", "/nonexistent"], 1, &["unix:/nonexistent", "expected a server"]);
+    let address = bound.local_addr().ok().and_then(|address| address.as_socket()).expect("its address");
+    fails(&mut at(address, &[]), 1, &["127.0.0.1", "expected a server", "refused"]);
+    fails(&mut command(&["--unix-socket", "/nonexistent"]), 1, &["unix:/nonexistent", "expected a server"]);
 }
 
 /// A full disk leaves no table, so the status must tell. A reader who has seen enough is no error.
@@ -245,13 +235,12 @@ fn a_server_that_goes_away_is_an_error() {
 #[test]
 fn figures_that_cannot_be_written_are_an_error() {
     let server = Server::start(&[]);
-    let port = server.addr().port().to_string();
     let (_, unread) = std::io::pipe().expect("a pipe");
     let full = std::fs::File::options().write(true).open("/dev/full").expect("a device that is always full");
     let said = "gostash-bench: standard output: No space left on device (os error 28)\n";
     for (out, code, said) in [(Stdio::from(unread), 0, ""), (Stdio::from(full), 1, said)] {
-        let args = [&["--host", "127.0.0.1", "--port", &port][..], &BRIEFLY].concat();
-        let output = command(&args).stdout(out).stderr(Stdio::piped()).spawn().expect("it starts").wait_with_output();
+        let started = at(server.addr(), &BRIEFLY).stdout(out).stderr(Stdio::piped()).spawn();
+        let output = started.expect("it starts").wait_with_output();
         let output = output.expect("it ends");
         assert_eq!((output.status.code(), &*String::from_utf8_lossy(&output.stderr)), (Some(code), said));
     }
@@ -296,15 +285,14 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--replay", "file"], "invalid option '--replay'"),
         (&["now"], "unexpected argument"),
     ] {
-        fails(args, 2, &["gostash-bench: ", expected]);
+        fails(&mut command(args), 2, &["gostash-bench: ", expected]);
     }
 }
 
 #[test]
 fn the_table_is_for_people() {
     let server = Server::start(&[]);
-    let port = server.addr().port().to_string();
-    let output = bench(&[&["--host", "127.0.0.1", "--port", &port, "--pipeline", "1,16"][..], &BRIEFLY].concat());
+    let output = ended(at(server.addr(), &BRIEFLY).args(["--pipeline", "1,16"]));
     let text = String::from_utf8(output.stdout).expect("text");
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].contains("50 clients, closed loop"), "{text}");
@@ -322,13 +310,12 @@ fn the_table_is_for_people() {
 fn progress_moves_on_a_terminal() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let server = Server::start(&[]);
-    let port = server.addr().port().to_string();
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("access to it");
     let name = ptsname(&terminal, Vec::new()).expect("its name").into_string().expect("ASCII");
     let other_end = std::fs::OpenOptions::new().read(true).write(true).open(name).expect("its other end");
-    let args = ["--host", "127.0.0.1", "--port", &port, "--duration", "0.8", "--warmup", "0"];
-    let output = command(&args).stderr(Stdio::from(other_end)).output().expect("it runs");
+    let args = ["--duration", "0.8", "--warmup", "0"];
+    let output = at(server.addr(), &args).stderr(Stdio::from(other_end)).output().expect("it runs");
     assert!(output.status.success());
     let mut shown = Vec::new();
     // Reading a terminal whose other end is closed ends in an error.
@@ -340,9 +327,8 @@ fn progress_moves_on_a_terminal() {
 #[test]
 fn ctrl_c_prints_what_was_measured() {
     let server = Server::start(&[]);
-    let port = server.addr().port().to_string();
-    let args = ["--host", "127.0.0.1", "--port", &port, "--duration", "60", "--warmup", "0"];
-    let mut child = command(&args).stdout(Stdio::piped()).spawn().expect("it starts");
+    let args = ["--duration", "60", "--warmup", "0"];
+    let mut child = at(server.addr(), &args).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("requests/s")), "the table's head comes before what is measured");
     sleep(Duration::from_millis(300));

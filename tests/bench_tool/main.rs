@@ -25,28 +25,34 @@ mod wire;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-/// Runs gostash-bench to its end.
-fn bench(args: &[&str]) -> Output {
-    command(args).output().expect("gostash-bench starts")
+/// Runs a command to its end.
+fn ended(command: &mut Command) -> Output {
+    command.output().expect("gostash-bench starts")
 }
 
+/// gostash-bench with these arguments.
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gostash-bench"));
     command.args(args);
     command
 }
 
-/// Runs it against the server at this address, with JSON rows. It must succeed and print nothing to standard error.
-fn rows(address: SocketAddr, args: &[&str]) -> Vec<Row> {
-    let port = address.port().to_string();
-    let always = ["--host", "127.0.0.1", "--port", &port, "--json"];
-    run(&[args, &always].concat())
+/// The same against the server at this address.
+fn at(address: SocketAddr, args: &[&str]) -> Command {
+    let mut command = command(args);
+    command.args(["--host", "127.0.0.1", "--port", &address.port().to_string()]);
+    command
 }
 
-fn run(args: &[&str]) -> Vec<Row> {
-    let output = bench(args);
+/// Runs it there, with JSON rows. It must succeed and print nothing to standard error.
+fn rows(address: SocketAddr, args: &[&str]) -> Vec<Row> {
+    run(at(address, args).arg("--json"))
+}
+
+fn run(command: &mut Command) -> Vec<Row> {
+    let output = ended(command);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{args:?}: {} {said}", output.status);
+    assert!(output.status.success() && said.is_empty(), "{command:?}: {} {said}", output.status);
     let text = String::from_utf8(output.stdout).expect("text");
     text.lines().map(|line| Row(line.to_owned())).collect()
 }
@@ -68,12 +74,12 @@ impl Row {
 }
 
 /// Runs it; it must fail with this status and one line that contains all of `parts`.
-fn fails(args: &[&str], status: i32, parts: &[&str]) {
-    let output = bench(args);
+fn fails(command: &mut Command, status: i32, parts: &[&str]) {
+    let output = ended(command);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
-    assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{command:?}: {said}");
     for part in parts {
-        assert!(said.contains(part), "{args:?}: expected '{part}' in: {said}");
+        assert!(said.contains(part), "{command:?}: expected '{part}' in: {said}");
     }
 }

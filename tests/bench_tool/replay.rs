@@ -2,7 +2,7 @@
 
 use crate::fake::{self, Fault};
 use crate::server::Server;
-use crate::{fails, rows};
+use crate::{at, fails, rows};
 
 /// A trace of these records, in a temporary file.
 fn trace(records: &[(u32, u32)]) -> tempfile::NamedTempFile {
@@ -59,10 +59,11 @@ fn a_small_cache_misses_what_does_not_fit() {
 fn errors_name_the_file_or_the_reply() {
     let file = trace(&[(1, 20), (2, 20), (1, 20)]);
     let path = file.path().to_str().expect("a name in UTF-8");
-    let port = fake::start(Fault::LastByte).port().to_string();
-    let to_fake = ["--host", "127.0.0.1", "--port", &port];
-    fails(&[&["replay", path, "--verify"][..], &to_fake].concat(), 1, &["wrong reply to GET key:000000000001"]);
-    fails(&[&["replay", "/nonexistent"][..], &to_fake].concat(), 1, &["/nonexistent"]);
+    let replay = |path, part| {
+        fails(&mut at(fake::start(Fault::LastByte), &["replay", path, "--verify"]), 1, &[part]);
+    };
+    replay(path, "wrong reply to GET key:000000000001");
+    replay("/nonexistent", "/nonexistent");
     std::fs::write(file.path(), b"seven b").expect("room for it");
-    fails(&[&["replay", path][..], &to_fake].concat(), 1, &["expected records of 8 bytes", "got 7 bytes"]);
+    replay(path, "expected records of 8 bytes with values of at most 1073741824, got 7 bytes");
 }

@@ -9,7 +9,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use crate::server::Server;
-use crate::{bench, fails, fake, rows};
+use crate::{at, ended, fails, fake, rows};
 
 /// What the proxy does to the replies.
 #[derive(Clone, Copy)]
@@ -153,9 +153,8 @@ fn no_byte_may_be_another() {
             let length = *wire.answered.lock().expect("no panic");
             assert!((8..120).contains(&length), "{protocol} {command}: {length}");
             let check = |place| {
-                let port = Wire::new(address, Change::Flip(place)).address.port().to_string();
-                let args = [&args[..], &["--host", "127.0.0.1", "--port", &port]].concat();
-                assert_eq!(bench(&args).status.code(), Some(1), "{protocol} {command} byte {place} of {length}");
+                let status = ended(&mut at(Wire::new(address, Change::Flip(place)).address, &args)).status;
+                assert_eq!(status.code(), Some(1), "{protocol} {command} byte {place} of {length}");
             };
             thread::scope(|scope| {
                 (0..4).for_each(|first| _ = scope.spawn(move || (first..length).step_by(4).for_each(check)));
@@ -169,11 +168,12 @@ fn the_place_of_a_difference_is_told() {
     let server = Server::start(&[]);
     // The four bytes of the reply to the preload come first, then the value.
     for byte in [1, 7, 8, 9, 39, 40] {
-        let port = Wire::new(server.addr(), Change::Flip(4 + byte - 1)).address.port().to_string();
-        let what = ["--command", "get", "--keys", "1", "--value-size", "40", "--verify", "--host", "127.0.0.1"];
-        let how = ["--clients", "1", "--requests", "1", "--warmup", "0", "--port", &port];
+        let wire = Wire::new(server.addr(), Change::Flip(4 + byte - 1));
+        let what = ["--command", "get", "--keys", "1", "--value-size", "40", "--verify"];
+        let how = ["--clients", "1", "--requests", "1", "--warmup", "0"];
         let place = format!("byte {byte} of 40 differs from what was set");
-        fails(&[&what[..], &how].concat(), 1, &["wrong reply to GET key:000000000000", &place]);
+        let parts = ["wrong reply to GET key:000000000000", &place];
+        fails(at(wire.address, &what).args(how), 1, &parts);
     }
 }
 
@@ -189,12 +189,8 @@ fn a_batch_of_the_right_length_is_taken_at_a_glance() {
         let last = *wire.answered.lock().expect("no panic") - 1;
         // A changed end of the last reply goes unnoticed only if that reply is not parsed.
         assert_eq!(rows(Wire::new(address, Change::Flip(last)).address, &args)[0].text("requests"), "3");
-        let port = Wire::new(address, Change::Flip(last)).address.port().to_string();
-        fails(
-            &[&args[..], &["--verify", "--host", "127.0.0.1", "--port", &port]].concat(),
-            1,
-            &["wrong reply to GET", "expected '"],
-        );
+        let wire = Wire::new(address, Change::Flip(last));
+        fails(at(wire.address, &args).arg("--verify"), 1, &["wrong reply to GET", "expected '"]);
     }
 }
 
