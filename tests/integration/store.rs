@@ -1,7 +1,7 @@
 //! The store as a whole: a model that it must agree with, and its bounds, measured in its own counters.
 
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 use bytes::Bytes;
 use gostash::command::{Action, Command, Condition, Expiry, NEVER, Refusal, Reply, Value};
@@ -49,6 +49,33 @@ impl Subject {
         let key = key_of(id);
         let hash = self.seen(key.as_bytes());
         self.set(hash, key.as_bytes(), Value::small(&vec![id as u8; length]))
+    }
+
+    fn fill(&mut self, ids: Range<u64>, length: usize) {
+        ids.for_each(|id| self.set_id(id, length).expect("there is room"));
+    }
+
+    /// Has it do all that waits to be done, in steps of this length.
+    fn rest(&mut self, units: u64) {
+        while self.wants_housekeeping() == Some(0) {
+            self.within(units, |store| store.housekeep(units));
+        }
+    }
+
+    /// Takes a step, which may take as many units of work as it was given, and what one command may take.
+    #[track_caller]
+    fn within<T>(&mut self, units: u64, step: impl FnOnce(&mut Subject) -> T) -> T {
+        let before = self.work();
+        let result = step(self);
+        let work = self.work() - before;
+        assert!(work < units + UNITS_MAX, "{work} units, not {units}");
+        result
+    }
+
+    fn expire_id(&mut self, id: u64, deadline: u64) {
+        let (key, hash) = (key_of(id), self.hash(key_of(id).as_bytes()));
+        let written = self.write(hash, key.as_bytes(), Value::small(b"value"), Condition::Always, Expiry::At(deadline));
+        written.expect("there is room");
     }
 
     fn get_id(&mut self, id: u64) -> bool {
@@ -301,17 +328,6 @@ fn the_store_agrees_with_a_model() {
     }
 }
 
-/// Calls `command` for each id and returns the most work one of them took.
-fn worst(store: &mut Subject, ids: std::ops::Range<u64>, mut command: impl FnMut(&mut Subject, u64)) -> u64 {
-    let mut worst = 0;
-    for id in ids {
-        let before = store.work();
-        command(store, id);
-        worst = worst.max(store.work() - before);
-    }
-    worst
-}
-
 /// No command may take more than this many units of about 100 ns beyond its look-up. That covers its share of making
 /// room, the largest copy, and the split of a bucket.
 const UNITS_MAX: u64 = 1_000;
@@ -319,15 +335,17 @@ const UNITS_MAX: u64 = 1_000;
 #[test]
 fn no_command_does_more_than_its_share() {
     let mut store = store(16 << 20, Eviction::S3Fifo);
-    let set = |store: &mut Subject, id: u64| store.set_id(id, 40).expect("there is room");
-    assert!(worst(&mut store, 0..150_000, set) < UNITS_MAX, "while it fills");
-    worst(&mut store, 0..150_000, |store, id| assert!((0..4).all(|_| store.get_id(id)) || id < 150_000));
-    assert!(worst(&mut store, 150_000..400_000, set) < UNITS_MAX, "after all was read");
+    let set = |store: &mut Subject, ids: Range<u64>| {
+        ids.for_each(|id| store.within(0, |store| store.set_id(id, 40)).expect("there is room"));
+    };
+    set(&mut store, 0..150_000);
+    (0..150_000).for_each(|id| (0..4).for_each(|_| _ = store.get_id(id)));
+    set(&mut store, 150_000..400_000);
     let stats = store.stats();
     assert!(stats.evictions > 150_000);
     assert!(stats.copied_bytes < stats.evictions * 52 + (2 << 20), "no more is copied than freed: {stats:?}");
     store.flush();
-    assert!(worst(&mut store, 0..150_000, set) < UNITS_MAX, "after a flush");
+    set(&mut store, 0..150_000);
     store.check();
 }
 
@@ -335,13 +353,13 @@ fn no_command_does_more_than_its_share() {
 fn no_more_is_copied_than_freed_though_all_is_read_all_the_time() {
     let mut store = store(8 << 20, Eviction::S3Fifo);
     let mut next = 100_000;
-    (0..next).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    store.fill(0..next, 40);
     let before = store.stats();
     for _ in 0..60 {
         for id in next - 100_000..next {
             (0..4).for_each(|_| _ = store.get_id(id));
         }
-        (next..next + 1_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+        store.fill(next..next + 1_000, 40);
         next += 1_000;
     }
     let freed = (store.stats().evictions - before.evictions) * 52;
@@ -354,7 +372,7 @@ fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
     let mut store = store(8 << 20, Eviction::S3Fifo);
     let mut next = 0;
     let mut insert = |store: &mut Subject, count: u64| {
-        (next..next + count).for_each(|id| store.set_id(id, 40).expect("there is room"));
+        store.fill(next..next + count, 40);
         next += count;
         next
     };
@@ -363,10 +381,10 @@ fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
     // New items are evicted in the order in which they came, so the youngest evicted one ends a run of evicted ones.
     let gone = (0..count).rev().find(|id| !is_there(&mut store, *id)).expect("there is not room for all");
     let again = gone - 1_000..gone;
-    again.clone().for_each(|id| store.set_id(id, 40).expect("there is room"));
+    store.fill(again.clone(), 40);
     let new = count..insert(&mut store, 1_000);
     insert(&mut store, 200_000);
-    let there = |store: &mut Subject, ids: std::ops::Range<u64>| ids.filter(|id| is_there(store, *id)).count();
+    let there = |store: &mut Subject, ids: Range<u64>| ids.filter(|id| is_there(store, *id)).count();
     assert!(there(&mut store, again) > 500, "remembered by the ghosts, for the most part");
     // About one ghost in a thousand is mistaken for another key's.
     assert!(there(&mut store, new) < 20, "on probation");
@@ -426,7 +444,7 @@ fn a_set_may_change_more_than_as_many_bytes() {
 fn churn_at_a_constant_count_moves_no_entry() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
     let count = 100_000;
-    (0..count).for_each(|id| store.set_id(id, 8).expect("there is room"));
+    store.fill(0..count, 8);
     let (held, moved) = (store.shares()[0], store.stats().entries_moved);
     assert!(moved > count / 2, "entries were moved when the table grew: {moved}");
     for id in count..10 * count {
@@ -464,11 +482,11 @@ fn the_index_takes_as_much_for_each_item_at_every_count_and_shrinks() {
 #[test]
 fn a_scan_survives_growth() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
-    (0..10_000).for_each(|id| store.set_id(id, 8).expect("there is room"));
+    store.fill(0..10_000, 8);
     let mut next = 10_000;
     let keys = scanned(&mut store, |store| {
         let end = 100_000.min(next + 200);
-        (next..end).for_each(|id| store.set_id(id, 8).expect("there is room"));
+        store.fill(next..end, 8);
         next = end;
     });
     for id in 0..10_000 {
@@ -483,7 +501,7 @@ fn a_scan_survives_growth() {
 #[test]
 fn a_scan_survives_shrinking() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
-    (0..100_000).for_each(|id| store.set_id(id, 8).expect("there is room"));
+    store.fill(0..100_000, 8);
     let mut next = 10_000;
     let keys = scanned(&mut store, |store| {
         let end = 100_000.min(next + 100);
@@ -499,25 +517,16 @@ fn a_scan_survives_shrinking() {
 #[test]
 fn what_expires_is_given_back_untouched() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
-    for id in 0..200_000 {
-        let key = key_of(id);
-        let hash = store.hash(key.as_bytes());
-        let expiry = if id % 2 == 0 { Expiry::At(5_000 + id % 1_000) } else { Expiry::Default };
-        let value = Value::small(b"value");
-        store.write(hash, key.as_bytes(), value, Condition::Always, expiry).expect("there is room");
-    }
+    (0..200_000).for_each(|id| store.expire_id(id, if id % 2 == 0 { 5_000 + id % 1_000 } else { NEVER }));
     let full = store.shares()[1];
     store.begin_turn(4_999, 0);
-    while store.wants_housekeeping() == Some(0) {
-        store.housekeep(1_000);
-    }
+    store.rest(1_000);
     assert_eq!(store.stats().expired, 0);
     let mut turns = 0;
     for now in 6_000..66_000 {
         store.begin_turn(now, 0);
         let before = store.work();
-        store.housekeep(1_000);
-        assert!(store.work() - before < 1_000 + UNITS_MAX);
+        store.within(1_000, |store| store.housekeep(1_000));
         turns += u64::from(store.work() > before);
     }
     assert_eq!((store.len(), store.stats().expired), (100_000, 100_000));
@@ -535,24 +544,20 @@ fn what_expires_is_given_back_untouched() {
 #[test]
 fn turns_without_work_left_give_back_what_is_dead() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
-    (0..200_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    store.fill(0..200_000, 100);
     store.flush();
-    for id in 0..10_000 {
-        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
-        let (value, expiry) = (Value::small(b"value"), Expiry::At(5_000));
-        store.write(hash, key.as_bytes(), value, Condition::Always, expiry).expect("there is room");
-    }
+    (0..10_000).for_each(|id| store.expire_id(id, 5_000));
     store.set_id(10_000, 100).expect("there is room");
     let mut turns = 0;
     while store.len() > 1 || store.memory_bytes() > 4 << 20 {
         turns += 1;
         store.executor.begin_turn(20_000 + turns, 0);
-        let before = store.work();
-        while !store.executor.is_spent() {
-            store.scan(0, |_| {});
-        }
-        store.executor.housekeep();
-        assert!(store.work() - before < TURN_WORK_UNITS + UNITS_MAX);
+        store.within(TURN_WORK_UNITS, |store| {
+            while !store.executor.is_spent() {
+                store.scan(0, |_| {});
+            }
+            store.executor.housekeep();
+        });
         assert!(turns < 120, "{} items, {} bytes after {turns} turns", store.len(), store.memory_bytes());
     }
     store.check();
@@ -562,7 +567,7 @@ fn turns_without_work_left_give_back_what_is_dead() {
 fn a_flush_is_at_once_and_its_memory_comes_back() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
     let empty = store.memory_bytes();
-    (0..200_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    store.fill(0..200_000, 40);
     let large = Owned::new(&store, 40 * CHUNK_BYTES, 7);
     let hash = store.hash(b"large");
     store.set(hash, b"large", large.value()).expect("there is room");
@@ -575,11 +580,9 @@ fn a_flush_is_at_once_and_its_memory_comes_back() {
     store.set_id(1, 40).expect("there is room");
     let (mut memory, mut steps, mut falls) = (store.memory_bytes(), 0, 0);
     while store.wants_housekeeping().is_some() {
-        let before = store.work();
-        store.housekeep(100);
+        store.within(100, |store| store.housekeep(100));
         (steps, falls) = (steps + 1, falls + usize::from(steps < 150 && store.memory_bytes() < memory));
         memory = store.memory_bytes();
-        assert!(store.work() - before < 100 + UNITS_MAX);
     }
     assert!(falls > 148, "each piece counts no more as soon as it has been given back, but for a list of chunks");
     assert!(store.get_id(1));
@@ -590,7 +593,7 @@ fn a_flush_is_at_once_and_its_memory_comes_back() {
 #[test]
 fn what_was_flushed_is_given_back_while_large_values_come_and_go() {
     let mut store = store(64 << 20, Eviction::S3Fifo);
-    (0..200_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    store.fill(0..200_000, 100);
     store.flush();
     let hash = store.hash(b"large");
     for turn in 1.. {
@@ -611,35 +614,29 @@ fn what_was_flushed_is_given_back_while_large_values_come_and_go() {
 fn a_large_value_streams_into_a_full_store() {
     let limit = 32 << 20;
     let mut store = store(limit, Eviction::S3Fifo);
-    (0..400_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    store.fill(0..400_000, 100);
     let mut streamed = Owned::new(&store, 0, 0);
-    let (mut turns, mut worst) = (0, 0);
+    let mut turns = 0;
     while streamed.chunks.len() < (limit / 8) / CHUNK_BYTES {
         turns += 1;
-        let before = store.work();
-        while store.room_bytes() > CHUNK_BYTES + 100 {
-            streamed.chunks.append(&mut Owned::new(&store, CHUNK_BYTES, 9).chunks);
-            assert!(store.memory_bytes() <= limit + 4 * 65_536, "but for spares: {}", store.memory_bytes());
-        }
-        assert!(store.set_id(turns, 100).is_ok(), "others are served meanwhile");
-        store.housekeep(256);
-        worst = worst.max(store.work() - before);
+        store.within(256, |store| {
+            while store.room_bytes() > CHUNK_BYTES + 100 {
+                streamed.chunks.append(&mut Owned::new(store, CHUNK_BYTES, 9).chunks);
+                assert!(store.memory_bytes() <= limit + 4 * 65_536, "but for spares: {}", store.memory_bytes());
+            }
+            assert!(store.set_id(turns, 100).is_ok(), "others are served meanwhile");
+            store.housekeep(256);
+        });
         assert!(turns < 10_000, "it never starves");
     }
-    assert!(worst < 256 + UNITS_MAX, "{worst}");
     let value = flat(streamed.value());
     let hash = store.hash(b"large");
     store.set(hash, b"large", streamed.value()).expect("there is room");
     drop(streamed);
     assert_eq!(store.get(hash, b"large").map(flat), Some(value));
     assert!(store.chunks.count() * CHUNK_BYTES > limit / 9);
-    let hash = store.hash(b"large");
-    let before = store.work();
-    assert!(store.delete(hash, b"large"));
-    assert!(store.work() - before < UNITS_MAX);
-    while store.wants_housekeeping() == Some(0) {
-        store.housekeep(256);
-    }
+    store.within(0, |store| assert!(store.delete(hash, b"large")));
+    store.rest(256);
     assert_eq!(store.chunks.count(), 0);
     store.check();
 }
@@ -649,7 +646,7 @@ fn a_large_value_streams_into_a_full_store() {
 fn a_full_store_that_evicts_refuses_no_append() {
     let limit = 16 << 20;
     let (mut store, mut random, mut peak) = (store(limit, Eviction::S3Fifo), Random::new(1), 0);
-    (0..200_000).for_each(|id| store.set_id(id, 100).expect("there is room"));
+    store.fill(0..200_000, 100);
     let mut turn = 0;
     for count in 0..2_000 {
         let mut piece = Owned::new(&store, 0, 0);
@@ -690,9 +687,7 @@ fn no_more_large_values_are_evicted_than_it_takes() {
         let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
         store.set(hash, key.as_bytes(), streamed.value()).expect("there is room");
         drop(streamed);
-        while store.wants_housekeeping() == Some(0) {
-            store.housekeep(256);
-        }
+        store.rest(256);
         assert!(store.peek_id(id).is_some(), "the newest value is still there");
         assert!(id < 7 || store.len() >= 7, "{} of {} values are left", store.len(), id + 1);
     }
@@ -710,9 +705,7 @@ fn flushing_again_and_again_does_not_pile_up() {
             let hash = store.hash(b"key");
             store.set(hash, b"key", value.value()).expect("there is room");
             drop(value);
-            let before = store.work();
-            store.flush();
-            assert!(store.work() - before < UNITS_MAX);
+            store.within(0, |store| store.flush());
         }
         store.executor.housekeep();
         assert!(store.memory_bytes() < small, "{} after {turn} turns", store.memory_bytes());
@@ -729,9 +722,7 @@ fn flushed_lists_of_chunks_are_given_back_in_pieces() {
     }
     store.flush();
     while store.wants_housekeeping().is_some() {
-        let before = store.work();
-        store.housekeep(100);
-        assert!(store.work() - before < 100 + UNITS_MAX, "{} units", store.work() - before);
+        store.within(100, |store| store.housekeep(100));
     }
     drop(value);
     assert_eq!(store.chunks.count(), 0, "no list was forgotten");
@@ -743,14 +734,14 @@ fn a_write_is_one_use_whether_or_not_it_looks_for_room() {
     for starts_turn in [false, true] {
         let mut store = store(16 << 20, Eviction::S3Fifo);
         let heavy = 1_000_000..1_001_000;
-        heavy.clone().for_each(|id| store.set_id(id, 300).expect("there is room"));
+        store.fill(heavy.clone(), 300);
         for id in heavy.clone() {
             if starts_turn {
                 store.begin_turn(id, 0);
             }
             store.set_id(id, 310).expect("there is room");
         }
-        (0..300_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+        store.fill(0..300_000, 40);
         let left = heavy.filter(|id| store.peek_id(*id).is_some()).count();
         assert!(left < 50, "{left} of 1,000 are left after two writes each; starts_turn: {starts_turn}");
     }
@@ -774,14 +765,14 @@ fn lists_of_overwritten_values_do_not_pile_up() {
 #[test]
 fn a_lowered_limit_is_approached_in_steps() {
     let mut store = store(32 << 20, Eviction::S3Fifo);
-    (0..600_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    store.fill(0..600_000, 40);
     assert!(store.memory_bytes() > 30 << 20);
     store.set_memory_limit(8 << 20);
     for id in 600_000..750_000 {
-        let before = store.work();
-        store.housekeep(100);
-        store.set_id(id, 40).expect("there is room all the while");
-        assert!(store.work() - before < 100 + UNITS_MAX);
+        store.within(100, |store| {
+            store.housekeep(100);
+            store.set_id(id, 40).expect("there is room all the while");
+        });
     }
     assert!(store.memory_bytes() <= 8 << 20, "{}", store.memory_bytes());
     assert!(store.len() > 60_000);
@@ -796,9 +787,7 @@ fn an_empty_store_reaches_a_lowered_limit() {
         drop(Owned::new(&store, 20 << 20, 1));
         store.set_memory_limit(8 << 20);
         for _ in 0..1_000 {
-            let before = store.work();
-            store.housekeep(256);
-            assert!(store.work() - before < 256 + UNITS_MAX);
+            store.within(256, |store| store.housekeep(256));
         }
         assert_ne!(store.wants_housekeeping(), Some(0), "there is an end to it");
         assert!(store.memory_bytes() <= 8 << 20, "{eviction:?}: {}", store.memory_bytes());
@@ -809,7 +798,7 @@ fn an_empty_store_reaches_a_lowered_limit() {
 fn a_turn_that_begins_over_the_limit_makes_room_for_half_of_its_time() {
     let limit = 8 << 20;
     let mut store = store(limit, Eviction::S3Fifo);
-    (0..200_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    store.fill(0..200_000, 40);
     for turn in 1.. {
         let before = store.work();
         store.begin_turn(turn, 2 << 20);
@@ -835,8 +824,7 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
         store.set_id(id, 60).expect("what shrinks needs no room");
     }
     for id in (0..full).step_by(2) {
-        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
-        assert!(store.delete(hash, key.as_bytes()));
+        assert!(store.delete_id(id));
     }
     assert_eq!(store.wants_housekeeping(), Some(1), "an idle store cleans itself, too");
     store.housekeep(10_000);
@@ -861,7 +849,7 @@ fn a_full_store_is_full_of_items() {
         let [index, _, live_bytes] = store.shares();
         (live_bytes + index) as f64 / memory_bytes as f64
     };
-    (0..600_000).for_each(|id| store.set_id(id, 40).expect("there is room"));
+    store.fill(0..600_000, 40);
     assert!(used(&store) > 0.93, "inserted: {}", used(&store));
     let mut random = Random::new(7);
     let copied = store.stats().copied_bytes;
@@ -971,9 +959,7 @@ fn memory_is_asked_for_wherever_a_key_may_lead() {
     assert!((0..6_400).all(|id| store.get_id(id)) && (6_400..6_500).all(|id| !store.get_id(id)));
     // The memory these led to is given back, and then used for something else.
     store.flush();
-    while store.wants_housekeeping() == Some(0) {
-        store.housekeep(1000);
-    }
+    store.rest(1000);
     hashes.into_iter().for_each(|mut hash| store.prefetch_item(&mut hash));
     assert_eq!(store.set_id(1, 1), Ok(()));
     assert!(store.get_id(1) && !store.get_id(2));
