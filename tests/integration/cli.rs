@@ -2,7 +2,7 @@
 //! than it takes to keep a server busy.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,19 +16,9 @@ use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
-use crate::client::{Client, set};
+use crate::client::{Client, get, inc, set};
 use crate::process::cpu_share;
-use crate::resp::words;
 use crate::server::{FREE_PORT, Server, command, run, undisturbed, wait_until};
-
-#[test]
-fn a_free_port_is_picked_and_said() {
-    let server = Server::start(&[]);
-    assert!(server.addr().ip().is_loopback());
-    assert_ne!(server.addr().port(), 0);
-    assert_eq!(server.addresses(), server.addr().to_string());
-    server.connect();
-}
 
 #[test]
 fn localhost_is_the_default_and_every_address_has_the_one_port() {
@@ -62,9 +52,9 @@ fn more_memory_than_the_system_has_draws_a_warning_at_start_and_later() {
     let server = Server::start(&[]);
     server.wait_for_stderr("listening on ");
     let mut client = Client::tcp(&server);
-    client.check(&words("CONFIG SET maxmemory 64mb"), b"+OK\r\n");
+    client.check_words("CONFIG SET maxmemory 64mb", "+OK\n");
     assert!(!server.stderr().contains("auto would be"), "{}", server.stderr());
-    client.check(&words("CONFIG SET maxmemory 65536gb"), b"+OK\r\n");
+    client.check_words("CONFIG SET maxmemory 65536gb", "+OK\n");
     server.wait_for_stderr(warning);
 }
 
@@ -199,12 +189,8 @@ fn a_closed_standard_output_is_no_error() {
             .spawn()
             .unwrap();
         let pid = rustix::process::Pid::from_child(&server);
-        let mut client = None;
-        wait_until("the server to listen", || {
-            client = UnixStream::connect(&socket).ok();
-            client.is_some()
-        });
-        ask(&mut client.unwrap(), GET, b"ERR\r\n");
+        wait_until("the server to listen", || UnixStream::connect(&socket).is_ok());
+        Client::unix(socket.as_ref()).check(GET, b"ERR\r\n");
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
         assert_eq!(server.wait().unwrap().code(), Some(0));
     }
@@ -318,15 +304,13 @@ fn the_process_gets_no_huge_pages() {
 #[test]
 fn a_server_that_spins_answers_and_goes_to_sleep() {
     let server = Server::start(&["--spin", "20000"]);
-    let mut client = server.connect();
-    for number in 1..=100 {
-        ask(&mut client, b"INC\x003\0key\r\n", format!("{number}\r\n").as_bytes());
-    }
+    let mut client = Client::tcp(&server);
+    (1..=100).for_each(|number| client.check(&inc(b"key"), format!("{number}\r\n").as_bytes()));
     // Ten times as long as it spins.
     sleep(Duration::from_millis(200));
     let share = cpu_share(&server);
     assert!(share < 0.02, "{share} of a core for nobody");
-    ask(&mut client, b"GET\x003\0key\r\n", b"100\r\n");
+    client.check(&get(b"key"), b"100\r\n");
 }
 
 #[cfg(target_os = "linux")]
@@ -343,9 +327,9 @@ fn the_descriptor_limit_is_raised_to_fit_max_clients() {
 #[test]
 fn the_descriptor_limit_is_raised_again_when_more_clients_are_wanted() {
     let server = Server::start_by(shell("ulimit -Sn 40; exec \"$@\"").args(FREE_PORT).args(["--max-clients", "10"]));
-    ask(&mut server.connect(), &words("CONFIG SET maxclients 300"), b"+OK\r\n");
-    let clients: Vec<_> = (0..250).map(|_| server.connect()).collect();
-    clients.into_iter().for_each(|mut client| ask(&mut client, &words("PING"), b"+PONG\r\n"));
+    Client::tcp(&server).check_words("CONFIG SET maxclients 300", "+OK\n");
+    let mut clients = Client::many(&server, 250);
+    clients.iter_mut().for_each(|client| client.check_words("PING", "+PONG\n"));
 }
 
 #[test]
@@ -354,13 +338,13 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
         let server = Server::start_by(shell(&format!("ulimit -n {limit}; exec \"$@\"")).args(FREE_PORT));
         let line = format!("max-clients is {clients}, not 10000: the descriptor limit granted is {limit}\n");
         assert!(server.stderr().contains(&line), "{}", server.stderr());
-        let shown = format!("*2\r\n$10\r\nmaxclients\r\n$2\r\n{clients}\r\n");
-        ask(&mut server.connect(), &words("CONFIG GET maxclients"), shown.as_bytes());
+        let shown = format!("*2\n$10\nmaxclients\n$2\n{clients}\n");
+        Client::tcp(&server).check_words("CONFIG GET maxclients", &shown);
     }
     let enough = Server::start_by(shell("ulimit -n 64; exec \"$@\"").args(FREE_PORT).args(["--max-clients", "10"]));
     assert!(!enough.stderr().contains("max-clients is"), "{}", enough.stderr());
-    ask(&mut enough.connect(), &words("CONFIG SET maxclients 32"), b"+OK\r\n");
-    ask(&mut enough.connect(), &words("CONFIG SET maxclients 33"), b"-ERR CONFIG SET failed");
+    Client::tcp(&enough).check_words("CONFIG SET maxclients 32", "+OK\n");
+    Client::tcp(&enough).check_words("CONFIG SET maxclients 33", "-ERR CONFIG SET failed");
 }
 
 #[test]
@@ -437,7 +421,7 @@ fn serve_with_stuck_stderr(path: &str, mut unread: fs::File) {
     );
     // A pipe holds 64 kb, and each of these leaves two lines of the log.
     for _ in 0..1500 {
-        ask(&mut server.connect(), GET, b"ERR\r\n");
+        Client::tcp(&server).check(GET, b"ERR\r\n");
     }
     rustix::io::ioctl_fionbio(&unread, true).unwrap();
     let mut log = String::new();
@@ -446,7 +430,7 @@ fn serve_with_stuck_stderr(path: &str, mut unread: fs::File) {
         // Without blocking: where no line comes, the test must end.
         let length = unread.read(&mut piece).unwrap_or(0);
         log += &String::from_utf8_lossy(&piece[..length]);
-        ask(&mut server.connect(), GET, b"ERR\r\n");
+        Client::tcp(&server).check(GET, b"ERR\r\n");
         log.contains(" lines were dropped here")
     });
 }
@@ -456,14 +440,6 @@ const FEW_CLIENTS: [&str; 2] = ["--max-clients", "10"];
 
 /// A GET of the key `k`.
 const GET: &[u8] = b"GET\x001\0k\r\n";
-
-/// Sends a frame and expects a reply.
-fn ask(client: &mut (impl Read + Write), send: &[u8], expect: &[u8]) {
-    client.write_all(send).unwrap();
-    let mut reply = vec![0; expect.len()];
-    client.read_exact(&mut reply).unwrap();
-    assert_eq!(reply, expect);
-}
 
 /// Runs what must end with this status and this one line on standard error, and nothing on standard output.
 fn expect_error(command: &mut Command, code: i32, line: &str) {

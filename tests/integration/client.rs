@@ -1,8 +1,9 @@
 //! One connection to a server under test: exact bytes out, exact bytes in, and how it ends. It knows how the five
-//! frames are written; what they mean is the tests' business.
+//! frames and Redis's commands are written; what they mean is the tests' business.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -13,31 +14,31 @@ use crate::server::{PATIENCE, Server};
 
 /// A frame that asks for `key`.
 pub(crate) fn get(key: &[u8]) -> Vec<u8> {
-    frame("GET", &[key])
+    frame(b"GET", &[key])
 }
 
 /// A frame that stores `value` under `key`.
 pub(crate) fn set(key: &[u8], value: &[u8]) -> Vec<u8> {
-    frame("SET", &[key, value])
+    frame(b"SET", &[key, value])
 }
 
 /// A frame that adds one to `key`.
 pub(crate) fn inc(key: &[u8]) -> Vec<u8> {
-    frame("INC", &[key])
+    frame(b"INC", &[key])
 }
 
 /// A frame that takes one from `key`.
 pub(crate) fn dec(key: &[u8]) -> Vec<u8> {
-    frame("DEC", &[key])
+    frame(b"DEC", &[key])
 }
 
 /// A frame that removes `key`.
 pub(crate) fn del(key: &[u8]) -> Vec<u8> {
-    frame("DEL", &[key])
+    frame(b"DEL", &[key])
 }
 
-fn frame(command: &str, arguments: &[&[u8]]) -> Vec<u8> {
-    let mut frame = command.as_bytes().to_vec();
+fn frame(command: &[u8], arguments: &[&[u8]]) -> Vec<u8> {
+    let mut frame = command.to_vec();
     for argument in arguments {
         frame.extend_from_slice(format!("\0{}\0", argument.len()).as_bytes());
         frame.extend_from_slice(argument);
@@ -51,6 +52,29 @@ pub(crate) fn line(value: &[u8]) -> Vec<u8> {
     [value, b"\r\n"].concat()
 }
 
+/// A Redis command, in words of any bytes.
+pub(crate) fn ask<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
+    let head = format!("*{}\r\n", words.len()).into_bytes();
+    head.into_iter().chain(words.iter().flat_map(|word| bulk(word.as_ref()))).collect()
+}
+
+/// A Redis reply that is a value, which is how a word of a command is written, too.
+pub(crate) fn bulk(bytes: &[u8]) -> Vec<u8> {
+    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+/// Redis commands, one a line.
+pub(crate) fn words(lines: &str) -> Vec<u8> {
+    lines.lines().flat_map(|line| ask(&line.split(' ').collect::<Vec<_>>())).collect()
+}
+
+/// The number behind `field` in a text of Redis's.
+#[track_caller]
+pub(crate) fn number(text: &str, field: &str) -> usize {
+    let number = text.split_ascii_whitespace().find_map(|word| word.strip_prefix(field)?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {field} and number in {text}"))
+}
+
 /// A connection whose every wait is bounded, and which panics with what it expected.
 pub(crate) struct Client {
     socket: Socket,
@@ -62,6 +86,11 @@ impl Client {
         let stream = server.connect();
         stream.set_nodelay(true).expect("no delay");
         Client { socket: stream.into() }
+    }
+
+    /// As many connections of that kind.
+    pub(crate) fn many(server: &Server, count: usize) -> Vec<Client> {
+        (0..count).map(|_| Client::tcp(server)).collect()
     }
 
     /// Connects to a server's Unix socket.
@@ -131,6 +160,12 @@ impl Client {
         self.expect(expect);
     }
 
+    /// Redis commands in words, one a line, and their replies, in which LF stands for CRLF.
+    #[track_caller]
+    pub(crate) fn check_words(&mut self, commands: &str, replies: &str) {
+        self.check(&words(commands), replies.replace('\n', "\r\n").as_bytes());
+    }
+
     /// Any number of frames and their replies, which are read while frames are still being sent: together they may not
     /// fit into the buffers in between. If `ends`, nothing more will be sent.
     #[track_caller]
@@ -145,6 +180,13 @@ impl Client {
             });
             self.expect(expect);
         });
+    }
+
+    /// Stores a value under each of these numbers.
+    #[track_caller]
+    pub(crate) fn fill(&mut self, keys: Range<u32>, value: &[u8]) {
+        let sets: Vec<u8> = keys.clone().flat_map(|key| set(&key.to_le_bytes(), value)).collect();
+        self.check_beside(&sets, false, &b"OK\r\n".repeat(keys.len()));
     }
 
     /// Whatever comes next, at most `buffer` of it; 0 is the end.
@@ -165,6 +207,36 @@ impl Client {
             line.push(byte[0]);
         }
         line
+    }
+
+    /// The text of a Redis reply: what is on its line, or the value that the line announces.
+    #[track_caller]
+    pub(crate) fn read_text(&mut self) -> String {
+        let mut text = self.read_line();
+        assert!(text.ends_with(b"\r\n"), "{}", shown(&text));
+        if let Some(length) = text.strip_prefix(b"$") {
+            let length: usize = String::from_utf8_lossy(length).trim().parse().expect("a length");
+            text = vec![0; length + 2];
+            let mut read = 0;
+            while read < text.len() {
+                read += self.read(&mut text[read..]).ok().filter(|count| *count > 0).expect("what was announced");
+            }
+        }
+        text.truncate(text.len() - 2);
+        String::from_utf8(text).expect("text")
+    }
+
+    /// The text that answers a Redis command.
+    #[track_caller]
+    pub(crate) fn text(&mut self, command: &str) -> String {
+        self.send(&words(command));
+        self.read_text()
+    }
+
+    /// The number behind a field of INFO.
+    #[track_caller]
+    pub(crate) fn info(&mut self, field: &str) -> usize {
+        number(&self.text("INFO"), field)
     }
 
     /// Says that nothing more will be sent; replies still come.

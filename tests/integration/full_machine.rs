@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use gostash::limits::DESCRIPTORS_RESERVED;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::client::{Client, del, get, inc, line, set};
+use crate::client::{Client, ask, del, get, inc, line, number, set, words};
 use crate::process::{at_once, cpu_share, descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet};
 use crate::server::{Server, wait_until};
 
 #[test]
 fn one_client_too_many_is_told_so() {
     let server = Server::start(&["--max-clients", "4"]);
-    let mut clients: Vec<Client> = (0..4).map(|_| Client::tcp(&server)).collect();
+    let mut clients = Client::many(&server, 4);
     for (number, client) in clients.iter_mut().enumerate() {
         client.check(&inc(b"key"), format!("{}\r\n", number + 1).as_bytes());
     }
@@ -40,20 +40,14 @@ fn one_client_too_many_is_told_so() {
 fn who_is_refused_is_never_counted() {
     let server = Server::start(&["--max-clients", "1"]);
     let mut client = Client::tcp(&server);
-    client.check(b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n");
+    client.check_words("PING", "+PONG\n");
     let mut crowd = Vec::new();
     at_once(&server, || {
-        client.send(&b"*2\r\n$4\r\nINFO\r\n$7\r\nclients\r\n".repeat(20));
-        crowd.extend((0..100).map(|_| Client::tcp(&server)));
+        client.send(&words("INFO clients").repeat(20));
+        crowd = Client::many(&server, 100);
     });
     for _ in 0..20 {
-        let connected = loop {
-            let line = client.read_line();
-            if line.starts_with(b"connected_clients:") {
-                break line;
-            }
-        };
-        assert_eq!(connected.escape_ascii().to_string(), r"connected_clients:1\r\n");
+        assert_eq!(number(&client.read_text(), "connected_clients:"), 1);
     }
 }
 
@@ -61,12 +55,12 @@ fn who_is_refused_is_never_counted() {
 #[test]
 fn who_leaves_gives_up_the_place_before_who_comes_is_counted() {
     let server = Server::start(&["--max-clients", "4"]);
-    let mut clients: Vec<Client> = (0..4).map(|_| Client::tcp(&server)).collect();
+    let mut clients = Client::many(&server, 4);
     clients.iter_mut().for_each(|client| client.check(&set(b"key", b"0"), b"OK\r\n"));
     wait_until_quiet(&server);
     at_once(&server, || {
         clients.clear();
-        clients.extend((0..4).map(|_| Client::tcp(&server)));
+        clients = Client::many(&server, 4);
     });
     clients.iter_mut().for_each(|client| client.check(&get(b"key"), b"0\r\n"));
 }
@@ -76,15 +70,13 @@ fn who_leaves_gives_up_the_place_before_who_comes_is_counted() {
 fn clients_that_all_reconnect_find_descriptors() {
     const CLIENTS: usize = 300;
     let server = Server::start(&["--max-clients", &CLIENTS.to_string()]);
-    let granted = Some((CLIENTS + DESCRIPTORS_RESERVED) as u64);
-    let limit = Rlimit { current: granted, maximum: granted };
-    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
+    limit_descriptors(&server, (CLIENTS + DESCRIPTORS_RESERVED) as u64);
     let mut clients = Vec::new();
     for _ in 0..3 {
         wait_until_quiet(&server);
         at_once(&server, || {
             clients.clear();
-            clients.extend((0..CLIENTS).map(|_| Client::tcp(&server)));
+            clients = Client::many(&server, CLIENTS);
         });
         clients.iter_mut().for_each(|client| client.check(&set(b"key", b"0"), b"OK\r\n"));
     }
@@ -97,10 +89,9 @@ fn without_descriptors_the_connected_are_served_and_the_others_wait() {
     const CLIENTS: usize = 200;
     const DESCRIPTORS: u64 = 64;
     let server = Server::start(&["--max-clients", "1000"]);
-    let limit = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
-    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
+    limit_descriptors(&server, DESCRIPTORS);
     // The kernel completes these connections whether or not the server accepts them.
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::tcp(&server)).collect();
+    let mut clients = Client::many(&server, CLIENTS);
     clients.iter_mut().for_each(|client| client.send(&set(b"key", b"value")));
     wait_until("the server to run out", || descriptors(&server) as u64 >= DESCRIPTORS);
 
@@ -178,9 +169,7 @@ fn many_half_sent_values_stay_within_the_limit() {
     let server = Server::start(&["--max-memory", "16mb"]);
     let mut bystander = Client::tcp(&server);
     let value = vec![b'v'; 1_000_000];
-    for number in 0..32 {
-        bystander.check(&set(&[number], &value), b"OK\r\n");
-    }
+    bystander.fill(0..32, &value);
     let half: Vec<Client> = (0..200)
         .map(|_| {
             let mut client = Client::tcp(&server);
@@ -189,18 +178,14 @@ fn many_half_sent_values_stay_within_the_limit() {
             client
         })
         .collect();
-    for number in 0..20_000_u32 {
-        bystander.check(&set(&number.to_le_bytes(), &value[..1_000]), b"OK\r\n");
-    }
-    let peak = peak_resident_bytes(&server);
-    assert!(peak < 17 << 20, "{peak} bytes at most");
+    bystander.fill(0..20_000, &value[..1_000]);
+    check_peak(&server);
     drop(half);
-    let mut kept = 0;
-    for number in 0..20_000_u32 {
+    let kept = (0..20_000_u32).filter(|number| {
         bystander.send(&get(&number.to_le_bytes()));
-        kept += usize::from(bystander.read_line().len() > 10);
-    }
-    assert!(kept > 5_000, "{kept} items are left beside them");
+        bystander.read_line().len() > 10
+    });
+    assert!(kept.count() > 5_000, "items are left beside them");
 }
 
 /// Items of any size give way to those of any other: none is refused, and the process stays within its limit.
@@ -211,22 +196,16 @@ fn every_size_gives_way_to_every_other() {
     let mut client = Client::tcp(&server);
     let kinds = [(300, 100_000), (TINY, 2), (20_000, 1_000), (TINY, 3), (600, 20_000), (TINY, 2), (400, 32_000)];
     for (count, bytes) in kinds.into_iter().chain([(TINY, 3), (300, 100_000), (TINY, 2)]) {
-        let value = vec![b'v'; bytes];
-        let frames: Vec<u8> = (0..count).flat_map(|number| set(&number.to_le_bytes(), &value)).collect();
-        client.check_beside(&frames, false, &b"OK\r\n".repeat(count as usize));
+        client.fill(0..count, &vec![b'v'; bytes]);
     }
-    let peak = peak_resident_bytes(&server);
-    assert!(peak < 17 << 20, "{peak} bytes at most");
-    let mut other = Client::tcp(&server);
-    other.send(b"*1\r\n$6\r\nDBSIZE\r\n");
-    let kept = String::from_utf8_lossy(&other.read_line()[1..]).trim().parse::<u32>().expect("a number");
+    check_peak(&server);
+    let kept = number(&Client::tcp(&server).text("DBSIZE"), ":");
     assert!(kept > 200_000, "{kept} tiny items have taken the place of all else");
 }
 
 fn full_of_tiny_items() -> Server {
     let server = Server::start(&["--max-memory", "16mb"]);
-    let tiny: Vec<u8> = (0..900_000_u32).flat_map(|number| set(&number.to_le_bytes(), b"no")).collect();
-    Client::tcp(&server).check_beside(&tiny, false, &b"OK\r\n".repeat(900_000));
+    Client::tcp(&server).fill(0..900_000, b"no");
     server
 }
 
@@ -235,38 +214,30 @@ fn full_of_tiny_items() -> Server {
 fn a_transaction_finds_room() {
     let server = full_of_tiny_items();
     let mut other = Client::tcp(&server);
-    let value = "v".repeat(20_000);
-    let set = |key: usize| format!("*3\r\n$3\r\nSET\r\n$3\r\n{key}\r\n$20000\r\n{value}\r\n");
-    let sets: String = (100..160).map(set).collect();
-    let frames = format!("*1\r\n$5\r\nMULTI\r\n{sets}*1\r\n$4\r\nEXEC\r\n");
-    let replies = format!("+OK\r\n{}*60\r\n{}", "+QUEUED\r\n".repeat(60), "+OK\r\n".repeat(60));
-    other.check_beside(frames.as_bytes(), false, replies.as_bytes());
+    let sets: Vec<u8> =
+        (100..160).flat_map(|key: u32| ask(&[&b"SET"[..], &key.to_le_bytes(), &[b'v'; 20_000]])).collect();
+    let replies = ["+OK\r\n", &"+QUEUED\r\n".repeat(60), "*60\r\n", &"+OK\r\n".repeat(60)].concat();
+    other.check_beside(&[words("MULTI"), sets, words("EXEC")].concat(), false, replies.as_bytes());
 }
 
 /// What transactions queue takes memory from the store, however small its items are, and gives it back.
 #[test]
 fn long_transactions_stay_within_the_limit() {
     let server = full_of_tiny_items();
-    let mut others: Vec<Client> = (0..20).map(|_| Client::tcp(&server)).collect();
-    let queue = |sets: usize, bytes: usize| {
-        let value = "v".repeat(bytes);
-        let set = |key: usize| format!("*3\r\n$3\r\nSET\r\n$7\r\n{:07}\r\n${bytes}\r\n{value}\r\n", 1_000_000 + key);
-        format!("*1\r\n$5\r\nMULTI\r\n{}", (0..sets).map(set).collect::<String>())
+    let mut others = Client::many(&server, 20);
+    let queue = |client: &mut Client, sets: usize, bytes: usize| {
+        let value = vec![b'v'; bytes];
+        let set = |key| ask(&[&b"SET"[..], format!("{:07}", 1_000_000 + key).as_bytes(), &value]);
+        let queued = [b"+OK\r\n", &b"+QUEUED\r\n".repeat(sets)[..]].concat();
+        client.check_beside(&[words("MULTI"), (0..sets).flat_map(set).collect()].concat(), false, &queued);
+        check_peak(&server);
     };
-    let queued = |sets| format!("+OK\r\n{}", "+QUEUED\r\n".repeat(sets));
     for (sets, bytes) in [(15_000, 100), (100, 20_000), (15, 100_000)] {
-        others[0].check_beside(queue(sets, bytes).as_bytes(), false, queued(sets).as_bytes());
-        let peak = peak_resident_bytes(&server);
-        assert!(peak < 17 << 20, "{peak} bytes at most with {sets} of {bytes}");
-        let replies = format!("*{sets}\r\n{}", "+OK\r\n".repeat(sets));
-        others[0].check(b"*1\r\n$4\r\nEXEC\r\n", replies.as_bytes());
+        queue(&mut others[0], sets, bytes);
+        others[0].check_words("EXEC", &format!("*{sets}\n{}", "+OK\n".repeat(sets)));
     }
-    for other in &mut others {
-        other.check_beside(queue(4, 20_000).as_bytes(), false, queued(4).as_bytes());
-    }
-    let peak = peak_resident_bytes(&server);
-    assert!(peak < 17 << 20, "{peak} bytes at most");
-    others.iter_mut().for_each(|other| other.check(b"*1\r\n$7\r\nDISCARD\r\n", b"+OK\r\n"));
+    others.iter_mut().for_each(|other| queue(other, 4, 20_000));
+    others.iter_mut().for_each(|other| other.check_words("DISCARD", "+OK\n"));
     Client::tcp(&server).check(&set(b"key", b"value"), b"OK\r\n");
 }
 
@@ -274,11 +245,8 @@ fn long_transactions_stay_within_the_limit() {
 #[test]
 fn a_lowered_limit_is_kept_by_an_idle_server() {
     let server = Server::start(&["--max-memory", "64mb"]);
-    let mut client = Client::tcp(&server);
-    let frames: Vec<u8> = (0..2_500_u32).flat_map(|number| set(&number.to_le_bytes(), &[b'v'; 30_000])).collect();
-    client.check_beside(&frames, false, &b"OK\r\n".repeat(2_500));
-    let mut other = Client::tcp(&server);
-    other.check(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$9\r\nmaxmemory\r\n$8\r\n16777216\r\n", b"+OK\r\n");
+    Client::tcp(&server).fill(0..2_500, &[b'v'; 30_000]);
+    Client::tcp(&server).check_words("CONFIG SET maxmemory 16777216", "+OK\n");
     wait_until("memory to be given back", || resident_bytes(&server) < 17 << 20);
 }
 
@@ -295,13 +263,10 @@ fn many_slow_readers_stay_within_the_limit() {
 fn without_descriptors_the_limit_on_memory_is_kept() {
     slow_readers(300_000, |server| {
         let mut client = Client::tcp(server);
-        client.check(b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n");
-        let limit = Rlimit { current: Some(0), maximum: Some(0) };
-        prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
-        client.check(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$7\r\ntimeout\r\n$1\r\n0\r\n", b"+OK\r\n");
-        client.send(b"*2\r\n$4\r\nINFO\r\n$6\r\nmemory\r\n");
-        let is_known = |line: Vec<u8>| line.starts_with(b"used_memory_rss:") && line != b"used_memory_rss:0\r\n";
-        wait_until("a line about resident memory", || is_known(client.read_line()));
+        client.check_words("PING", "+PONG\n");
+        limit_descriptors(server, 0);
+        client.check_words("CONFIG SET timeout 0", "+OK\n");
+        assert!(client.info("used_memory_rss:") > 0, "it does not know");
     });
 }
 
@@ -309,26 +274,19 @@ fn without_descriptors_the_limit_on_memory_is_kept() {
 fn slow_readers(large_bytes: usize, change: impl FnOnce(&Server)) {
     let server = Server::start(&["--max-memory", "16mb"]);
     let mut writer = Client::tcp(&server);
-    let mut write = |count: u32, bytes: usize| {
-        let value = vec![b'v'; bytes];
-        let frames: Vec<u8> =
-            (0..count).flat_map(|number| set(&[&number.to_le_bytes()[..], &[bytes as u8]].concat(), &value)).collect();
-        writer.check_beside(&frames, false, &b"OK\r\n".repeat(count as usize));
-    };
-    write(100_000, 32);
-    write(20, large_bytes);
-    let mut readers: Vec<Client> = (0..200).map(|_| Client::tcp(&server)).collect();
+    writer.fill(0..100_000, &[b'v'; 32]);
+    writer.fill(200_000..200_020, &vec![b'v'; large_bytes]);
+    let mut readers = Client::many(&server, 200);
     change(&server);
     for (number, reader) in (0..).zip(&mut readers) {
         // It may be closed.
-        let large = get(&[&(number % 20_u32).to_le_bytes()[..], &[large_bytes as u8]].concat());
+        let large = get(&(200_000 + number % 20_u32).to_le_bytes());
         let _ = reader.try_send(&large.repeat(6_000_000 / large_bytes));
     }
-    write(100_000, 100);
+    writer.fill(300_000..400_000, &[b'v'; 100]);
     drop(readers);
-    write(100_000, 101);
-    let peak = peak_resident_bytes(&server);
-    assert!(peak < 17 << 20, "{peak} bytes at most");
+    writer.fill(400_000..500_000, &[b'v'; 101]);
+    check_peak(&server);
 }
 
 /// A full store that may not evict cannot make room for buffers, so it has left them theirs.
@@ -351,8 +309,7 @@ fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
         })
         .collect();
     wait_until_quiet(&server);
-    let peak = peak_resident_bytes(&server);
-    assert!(peak < 17 << 20, "{peak} bytes at most");
+    check_peak(&server);
     drop(readers);
 }
 
@@ -360,25 +317,15 @@ fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
 #[test]
 fn many_lists_of_clients_stay_within_the_limit() {
     let server = Server::start(&["--max-memory", "16mb"]);
-    let name = "n".repeat(120);
-    let greeting = format!("*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$120\r\n{name}\r\n");
-    let mut clients: Vec<Client> = (0..1_500)
-        .map(|_| {
-            let mut client = Client::tcp(&server);
-            client.check(greeting.as_bytes(), b"+OK\r\n");
-            client
-        })
-        .collect();
-    for asking in clients.iter_mut().take(200) {
-        asking.send(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n");
-    }
+    let greeting = format!("CLIENT SETNAME {}", "n".repeat(120));
+    let mut clients = Client::many(&server, 1_500);
+    clients.iter_mut().for_each(|client| client.check_words(&greeting, "+OK\n"));
+    clients[..200].iter_mut().for_each(|client| client.send(&words("CLIENT LIST")));
     wait_until_quiet(&server);
-    let peak = peak_resident_bytes(&server);
-    assert!(peak < 17 << 20, "{peak} bytes at most");
+    check_peak(&server);
     // And whoever comes then is served.
     drop(clients);
-    let mut client = Client::tcp(&server);
-    (0..100_u8).for_each(|number| client.check(&set(&[number], b"value"), b"OK\r\n"));
+    Client::tcp(&server).fill(0..100, b"value");
 }
 
 /// Clients that have gone with a frame half sent no longer take memory that others wait for.
@@ -441,25 +388,15 @@ fn a_full_store_that_may_not_evict_refuses() {
     client.check(&inc(b"again"), b"2\r\n");
 }
 
-/// A full store that may evict takes everything, and still answers with what was stored or not at all.
-#[test]
-fn a_full_store_that_may_evict_takes_everything() {
-    let server = Server::start(&["--max-memory", "8mb"]);
-    let mut client = Client::tcp(&server);
-    let value = |number: usize| format!("{number:010000}").into_bytes();
-    for number in 0..3_000_usize {
-        client.check(&set(&number.to_le_bytes(), &value(number)), b"OK\r\n");
-    }
-    let mut hits = 0;
-    for number in 0..3_000_usize {
-        client.send(&get(&number.to_le_bytes()));
-        match client.read_line() {
-            reply if reply == b"ERR\r\n" => (),
-            reply => {
-                assert!(reply == line(&value(number)), "another value than was stored");
-                hits += 1;
-            }
-        }
-    }
-    assert!((100..800).contains(&hits), "{hits} items of 10,000 bytes are left in 8 mb");
+/// As when the system's limit is lowered, or the table of all processes' files is full.
+fn limit_descriptors(server: &Server, count: u64) {
+    let limit = Rlimit { current: Some(count), maximum: Some(count) };
+    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
+}
+
+/// A process whose limit is 16 MB may never have taken a megabyte more.
+#[track_caller]
+fn check_peak(server: &Server) {
+    let peak = peak_resident_bytes(server);
+    assert!(peak < 17 << 20, "{peak} bytes at most");
 }

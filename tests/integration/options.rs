@@ -199,13 +199,3 @@ fn a_late_error_names_the_place_of_the_setting() {
     assert_eq!(late("port"), "--port: x");
     assert_eq!(late("host"), "host: x");
 }
-
-#[test]
-fn only_the_whole_password_is_it() {
-    let password = Password::new("secret");
-    assert!(password.is(b"secret"));
-    for guess in ["", "s", "secre", "secret!", "Secret", "secretsecret", "secres"] {
-        assert!(!password.is(guess.as_bytes()), "{guess:?}");
-    }
-    assert!(!Password::new("").is(b"x"));
-}

@@ -5,97 +5,68 @@ use std::time::UNIX_EPOCH;
 
 use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS};
 
-use crate::client::Client;
+use crate::client::{Client, ask, bulk, get, number, set, words};
 use crate::process::{cpu_share, cpu_ticks};
-use crate::resp_rows::{SHORT_BYTES, ask, bulk, rows};
-use crate::rows::{Ending, Row};
-use crate::server::{Server, command, wait_until};
-
-pub(crate) use crate::resp_rows::words;
+use crate::resp_rows::{SHORT_BYTES, rows};
+use crate::rows::Row;
+use crate::server::{FREE_PORT, Server, command, wait_until};
+use crate::wire::Bench;
 
 #[test]
 fn socket_rows_cut() {
-    let server = Server::start(&["--max-memory", "1gb"]);
-    let mut control = Client::tcp(&server);
-    let mut id = 1;
+    let mut shared = Bench::resp(Server::start(&["--max-memory", "1gb"]));
     for (number, Row { name, send, .. }) in rows(0).enumerate() {
         let len = send.len();
         let mut cuts = vec![vec![len]];
         // Over a socket time passes between pieces. What arrives at once is executed in one turn, which has one time,
         // unless its writes have flushed memory to give back: a new server has none.
-        let is_timed = name.contains("TTL");
-        let new_server = is_timed.then(|| Server::start(&[]));
-        if !is_timed {
+        let mut own = name.contains("TTL").then(|| Bench::resp(Server::start(&[])));
+        if own.is_none() {
             cuts.push(vec![len / 2, len]);
             if len < SHORT_BYTES {
                 cuts.push((1..=len).collect());
             }
         }
+        let bench = own.as_mut().unwrap_or(&mut shared);
         for ends in cuts {
-            id += u64::from(!is_timed);
-            let row = rows(id).nth(number).expect("the same rows");
-            control.check(&words("FLUSHALL"), b"+OK\r\n");
-            let mut client = Client::tcp(new_server.as_ref().unwrap_or(&server));
-            let mut from = 0;
-            for &to in &ends {
-                client.send(&row.send[from..to]);
-                if ends.len() > 1 {
-                    control.check(&words("PING"), b"+PONG\r\n");
-                }
-                from = to;
-            }
-            client.expect(&row.expect);
-            match row.ending {
-                Ending::Open => client.check(&words("PING"), b"+PONG\r\n"),
-                Ending::Unfinished => client.half_close(),
-                Ending::Broken | Ending::Closed => {}
-            }
-            if row.ending != Ending::Open {
-                client.expect_end();
-            }
+            let row = rows(bench.clients + 1).nth(number).expect("the same rows");
+            bench.run(&row, &ends);
         }
     }
 }
 
 #[test]
 fn nothing_is_done_before_the_password() {
-    let server =
-        Server::start_by(command().args(["--host", "127.0.0.1", "--port", "0"]).env("GOSTASH_PASSWORD", "open sesame"));
-    let auth = |words: &[&str]| ask(words);
+    let server = Server::start_by(command().args(FREE_PORT).env("GOSTASH_PASSWORD", "open sesame"));
     let no_auth = b"-NOAUTH Authentication required.\r\n";
     let wrong = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
     let mut client = Client::tcp(&server);
     for line in ["GET a", "SET a 1", "MGET a b", "PING", "INFO", "CONFIG GET *", "MULTI", "CLIENT LIST"] {
         client.check(&words(line), no_auth);
     }
-    for guess in ["open", "open sesame!", "", "OPEN SESAME"] {
-        client.check(&auth(&["AUTH", guess]), wrong);
+    for guess in ["", "o", "open", "open sesam", "open sesame!", "OPEN SESAME", "open sesameopen sesame", "open sesams"]
+    {
+        client.check(&ask(&["AUTH", guess]), wrong);
     }
-    client.check(&auth(&["AUTH", "nobody", "open sesame"]), wrong);
-    client.check(&words("HELLO 3 SETNAME early"), no_auth);
-    client.check(&words("GET a"), no_auth);
-    client.check(&auth(&["AUTH", "open sesame"]), b"+OK\r\n");
-    client.check(&words("HELLO 2 SETNAME wrong NOSUCH"), b"-ERR Syntax error in HELLO option 'NOSUCH'\r\n");
-    client.check(&words("CLIENT GETNAME"), b"$-1\r\n");
-    client.check(&words("GET a"), b"$-1\r\n");
-    let config = {
-        client.send(&words("CONFIG GET *"));
-        client.send(&words("ECHO end"));
-        let mut text = String::new();
-        while !text.ends_with("end\r\n") {
-            text += &read_line(&mut client);
-            text += "\r\n";
-        }
-        text
-    };
-    assert!(!config.contains("sesame") && !config.contains("pass"), "{config}");
+    client.check(&ask(&["AUTH", "nobody", "open sesame"]), wrong);
+    client.check(&words("HELLO 3 SETNAME early\nGET a"), &no_auth.repeat(2));
+    client.check(&ask(&["AUTH", "open sesame"]), b"+OK\r\n");
+    client.check_words(
+        "HELLO 2 SETNAME wrong NOSUCH\nCLIENT GETNAME\nGET a",
+        "-ERR Syntax error in HELLO option 'NOSUCH'\n$-1\n$-1\n",
+    );
+    client.send(&words("CONFIG GET *\nECHO end"));
+    let config: Vec<_> = std::iter::from_fn(|| Some(client.read_text()).filter(|text| text != "end")).collect();
+    assert!(
+        config.len() > 10 && !config.iter().any(|text| text.contains("sesame") || text.contains("pass")),
+        "{config:?}"
+    );
 
     let mut client = Client::tcp(&server);
     let bad_name =
         b"-ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.\r\n";
     client.check(&ask(&["HELLO", "3", "SETNAME", "m e"]), bad_name);
-    client.send(&ask(&["HELLO", "3", "AUTH", "default", "open sesame", "SETNAME", "me"]));
-    assert_eq!(read_line(&mut client), "%7");
+    client.check(&ask(&["HELLO", "3", "AUTH", "default", "open sesame", "SETNAME", "me"]), b"%7\r\n");
     // Before it, nobody may make the server remember much, nor send what has no password.
     for (send, answer) in [
         (b"*11\r\n".as_slice(), b"-ERR Protocol error: unauthenticated multibulk length\r\n".as_slice()),
@@ -118,20 +89,6 @@ fn a_transaction_of_any_length_is_answered_in_order() {
     let numbers: String = (1..=commands).map(|number| format!(":{number}\r\n")).collect();
     let text = format!("+OK\r\n{}*{commands}\r\n{numbers}$5\r\n30000\r\n", "+QUEUED\r\n".repeat(commands));
     client.check_beside(&send, false, text.as_bytes());
-    // What does not fit into the queue is refused, and the transaction with it.
-    let send =
-        [words("MULTI"), ask(&[b"APPEND".as_slice(), b"b", &[b'x'; 30_000]]).repeat(600), words("EXEC")].concat();
-    client.send(&send);
-    let lines: Vec<_> = (0..602).map(|_| read_line(&mut client)).collect();
-    let full = "-OOM command not allowed when MULTI has queued as much as it may.";
-    assert!(lines[1..601].iter().any(|line| line == full), "nothing was refused for want of room in the queue");
-    assert_eq!(lines[601], "-EXECABORT Transaction discarded because of previous errors.");
-    client.check(&words("EXISTS b"), b":0\r\n");
-    // The same within one command, which has been answered when it turns out.
-    let mget: Vec<_> = std::iter::once(b"MGET".to_vec()).chain(std::iter::repeat_n(vec![b'k'; 30_000], 300)).collect();
-    let send = [words("MULTI"), ask(&mget), ask(&mget), words("GET b"), words("EXEC")].concat();
-    let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
-    client.check_beside(&send, false, format!("+OK\r\n{}{aborted}", "+QUEUED\r\n".repeat(3)).as_bytes());
 }
 
 /// What is queued lies in chunks, and commands go on from one into the next. Over a socket they are cut anywhere, too.
@@ -140,8 +97,8 @@ fn a_transaction_may_be_as_long_as_the_longest_value() {
     let server = Server::start(&[]);
     for version in ["2", "3"] {
         let mut client = Client::tcp(&server);
-        client.send(&[words(&format!("HELLO {version}")), words("ECHO ready")].concat());
-        while client.read_line() != b"ready\r\n" {}
+        client.send(&words(&format!("HELLO {version}\nECHO ready")));
+        while client.read_text() != "ready" {}
         for (key_bytes, value_bytes) in [(10, 100), (10, 20_000), (65_000, 20_000), (10, 40_000)] {
             let count = 10_000_000 / (key_bytes + value_bytes);
             let key = |number| format!("{number:0key_bytes$}").into_bytes();
@@ -157,7 +114,7 @@ fn a_transaction_may_be_as_long_as_the_longest_value() {
             let missing = if version == "2" { "$-1\r\n" } else { "_\r\n" };
             let replies = queued.into_iter().chain(values).chain(missing.bytes()).collect::<Vec<_>>();
             client.check_beside(&[words("MULTI"), gets, words("EXEC"), words("GET none")].concat(), false, &replies);
-            client.check(&words("FLUSHALL"), b"+OK\r\n");
+            client.check_words("FLUSHALL", "+OK\n");
         }
     }
 }
@@ -166,7 +123,7 @@ fn a_transaction_may_be_as_long_as_the_longest_value() {
 #[test]
 fn transactions_of_many_clients_share_a_turn() {
     let server = Server::start(&[]);
-    let mut clients: Vec<_> = (0..32).map(|_| Client::tcp(&server)).collect();
+    let mut clients = Client::many(&server, 32);
     let commands = 4 * EXEC_COMMANDS;
     for client in &mut clients {
         let queued = [b"+OK\r\n".to_vec(), b"+QUEUED\r\n".repeat(commands)].concat();
@@ -175,8 +132,7 @@ fn transactions_of_many_clients_share_a_turn() {
     clients.iter_mut().for_each(|client| client.send(&words("EXEC")));
     let replies = [format!("*{commands}\r\n").as_bytes(), &b"$-1\r\n".repeat(commands)].concat();
     clients.iter_mut().for_each(|client| client.expect(&replies));
-    clients[0].send(&words("INFO loop"));
-    let info = read_text(&mut clients[0]);
+    let info = clients[0].text("INFO loop");
     let turns = info.split("commands=").skip(1).map(|text| text.split(' ').next().expect("a count"));
     let most = turns.map(|count| count.parse::<usize>().expect("a number")).max().expect("a turn");
     assert!(most <= EXEC_COMMANDS + 32 * 2 * BATCH_COMMANDS, "{most} commands in one turn: {info}");
@@ -187,33 +143,24 @@ fn transactions_of_many_clients_share_a_turn() {
 fn a_scan_finds_what_is_there_throughout() {
     let server = Server::start(&[]);
     let mut client = Client::tcp(&server);
-    let set = |name: &str, keys: std::ops::Range<usize>| -> Vec<u8> {
-        keys.flat_map(|key| words(&format!("SET {name}{key} v"))).collect()
+    let each = |client: &mut Client, command: &str, keys: std::ops::Range<usize>, reply: &[u8]| {
+        let commands: Vec<u8> = keys.clone().flat_map(|key| words(&command.replace('#', &key.to_string()))).collect();
+        client.check_beside(&commands, false, &reply.repeat(keys.len()));
     };
-    let ok = |count: usize| b"+OK\r\n".repeat(count);
-    client.check_beside(&set("stays", 0..3000), false, &ok(3000));
-    client.check_beside(&set("goes", 0..3000), false, &ok(3000));
+    each(&mut client, "SET stays# v", 0..3000, b"+OK\r\n");
+    each(&mut client, "SET goes# v", 0..3000, b"+OK\r\n");
     let mut found = HashSet::new();
     let (mut cursor, mut steps) = ("0".to_owned(), 0);
-    loop {
-        client.send(&ask(&["SCAN", &cursor, "COUNT", "100", "MATCH", "stays*"]));
-        assert_eq!(read_line(&mut client), "*2");
-        read_line(&mut client);
-        cursor = read_line(&mut client);
-        let count = read_line(&mut client);
-        for _ in 0..count[1..].parse().expect("a count") {
-            read_line(&mut client);
-            found.insert(read_line(&mut client));
-        }
-        if cursor == "0" {
-            break;
-        }
+    while cursor != "0" || steps == 0 {
+        assert_eq!(client.text(&format!("SCAN {cursor} COUNT 100 MATCH stays*")), "*2");
+        cursor = client.read_text();
+        let count: usize = client.read_text()[1..].parse().expect("a count");
+        found.extend((0..count).map(|_| client.read_text()));
         // The table shrinks and grows by much more than it had.
-        let (delete, more) = (steps * 50 % 3000, steps * 500);
-        let gone: Vec<u8> = (delete..delete + 50).flat_map(|key| words(&format!("DEL goes{key}"))).collect();
-        client.send(&gone);
-        (0..50).for_each(|_| drop(read_line(&mut client)));
-        client.check_beside(&set("comes", more..more + 500), false, &ok(500));
+        if steps < 60 {
+            each(&mut client, "DEL goes#", steps * 50..steps * 50 + 50, b":1\r\n");
+        }
+        each(&mut client, "SET comes# v", steps * 500..steps * 500 + 500, b"+OK\r\n");
         steps += 1;
     }
     assert!(steps > 20, "{steps} steps");
@@ -221,75 +168,54 @@ fn a_scan_finds_what_is_there_throughout() {
     assert_eq!((missing, found.len()), (0, 3000));
 }
 
-/// A line without its end.
-fn read_line(client: &mut Client) -> String {
-    let mut line = String::from_utf8(client.read_line()).expect("text");
-    assert!(line.ends_with("\r\n"), "{line:?}");
-    line.truncate(line.len() - 2);
-    line
-}
-
-/// A bulk string's text.
-fn read_text(client: &mut Client) -> String {
-    let head = read_line(client);
-    let mut text = vec![0; head[1..].parse::<usize>().expect("a length") + 2];
-    let mut read = 0;
-    while read < text.len() {
-        let count = client.read(&mut text[read..]).expect("what was announced");
-        assert!(count > 0, "the connection has ended");
-        read += count;
-    }
-    String::from_utf8(text).expect("text")
-}
-
 #[test]
 fn clients_are_listed_and_killed() {
     let server = Server::start(&[]);
     let mut client = Client::tcp(&server);
-    let mut others: Vec<_> = (0..200).map(|_| Client::tcp(&server)).collect();
-    others[7].check(&words("CLIENT SETNAME seven"), b"+OK\r\n");
-    others[8].check(&words("CLIENT SETINFO LIB-NAME lib"), b"+OK\r\n");
-    others[10].check(&words("CLIENT SETNAME ten"), b"+OK\r\n");
+    let mut others = Client::many(&server, 200);
+    others[7].check_words("CLIENT SETNAME seven", "+OK\n");
+    others[8].check_words("CLIENT SETINFO LIB-NAME lib", "+OK\n");
+    others[10].check_words("CLIENT SETNAME ten", "+OK\n");
     // The last is in when it is answered, and so are all before it.
-    others[199].check(&words("PING"), b"+PONG\r\n");
+    others[199].check_words("PING", "+PONG\n");
     // One that was sent its last reply is there no longer, even if it stays.
     let mut lingering = Client::tcp(&server);
-    lingering.check(&words("QUIT"), b"+OK\r\n");
-    client.send(&words("CLIENT LIST"));
-    let list = read_text(&mut client);
-    assert!(list.contains(" name=seven ") && list.contains(" lib-name=lib "), "{list}");
+    lingering.check_words("QUIT", "+OK\n");
+    let list = client.text("CLIENT LIST");
     assert!(list.lines().filter(|line| line.starts_with("id=")).count() == 201, "{list}");
     let field = |text: &str, name: &str| {
         let line = list.lines().find(|line| line.contains(text)).expect("its line");
-        line.split(' ').find_map(|field| field.strip_prefix(name)).expect("that field").to_owned()
+        line.split(' ').find_map(|field| field.strip_prefix(name)).expect("that field")
     };
-    client.check(&words(&format!("CLIENT KILL {}", field("name=seven", "addr="))), b"+OK\r\n");
+    client.check_words(&format!("CLIENT KILL {}", field(" name=seven ", "addr=")), "+OK\n");
     others[7].expect_end();
-    client.check(&words(&format!("CLIENT KILL ID {}", field("lib-name=lib", "id="))), b":1\r\n");
+    client.check_words(&format!("CLIENT KILL ID {}", field(" lib-name=lib ", "id=")), ":1\n");
     others[8].expect_end();
-    client.check(&words("CLIENT KILL 1.2.3.4:5"), b"-ERR No such client\r\n");
-    client.check(&words("CLIENT KILL ID one"), b"-ERR value is not an integer or out of range\r\n");
-    client.check(&words("CLIENT KILL ID 1000000 SKIPME no"), b":0\r\n");
-    for wrong in ["CLIENT KILL ID 1 SKIPME", "CLIENT KILL NOSUCH x", "CLIENT KILL SKIPME maybe"] {
-        client.check(&words(wrong), b"-ERR syntax error\r\n");
+    let (ten, tenth) = (field("name=ten", "addr="), field("name=ten", "id="));
+    for (filter, answer) in [
+        ("1.2.3.4:5", "-ERR No such client\n"),
+        ("ID one", "-ERR value is not an integer or out of range\n"),
+        ("ID 1000000 SKIPME no", ":0\n"),
+        ("ID 1 SKIPME", "-ERR syntax error\n"),
+        ("NOSUCH x", "-ERR syntax error\n"),
+        ("SKIPME maybe", "-ERR syntax error\n"),
+        ("TYPE PubSub", ":0\n"),
+        ("ID 1 SKIPME no SKIPME YES", ":0\n"),
+        (&format!("ADDR 1.2.3.4:5 ID {tenth}"), ":0\n"),
+        (&format!("ADDR {ten} ID {tenth}"), ":1\n"),
+    ] {
+        client.check_words(&format!("CLIENT KILL {filter}"), answer);
     }
-    client.check(&words("CLIENT KILL TYPE PubSub"), b":0\r\n");
-    let (first, tenth) = (field("id=1 ", "id="), field("name=ten", "id="));
-    client.check(&words(&format!("CLIENT KILL ID {first} SKIPME no SKIPME YES")), b":0\r\n");
-    let ten = field("name=ten", "addr=");
-    client.check(&words(&format!("CLIENT KILL ADDR 1.2.3.4:5 ID {tenth}")), b":0\r\n");
-    client.check(&words(&format!("CLIENT KILL ADDR {ten} ID {tenth}")), b":1\r\n");
     others[10].expect_end();
     wait_until("a second", || {
-        client.send(&words("CLIENT LIST"));
-        let list = read_text(&mut client);
+        let list = client.text("CLIENT LIST");
         let [own, silent] = ["id=1 ", "id=100 "].map(|text| list.lines().find(|line| line.contains(text)));
         let [own, silent] = [own, silent].map(|line| line.expect("its line"));
         number(own, "age=") > 0 && number(own, "idle=") == 0 && number(silent, "idle=") > 0
     });
-    client.check(&words("CLIENT KILL TYPE normal"), b":197\r\n");
+    client.check_words("CLIENT KILL TYPE normal", ":197\n");
     others[9].expect_end();
-    client.check(&words("CLIENT KILL TYPE normal SKIPME no"), b":1\r\n");
+    client.check_words("CLIENT KILL TYPE normal SKIPME no", ":1\n");
     client.expect_end();
 }
 
@@ -299,18 +225,15 @@ fn clients_are_listed_and_killed() {
 fn a_transaction_ends_with_its_client() {
     let server = Server::start(&[]);
     let mut client = Client::tcp(&server);
-    let commands = ["MULTI", "CLIENT KILL TYPE normal SKIPME no", "SET a 1", "EXEC"];
-    client.check(&commands.map(words).concat(), b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n");
+    let commands = "MULTI\nCLIENT KILL TYPE normal SKIPME no\nSET a 1\nEXEC";
+    client.check_words(commands, "+OK\n+QUEUED\n+QUEUED\n*2\n:1\n");
     client.expect_end();
     let share = cpu_share(&server);
     assert!(share < 0.1, "{share} of a core");
     let mut other = Client::tcp(&server);
-    other.check(&words("GET a"), b"$-1\r\n");
+    other.check_words("GET a", "$-1\n");
     let set = |bytes| ask(&[b"SET".as_slice(), b"a", &vec![b'v'; bytes]]);
-    let held = |other: &mut Client| {
-        other.send(&words("INFO memory"));
-        number(&read_text(other), "mem_clients_normal:")
-    };
+    let held = |other: &mut Client| other.info("mem_clients_normal:");
     for (bytes, count) in [(5_000_000, 1), (1_000, 5_000)] {
         let queued = [b"+OK\r\n".to_vec(), b"+QUEUED\r\n".repeat(count)].concat();
         let queue = [words("MULTI"), set(bytes).repeat(count)].concat();
@@ -339,32 +262,29 @@ fn settings_are_shown_and_take_effect() {
     let mut client = Client::tcp(&server);
     client.check(&words("CONFIG GET maxmemor?"), &ask(&["maxmemory", "67108864"]));
     client.check(&words("CONFIG GET save appendonly"), &ask(&["appendonly", "no", "save", ""]));
-    client.check(&words("CONFIG GET nosuch"), b"*0\r\n");
-    let endless = format!("*[{}]", "~".repeat(253));
-    client.check(&words(&["CONFIG GET", &vec![endless; 14].join(" ")].join(" ")), b"-ERR syntax error\r\n");
-    let wrong = "-ERR CONFIG SET failed (possibly related to argument 'maxclients'): expected a number from 1 to ";
-    let wrong_memory = "-ERR CONFIG SET failed (possibly related to argument 'maxmemory'): expected a size from 8mb up, or auto, got \"7mb\"";
-    client.send(&words("CONFIG SET maxmemory 16mb maxclients 0"));
-    assert!(read_line(&mut client).starts_with(wrong));
-    client.send(&words("CONFIG SET timeout 1 maxmemory 7mb"));
-    assert_eq!(read_line(&mut client), wrong_memory);
+    client.check_words("CONFIG GET nosuch", "*0\n");
+    let endless = format!("CONFIG GET{}", format!(" *[{}]", "~".repeat(253)).repeat(14));
+    let failed = |option| format!("-ERR CONFIG SET failed (possibly related to argument '{option}'): expected a ");
+    for (command, answer) in [
+        (&endless[..], "-ERR syntax error\n"),
+        ("CONFIG SET maxmemory 16mb maxclients 0", &(failed("maxclients") + "number from 1 to 1000000, got \"0\"\n")),
+        ("CONFIG SET timeout 1 maxmemory 7mb", &(failed("maxmemory") + "size from 8mb up, or auto, got \"7mb\"\n")),
+        ("CONFIG SET maxmemory 16mb maxclients", "-ERR wrong number of arguments for 'config|set' command\n"),
+        ("CONFIG SET port 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'port'\n"),
+    ] {
+        client.check_words(command, answer);
+    }
     client.check(&words("CONFIG GET maxmemory timeout"), &ask(&["maxmemory", "67108864", "timeout", "0"]));
-    let arity = b"-ERR wrong number of arguments for 'config|set' command\r\n";
-    client.check(&words("CONFIG SET maxmemory 16mb maxclients"), arity);
-    client
-        .check(&words("CONFIG SET port 1"), b"-ERR Unknown option or number of arguments for CONFIG SET - 'port'\r\n");
     // Memory: what is too much goes, in time.
-    let value = vec![b'v'; 10_000];
-    let sets: Vec<u8> = (0..4000).flat_map(|key| ask(&[b"SET", format!("{key}").as_bytes(), &value])).collect();
-    client.check_beside(&sets, false, &b"+OK\r\n".repeat(4000));
+    Client::tcp(&server).fill(0..4000, &[b'v'; 10_000]);
     client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", "8388608"]));
-    client.check(&words("CONFIG SET maxmemory 16mb"), b"+OK\r\n");
+    client.check_words("CONFIG SET maxmemory 16mb", "+OK\n");
     client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", "2097152"]));
-    wait_until("the store to shrink", || used_memory(&mut client) <= 16 << 20);
+    wait_until("the store to shrink", || client.info("used_memory:") <= 16 << 20);
     // Clients, and for how long.
-    client.check(&words("CONFIG SET maxclients 2 timeout 1"), b"+OK\r\n");
+    client.check_words("CONFIG SET maxclients 2 timeout 1", "+OK\n");
     let mut second = Client::tcp(&server);
-    second.check(&words("PING"), b"+PONG\r\n");
+    second.check_words("PING", "+PONG\n");
     let mut third = Client::tcp(&server);
     third.expect(b"ERR\r\n");
     third.expect_end();
@@ -380,10 +300,9 @@ fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
     let mut client = Client::tcp(&server);
     let shown = ask(&["maxmemory-policy", "noeviction", "timeout", "90", "unixsocket", &path]);
     client.check(&words("CONFIG GET maxmemory-policy timeout unixsocket"), &shown);
-    client.check(&words("SET a 1"), b"+OK\r\n");
-    client.check(&words("TTL a"), b":70\r\n");
-    client.send(&words("MEMORY USAGE a"));
-    let bytes = read_line(&mut client)[1..].parse::<usize>().expect("a number");
+    client.check_words("SET a 1", "+OK\n");
+    client.check_words("TTL a", ":70\n");
+    let bytes = number(&client.text("MEMORY USAGE a"), ":");
     // The only item is not told to take the index that waits for others, too.
     assert!((9..64).contains(&bytes), "{bytes}");
 }
@@ -392,10 +311,9 @@ fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
 fn info_is_true() {
     let server = Server::start(&["--max-clients", "100", "--max-memory", "1gb"]);
     let mut client = Client::tcp(&server);
-    client.check(&words("SET a 1 EX 100"), b"+OK\r\n");
-    client.check(&words("MGET a b c"), b"*3\r\n$1\r\n1\r\n$-1\r\n$-1\r\n");
-    client.send(&words("INFO"));
-    let info = read_text(&mut client);
+    client.check_words("SET a 1 EX 100", "+OK\n");
+    client.check_words("MGET a b c", "*3\n$1\n1\n$-1\n$-1\n");
+    let info = client.text("INFO");
     for line in [
         "# Server",
         "redis_version:7.2.0",
@@ -417,8 +335,7 @@ fn info_is_true() {
     ] {
         assert!(info.lines().any(|other| other == line), "no line {line} in {info}");
     }
-    client.send(&words("INFO keyspace Loop"));
-    let info = read_text(&mut client);
+    let info = client.text("INFO keyspace Loop");
     let sections: Vec<_> = info.lines().filter(|line| line.starts_with('#')).collect();
     assert_eq!(sections, ["# Keyspace", "# Loop"]);
     // CPU time is what the kernel says; some is to be there.
@@ -427,15 +344,14 @@ fn info_is_true() {
         cpu_ticks(&server).into_iter().all(|ticks| ticks > 0)
     });
     let before = cpu_ticks(&server);
-    client.send(&words("INFO cpu"));
-    let info = read_text(&mut client);
+    let info = client.text("INFO cpu");
     let after = cpu_ticks(&server);
     for (at, name) in ["used_cpu_user:", "used_cpu_sys:"].into_iter().enumerate() {
         let seconds = info.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
         let ticks = (seconds.unwrap_or(-1.0) * 100.0).round() as i64;
         assert!((before[at]..=after[at]).contains(&ticks), "not from {before:?} to {after:?}: {info}");
     }
-    client.check(&words("INFO nosuch"), b"$0\r\n\r\n");
+    client.check_words("INFO nosuch", "$0\n\n");
 }
 
 /// What nobody asks for every day is counted, too, and each of it once.
@@ -451,7 +367,7 @@ fn info_counts_what_is_refused_removed_and_received() {
     check(&mut client, &words("AUTH secret"), b"+OK\r\n");
     // Errors: of a client that cannot bring the password, in a broken frame, and in commands of each kind.
     let mut frames = Client::tcp(&server);
-    check(&mut frames, &crate::client::get(b"a"), b"ERR\r\n");
+    check(&mut frames, &get(b"a"), b"ERR\r\n");
     let mut broken = Client::tcp(&server);
     check(&mut broken, b"*1\r\n$x\r\n", b"-ERR Protocol error: invalid bulk length\r\n");
     check(&mut client, &words("GET"), b"-ERR wrong number of arguments for 'get' command\r\n");
@@ -471,9 +387,8 @@ fn info_counts_what_is_refused_removed_and_received() {
     for key in 0..12 {
         check(&mut client, &ask(&[b"SET".as_slice(), format!("{key}").as_bytes(), &value]), b"+OK\r\n");
     }
-    client.send(&words("INFO"));
     sent += words("INFO").len();
-    let info = read_text(&mut client);
+    let info = client.text("INFO");
     let keys = number(&info.replace(',', " "), "db0:keys=");
     for (field, count) in [
         ("total_connections_received:", 4),
@@ -489,67 +404,35 @@ fn info_counts_what_is_refused_removed_and_received() {
     assert!(number(&info, "evicted_keys:") > 0);
     // Rates are those of the second before.
     wait_until("a second with commands in it", || {
-        client.send(&words("INFO stats"));
-        let stats = read_text(&mut client);
+        let stats = client.text("INFO stats");
         number(&stats, "instantaneous_ops_per_sec:") > 0 && !stats.contains("put_kbps:0.00")
     });
-}
-
-/// What MULTI has queued cannot be evicted, so long values there may together be as long as one.
-#[test]
-fn a_transaction_s_long_values_are_bounded_together() {
-    let server = Server::start(&["--max-memory", "8mb"]);
-    let mut client = Client::tcp(&server);
-    client.check(&words("MULTI"), b"+OK\r\n");
-    let set = ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 400_000]]);
-    client.check(&set.repeat(2), &b"+QUEUED\r\n".repeat(2));
-    client.check(&set, b"-OOM command not allowed when MULTI has queued as much as it may.\r\n");
-    client.check(&words("EXEC"), b"-EXECABORT Transaction discarded because of previous errors.\r\n");
-    client.check(&words("EXISTS key"), b":0\r\n");
-}
-
-/// What INFO says is in use, in bytes.
-fn used_memory(client: &mut Client) -> usize {
-    client.send(&words("INFO memory"));
-    number(&read_text(client), "used_memory:")
-}
-
-/// The number behind `field`.
-fn number(text: &str, field: &str) -> usize {
-    let number = text.split_ascii_whitespace().find_map(|word| word.strip_prefix(field)?.parse().ok());
-    number.unwrap_or_else(|| panic!("no {field} and number in {text}"))
 }
 
 #[test]
 fn the_commands_are_told_and_the_time() {
     let server = Server::start(&[]);
     let mut client = Client::tcp(&server);
-    client.send(&words("COMMAND"));
-    assert_eq!(read_line(&mut client), "*50");
-    let names: Vec<_> = (0..50)
+    assert_eq!(client.text("COMMAND"), "*50");
+    let names: HashSet<_> = (0..50)
         .map(|_| {
-            assert_eq!(read_line(&mut client), "*10");
-            let name = read_text(&mut client);
-            assert!(read_line(&mut client).starts_with(':'), "the arity of {name}");
-            let flags = read_line(&mut client)[1..].parse().expect("a count");
-            (0..flags).for_each(|_| assert!(read_line(&mut client).starts_with('+'), "the flags of {name}"));
-            (0..3).for_each(|_| assert!(read_line(&mut client).starts_with(':'), "the keys of {name}"));
-            (0..4).for_each(|_| assert_eq!(read_line(&mut client), "*0"));
+            assert_eq!(client.read_text(), "*10");
+            let name = client.read_text();
+            assert!(client.read_text().starts_with(':'), "the arity of {name}");
+            let flags = client.read_text()[1..].parse().expect("a count");
+            (0..flags).for_each(|_| assert!(client.read_text().starts_with('+'), "the flags of {name}"));
+            (0..3).for_each(|_| assert!(client.read_text().starts_with(':'), "the keys of {name}"));
+            (0..4).for_each(|_| assert_eq!(client.read_text(), "*0"));
             name
         })
         .collect();
-    assert!(
-        names.iter().any(|name| name == "get\r\n") && names.iter().collect::<HashSet<_>>().len() == 50,
-        "{names:?}"
-    );
+    assert!(names.contains("get") && names.len() == 50, "{names:?}");
     let now_millis = || UNIX_EPOCH.elapsed().expect("after 1970").as_millis() as u64;
     // Each turn has a time of its own, at which its milliseconds may be about to change.
     for _ in 0..200 {
         let before = now_millis();
-        client.send(&words("TIME"));
-        assert_eq!(read_line(&mut client), "*2");
-        let number = |()| read_text(&mut client).trim().parse::<u64>().expect("a number");
-        let [seconds, micros] = [(); 2].map(number);
+        assert_eq!(client.text("TIME"), "*2");
+        let [seconds, micros] = [(); 2].map(|()| client.read_text().parse::<u64>().expect("a number"));
         let (told, after) = (seconds * 1000 + micros / 1000, now_millis());
         assert!(before <= told && told <= after && micros < 1_000_000, "{told}, not {before} to {after}");
     }
@@ -575,13 +458,13 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
     fill(&mut client, &small);
     let mset = ask(&[b"MSET".as_slice(), b"a", &small, b"b", &small]);
     let append = ask(&[b"APPEND".as_slice(), b"1000 0", &small]);
-    let set = ask(&[b"SET".as_slice(), b"a", &large]);
-    for refused in [&mset, &append, &set, &ask(&[b"APPEND".as_slice(), b"1000 0", &large])] {
+    let long_set = ask(&[b"SET".as_slice(), b"a", &large]);
+    for refused in [&mset, &append, &long_set, &ask(&[b"APPEND".as_slice(), b"1000 0", &large])] {
         client.check(refused, oom);
     }
     client.check(&ask(&[b"ECHO".as_slice(), &large]), oom);
     client.check(
-        &[words("MULTI"), set, words("EXEC")].concat(),
+        &[words("MULTI"), long_set, words("EXEC")].concat(),
         &[b"+OK\r\n", oom, b"-EXECABORT Transaction discarded because of previous errors.\r\n"].concat(),
     );
     // A long queue takes memory that is not there. A short one takes none of the store's.
@@ -592,12 +475,12 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
     assert!(lines[21].starts_with(b"-EXECABORT "), "{}", lines[21].escape_ascii());
     client.check(&[words("MULTI"), words("PING").repeat(1_000)].concat(), &queued(1_000));
     client.check(&words("EXEC"), &[&b"*1000\r\n"[..], &b"+PONG\r\n".repeat(1_000)].concat());
-    client.check(&words("EXISTS a b"), b":0\r\n");
+    client.check_words("EXISTS a b", ":0\n");
     client.check(&ask(&["STRLEN", "1000 0"]), b":1000\r\n");
-    client.check(&words("FLUSHALL"), b"+OK\r\n");
+    client.check_words("FLUSHALL", "+OK\n");
     let mut frames = Client::tcp(&server);
     wait_until("room again", || {
-        frames.send(&crate::client::set(b"a", &large));
+        frames.send(&set(b"a", &large));
         frames.read_line() == b"OK\r\n"
     });
 }
@@ -606,20 +489,16 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
 fn a_value_on_its_way_in_is_in_use_once() {
     let server = Server::start(&["--max-memory", "64mb"]);
     let mut client = Client::tcp(&server);
-    let before = used_memory(&mut client);
+    let before = client.info("used_memory:");
     let mut other = Client::tcp(&server);
     other.send(&ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 5_000_000]])[..4_000_000]);
-    wait_until("what was sent to be in use", || used_memory(&mut client) > before + 3_900_000);
-    assert!(used_memory(&mut client) < before + 5_000_000);
+    wait_until("what was sent to be in use", || client.info("used_memory:") > before + 3_900_000);
+    assert!(client.info("used_memory:") < before + 5_000_000);
     // It is the clients', and in particular that client's.
-    for (question, start, field) in
-        [("INFO memory", "mem_cl", "mem_clients_normal:"), ("CLIENT LIST", "id=2 ", "tot-mem=")]
-    {
-        client.send(&words(question));
-        let text = read_text(&mut client);
-        let line = text.lines().find(|line| line.starts_with(start));
-        let bytes = number(line.expect("its line"), field);
-        assert!((3_900_000..5_000_000).contains(&bytes), "{question}: {bytes}");
+    let list = client.text("CLIENT LIST");
+    let line = list.lines().find(|line| line.starts_with("id=2 ")).expect("its line");
+    for bytes in [client.info("mem_clients_normal:"), number(line, "tot-mem=")] {
+        assert!((3_900_000..5_000_000).contains(&bytes), "{bytes} of {list}");
     }
 }
 

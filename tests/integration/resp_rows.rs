@@ -1,6 +1,7 @@
 //! What the Redis protocol says, as rows: commands and replies, then how the connection goes on. Data only, for a
 //! session without a socket and for a real server.
 
+use crate::client::{ask, bulk, words};
 use crate::rows::{Ending, Row};
 
 /// Commands in words, one a line, and the answers, in which LF stands for CRLF.
@@ -199,29 +200,12 @@ const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
     (b"*2\r\n$3\r\nGET\r\n$1\r\n", b"", Ending::Unfinished),
 ];
 
-/// A command as a client sends it.
-pub(crate) fn ask<W: AsRef<[u8]>>(words: &[W]) -> Vec<u8> {
-    let mut frame = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        frame.extend(bulk(word.as_ref()));
-    }
-    frame
-}
-
-pub(crate) fn bulk(bytes: &[u8]) -> Vec<u8> {
-    [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
-}
-
-pub(crate) fn words(line: &str) -> Vec<u8> {
-    ask(&line.split(' ').collect::<Vec<_>>())
-}
-
 /// The rows for a connection with this number. Those that are long are made last, and only if they are asked for.
 pub(crate) fn rows(id: u64) -> impl Iterator<Item = Row> {
     let hello = |version| HELLO.replace("{version}", version);
     let worded = ROWS.iter().map(move |(commands, expect)| Row {
         name: commands.to_string(),
-        send: commands.lines().flat_map(words).collect(),
+        send: words(commands),
         expect: expect
             .replace("{hello 2}", &hello("2"))
             .replace("{hello 3}", &hello("3"))

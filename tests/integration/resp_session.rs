@@ -3,8 +3,9 @@
 
 use gostash::limits::*;
 
+use crate::client::{ask, words};
 use crate::random::{Random, SEED_VARIABLE, seed};
-use crate::resp_rows::{ROWS, SHORT_BYTES, ask, rows, words};
+use crate::resp_rows::{ROWS, SHORT_BYTES, rows};
 use crate::session::{self, Driver, Reader};
 
 #[test]
@@ -136,7 +137,7 @@ fn random_bytes_in_random_pieces() {
                 1 => input.extend(ask(&[b"MSET".as_slice(), b"a", &long, b"b", &long])),
                 2 => input.extend(words("MULTI")),
                 3 => input.extend(words("EXEC")),
-                _ => commands.lines().for_each(|line| input.extend(words(line))),
+                _ => input.extend(words(commands)),
             }
         }
         if random.once_in(2) {
@@ -207,6 +208,11 @@ fn a_queue_has_a_bound() {
             assert_eq!(driver.executor.store.stray_chunk_bytes(), 0, "{longs} {over}: chunks that nobody gave back");
         }
     }
+    // Within one command, which has been answered when it turns out, too.
+    let mut session = driver(0);
+    let mget = ask(&[&[b"MGET".to_vec()][..], &vec![vec![b'k'; 30_000]; 20]].concat());
+    session.feed(&[words("MULTI"), mget.repeat(2), words("GET b\nEXEC")].concat());
+    assert_eq!(session.received(), [&b"+OK\r\n"[..], &b"+QUEUED\r\n".repeat(3), aborted].concat());
     // The longest value has room, and so has the longest key.
     let mut driver = driver(0);
     let longest = ask(&[b"SET".as_slice(), &[b'k'; KEY_BYTES_MAX], &vec![b'v'; 1 << 20]]);

@@ -15,7 +15,7 @@ fn what_arrived_before_sigterm_is_answered() {
     let value = vec![b'v'; 100_000];
     let mut large = Client::tcp(&server);
     large.check(&set(b"large", &value), b"OK\r\n");
-    let mut clients: Vec<Client> = (0..50).map(|_| Client::tcp(&server)).collect();
+    let mut clients = Client::many(&server, 50);
     for (number, client) in clients.iter_mut().enumerate() {
         client.check(&set(&[number as u8], b"0"), b"OK\r\n");
     }
@@ -42,7 +42,7 @@ fn what_arrived_before_sigterm_is_answered() {
 #[test]
 fn two_signals_at_once_are_one_stop() {
     let mut server = Server::start(&[]);
-    let mut clients: Vec<Client> = (0..2 * TURN_CONNECTIONS).map(|_| Client::tcp(&server)).collect();
+    let mut clients = Client::many(&server, 2 * TURN_CONNECTIONS);
     clients.iter_mut().for_each(|client| client.check(&set(b"key", b"0"), b"OK\r\n"));
     wait_until_quiet(&server);
     at_once(&server, || {
@@ -98,16 +98,6 @@ fn who_connected_before_sigterm_is_answered() {
 }
 
 #[test]
-fn sigint_ends_an_idle_server() {
-    let mut server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
-    client.check(&inc(b"key"), b"1\r\n");
-    server.signal(Signal::INT);
-    assert_eq!(server.wait().code(), Some(0));
-    client.expect_end();
-}
-
-#[test]
 fn a_client_that_does_not_read_delays_the_end_for_seconds_only() {
     let mut server = Server::start(&[]);
     let _stuck = stuck_client(&server);
@@ -131,8 +121,8 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn sighup_and_sigpipe_do_not_end_it() {
-    let server = Server::start(&[]);
+fn sighup_and_sigpipe_do_not_end_it_and_sigint_does() {
+    let mut server = Server::start(&[]);
     let mut client = Client::tcp(&server);
     client.check(&inc(b"key"), b"1\r\n");
     server.signal(Signal::HUP);
@@ -145,6 +135,9 @@ fn sighup_and_sigpipe_do_not_end_it() {
         gone.reset();
     }
     client.check(&inc(b"key"), b"3\r\n");
+    server.signal(Signal::INT);
+    client.expect_end();
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 /// For a write beyond the limit on a file's size, the kernel sends a signal that ends whoever does not expect it.

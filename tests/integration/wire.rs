@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use gostash::limits::{OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES};
 
-use crate::client::{Client, dec, del, get, inc, line, set};
+use crate::client::{Client, dec, del, get, inc, line, set, words};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
 use crate::server::Server;
 use crate::session::{self, Reader};
@@ -15,6 +15,11 @@ pub(crate) struct Bench {
     server: Server,
     unix: Option<PathBuf>,
     bystander: Client,
+    /// How many clients it has had, the bystander among them.
+    pub(crate) clients: u64,
+    /// Removes what a run leaves, so that every run starts alike; and a request that no row disturbs. With their replies.
+    clean: [Vec<u8>; 2],
+    round_trip: [&'static [u8]; 2],
 }
 
 #[test]
@@ -186,14 +191,28 @@ impl Bench {
     }
 
     pub(crate) fn new(server: Server, unix: Option<PathBuf>) -> Bench {
-        let bystander = Client::tcp(&server);
-        Bench { server, unix, bystander }
+        let clean = KEYS.map(|key| [set(key, b""), del(key)].concat()).concat();
+        let clean = [clean, b"OK\r\n".repeat(2 * KEYS.len())];
+        let round_trip = [&b"GET\x0016\0no row uses this\r\n"[..], b"ERR\r\n"];
+        Bench { bystander: Client::tcp(&server), server, unix, clients: 1, clean, round_trip }
+    }
+
+    /// For rows of the Redis protocol.
+    pub(crate) fn resp(server: Server) -> Bench {
+        let (clean, round_trip) = ([words("FLUSHALL"), line(b"+OK")], [&b"PING\r\n"[..], b"+PONG\r\n"]);
+        Bench { clean, round_trip, ..Bench::new(server, None) }
     }
 
     /// Runs a row in pieces that end at `ends`; each is seen by the server before the next is sent.
     pub(crate) fn run(&mut self, row: &Row, ends: &[usize]) {
         let _told = Told(row, ends);
-        self.clean();
+        // A new server has nothing to remove, and no memory to give back.
+        if self.clients > 1 {
+            self.bystander.check(&self.clean[0], &self.clean[1]);
+        }
+        self.clients += 1;
+        // The server has one thread: once it has answered this, it has read whatever reached it before.
+        let [ask, answer] = self.round_trip;
         let mut client = match &self.unix {
             Some(path) => Client::unix(path),
             None => Client::tcp(&self.server),
@@ -207,7 +226,7 @@ impl Bench {
                 for &to in ends {
                     sender.send(&row.send[from..to]);
                     if ends.len() > 1 {
-                        round_trip(bystander);
+                        bystander.check(ask, answer);
                     }
                     from = to;
                 }
@@ -220,17 +239,11 @@ impl Bench {
         match row.ending {
             Ending::Broken | Ending::Closed | Ending::Unfinished => client.expect_end(),
             Ending::Open => {
-                round_trip(&mut client);
+                client.check(ask, answer);
                 client.half_close();
                 client.expect_end();
             }
         }
-    }
-
-    /// Removes what the run before left, so that every run starts alike.
-    fn clean(&mut self) {
-        let frames = KEYS.map(|key| [set(key, b""), del(key)].concat());
-        self.bystander.check(&frames.concat(), &b"OK\r\n".repeat(2 * KEYS.len()));
     }
 }
 
@@ -244,12 +257,6 @@ impl Drop for Told<'_> {
             eprintln!("--- row: {}, in {} pieces that end at {ends:?}...", row.name, self.1.len());
         }
     }
-}
-
-/// A request that the rows do not disturb, and its reply. The server has one thread: once it has answered
-/// this, it has read whatever reached it before.
-fn round_trip(client: &mut Client) {
-    client.check(b"GET\x0016\0no row uses this\r\n", b"ERR\r\n");
 }
 
 /// Byte by byte where a frame's outline is, and where it ends.
