@@ -47,6 +47,12 @@ fn frame(command: &[u8], arguments: &[&[u8]]) -> Vec<u8> {
     frame
 }
 
+/// Frames in words, one a line.
+pub(crate) fn frames(lines: &str) -> Vec<u8> {
+    let words = lines.lines().map(|line| line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+    words.flat_map(|words| frame(words[0], &words[1..])).collect()
+}
+
 /// A value's reply.
 pub(crate) fn line(value: &[u8]) -> Vec<u8> {
     [value, b"\r\n"].concat()

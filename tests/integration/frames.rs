@@ -1,7 +1,6 @@
-//! GoStash frames, by bytes alone: what is read, and at which byte a broken one is known.
+//! GoStash frames, by bytes alone: what a broken one is told, and how much more an unfinished one waits for. The rest
+//! is in `rows`.
 
-use gostash::command::{Action, Command, Value};
-use gostash::limits::SMALL_VALUE_BYTES_MAX;
 use gostash::protocol::Stop;
 use gostash::protocol::stash::parse;
 
@@ -12,20 +11,6 @@ const DELIMITER: &str = "expected a NUL after the key";
 const LINE_END: &str = "expected CRLF at the end of the frame";
 
 const MAX: usize = 1 << 20;
-
-#[track_caller]
-fn check(input: &[u8], key: &[u8], action: Action<'_>) {
-    assert_eq!(parse(input, MAX, None), Ok((Command { key, action }, input.len())), "{}", input.escape_ascii());
-}
-
-#[test]
-fn each_command_is_read() {
-    check(b"GET\x003\0key\r\n", b"key", Action::Get);
-    check(b"SET\x003\0key\x005\0a\0\r\nb\r\n", b"key", Action::Set(Value::small(b"a\0\r\nb")));
-    check(b"INC\x003\0key\r\n", b"key", Action::Add(1));
-    check(b"DEC\x00003\0key\r\n", b"key", Action::Add(-1));
-    check(b"DEL\x000\0\r\n", b"", Action::Delete);
-}
 
 #[test]
 fn every_prefix_is_incomplete_and_never_asks_for_too_much() {
@@ -42,7 +27,7 @@ fn every_prefix_is_incomplete_and_never_asks_for_too_much() {
 }
 
 #[test]
-fn a_broken_frame_is_known_at_its_earliest_byte() {
+fn a_broken_frame_is_told_what_was_expected() {
     for (input, error) in [
         (b"X".as_slice(), WORD),
         (b"GEX", WORD),
@@ -62,21 +47,5 @@ fn a_broken_frame_is_known_at_its_earliest_byte() {
         (b"SET\x001\0k\x001\0vx", LINE_END),
     ] {
         assert_eq!(parse(input, MAX, None), Err(Stop::Broken(error.into())), "{}", input.escape_ascii());
-        let before = &input[..input.len() - 1];
-        assert!(
-            !matches!(parse(before, MAX, None), Err(Stop::Broken(_))),
-            "{} is not broken yet",
-            before.escape_ascii()
-        );
     }
-}
-
-#[test]
-fn a_large_value_is_left_to_come_in_by_itself() {
-    let head = format!("SET\x001\0k\0{}\0", SMALL_VALUE_BYTES_MAX + 1);
-    assert_eq!(parse(head.as_bytes(), MAX, None), Err(Stop::Long(SMALL_VALUE_BYTES_MAX + 1, head.len())));
-    let (value, whole) = (Value::small(b"stands for it"), [head.as_bytes(), b"\r\n"].concat());
-    let command = Command { key: b"k", action: Action::Set(value) };
-    assert_eq!(parse(&whole, MAX, Some(value)), Ok((command, whole.len())));
-    assert_eq!(parse(head.as_bytes(), MAX, Some(value)), Err(Stop::Incomplete(head.len() + 1)));
 }

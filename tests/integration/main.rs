@@ -12,11 +12,10 @@
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
 //! - `memory`: which limit the system's files amount to, and how long a chunk is counted.
-//! - `number`: which bytes are a number.
 //! - `logger`: that logging does not wait.
 //! - `listener`: which addresses are listened on, and how.
 //! - `history`: what the loop remembers of its turns.
-//! - `frames`: GoStash frames by bytes alone.
+//! - `frames`: what broken and unfinished GoStash frames say.
 //! - `output`: replies that are not sent yet.
 //! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
@@ -48,7 +47,6 @@ mod listener;
 mod logger;
 mod memory;
 mod model;
-mod number;
 mod options;
 mod output;
 mod process;
