@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::client::{Client, bulk, del, get, inc, line, number, set, words};
+use crate::client::{Client, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
 use crate::server::{PATIENCE, Server, wait_until};
@@ -62,8 +62,7 @@ fn who_asks_little_is_answered_before_who_asks_much() {
 /// As many clients as a turn serves have asked when the server wakes up, and those who ask little could use it up.
 #[test]
 fn who_asks_much_is_not_forgotten_over_many_who_ask_little() {
-    let server = Server::start(&[]);
-    let mut much = Client::tcp(&server);
+    let (server, mut much) = start(&[]);
     let mut little = Client::many(&server, 31);
     for client in [&mut much].into_iter().chain(&mut little) {
         client.check(&get(b"missing"), b"ERR\r\n");
@@ -86,8 +85,7 @@ fn nobody_waits_for_a_long_transaction() {
     let (mut long, mut other) = (Client::tcp(&server), Client::tcp(&server));
     other.check(&get(b"19999"), b"ERR\r\n");
     let sets: String = (0..20_000).map(|id| format!("\nSET {id:05} v")).collect();
-    let queued = [&b"+OK\r\n"[..], &b"+QUEUED\r\n".repeat(20_000)].concat();
-    long.check_beside(&words(&format!("MULTI{sets}")), false, &queued);
+    long.check_beside(&words(&format!("MULTI{sets}")), false, &queued(20_000));
     at_once(&server, || {
         long.send(&words("EXEC"));
         other.send(&get(b"19999"));
@@ -103,8 +101,7 @@ fn nobody_waits_for_a_long_transaction() {
 fn nobody_waits_for_those_who_are_sent_much() {
     // The second is sent much itself, and takes turns with the others.
     for (bytes, between_max) in [(100_000, 2 << 20), (1_000_000, 16 << 20)] {
-        let server = Server::start(&["--max-memory", "256mb"]);
-        let mut client = Client::tcp(&server);
+        let (server, mut client) = start(&["--max-memory", "256mb"]);
         let value = vec![b'v'; bytes];
         client.check(&set(b"value", &value), b"OK\r\n");
         client.check(&set(b"large", &vec![b'l'; 1_000_000]), b"OK\r\n");
@@ -141,8 +138,7 @@ fn nobody_waits_for_a_crowd_at_another_address() {
 
 #[test]
 fn nobody_waits_for_a_byte_at_a_time() {
-    let server = Server::start(&[]);
-    let mut bystander = Client::tcp(&server);
+    let (server, mut bystander) = start(&[]);
     let mut slow = Client::many(&server, 50);
     let frame = inc(b"slow");
     for byte in &frame {
@@ -158,8 +154,7 @@ fn nobody_waits_for_a_byte_at_a_time() {
 #[test]
 fn a_client_that_never_reads_costs_little_and_gets_everything_later() {
     const REPLIES: usize = 2_000;
-    let server = Server::start(&["--max-memory", "1gb"]);
-    let mut bystander = Client::tcp(&server);
+    let (server, mut bystander) = start(&["--max-memory", "1gb"]);
     let (old, new) = (vec![b'o'; LARGE_VALUE_BYTES], vec![b'n'; LARGE_VALUE_BYTES]);
     bystander.check(&set(b"key", &old), b"OK\r\n");
     let before = peak_resident_bytes(&server);
@@ -192,8 +187,7 @@ fn a_client_that_never_reads_costs_little_and_gets_everything_later() {
 
 #[test]
 fn a_half_closed_client_gets_every_reply() {
-    let server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&[]);
     let value = vec![b'v'; LARGE_VALUE_BYTES];
     client.check(&set(b"key", &value), b"OK\r\n");
     client.send(&[get(b"key").repeat(200), inc(b"number"), inc(b"unfinished")[..8].to_vec()].concat());
@@ -209,8 +203,7 @@ fn a_half_closed_client_gets_every_reply() {
 #[test]
 fn those_who_have_gone_leave_nothing_behind() {
     // All connections' buffers together are bound to an eighth of this, much less than what is sent here.
-    let server = Server::start(&["--max-memory", "16mb"]);
-    let mut bystander = Client::tcp(&server);
+    let (server, mut bystander) = start(&["--max-memory", "16mb"]);
     bystander.check(&inc(b"key"), b"1\r\n");
     let before = descriptors(&server);
     let mut random = Random::new(1);
@@ -317,8 +310,7 @@ fn a_client_that_does_not_read_is_closed_and_a_slow_reader_is_not() {
     const VALUE_BYTES: usize = 32 << 20;
     // Less would be hidden by what the kernel buffers on the way, so that the server would not see it being read.
     const STEP_BYTES: usize = 2 << 20;
-    let server = Server::start(&["--stall-timeout", "1", "--max-value-size", "32mb", "--max-memory", "1gb"]);
-    let mut slow = Client::tcp(&server);
+    let (server, mut slow) = start(&["--stall-timeout", "1", "--max-value-size", "32mb", "--max-memory", "1gb"]);
     let value = vec![b'v'; VALUE_BYTES];
     slow.check(&set(b"key", &value), b"OK\r\n");
     slow.check(&set(b"large", &vec![b'l'; LARGE_VALUE_BYTES]), b"OK\r\n");
@@ -338,8 +330,7 @@ fn a_client_that_does_not_read_is_closed_and_a_slow_reader_is_not() {
 #[test]
 fn who_reads_slowly_all_the_time_is_not_closed() {
     const VALUE_BYTES: usize = 8 << 20;
-    let server = Server::start(&["--stall-timeout", "1", "--max-memory", "256mb"]);
-    let mut slow = Client::tcp(&server);
+    let (_server, mut slow) = start(&["--stall-timeout", "1", "--max-memory", "256mb"]);
     let value = vec![b'v'; VALUE_BYTES];
     slow.check(&set(b"key", &value), b"OK\r\n");
     slow.send(&get(b"key"));
@@ -354,8 +345,7 @@ fn who_reads_slowly_all_the_time_is_not_closed() {
 #[test]
 fn who_has_just_got_a_long_reply_is_not_idle() {
     const VALUE_BYTES: usize = 32 << 20;
-    let server = Server::start(&["--idle-timeout", "2", "--max-value-size", "32mb", "--max-memory", "1gb"]);
-    let mut slow = Client::tcp(&server);
+    let (_server, mut slow) = start(&["--idle-timeout", "2", "--max-value-size", "32mb", "--max-memory", "1gb"]);
     let value = vec![b'v'; VALUE_BYTES];
     slow.check(&set(b"key", &value), b"OK\r\n");
     slow.send(&get(b"key"));
@@ -372,8 +362,7 @@ fn who_has_just_got_a_long_reply_is_not_idle() {
 /// A pipeline that does not end has its client on the ready queue when the other one comes to disconnect it.
 #[test]
 fn clients_with_work_waiting_are_disconnected_once() {
-    let server = Server::start(&[]);
-    let mut other = Client::tcp(&server);
+    let (server, mut other) = start(&[]);
     for _ in 0..20 {
         let mut busy = Client::many(&server, 4);
         busy.iter_mut().for_each(|client| client.send(&inc(b"key").repeat(50_000)));
@@ -384,8 +373,7 @@ fn clients_with_work_waiting_are_disconnected_once() {
 /// Slow readers that hold far more than buffers may take are closed for it, and nobody else is.
 #[test]
 fn slow_readers_cost_nobody_else_the_connection() {
-    let server = Server::start(&["--max-memory", "16mb"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--max-memory", "16mb"]);
     let value = vec![b'v'; 3 * LARGE_VALUE_BYTES];
     for number in 0..20 {
         client.check(&set(format!("large{number}").as_bytes(), &value), b"OK\r\n");

@@ -1,8 +1,7 @@
-//! The binary from outside: options, start-up errors, listening sockets, limits and the log. No more of the protocol
+//! The binary from outside: options, start-up errors, listening sockets and limits. No more of the protocol
 //! than it takes to keep a server busy.
 
 use std::fs;
-use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,9 +15,9 @@ use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
-use crate::client::{Client, get, inc, set};
+use crate::client::{Client, get, inc, start};
 use crate::process::cpu_share;
-use crate::server::{FREE_PORT, Server, command, run, undisturbed, wait_until};
+use crate::server::{FREE_PORT, Server, command, run, shell, wait_until};
 
 #[test]
 fn localhost_is_the_default_and_every_address_has_the_one_port() {
@@ -190,7 +189,7 @@ fn a_closed_standard_output_is_no_error() {
             .unwrap();
         let pid = rustix::process::Pid::from_child(&server);
         wait_until("the server to listen", || UnixStream::connect(&socket).is_ok());
-        Client::unix(socket.as_ref()).check(GET, b"ERR\r\n");
+        Client::unix(socket.as_ref()).check(&get(b"k"), b"ERR\r\n");
         rustix::process::kill_process(pid, Signal::TERM).unwrap();
         assert_eq!(server.wait().unwrap().code(), Some(0));
     }
@@ -303,8 +302,7 @@ fn the_process_gets_no_huge_pages() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_server_that_spins_answers_and_goes_to_sleep() {
-    let server = Server::start(&["--spin", "20000"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--spin", "20000"]);
     (1..=100).for_each(|number| client.check(&inc(b"key"), format!("{number}\r\n").as_bytes()));
     // Ten times as long as it spins.
     sleep(Duration::from_millis(200));
@@ -347,99 +345,8 @@ fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
     Client::tcp(&enough).check_words("CONFIG SET maxclients 33", "-ERR CONFIG SET failed");
 }
 
-#[test]
-fn what_is_done_is_traced_without_values() {
-    let server = Server::start(&["--log-level", "trace"]);
-    Client::tcp(&server).check(&set(b"a key", b"a secret"), b"OK\r\n");
-    server.wait_for_stderr("Set(8 bytes) a key");
-    assert!(!server.stderr().contains("secret"), "{}", server.stderr());
-}
-
-#[test]
-fn the_environment_s_log_level_wins() {
-    let logged = |level: &str, environment: Option<&str>| {
-        let mut command = command();
-        command.args(FREE_PORT).args(["--max-memory", "16mb", "--log-level", level]);
-        let mut server = Server::start_by(command.envs(environment.map(|text| ("RUST_LOG", text))));
-        server.signal(Signal::TERM);
-        server.wait();
-        server.stderr()
-    };
-    assert!(logged("info", None).contains("max-memory is 16 mb; values may have up to 2097152 bytes\n"));
-    assert_eq!(logged("off", None), "");
-    assert_eq!(logged("info", Some("off")), "");
-    assert!(logged("off", Some("info")).contains("max-memory is 16 mb; values may have up to 2097152 bytes\n"));
-}
-
-#[test]
-fn a_pipe_that_nobody_reads_as_standard_error_stops_nothing() {
-    let dir = TempDir::new().unwrap();
-    let (fifo, unread) = unread_pipe(&dir);
-    serve_with_stuck_stderr(&fifo, unread);
-}
-
-/// The path of a pipe, and what keeps it open without reading from it.
-fn unread_pipe(dir: &TempDir) -> (String, fs::File) {
-    let fifo = path_text(&dir.path().join("fifo"));
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    // Opened for both, so that neither end waits for the other.
-    let unread = fs::File::options().read(true).write(true).open(&fifo).unwrap();
-    (fifo, unread)
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_terminal_that_hangs_as_standard_error_stops_nothing() {
-    use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    unlockpt(&terminal).unwrap();
-    let name = ptsname(&terminal, Vec::new()).unwrap();
-    serve_with_stuck_stderr(name.to_str().unwrap(), terminal.into());
-}
-
-/// The question whether there is room may fail: usually since a signal comes, and here since no descriptor is allowed.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_pipe_that_is_full_and_cannot_be_polled_stops_nothing() {
-    use rustix::process::{Resource, Rlimit, prlimit};
-    let dir = TempDir::new().unwrap();
-    let (fifo, _unread) = unread_pipe(&dir);
-    let server = Server::start_by(
-        shell("exec \"$@\" 2>\"$STDERR\"").env("STDERR", &fifo).args(FREE_PORT).args(["--log-level", "trace"]),
-    );
-    let mut client = Client::tcp(&server);
-    client.check(&GET.repeat(2000), &b"ERR\r\n".repeat(2000));
-    prlimit(Some(server.pid()), Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
-    // Some lines fit behind the last that was written.
-    client.check(&GET.repeat(2000), &b"ERR\r\n".repeat(2000));
-}
-
-/// Serves more than standard error at `path` has room for in log lines, and only then reads it, from `unread`.
-fn serve_with_stuck_stderr(path: &str, mut unread: fs::File) {
-    let server = Server::start_by(
-        shell("exec \"$@\" 2>\"$STDERR\"").env("STDERR", path).args(FREE_PORT).args(["--log-level", "debug"]),
-    );
-    // A pipe holds 64 kb, and each of these leaves two lines of the log.
-    for _ in 0..1500 {
-        Client::tcp(&server).check(GET, b"ERR\r\n");
-    }
-    rustix::io::ioctl_fionbio(&unread, true).unwrap();
-    let mut log = String::new();
-    wait_until("a line about the lines that are missing", || {
-        let mut piece = vec![0; 65_536];
-        // Without blocking: where no line comes, the test must end.
-        let length = unread.read(&mut piece).unwrap_or(0);
-        log += &String::from_utf8_lossy(&piece[..length]);
-        Client::tcp(&server).check(GET, b"ERR\r\n");
-        log.contains(" lines were dropped here")
-    });
-}
-
 /// So few clients that there are descriptors for them anywhere.
 const FEW_CLIENTS: [&str; 2] = ["--max-clients", "10"];
-
-/// A GET of the key `k`.
-const GET: &[u8] = b"GET\x001\0k\r\n";
 
 /// Runs what must end with this status and this one line on standard error, and nothing on standard output.
 fn expect_error(command: &mut Command, code: i32, line: &str) {
@@ -447,13 +354,6 @@ fn expect_error(command: &mut Command, code: i32, line: &str) {
     let ended = run(if code == 1 { command.args(FEW_CLIENTS) } else { command });
     assert_eq!(ended.stderr, format!("{line}\n"));
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{line}");
-}
-
-/// A shell that runs the script with the server's binary, and what arguments are added, as `"$@"`.
-fn shell(script: &str) -> Command {
-    let mut shell = undisturbed(Command::new("sh"));
-    shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
-    shell
 }
 
 /// A configuration file with this text.

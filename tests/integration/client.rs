@@ -74,6 +74,11 @@ pub(crate) fn words(lines: &str) -> Vec<u8> {
     lines.lines().flat_map(|line| ask(&line.split(' ').collect::<Vec<_>>())).collect()
 }
 
+/// The replies to MULTI and so many commands behind it.
+pub(crate) fn queued(count: usize) -> Vec<u8> {
+    [b"+OK\r\n", &b"+QUEUED\r\n".repeat(count)[..]].concat()
+}
+
 /// The number behind `field` in a text of Redis's.
 #[track_caller]
 pub(crate) fn number(text: &str, field: &str) -> usize {
@@ -84,6 +89,13 @@ pub(crate) fn number(text: &str, field: &str) -> usize {
 /// A connection whose every wait is bounded, and which panics with what it expected.
 pub(crate) struct Client {
     socket: Socket,
+}
+
+/// A new server on a free port, with these arguments, and its first client.
+pub(crate) fn start(args: &[&str]) -> (Server, Client) {
+    let server = Server::start(args);
+    let client = Client::tcp(&server);
+    (server, client)
 }
 
 impl Client {

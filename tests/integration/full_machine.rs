@@ -5,10 +5,11 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use gostash::limits::DESCRIPTORS_RESERVED;
-use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::client::{Client, ask, del, get, inc, line, number, set, words};
-use crate::process::{at_once, cpu_share, descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet};
+use crate::client::{Client, ask, del, get, inc, line, number, queued, set, start, words};
+use crate::process::{
+    at_once, cpu_share, descriptors, limit_descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet,
+};
 use crate::server::{Server, wait_until};
 
 #[test]
@@ -38,8 +39,7 @@ fn one_client_too_many_is_told_so() {
 /// However many are refused, they take no place, not even until they have been told.
 #[test]
 fn who_is_refused_is_never_counted() {
-    let server = Server::start(&["--max-clients", "1"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--max-clients", "1"]);
     client.check_words("PING", "+PONG\n");
     let mut crowd = Vec::new();
     at_once(&server, || {
@@ -117,8 +117,7 @@ fn half_sent_values_are_bounded_together() {
     const BOUND_BYTES: usize = 64 << 20;
     const FITTING: usize = BOUND_BYTES / VALUE_BYTES;
     // Both the default bound and an eighth of this are 64 mb.
-    let server = Server::start(&["--max-memory", "512mb"]);
-    let mut bystander = Client::tcp(&server);
+    let (server, mut bystander) = start(&["--max-memory", "512mb"]);
     bystander.check(&inc(b"key"), b"1\r\n");
     let before = (peak_resident_bytes(&server), descriptors(&server));
     let value = vec![b'v'; VALUE_BYTES];
@@ -166,8 +165,7 @@ fn the_longest_value_may_take_its_time() {
 /// However many leave a value half-sent, the process stays within its limit, and within a megabyte more at its worst.
 #[test]
 fn many_half_sent_values_stay_within_the_limit() {
-    let server = Server::start(&["--max-memory", "16mb"]);
-    let mut bystander = Client::tcp(&server);
+    let (server, mut bystander) = start(&["--max-memory", "16mb"]);
     let value = vec![b'v'; 1_000_000];
     bystander.fill(0..32, &value);
     let half: Vec<Client> = (0..200)
@@ -192,8 +190,7 @@ fn many_half_sent_values_stay_within_the_limit() {
 #[test]
 fn every_size_gives_way_to_every_other() {
     const TINY: u32 = 400_000;
-    let server = Server::start(&["--max-memory", "16mb"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--max-memory", "16mb"]);
     let kinds = [(300, 100_000), (TINY, 2), (20_000, 1_000), (TINY, 3), (600, 20_000), (TINY, 2), (400, 32_000)];
     for (count, bytes) in kinds.into_iter().chain([(TINY, 3), (300, 100_000), (TINY, 2)]) {
         client.fill(0..count, &vec![b'v'; bytes]);
@@ -228,8 +225,7 @@ fn long_transactions_stay_within_the_limit() {
     let queue = |client: &mut Client, sets: usize, bytes: usize| {
         let value = vec![b'v'; bytes];
         let set = |key| ask(&[&b"SET"[..], format!("{:07}", 1_000_000 + key).as_bytes(), &value]);
-        let queued = [b"+OK\r\n", &b"+QUEUED\r\n".repeat(sets)[..]].concat();
-        client.check_beside(&[words("MULTI"), (0..sets).flat_map(set).collect()].concat(), false, &queued);
+        client.check_beside(&[words("MULTI"), (0..sets).flat_map(set).collect()].concat(), false, &queued(sets));
         check_peak(&server);
     };
     for (sets, bytes) in [(15_000, 100), (100, 20_000), (15, 100_000)] {
@@ -272,8 +268,7 @@ fn without_descriptors_the_limit_on_memory_is_kept() {
 
 /// Has 200 clients read slowly. `change` is called once they are connected.
 fn slow_readers(large_bytes: usize, change: impl FnOnce(&Server)) {
-    let server = Server::start(&["--max-memory", "16mb"]);
-    let mut writer = Client::tcp(&server);
+    let (server, mut writer) = start(&["--max-memory", "16mb"]);
     writer.fill(0..100_000, &[b'v'; 32]);
     writer.fill(200_000..200_020, &vec![b'v'; large_bytes]);
     let mut readers = Client::many(&server, 200);
@@ -292,8 +287,7 @@ fn slow_readers(large_bytes: usize, change: impl FnOnce(&Server)) {
 /// A full store that may not evict cannot make room for buffers, so it has left them theirs.
 #[test]
 fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
-    let server = Server::start(&["--max-memory", "16mb", "--eviction", "none"]);
-    let mut writer = Client::tcp(&server);
+    let (server, mut writer) = start(&["--max-memory", "16mb", "--eviction", "none"]);
     writer.check(&set(b"large", &[b'v'; 30_000]), b"OK\r\n");
     let is_refused = |number: u32| {
         writer.send(&set(&number.to_le_bytes(), &[b'v'; 1000]));
@@ -355,8 +349,7 @@ fn who_vanishes_with_half_a_frame_holds_up_nobody() {
 #[test]
 fn a_full_store_that_may_not_evict_refuses() {
     const ITEMS: usize = 2_000;
-    let server = Server::start(&["--max-memory", "8mb", "--eviction", "none"]);
-    let mut client = Client::tcp(&server);
+    let (_server, mut client) = start(&["--max-memory", "8mb", "--eviction", "none"]);
     let value = |number: usize| format!("{number:010000}").into_bytes();
     let key = |number: usize| format!("key {number}").into_bytes();
     let mut stored = Vec::new();
@@ -386,12 +379,6 @@ fn a_full_store_that_may_not_evict_refuses() {
     }
     client.check(&set(b"again", &value(1)), b"OK\r\n");
     client.check(&inc(b"again"), b"2\r\n");
-}
-
-/// As when the system's limit is lowered, or the table of all processes' files is full.
-fn limit_descriptors(server: &Server, count: u64) {
-    let limit = Rlimit { current: Some(count), maximum: Some(count) };
-    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
 }
 
 /// A process whose limit is 16 MB may never have taken a megabyte more.

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use gostash::config::{OPTIONS, default};
 use gostash::protocol::verbs::VERBS;
 
-use crate::client::Client;
-use crate::server::Server;
+use crate::client::start;
 
 /// Who may import whom, from the bottom up: a module may only name modules that stand above it in this list.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -161,8 +160,7 @@ fn the_readme_has_every_redis_command() {
 #[test]
 fn the_readme_tells_the_truth_about_the_wire() {
     let readme = read("README.md");
-    let server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (_server, mut client) = start(&[]);
     let mut commands = Vec::new();
     for row in table(&readme, "sent") {
         let (sent, answered) = (unescaped(row[0]), unescaped(row[1]));

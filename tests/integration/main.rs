@@ -2,7 +2,7 @@
 //!
 //! What the tests are built on:
 //! - `server`: a real server, from the built binary.
-//! - `client`: one connection, exact bytes out and in.
+//! - `client`: one connection, exact bytes out and in, and how commands are written.
 //! - `random`: seeded random numbers.
 //! - `process`: what the kernel says about the server's process.
 //! - `session`: a session without a socket.
@@ -12,12 +12,12 @@
 //! What is tested:
 //! - `options`: what the command line, the file and the environment may say.
 //! - `memory`: which limit the system's files amount to, and how long a chunk is counted.
-//! - `logger`: that logging does not wait.
+//! - `logger`: what is logged, and that logging does not wait.
 //! - `listener`: which addresses are listened on, and how.
 //! - `history`: what the loop remembers of its turns.
 //! - `frames`: what broken and unfinished GoStash frames say.
 //! - `output`: replies that are not sent yet.
-//! - `cli`: start-up errors, listening sockets, limits and the log of the built binary.
+//! - `cli`: start-up errors, listening sockets and limits of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
 //! - `model`: random commands in random pieces, against a `HashMap`.
 //! - `store`: the store without a wire: a model, and every bound, counted.

@@ -1,11 +1,11 @@
 //! The server's process: what the kernel says about its memory, processor time and descriptors, and having it stand
-//! still for a while. Read from `/proc`, so these tests need Linux.
+//! still for a while or do with less. Read from `/proc`, so these tests need Linux.
 
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
 use crate::server::{Server, wait_until};
 
@@ -15,6 +15,12 @@ pub(crate) fn at_once(server: &Server, send: impl FnOnce()) {
     wait_until("the server to stop", || server.status_line("State").starts_with('T'));
     send();
     server.signal(Signal::CONT);
+}
+
+/// As when the system's limit is lowered, or the table of all processes' files is full.
+pub(crate) fn limit_descriptors(server: &Server, count: u64) {
+    let limit = Rlimit { current: Some(count), maximum: Some(count) };
+    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("the limit can be lowered");
 }
 
 /// Resident memory in bytes.

@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS};
 
-use crate::client::{Client, ask, bulk, get, number, set, words};
+use crate::client::{Client, ask, bulk, get, number, queued, set, start, words};
 use crate::process::{cpu_share, cpu_ticks};
 use crate::resp_rows::{SHORT_BYTES, rows};
 use crate::rows::Row;
@@ -82,8 +82,7 @@ fn nothing_is_done_before_the_password() {
 
 #[test]
 fn a_transaction_of_any_length_is_answered_in_order() {
-    let server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (_server, mut client) = start(&[]);
     let commands = 30_000;
     let send = [words("MULTI"), words("INCR a").repeat(commands), words("EXEC"), words("GET a")].concat();
     let numbers: String = (1..=commands).map(|number| format!(":{number}\r\n")).collect();
@@ -126,8 +125,7 @@ fn transactions_of_many_clients_share_a_turn() {
     let mut clients = Client::many(&server, 32);
     let commands = 4 * EXEC_COMMANDS;
     for client in &mut clients {
-        let queued = [b"+OK\r\n".to_vec(), b"+QUEUED\r\n".repeat(commands)].concat();
-        client.check_beside(&[words("MULTI"), words("GET a").repeat(commands)].concat(), false, &queued);
+        client.check_beside(&[words("MULTI"), words("GET a").repeat(commands)].concat(), false, &queued(commands));
     }
     clients.iter_mut().for_each(|client| client.send(&words("EXEC")));
     let replies = [format!("*{commands}\r\n").as_bytes(), &b"$-1\r\n".repeat(commands)].concat();
@@ -141,8 +139,7 @@ fn transactions_of_many_clients_share_a_turn() {
 /// All that SCAN finds while other keys come and go in between.
 #[test]
 fn a_scan_finds_what_is_there_throughout() {
-    let server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (_server, mut client) = start(&[]);
     let each = |client: &mut Client, command: &str, keys: std::ops::Range<usize>, reply: &[u8]| {
         let commands: Vec<u8> = keys.clone().flat_map(|key| words(&command.replace('#', &key.to_string()))).collect();
         client.check_beside(&commands, false, &reply.repeat(keys.len()));
@@ -170,8 +167,7 @@ fn a_scan_finds_what_is_there_throughout() {
 
 #[test]
 fn clients_are_listed_and_killed() {
-    let server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&[]);
     let mut others = Client::many(&server, 200);
     others[7].check_words("CLIENT SETNAME seven", "+OK\n");
     others[8].check_words("CLIENT SETINFO LIB-NAME lib", "+OK\n");
@@ -223,8 +219,7 @@ fn clients_are_listed_and_killed() {
 /// memory then.
 #[test]
 fn a_transaction_ends_with_its_client() {
-    let server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&[]);
     let commands = "MULTI\nCLIENT KILL TYPE normal SKIPME no\nSET a 1\nEXEC";
     client.check_words(commands, "+OK\n+QUEUED\n+QUEUED\n*2\n:1\n");
     client.expect_end();
@@ -235,11 +230,10 @@ fn a_transaction_ends_with_its_client() {
     let set = |bytes| ask(&[b"SET".as_slice(), b"a", &vec![b'v'; bytes]]);
     let held = |other: &mut Client| other.info("mem_clients_normal:");
     for (bytes, count) in [(5_000_000, 1), (1_000, 5_000)] {
-        let queued = [b"+OK\r\n".to_vec(), b"+QUEUED\r\n".repeat(count)].concat();
         let queue = [words("MULTI"), set(bytes).repeat(count)].concat();
         for end in ["QUIT", "DISCARD", "EXEC", "NOSUCH", "", "CLIENT KILL TYPE normal"] {
             let mut client = Client::tcp(&server);
-            client.check_beside(&queue, false, &queued);
+            client.check_beside(&queue, false, &queued(count));
             let bytes = held(&mut other);
             assert!((5_000_000..6_000_000).contains(&bytes), "{bytes} bytes for a queue");
             match end {
@@ -250,7 +244,7 @@ fn a_transaction_ends_with_its_client() {
             wait_until(&format!("memory to be given back after {end}"), || held(&mut other) < 100_000);
         }
         let mut client = Client::tcp(&server);
-        client.check_beside(&queue, false, &queued);
+        client.check_beside(&queue, false, &queued(count));
         client.reset();
         wait_until("memory to be given back after a reset", || held(&mut other) < 100_000);
     }
@@ -258,8 +252,7 @@ fn a_transaction_ends_with_its_client() {
 
 #[test]
 fn settings_are_shown_and_take_effect() {
-    let server = Server::start(&["--max-memory", "64mb"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--max-memory", "64mb"]);
     client.check(&words("CONFIG GET maxmemor?"), &ask(&["maxmemory", "67108864"]));
     client.check(&words("CONFIG GET save appendonly"), &ask(&["appendonly", "no", "save", ""]));
     client.check_words("CONFIG GET nosuch", "*0\n");
@@ -309,8 +302,7 @@ fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
 
 #[test]
 fn info_is_true() {
-    let server = Server::start(&["--max-clients", "100", "--max-memory", "1gb"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--max-clients", "100", "--max-memory", "1gb"]);
     client.check_words("SET a 1 EX 100", "+OK\n");
     client.check_words("MGET a b c", "*3\n$1\n1\n$-1\n$-1\n");
     let info = client.text("INFO");
@@ -411,8 +403,7 @@ fn info_counts_what_is_refused_removed_and_received() {
 
 #[test]
 fn the_commands_are_told_and_the_time() {
-    let server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (_server, mut client) = start(&[]);
     assert_eq!(client.text("COMMAND"), "*50");
     let names: HashSet<_> = (0..50)
         .map(|_| {
@@ -441,8 +432,7 @@ fn the_commands_are_told_and_the_time() {
 /// What a full store refuses is said in Redis's words, whatever it is, and the connection goes on.
 #[test]
 fn a_full_store_that_may_not_evict_says_so_to_everybody() {
-    let server = Server::start(&["--max-memory", "8mb", "--eviction", "none"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--max-memory", "8mb", "--eviction", "none"]);
     let oom = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n".as_slice();
     let (large, small) = (vec![b'v'; 900_000], vec![b'v'; 1_000]);
     let fill = |client: &mut Client, value: &[u8]| {
@@ -468,7 +458,6 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
         &[b"+OK\r\n", oom, b"-EXECABORT Transaction discarded because of previous errors.\r\n"].concat(),
     );
     // A long queue takes memory that is not there. A short one takes none of the store's.
-    let queued = |count| [&b"+OK\r\n"[..], &b"+QUEUED\r\n".repeat(count)].concat();
     client.send(&[words("MULTI"), ask(&[b"ECHO".as_slice(), &[b'v'; 20_000]]).repeat(20), words("EXEC")].concat());
     let lines: Vec<_> = (0..22).map(|_| client.read_line()).collect();
     assert!(lines.iter().any(|line| line == oom), "nothing was refused for want of memory");
@@ -487,8 +476,7 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
 
 #[test]
 fn a_value_on_its_way_in_is_in_use_once() {
-    let server = Server::start(&["--max-memory", "64mb"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--max-memory", "64mb"]);
     let before = client.info("used_memory:");
     let mut other = Client::tcp(&server);
     other.send(&ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 5_000_000]])[..4_000_000]);

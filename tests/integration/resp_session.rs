@@ -3,7 +3,7 @@
 
 use gostash::limits::*;
 
-use crate::client::{ask, words};
+use crate::client::{ask, queued, words};
 use crate::random::{Random, SEED_VARIABLE, seed};
 use crate::resp_rows::{ROWS, SHORT_BYTES, rows};
 use crate::session::{self, Driver, Reader};
@@ -201,7 +201,7 @@ fn a_queue_has_a_bound() {
             let expect = match over {
                 0 => format!("+OK\r\n{}*{commands}\r\n{}", "+QUEUED\r\n".repeat(commands), "+OK\r\n".repeat(commands))
                     .into_bytes(),
-                _ => [b"+OK\r\n", &b"+QUEUED\r\n".repeat(commands - 1)[..], full, aborted].concat(),
+                _ => [&queued(commands - 1)[..], full, aborted].concat(),
             };
             let received = driver.received();
             assert!(received == expect, "{longs} {over}: {}", received[received.len() - 100..].escape_ascii());
@@ -212,7 +212,7 @@ fn a_queue_has_a_bound() {
     let mut session = driver(0);
     let mget = ask(&[&[b"MGET".to_vec()][..], &vec![vec![b'k'; 30_000]; 20]].concat());
     session.feed(&[words("MULTI"), mget.repeat(2), words("GET b\nEXEC")].concat());
-    assert_eq!(session.received(), [&b"+OK\r\n"[..], &b"+QUEUED\r\n".repeat(3), aborted].concat());
+    assert_eq!(session.received(), [&queued(3)[..], aborted].concat());
     // The longest value has room, and so has the longest key.
     let mut driver = driver(0);
     let longest = ask(&[b"SET".as_slice(), &[b'k'; KEY_BYTES_MAX], &vec![b'v'; 1 << 20]]);

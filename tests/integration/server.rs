@@ -134,6 +134,13 @@ pub(crate) fn undisturbed(mut command: Command) -> Command {
     command
 }
 
+/// A shell that runs the script with the server's binary, and what arguments are added, as `"$@"`.
+pub(crate) fn shell(script: &str) -> Command {
+    let mut shell = undisturbed(Command::new("sh"));
+    shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
+    shell
+}
+
 /// Raises the soft limit on descriptors as far as it goes: it is often 1,024, and some tests have thousands of clients.
 pub(crate) fn allow_descriptors() {
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use gostash::limits::{LISTEN_BACKLOG, TURN_CONNECTIONS};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use crate::client::{Client, dec, del, get, inc, line, set};
+use crate::client::{Client, dec, del, get, inc, line, set, start};
 use crate::process::{at_once, wait_until_quiet};
 use crate::server::Server;
 
@@ -58,8 +58,7 @@ fn two_signals_at_once_are_one_stop() {
 #[test]
 fn a_long_frame_that_arrived_before_sigterm_is_answered() {
     for (bytes, late) in [(20_000, 1), (100_000, 1), (100_000, 100_000)] {
-        let mut server = Server::start(&[]);
-        let mut client = Client::tcp(&server);
+        let (mut server, mut client) = start(&[]);
         client.check(&inc(b"key"), b"1\r\n");
         let frame = set(b"long", &vec![b'v'; bytes]);
         client.send(&frame[..frame.len() - late]);
@@ -122,8 +121,7 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn sighup_and_sigpipe_do_not_end_it_and_sigint_does() {
-    let mut server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (mut server, mut client) = start(&[]);
     client.check(&inc(b"key"), b"1\r\n");
     server.signal(Signal::HUP);
     server.signal(Signal::PIPE);
@@ -143,8 +141,7 @@ fn sighup_and_sigpipe_do_not_end_it_and_sigint_does() {
 /// For a write beyond the limit on a file's size, the kernel sends a signal that ends whoever does not expect it.
 #[test]
 fn a_log_that_is_as_long_as_it_may_be_does_not_end_it() {
-    let server = Server::start(&["--log-level", "debug"]);
-    let mut client = Client::tcp(&server);
+    let (server, mut client) = start(&["--log-level", "debug"]);
     client.check(&inc(b"key"), b"1\r\n");
     let usual = getrlimit(Resource::Fsize);
     let set_limit = |limit| prlimit(Some(server.pid()), Resource::Fsize, limit).expect("the limit can be changed");
@@ -162,8 +159,7 @@ fn a_log_that_is_as_long_as_it_may_be_does_not_end_it() {
 /// The counters are those of the exchange, and are said when asked for and at the end.
 #[test]
 fn sigusr1_tells_what_was_done() {
-    let mut server = Server::start(&[]);
-    let mut client = Client::tcp(&server);
+    let (mut server, mut client) = start(&[]);
     let frames = [
         set(b"key", b"1"),
         set(b"text", b"abc"),
