@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use gostash::limits::{OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES};
 
-use crate::client::{Client, dec, del, get, inc, line, set, words};
+use crate::client::{Client, del, get, inc, line, set, words};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
 use crate::server::Server;
 use crate::session::{self, Reader};
@@ -109,24 +109,6 @@ fn broken_rows_are_not_refused_early() {
             row.send.pop();
             row.expect.truncate(row.expect.len() - b"ERR\r\n".len());
             row.ending = Ending::Unfinished;
-            bench.run(&row, &[row.send.len()]);
-        }
-    }
-}
-
-/// Whatever was complete when the client ended its input is answered, and nothing else.
-#[test]
-fn input_may_end_anywhere() {
-    let mut bench = Bench::start();
-    let key = b"key";
-    for frame in [get(key), set(key, b"value"), inc(key), dec(key), del(key)] {
-        for len in 0..frame.len() {
-            let row = Row {
-                name: format!("{} cut after {len} bytes", frame.escape_ascii()),
-                send: [&inc(b"other"), &frame[..len]].concat(),
-                expect: b"1\r\n".to_vec(),
-                ending: Ending::Unfinished,
-            };
             bench.run(&row, &[row.send.len()]);
         }
     }
