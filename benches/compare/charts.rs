@@ -85,8 +85,9 @@ pub(crate) const SHAPES: [&str; 4] = ["●", "▲", "✕", "○"];
 /// Latencies on a logarithmic axis, a shape for each percentile.
 pub(crate) fn dots(rows: &[Dots]) -> Result<String, Box<dyn Error>> {
     let all = || rows.iter().flat_map(|row| row.nanos.iter().flatten().map(|nanos| nanos / 1000.0));
-    let least = all().fold(f64::MAX, f64::min).min(1e6) / 1.3;
-    let most = all().fold(10.0, f64::max) * 1.3;
+    // Only powers of ten have labels on a logarithmic axis, so it goes from one to another.
+    let least = 10_f64.powf(all().fold(1e6, f64::min).log10().floor());
+    let most = 10_f64.powf(all().fold(10.0, f64::max).log10().ceil());
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, height(rows.len()))).into_drawing_area();

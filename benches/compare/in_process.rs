@@ -3,13 +3,14 @@
 //! or all share the sixteen locked stores of the multithreaded variants. Replies are checked by their total length.
 
 use std::error::Error;
+use std::ops::Range;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
-use gostash::limits::OUTPUT_HIGH_BYTES;
+use gostash::limits::{OUTPUT_HIGH_BYTES, TURN_CONNECTIONS};
 use gostash::protocol::stash::LINE_END;
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
@@ -32,6 +33,10 @@ const ITEM_OVERHEAD_BYTES: usize = 32;
 /// bytes.
 const REQUESTS: usize = 64 * 1024;
 const VALUES_BYTES_MAX: usize = 64 << 20;
+
+/// Requests in a turn: pipelines of several clients, as in the server, which begins and ends a turn for all of them. The
+/// locked stores do the same work after as many.
+const TURN_REQUESTS: usize = 256;
 
 /// The rows of the table: a name, and whether the stores are shared.
 pub(crate) const NAMES: [(&str, bool); 2] = [("a store for each thread", false), ("shared stores, locked", true)];
@@ -75,14 +80,20 @@ pub(crate) fn round(
 fn has_room(options: &Options, depth: usize) -> bool {
     let Options { keys, value_size, .. } = *options;
     let store_bytes = keys.saturating_mul(KEY_BYTES + value_size + ITEM_OVERHEAD_BYTES);
-    let output_bytes = depth.saturating_mul(value_size + LINE_END.len());
-    store_bytes <= MEMORY_BYTES / 2 && output_bytes <= OUTPUT_HIGH_BYTES
+    store_bytes <= MEMORY_BYTES / 2 && reply_bytes(options, depth) <= OUTPUT_HIGH_BYTES
+}
+
+/// The length of a pipeline's replies, if all are values.
+fn reply_bytes(options: &Options, depth: usize) -> usize {
+    depth.saturating_mul(options.value_size + LINE_END.len())
 }
 
 /// Requests a second of all threads together, and CPU time for a request in nanoseconds.
 fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, depth: usize) -> (f64, f64) {
     let shards = is_shared.then(|| Arc::new(Shards::new(MEMORY_BYTES)));
     let barrier = Barrier::new(threads);
+    let room = OUTPUT_HIGH_BYTES / reply_bytes(options, depth).max(1);
+    let clients = (TURN_REQUESTS / depth).min(room).clamp(1, TURN_CONNECTIONS);
     let done: Vec<Done> = thread::scope(|scope| {
         let spawn = |number: usize| {
             let (shards, barrier) = (shards.clone(), &barrier);
@@ -90,14 +101,14 @@ fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, 
                 let _pinned = Pinned::to(cores.get(number..=number).unwrap_or(&[]));
                 let mut engine = shards.map_or_else(Engine::own, Engine::shared);
                 if number == 0 || !is_shared {
-                    engine.run(&Script::fill(options), 64);
+                    engine.run(&Script::fill(options), 64, 1);
                 }
                 let script = Script::random(options, number as u64);
                 barrier.wait();
                 // Once to warm up.
-                engine.run(&script, depth);
+                engine.run(&script, depth, clients);
                 barrier.wait();
-                repeat(Duration::from_secs_f64(options.duration / 2.0), || engine.run(&script, depth))
+                repeat(Duration::from_secs_f64(options.duration / 2.0), || engine.run(&script, depth, clients))
             })
         };
         let threads: Vec<_> = (0..threads).map(spawn).collect();
@@ -133,53 +144,59 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What answers requests: a session and a store, as in the server, or a client of the locked stores.
+/// What answers requests: sessions and a store, as in the server, or clients of the locked stores.
 enum Engine {
-    Own(Box<([Box<Session>; 1], Executor)>),
-    Shared(Box<(Client, Scratch)>, Arc<Shards>),
+    Own(Box<([Box<Session>; TURN_CONNECTIONS], Executor)>),
+    Shared(Box<(Vec<Client>, Scratch)>, Arc<Shards>),
 }
 
 impl Engine {
     fn own() -> Engine {
         let store =
             Store::new(Settings { memory_bytes: MEMORY_BYTES, eviction: Eviction::S3Fifo, default_ttl_millis: 0 });
-        Engine::Own(Box::new(([Box::new(Session::new(1, 0))], Executor::new(store, 1 << 20))))
+        let sessions = std::array::from_fn(|_| Box::new(Session::new(1, 0)));
+        Engine::Own(Box::new((sessions, Executor::new(store, 1 << 20))))
     }
 
     fn shared(shards: Arc<Shards>) -> Engine {
-        Engine::Shared(Box::new((Client::default(), Scratch::new(1))), shards)
+        let clients = (0..TURN_CONNECTIONS).map(|_| Client::default()).collect();
+        Engine::Shared(Box::new((clients, Scratch::new(1))), shards)
     }
 
-    /// Runs a script in pipelines of `depth`, and returns how many requests it had. Panics if a reply is missing.
-    fn run(&mut self, script: &Script, depth: usize) -> usize {
-        let (mut start, mut replied) = (0, 0);
-        for last in (depth - 1..script.ends.len()).step_by(depth).chain([script.ends.len() - 1]) {
-            let end = script.ends[last];
-            replied += self.turn(&script.frames[start..end]);
-            start = end;
+    /// Runs a script in turns, each with a pipeline of `depth` requests from each of `clients`, and returns how many
+    /// requests it had. Panics if a reply is missing.
+    fn run(&mut self, script: &Script, depth: usize, clients: usize) -> usize {
+        let (mut start, mut replied, mut turn) = (0, 0, Vec::with_capacity(clients));
+        for requests in script.ends.chunks(depth * clients) {
+            turn.extend(requests.chunks(depth).map(|ends| std::mem::replace(&mut start, ends[ends.len() - 1])..start));
+            replied += self.turn(&script.frames, &mut turn);
         }
         assert_eq!(replied, script.reply_bytes, "every request has its reply");
         script.ends.len()
     }
 
-    /// Runs one pipeline, and returns the length of all replies.
-    fn turn(&mut self, frames: &[u8]) -> usize {
+    /// Runs one turn, in which each client sends the frames of one range, and returns the length of all replies.
+    fn turn(&mut self, frames: &[u8], turn: &mut Vec<Range<usize>>) -> usize {
         match self {
             Engine::Own(own) => {
                 let (sessions, executor) = &mut **own;
                 executor.begin_turn(0, 0);
-                process(&mut [Visit::new(0, 0..frames.len())], frames, sessions, executor);
+                let mut visits: Vec<_> =
+                    turn.drain(..).enumerate().map(|(slot, range)| Visit::new(slot, range)).collect();
+                process(&mut visits, frames, sessions, executor);
                 executor.housekeep();
-                let output = &mut sessions[0].output;
-                let count = output.len();
-                output.consume(count);
-                count
+                let outputs = sessions[..visits.len()].iter_mut().map(|session| &mut session.output);
+                outputs.map(|output| (output.len(), output.consume(output.len())).0).sum()
             }
-            Engine::Shared(client, shards) => {
-                let (client, scratch) = &mut **client;
-                client.process(frames, shards, scratch);
+            Engine::Shared(shared, shards) => {
+                let (clients, scratch) = &mut **shared;
                 let mut replies = Count(0);
-                client.write_to(&mut replies, scratch).map_or(0, |()| replies.0)
+                for (client, range) in clients.iter_mut().zip(turn.drain(..)) {
+                    client.process(&frames[range], shards, scratch);
+                    // Counting never fails.
+                    let _ = client.write_to(&mut replies, scratch);
+                }
+                replies.0
             }
         }
     }
