@@ -333,15 +333,22 @@ impl Index {
     pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) {
         debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
         self.set(hash.place, if leaves_ghost { Entry::ghost(hash) } else { Entry(0) });
+        // Where items are few for so many places, ghosts would outlive their use, so each new one takes some away.
+        let places = 2 * self.buckets * PLACES;
+        let taken = if leaves_ghost { places / self.len } else { 0 };
+        for step in 2..taken.min(BUCKETS_MIN) {
+            let place = (((hash.bits >> 1) as usize + step) % places) as isize;
+            let entry = self.entry(place);
+            self.set(place, if entry.handle() == Handle(0) { Entry(0) } else { entry });
+        }
         self.len -= 1;
         let link = link_place(self.home(hash.bits) & !1);
         if let Some(first) = self.entry(link).link() {
             let mut places = first << 3..(first + 1) << 3;
             // An entry of the first overflow line takes its place. So no other overflow line is ever less than full.
             if let Some(place) = places.clone().find(|place| self.entry(*place).is_item()) {
-                let entry = self.entry(place);
+                self.set(hash.place, self.entry(place));
                 self.set(place, Entry(0));
-                self.set(hash.place, entry);
             }
             if !places.any(|place| self.entry(place).is_item()) {
                 self.set(link, self.entry(link_place(first)));

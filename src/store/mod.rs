@@ -97,7 +97,7 @@ pub struct Store {
     /// Work done so far, in units of about 100 ns, without that of moving index entries: see [`Store::work`].
     pub work: u64,
     stats: Stats,
-    /// Bytes that eviction has freed less those that it has copied. While it is negative, what would be kept goes, too.
+    /// Bytes that eviction has freed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
     /// How many segments the sweep for expired items has passed, and when the next sweep begins, in milliseconds.
     swept: usize,
@@ -377,9 +377,7 @@ impl Store {
             _ => self.now.saturating_add(self.settings.default_ttl_millis),
         };
         let end = self.work + RECLAIM_UNITS_PER_COMMAND;
-        while !self.is_settled() && self.work < end {
-            self.settle();
-        }
+        while !self.is_settled() && self.work < end && self.settle() {}
         let list = (!value.chunks.is_empty()).then_some(0);
         let mut record = Record::plan(key.len(), value.rest.len(), deadline, list);
         let size = record.size();
@@ -398,8 +396,7 @@ impl Store {
         }
         let (queue, uses) = match found {
             Some((entry, _)) => (self.log.queue(entry.handle()), entry.uses()),
-            None if is_remembered => (Queue::Main, 0),
-            None => (Queue::Small, 0),
+            None => (if is_remembered { Queue::Main } else { Queue::Small }, 0),
         };
         if !self.has_room(queue, size) {
             return Err(Refusal::OutOfMemory);

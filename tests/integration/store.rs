@@ -390,6 +390,30 @@ fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
     assert!(there(&mut store, new) < 20, "on probation");
 }
 
+/// How many of `count` read-through requests for the keys that `pick` picks miss, in a store of 8 MB.
+fn misses(count: u64, length: usize, mut pick: impl FnMut(&mut Random, u64) -> u64) -> u64 {
+    let (mut store, mut random) = (store(8 << 20, Eviction::S3Fifo), Random::new(1));
+    let ids = (0..count).map(|at| pick(&mut random, at));
+    let missed = ids.filter(|id| !store.get_id(*id) && store.set_id(*id, length).is_ok()).count();
+    store.check();
+    missed as u64
+}
+
+#[test]
+fn what_was_evicted_long_ago_is_not_remembered_though_items_are_few() {
+    let missed = misses(60_000, 20_000, |random, _| {
+        let most = below(random, 8_000) + 1;
+        below(random, most)
+    });
+    assert!(missed < 52_500, "{missed} of 60,000");
+}
+
+#[test]
+fn what_is_used_most_stays_when_all_is_used() {
+    let missed = misses(2_000_000, 40, |random, at| if at % 20 == 0 { at + 1_000_000 } else { below(random, 110_000) });
+    assert!(missed < 293_000, "{missed} of 2,000,000");
+}
+
 /// Each command has one path for what was looked up ahead and another for what was not, and each of these counts a use.
 #[test]
 fn what_is_used_stays_longer_whatever_used_it() {
