@@ -143,16 +143,16 @@ impl EventLoop {
 
 /// Whether CLIENT KILL with this filter means a client; an error if that is no filter.
 fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) -> Result<bool, Complaint> {
-    let has_address = |wanted: &[u8]| *wanted == *connection.addresses()[0].as_bytes();
+    let [address, _] = connection.addresses();
     if let [wanted] = filter {
-        return Ok(has_address(wanted));
+        return Ok(**wanted == *address.as_bytes());
     }
     let (mut spares_asker, mut all_fit) = (true, true);
     for pair in filter.chunks(2) {
         let [name, value] = pair else { return Err(SYNTAX) };
         all_fit &= match (lower(name, &mut [0; 8]), lower(value, &mut [0; 8])) {
             (b"id", _) => integer(value)? == connection.session.id as i64,
-            (b"addr", _) => has_address(value),
+            (b"addr", _) => **value == *address.as_bytes(),
             (b"type", kind) => kind == b"normal", // there is no other
             (b"skipme", answer @ (b"yes" | b"no")) => {
                 spares_asker = answer == b"yes";

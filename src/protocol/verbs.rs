@@ -28,11 +28,8 @@ pub enum Form {
     Each,    // an array with one reply for each of the command's keys
 }
 
-/// What a command, or one part of it, asks to be done with its key, or what is wrong with its arguments.
-pub type Planned<'a> = Result<Action<'a>, Complaint>;
-
-/// Turns a command's arguments, whose number has been checked, into what it asks for.
-pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Planned<'a>;
+/// Turns a command's arguments, whose number has been checked, into what it, or one part of it, asks to be done.
+pub type Plan = for<'a> fn(&Arguments<'a>, Clock) -> Result<Action<'a>, Complaint>;
 
 /// What is wrong with a command, in Redis's words. The connection stays open.
 pub type Complaint = Cow<'static, str>;
@@ -82,8 +79,7 @@ impl Verb {
 /// The row of a command, in whatever case `name` is.
 pub fn find(name: &[u8]) -> Option<&'static Verb> {
     // This bit turns upper case into lower case, and nothing but a letter into a lower-case letter.
-    let is_it = |verb: &str| name.iter().map(|byte| byte | 0x20).eq(verb.bytes());
-    VERBS[..COMMANDS].iter().find(|verb| verb.name.len() == name.len() && is_it(verb.name))
+    VERBS[..COMMANDS].iter().find(|verb| verb.name.bytes().eq(name.iter().map(|byte| byte | 0x20)))
 }
 
 /// The row of the subcommand in `arguments`, or that of `verb` if it has no subcommands.
@@ -229,13 +225,13 @@ pub fn integer(text: &[u8]) -> Result<i64, Complaint> {
 }
 
 /// INCR and INCRBY with sign 1, DECR and DECRBY with -1.
-fn add<'a>(a: &Arguments<'a>, sign: i64) -> Planned<'a> {
+fn add<'a>(a: &Arguments<'a>, sign: i64) -> Result<Action<'a>, Complaint> {
     let number = a.all().get(1).map_or(Ok(1), |number| integer(number))?;
     Ok(Action::Add(number.checked_mul(sign).ok_or("ERR decrement would overflow")?))
 }
 
 /// MEMORY USAGE. SAMPLES, how many nested values to look at, makes no difference: there are none here.
-fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
+fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint> {
     match a.all()[2..] {
         [] => {}
         [option, samples] if option.eq_ignore_ascii_case(b"samples") => drop(integer(samples)?),
@@ -244,17 +240,17 @@ fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Planned<'a> {
     Ok(Action::Measure(Measure::Memory))
 }
 
-fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
+fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
     let expiry = Expiry::At(deadline(a, unit, a.all()[1], 1, clock)?);
     Ok(Action::Write { value: Some(a.value(2)), condition: Condition::Always, expiry, returns_old: false })
 }
 
 /// SETNX and GETSET.
-fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> Planned<'a> {
+fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> Result<Action<'a>, Complaint> {
     Ok(Action::Write { value: Some(a.value(1)), condition, expiry: Expiry::Default, returns_old })
 }
 
-fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
+fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
     let (mut condition, mut keeps, mut time, mut returns_old) = (Condition::Always, false, None, false);
     let mut words = a.all()[2..].iter();
     while let Some(word) = words.next() {
@@ -276,7 +272,7 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
     Ok(Action::Write { value: Some(a.value(1)), condition, expiry, returns_old })
 }
 
-fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Planned<'a> {
+fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
     match a.all()[1..] {
         [] => Ok(Action::Get),
         [word] if word.eq_ignore_ascii_case(b"persist") => Ok(re_expire(NEVER)),
@@ -290,23 +286,21 @@ fn re_expire<'a>(deadline: u64) -> Action<'a> {
     Action::Write { value: None, condition: Condition::Always, expiry: Expiry::At(deadline), returns_old: true }
 }
 
-fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Planned<'a> {
+fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint> {
     let condition = Condition::Present { has_expiry: Some(true), moves: None };
     Ok(Action::Write { value: None, condition, expiry: Expiry::At(NEVER), returns_old: false })
 }
 
-fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Planned<'a> {
+fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
     let (number, options) = (a.all()[1], &a.all()[2..]);
     let known: [&[u8]; 4] = [b"nx", b"xx", b"gt", b"lt"];
     if let Some(other) = options.iter().find(|word| !known.iter().any(|name| word.eq_ignore_ascii_case(name))) {
         return Err(format!("ERR Unsupported option {}", String::from_utf8_lossy(other)).into());
     }
     let [nx, xx, gt, lt] = known.map(|name| options.iter().any(|word| word.eq_ignore_ascii_case(name)));
-    if nx && (xx || gt || lt) {
-        return Err("ERR NX and XX, GT or LT options at the same time are not compatible".into());
-    }
-    if gt && lt {
-        return Err("ERR GT and LT options at the same time are not compatible".into());
+    if nx && (xx || gt || lt) || gt && lt {
+        let options = if nx { "NX and XX, GT or LT" } else { "GT and LT" };
+        return Err(format!("ERR {options} options at the same time are not compatible").into());
     }
     let moves = if gt { Some(Ordering::Greater) } else { lt.then_some(Ordering::Less) };
     let condition = Condition::Present { has_expiry: (nx || xx).then_some(xx), moves };

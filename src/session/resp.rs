@@ -95,7 +95,8 @@ impl Resp {
     /// Memory held for its transaction and its question in bytes, chunks excluded.
     pub(super) fn held_bytes(&self) -> usize {
         let queued = |queue: &Queue| size_of::<Queue>() + queue.head.capacity() + queue.frames.rest.capacity();
-        self.queue.as_deref().map_or(0, queued) + self.question.as_ref().map_or(0, |question| question.text.capacity())
+        let asked = |question: &Question| question.text.capacity() + question.words.iter().flatten().count();
+        self.queue.as_deref().map_or(0, queued) + self.question.as_deref().map_or(0, asked)
     }
 
     /// The client's name, and its library's name and version. What the client has not said is empty.

@@ -315,6 +315,14 @@ fn long_keys_take_no_long_scan() {
     }
 }
 
+/// The caller may take many turns to answer a question, and many clients may have one.
+#[test]
+fn what_a_question_is_about_is_held() {
+    let mut driver = driver(0);
+    driver.feed(&words(&format!("CLIENT KILL TYPE {0} TYPE {0}", "x".repeat(60_000))));
+    assert!(driver.asking_bytes >= 120_000, "{} bytes", driver.asking_bytes);
+}
+
 fn splits(len: usize) -> Vec<usize> {
     if len < SHORT_BYTES {
         return (1..len).collect();

@@ -31,6 +31,8 @@ pub(crate) struct Driver {
     pub(crate) now_millis: u64,
     /// The most work that the store did in one turn, in its units.
     pub(crate) work_max: u64,
+    /// What the session held at the end of the last turn in which it had a question, in bytes.
+    pub(crate) asking_bytes: usize,
 }
 
 /// Runs a row in pieces that end at `ends`, from an empty store.
@@ -65,6 +67,7 @@ impl Driver {
             reader,
             now_millis: 0,
             work_max: 0,
+            asking_bytes: 0,
         }
     }
 
@@ -110,7 +113,9 @@ impl Driver {
         let work = self.executor.store.work();
         process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
         self.work_max = self.work_max.max(self.executor.store.work() - work);
+        let held_bytes = self.sessions[0].held_bytes();
         if self.sessions[0].resp.as_mut().is_some_and(|resp| resp.question.take().is_some()) {
+            self.asking_bytes = held_bytes;
             self.sessions[0].output.push(b"+asked\r\n");
         }
         if self.reader == Reader::Eager {
