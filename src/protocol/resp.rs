@@ -127,7 +127,7 @@ pub fn parse<'a>(
         let count = match usize::try_from(count) {
             Err(_) | Ok(0) => return Ok(Step { consumed: end, ..Step::default() }),
             Ok(count) if count > STRANGER_ARGUMENTS_MAX && !authenticated => {
-                broken("unauthenticated multibulk length")?
+                return broken("unauthenticated multibulk length");
             }
             Ok(count) if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length"),
             Ok(count) => count,

@@ -202,12 +202,12 @@ impl Store {
     /// The queue in which an item gets another round, and the uses that it starts with; `None` if it is to leave.
     fn next_round(&self, entry: Entry, record: &Record) -> Option<(Queue, u64)> {
         let (queue, uses) = (self.log.queue(entry.handle()), entry.uses());
-        let wanted = 1 + self.copy_credit.min(0).unsigned_abs() as u64 / SEGMENT_BYTES as u64;
+        let extra = self.copy_credit.min(0).unsigned_abs() as u64 / SEGMENT_BYTES as u64;
         match queue {
             _ if record.deadline < self.now => None,
             _ if self.log.walk.is_cleaning => Some((queue, uses)),
-            Queue::Small => (uses + 1 >= self.uses_wanted(record) + wanted).then_some((Queue::Main, 0)),
-            Queue::Main => uses.checked_sub(wanted).map(|uses| (Queue::Main, uses)),
+            Queue::Small => (uses >= self.uses_wanted(record) + extra).then_some((Queue::Main, 0)),
+            Queue::Main => uses.checked_sub(1 + extra).map(|uses| (Queue::Main, uses)),
         }
     }
 

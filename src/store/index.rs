@@ -333,7 +333,7 @@ impl Index {
     pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) {
         debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
         self.set(hash.place, if leaves_ghost { Entry::ghost(hash) } else { Entry(0) });
-        // Where items are few for so many places, ghosts would outlive their use, so each new one takes some away.
+        // With more than two places for each item, ghosts would outlive their use, so each new one takes some away.
         let places = 2 * self.buckets * PLACES;
         let taken = if leaves_ghost { places / self.len } else { 0 };
         for step in 2..taken.min(BUCKETS_MIN) {
