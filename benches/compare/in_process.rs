@@ -3,6 +3,7 @@
 //! or all share the sixteen locked stores of the multithreaded variants. Replies are checked by their total length.
 
 use std::error::Error;
+use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -168,7 +169,7 @@ impl Engine {
     fn run(&mut self, script: &Script, depth: usize, clients: usize) -> usize {
         let (mut start, mut replied, mut turn) = (0, 0, Vec::with_capacity(clients));
         for requests in script.ends.chunks(depth * clients) {
-            turn.extend(requests.chunks(depth).map(|ends| std::mem::replace(&mut start, ends[ends.len() - 1])..start));
+            turn.extend(requests.chunks(depth).map(|ends| mem::replace(&mut start, ends[ends.len() - 1])..start));
             replied += self.turn(&script.frames, &mut turn);
         }
         assert_eq!(replied, script.reply_bytes, "every request has its reply");
@@ -185,8 +186,12 @@ impl Engine {
                     turn.drain(..).enumerate().map(|(slot, range)| Visit::new(slot, range)).collect();
                 process(&mut visits, frames, sessions, executor);
                 executor.housekeep();
-                let outputs = sessions[..visits.len()].iter_mut().map(|session| &mut session.output);
-                outputs.map(|output| (output.len(), output.consume(output.len())).0).sum()
+                let take = |session: &mut Box<Session>| {
+                    let count = session.output.len();
+                    session.output.consume(count);
+                    count
+                };
+                sessions[..visits.len()].iter_mut().map(take).sum()
             }
             Engine::Shared(shared, shards) => {
                 let (clients, scratch) = &mut **shared;
