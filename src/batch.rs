@@ -53,9 +53,7 @@ where
     S: IndexMut<usize, Output: AsMut<Session> + Sized>,
 {
     let mut batch = Batch { visits, input, sessions, executor, pending: Vec::with_capacity(BATCH_COMMANDS) };
-    for at in 0..batch.visits.len() {
-        batch.parse(at);
-    }
+    (0..batch.visits.len()).for_each(|at| batch.parse(at));
     batch.run();
     for Visit { session, input: range, needed, .. } in visits {
         sessions[*session].as_mut().keep(&input[range.clone()], *needed);

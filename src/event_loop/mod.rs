@@ -169,9 +169,7 @@ impl EventLoop {
 
     fn turn(&mut self, events: &Events) {
         let is_tick = self.begin_turn();
-        for event in events {
-            self.dispatch(event);
-        }
+        events.iter().for_each(|event| self.dispatch(event));
         // A client is there before CLIENT LIST asks for it. But near max-clients, those who left are closed first.
         let accepts_late = self.clients() + TURN_ACCEPTS > self.config.max_clients;
         if !accepts_late && self.accept_by.is_some() {
@@ -490,8 +488,12 @@ impl EventLoop {
         }
         let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
         let burdens = self.connections.iter().map(|(slot, connection)| (connection.session.burden_bytes(), slot));
+        // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
+        let is_stranger =
+            |slot: usize| matches!(&self.connections[slot].session.resp, Some(resp) if !resp.authenticated);
+        let weight = |&(bytes, slot): &(usize, usize)| (bytes > 2 * PASSWORD_BYTES_MAX && is_stranger(slot), bytes);
         let is_due = self.now_millis >= relieve_at || self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
-        if is_due && let Some((bytes, slot)) = burdens.max() {
+        if is_due && let Some((bytes, slot)) = burdens.max_by_key(weight) {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);
             self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }

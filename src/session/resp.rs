@@ -20,7 +20,7 @@ pub struct Resp {
     /// Its [`names`](Self::names) in one allocation, separated by spaces.
     names: Box<str>,
     pub(crate) last_verb: u8, // an index into the table
-    pub(super) authenticated: bool,
+    pub(crate) authenticated: bool,
     cursor: Cursor,
     /// For the command that is being executed in parts: how many were successful, and why one of them was refused.
     counted: i64,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gostash::limits::DESCRIPTORS_RESERVED;
 
-use crate::client::{Client, ask, del, get, inc, line, number, queued, set, start, words};
+use crate::client::{Client, ask, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{
     at_once, cpu_share, descriptors, limit_descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet,
 };
@@ -305,6 +305,22 @@ fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
     wait_until_quiet(&server);
     check_peak(&server);
     drop(readers);
+}
+
+/// Who has no password may fill the buffers, too, but it is not for that that others are closed.
+#[test]
+fn strangers_drive_out_nobody() {
+    let server = Server::start(&["--max-memory", "16mb", "--password", "secret"]);
+    let mut clients = Client::many(&server, 2);
+    clients.iter_mut().for_each(|client| client.check_words("AUTH secret", "+OK\n"));
+    let frame = ask(&[&b"SET"[..], b"key", &vec![b'v'; 1_500_000]]);
+    let (begun, rest) = frame.split_at(1_000_000);
+    clients[0].send(begun);
+    let mut strangers = Client::many(&server, 40);
+    let unfinished = [&b"*10\r\n"[..], &bulk(&[b'x'; 16_384]).repeat(9)].concat();
+    strangers.iter_mut().for_each(|stranger| _ = stranger.try_send(&unfinished));
+    wait_until("many of them to be closed", || clients[1].info("client_disconnections:") >= 20);
+    clients[0].check(rest, b"+OK\r\n");
 }
 
 /// A list of all clients takes memory for each of the many clients that ask for it.
