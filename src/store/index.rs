@@ -338,8 +338,9 @@ impl Index {
         let taken = if leaves_ghost { places / self.len } else { 0 };
         for step in 2..taken.min(BUCKETS_MIN) {
             let place = (((hash.bits >> 1) as usize + step) % places) as isize;
-            let entry = self.entry(place);
-            self.set(place, if entry.handle() == Handle(0) { Entry(0) } else { entry });
+            if self.entry(place).handle() == Handle(0) {
+                self.set(place, Entry(0));
+            }
         }
         self.len -= 1;
         let link = link_place(self.home(hash.bits) & !1);

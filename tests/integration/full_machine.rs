@@ -307,7 +307,7 @@ fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
     drop(readers);
 }
 
-/// Who has no password may fill the buffers, too, but it is not for that that others are closed.
+/// Clients without the password may fill the buffers, but nobody who has it is closed for that.
 #[test]
 fn strangers_drive_out_nobody() {
     let server = Server::start(&["--max-memory", "16mb", "--password", "secret"]);
