@@ -4,6 +4,7 @@
 //! may outlive its item. A chunk counts until the last reference is gone, whoever holds it: the memory limit holds even
 //! while slow readers keep values that were evicted long ago. This file knows neither sessions nor the store.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -12,26 +13,23 @@ use memmap2::MmapMut;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
 
-/// The blocks of dropped chunks: `ready` ones still have memory, `empty` ones have only their address range.
-#[derive(Debug, Default)]
-struct Spare {
-    ready: Vec<MmapMut>,
-    empty: Vec<MmapMut>,
-}
-
-/// Allocates chunks and counts the live ones: each has a weak reference to the state that all clones of the pool share.
+/// Allocates chunks and counts the live ones: each has a weak reference to the pool's spare blocks.
 /// The pool keeps the blocks of dropped chunks for new ones, until they are [trimmed](Self::trim): a fresh block takes
 /// longer to get than to fill. The lock is there only because [`Bytes`] wants an owner that may cross threads.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ChunkPool {
-    spare: Arc<Mutex<Spare>>,
+    /// The blocks of dropped chunks. The last ones still have memory; those before have only their address range.
+    spare: Arc<Mutex<Vec<MmapMut>>>,
+    /// Blocks that have memory: those of live chunks, and the last of `spare`.
+    blocks: AtomicUsize,
     /// What a block takes once it is touched: at least a page, which has 64 KB on some machines.
     block_bytes: usize,
 }
 
 impl Default for ChunkPool {
     fn default() -> Self {
-        ChunkPool { spare: Arc::default(), block_bytes: rustix::param::page_size().max(CHUNK_BYTES) }
+        let block_bytes = rustix::param::page_size().max(CHUNK_BYTES);
+        ChunkPool { spare: Arc::default(), blocks: AtomicUsize::new(0), block_bytes }
     }
 }
 
@@ -46,29 +44,38 @@ impl ChunkPool {
         count * (self.block_bytes + MALLOC_BYTES + 64)
     }
 
+    /// Spare blocks that still have memory.
+    fn ready(&self) -> usize {
+        self.blocks.load(Relaxed).saturating_sub(self.count())
+    }
+
     /// Bytes of memory kept for new chunks.
     pub fn spare_bytes(&self) -> usize {
-        lock(&self.spare).ready.len() * self.block_bytes
+        self.ready() * self.block_bytes
     }
 
     /// Gives a spare chunk's memory back to the system. False if there is none.
     pub fn trim(&self) -> bool {
         let mut spare = lock(&self.spare);
-        let Some(mut block) = spare.ready.pop() else { return false };
-        memory::give_back(&mut block);
-        spare.empty.push(block);
-        true
+        let ready = self.ready();
+        if ready > 0 {
+            let first = spare.len() - ready;
+            memory::give_back(&mut spare[first]);
+            self.blocks.fetch_sub(1, Relaxed);
+        }
+        ready > 0
     }
 
     /// A new, empty chunk. It counts in full from now on.
     pub fn chunk(&self) -> Chunk {
         let mut spare = lock(&self.spare);
-        let block = spare.ready.pop().or_else(|| spare.empty.pop()).unwrap_or_else(|| memory::block(CHUNK_BYTES));
+        self.blocks.fetch_add(usize::from(self.ready() == 0), Relaxed);
+        let block = spare.pop().unwrap_or_else(|| memory::block(CHUNK_BYTES));
         Chunk { block: Some(block), len: 0, pool: Arc::downgrade(&self.spare) }
     }
 }
 
-fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
+fn lock(spare: &Mutex<Vec<MmapMut>>) -> MutexGuard<'_, Vec<MmapMut>> {
     spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -77,7 +84,7 @@ fn lock(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
 pub struct Chunk {
     block: Option<MmapMut>, // `None` only while it is being dropped
     len: usize,
-    pool: Weak<Mutex<Spare>>,
+    pool: Weak<Mutex<Vec<MmapMut>>>,
 }
 
 impl Chunk {
@@ -143,7 +150,9 @@ impl AsRef<[u8]> for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.upgrade() {
-            lock(&pool).ready.extend(self.block.take());
+            let mut spare = lock(&pool);
+            spare.extend(self.block.take());
+            self.pool = Weak::new(); // while nobody counts
         }
     }
 }

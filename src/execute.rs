@@ -68,9 +68,10 @@ impl Executor {
         (self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES).then(|| self.store.chunks.chunk())
     }
 
-    /// Lets the store use what is left of this turn's bound on its work for what could wait.
-    pub fn housekeep(&mut self) {
-        self.store.housekeep(self.work_max.saturating_sub(self.store.work()));
+    /// Lets the store use what is left of this turn's bound on its work for what could wait. Returns when it is to go
+    /// on, as [`Store::housekeep`] does.
+    pub fn housekeep(&mut self) -> Option<u64> {
+        self.store.housekeep(self.work_max.saturating_sub(self.store.work()))
     }
 
     /// Executes `command`, whose key has `hash`, and counts it.

@@ -136,10 +136,11 @@ impl EventLoop {
     /// Serves until a signal says to stop, and then until all that has arrived is answered. Fails only if polling does.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut housekeeping = None; // when the store has something to do, in milliseconds
         while self.stop_by.is_none_or(|by| self.now_millis < by && self.connections.len() + self.ended.len() > 0) {
-            match self.wait(&mut events) {
+            match self.wait(&mut events, housekeeping) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-                _ => self.turn(&events),
+                _ => housekeeping = self.turn(&events),
             }
         }
         info!("stopped: {}", self.report());
@@ -148,10 +149,9 @@ impl EventLoop {
 
     /// Waits for events, or until something else is due. After a turn that served a client, it first polls without
     /// sleeping, for as long as the option `spin` says.
-    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+    fn wait(&mut self, events: &mut Events, housekeeping: Option<u64>) -> io::Result<()> {
         let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
-        let housekeeping = self.executor.store.wants_housekeeping();
         let until = |by: u64| by.saturating_sub(self.now_millis);
         let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
         let timeout = waits.into_iter().flatten().min().map(Duration::from_millis);
@@ -167,7 +167,8 @@ impl EventLoop {
         self.poll.poll(events, timeout)
     }
 
-    fn turn(&mut self, events: &Events) {
+    /// Serves clients once. Returns in how many milliseconds the store has more to do, if it has.
+    fn turn(&mut self, events: &Events) -> Option<u64> {
         let is_tick = self.begin_turn();
         events.iter().for_each(|event| self.dispatch(event));
         // A client is there before CLIENT LIST asks for it. But near max-clients, those who left are closed first.
@@ -183,11 +184,12 @@ impl EventLoop {
         if accepts_late && self.accept_by.is_some() {
             self.accept();
         }
-        self.executor.housekeep();
+        let housekeeping = self.executor.housekeep();
         let Executor { stats, store, .. } = &self.executor;
         let (accepted, commands) = (stats.accepted(), stats.commands());
         let closed = accepted - (self.connections.len() + self.ended.len()) as u64;
         self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work()]);
+        housekeeping
     }
 
     /// Reads the clock, and tells the store how much memory is taken outside of it. Returns whether a tick is due.

@@ -5,7 +5,7 @@
 use std::iter;
 
 use super::Store;
-use super::eviction::{Eviction, ITEM_UNITS, TRIMMED_UNITS};
+use super::eviction::{ITEM_UNITS, TRIMMED_UNITS};
 use crate::limits::{COPIED_BYTES_PER_UNIT, RECLAIM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, SWEEP_PAUSE_MILLIS};
 
 /// The cost of giving back a segment or an index block of a flushed store, in units of about 100 ns: a segment is read
@@ -16,26 +16,21 @@ const FLUSHED_UNITS: u64 = 192;
 const SWEEP_ITEMS: usize = 64;
 
 impl Store {
-    /// Gives back dead memory, makes room, and sweeps out expired items, for about `units` of about 100 ns.
-    pub fn housekeep(&mut self, units: u64) {
+    /// Gives back dead memory, makes room, and sweeps out expired items, for about `units` of about 100 ns. Returns in
+    /// how many milliseconds it has more to do. `None`: after the next command.
+    pub fn housekeep(&mut self, units: u64) -> Option<u64> {
         let end = self.work() + units;
         self.follow_limit();
         // Clients can have every turn do all the work that it may, so a step of the sweep and one of the rest are free.
         self.sweep();
-        while (self.settle() || !self.is_roomy() && self.step() || self.sweep()) && self.work() < end {}
-    }
-
-    /// In how many milliseconds [`housekeep`](Self::housekeep) has something to do. `None`: after the next command.
-    pub fn wants_housekeeping(&self) -> Option<u64> {
-        match self.settings.eviction {
-            _ if !self.is_settled() || self.chunks.spare_bytes() > SPARE_BYTES_MAX => Some(0),
-            _ if self.limit > self.settings.memory_bytes && self.chunks.spare_bytes() > 0 => Some(0),
-            _ if self.is_empty() => None,
-            Eviction::S3Fifo if !self.is_roomy() => Some(0),
-            // A search may find no segment worth cleaning, so there is a pause between two of them.
-            Eviction::None if !self.is_roomy() && self.log.dead > self.log.held() / 4 => Some(1),
-            _ => self.sweep_wait(),
+        while self.settle() || !self.is_roomy() && self.step() || self.sweep() {
+            if self.work() >= end {
+                return Some(0);
+            }
         }
+        // A search may find no segment worth cleaning, so there is a pause between two of them.
+        let searches = !self.evicts() && self.log.dead > self.log.held() / 4 && !self.is_roomy();
+        if searches { Some(1) } else { self.sweep_wait() }
     }
 
     /// The number of items that have an expiry.

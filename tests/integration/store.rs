@@ -57,9 +57,7 @@ impl Subject {
 
     /// Has it do all that waits to be done, in steps of this length.
     fn rest(&mut self, units: u64) {
-        while self.wants_housekeeping() == Some(0) {
-            self.within(units, |store| store.housekeep(units));
-        }
+        while self.within(units, |store| store.housekeep(units)) == Some(0) {}
     }
 
     /// Takes a step, which may take as many units of work as it was given, and what one command may take.
@@ -546,15 +544,15 @@ fn what_expires_is_given_back_untouched() {
     store.begin_turn(4_999, 0);
     store.rest(1_000);
     assert_eq!(store.stats().expired, 0);
-    let mut turns = 0;
+    let (mut turns, mut wait) = (0, Some(0));
     for now in 6_000..66_000 {
         store.begin_turn(now, 0);
         let before = store.work();
-        store.within(1_000, |store| store.housekeep(1_000));
+        wait = store.within(1_000, |store| store.housekeep(1_000));
         turns += u64::from(store.work() > before);
     }
     assert_eq!((store.len(), store.stats().expired), (100_000, 100_000));
-    assert_eq!(store.wants_housekeeping(), None, "nothing is left that could expire");
+    assert_eq!(wait, None, "nothing is left that could expire");
     let before = store.work();
     store.housekeep(1_000);
     assert_eq!(store.work(), before, "nor is it searched for");
@@ -603,8 +601,7 @@ fn a_flush_is_at_once_and_its_memory_comes_back() {
     assert!((0..200_000).all(|id| store.peek_id(id).is_none()));
     store.set_id(1, 40).expect("there is room");
     let (mut memory, mut steps, mut falls) = (store.memory_bytes(), 0, 0);
-    while store.wants_housekeeping().is_some() {
-        store.within(100, |store| store.housekeep(100));
+    while store.within(100, |store| store.housekeep(100)).is_some() {
         (steps, falls) = (steps + 1, falls + usize::from(steps < 150 && store.memory_bytes() < memory));
         memory = store.memory_bytes();
     }
@@ -745,9 +742,7 @@ fn flushed_lists_of_chunks_are_given_back_in_pieces() {
         store.set(hash, key_of(id).as_bytes(), value.value()).expect("the values share their chunks");
     }
     store.flush();
-    while store.wants_housekeeping().is_some() {
-        store.within(100, |store| store.housekeep(100));
-    }
+    while store.within(100, |store| store.housekeep(100)).is_some() {}
     drop(value);
     assert_eq!(store.chunks.count(), 0, "no list was forgotten");
 }
@@ -810,10 +805,8 @@ fn an_empty_store_reaches_a_lowered_limit() {
         let mut store = store(32 << 20, eviction);
         drop(Owned::new(&store, 20 << 20, 1));
         store.set_memory_limit(8 << 20);
-        for _ in 0..1_000 {
-            store.within(256, |store| store.housekeep(256));
-        }
-        assert_ne!(store.wants_housekeeping(), Some(0), "there is an end to it");
+        let waits = (0..1_000).map(|_| store.within(256, |store| store.housekeep(256)));
+        assert_ne!(waits.last(), Some(Some(0)), "there is an end to it");
         assert!(store.memory_bytes() <= 8 << 20, "{eviction:?}: {}", store.memory_bytes());
     }
 }
@@ -850,9 +843,8 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
     for id in (0..full).step_by(2) {
         assert!(store.delete_id(id));
     }
-    assert_eq!(store.wants_housekeeping(), Some(1), "an idle store cleans itself, too");
-    store.housekeep(10_000);
-    assert_eq!(store.wants_housekeeping(), None, "it has room again");
+    assert_eq!(store.housekeep(1), Some(0), "an idle store cleans itself, too");
+    assert_eq!(store.housekeep(10_000), None, "it has room again");
     let more = (0..full).take_while(|id| store.set_id(full + id, 100).is_ok()).count() as u64;
     assert!(more > full / 3, "{more} of {full}");
     assert!((1..full).step_by(2).all(|id| store.get_id(id)));
