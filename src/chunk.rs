@@ -13,15 +13,14 @@ use memmap2::MmapMut;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
 
-/// Allocates chunks and counts the live ones: each has a weak reference to the pool's spare blocks.
-/// The pool keeps the blocks of dropped chunks for new ones, until they are [trimmed](Self::trim): a fresh block takes
-/// longer to get than to fill. The lock is there only because [`Bytes`] wants an owner that may cross threads.
+/// Allocates chunks and counts the live ones: each has a weak reference to the pool's spare blocks. Those are kept for
+/// new chunks until they are [trimmed](Self::trim): a fresh block takes longer to get than to fill. The lock is there
+/// only because [`Bytes`] wants an owner that may cross threads.
 #[derive(Debug)]
 pub struct ChunkPool {
     /// The blocks of dropped chunks. The last ones still have memory; those before have only their address range.
     spare: Arc<Mutex<Vec<MmapMut>>>,
-    /// Blocks that have memory: those of live chunks, and the last of `spare`.
-    blocks: AtomicUsize,
+    blocks: AtomicUsize, // that have memory: those of live chunks, and the last of `spare`
     /// What a block takes once it is touched: at least a page, which has 64 KB on some machines.
     block_bytes: usize,
 }
@@ -57,21 +56,19 @@ impl ChunkPool {
     /// Gives a spare chunk's memory back to the system. False if there is none.
     pub fn trim(&self) -> bool {
         let mut spare = lock(&self.spare);
-        let ready = self.ready();
-        if ready > 0 {
-            let first = spare.len() - ready;
-            memory::give_back(&mut spare[first]);
-            self.blocks.fetch_sub(1, Relaxed);
-        }
-        ready > 0
+        let first = spare.len() - self.ready();
+        let Some(block) = spare.get_mut(first) else { return false };
+        memory::give_back(block);
+        self.blocks.fetch_sub(1, Relaxed);
+        true
     }
 
     /// A new, empty chunk. It counts in full from now on.
     pub fn chunk(&self) -> Chunk {
         let mut spare = lock(&self.spare);
         self.blocks.fetch_add(usize::from(self.ready() == 0), Relaxed);
-        let block = spare.pop().unwrap_or_else(|| memory::block(CHUNK_BYTES));
-        Chunk { block: Some(block), len: 0, pool: Arc::downgrade(&self.spare) }
+        let block = spare.pop().or_else(|| Some(memory::block(CHUNK_BYTES)));
+        Chunk { block, len: 0, pool: Arc::downgrade(&self.spare) }
     }
 }
 
@@ -149,10 +146,9 @@ impl AsRef<[u8]> for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.upgrade() {
-            let mut spare = lock(&pool);
-            spare.extend(self.block.take());
-            self.pool = Weak::new(); // while nobody counts
-        }
+        let Some(pool) = self.pool.upgrade() else { return };
+        let mut spare = lock(&pool); // so that nobody counts in between
+        spare.extend(self.block.take());
+        self.pool = Weak::new();
     }
 }

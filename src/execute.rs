@@ -68,8 +68,7 @@ impl Executor {
         (self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES).then(|| self.store.chunks.chunk())
     }
 
-    /// Lets the store use what is left of this turn's bound on its work for what could wait. Returns when it is to go
-    /// on, as [`Store::housekeep`] does.
+    /// Lets the store use what is left of this turn's work for what could wait. Returns what [`Store::housekeep`] does.
     pub fn housekeep(&mut self) -> Option<u64> {
         self.store.housekeep(self.work_max.saturating_sub(self.store.work()))
     }

@@ -171,10 +171,7 @@ fn make_way(path: &Path) -> io::Result<()> {
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(problem) if problem.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(problem) if problem.kind() == ErrorKind::WouldBlock => {
-            Err(io::Error::other("another server is listening there, and busy"))
-        }
-        Err(problem) => Err(problem),
-        Ok(()) => Err(io::Error::other("another server is listening there")),
+        Err(problem) if problem.kind() != ErrorKind::WouldBlock => Err(problem),
+        _ => Err(io::Error::other("another server is listening there")),
     }
 }

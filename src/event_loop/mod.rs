@@ -167,7 +167,6 @@ impl EventLoop {
         self.poll.poll(events, timeout)
     }
 
-    /// Serves clients once. Returns in how many milliseconds the store has more to do, if it has.
     fn turn(&mut self, events: &Events) -> Option<u64> {
         let is_tick = self.begin_turn();
         events.iter().for_each(|event| self.dispatch(event));

@@ -19,11 +19,8 @@ use crate::memory;
 /// How many segments a search for the deadest one looks at: enough to find nearly the best, in bounded time.
 const DEADEST_SAMPLE: usize = 32;
 
-/// How many vacant segment numbers of a flushed log are passed in one step.
-const VACANT_PASSED: usize = 8;
-
-/// How far behind an item's start a second prefetch is aimed: a small item mostly lies in two cache lines.
-const SECOND_BYTES: usize = 48;
+const VACANT_PASSED: usize = 8; // vacant numbers of a flushed log's segments that one step passes at most
+const SECOND_BYTES: usize = 48; // from an item's start to a second prefetch: a small item mostly lies in two cache lines
 
 /// What a reference to a chunk takes, in bytes, including the memory of the list that it is in.
 const REFERENCE_BYTES: usize = size_of::<Bytes>() + MALLOC_BYTES + size_of::<Vec<Bytes>>();

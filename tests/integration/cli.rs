@@ -243,7 +243,7 @@ fn what_is_not_a_dead_server_s_socket_is_refused_and_left_alone() {
     hung.bind(&SockAddr::unix(&path).unwrap()).unwrap();
     hung.listen(0).unwrap();
     let _first = UnixStream::connect(&path).unwrap();
-    refused("another server is listening there, and busy");
+    refused("another server is listening there");
     fs::remove_file(&path).unwrap();
 
     fs::write(&path, "precious").unwrap();

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const SOURCE_CODE_LINES_MAX: usize = 4_758;
 
 /// The same with blank lines and comments. The aim is 5,000 for these as well; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 6_350;
+const SOURCE_LINES_MAX: usize = 6_348;
 
 /// A source file, by its path from the repository's root.
 struct Source {
