@@ -53,7 +53,7 @@ impl Executor {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.clock.now_millis = now_millis;
         self.work_max = self.store.work() + TURN_WORK_UNITS;
-        self.store.discard(mem::take(&mut self.kept).chunks);
+        self.store.discard(&mut self.kept.chunks);
         self.store.begin_turn(now_millis, outside_bytes);
     }
 
@@ -157,7 +157,7 @@ impl Executor {
 
     /// Keeps a key's value, its chunks by reference, beyond a change of the item. Returns whether the key is present.
     fn keep(&mut self, hash: KeyHash, key: &[u8]) -> bool {
-        self.store.discard(mem::take(&mut self.kept).chunks);
+        self.store.discard(&mut self.kept.chunks);
         let Some(item) = self.store.peek(hash, key) else { return false };
         self.kept = Chunked { chunks: item.value.chunks.to_vec(), rest: item.value.rest.to_vec() };
         self.store.work += self.kept.rest.len() as u64 / COPIED_BYTES_PER_UNIT;

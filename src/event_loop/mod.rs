@@ -179,7 +179,7 @@ impl EventLoop {
         self.serve_visits();
         self.relieve_pressure();
         self.sweep(is_tick);
-        self.ended.drain(..self.ended.len().min(TURN_CLOSES));
+        (0..TURN_CLOSES).for_each(|_| drop(self.ended.pop_front()));
         if accepts_late && self.accept_by.is_some() {
             self.accept();
         }

@@ -46,14 +46,11 @@ impl Store {
     /// Gives back a piece of dead memory; false if there is none. After a flush no spare chunk is kept, but they come
     /// last: commands may add new ones as fast as they are trimmed.
     pub(super) fn settle(&mut self) -> bool {
+        let mut logs = iter::once(&mut self.log).chain(self.flushed.last_mut().map(|(_, log)| log));
         if self.chunks.spare_bytes() > SPARE_BYTES_MAX && self.chunks.trim() {
             self.work += TRIMMED_UNITS;
-            return true;
-        }
-        let logs = iter::once(&mut self.log).chain(self.flushed.last_mut().map(|(_, log)| log));
-        let mut counts = logs.map(|log| log.settle(RECLAIM_UNITS_PER_COMMAND as usize));
-        if let Some(chunks) = counts.find(|chunks| *chunks > 0) {
-            self.work += chunks as u64;
+        } else if let Some(log) = logs.find(|log| !log.dropped.is_empty()) {
+            self.work += log.settle(RECLAIM_UNITS_PER_COMMAND as usize) as u64;
         } else if let Some((index, log)) = self.flushed.last_mut() {
             self.work += FLUSHED_UNITS;
             if !index.dismantle() && !log.dismantle() && !self.chunks.trim() {

@@ -167,9 +167,9 @@ impl Log {
     }
 
     /// Takes over references to chunks, as if their item had died. [`settle`](Self::settle) gives them back.
-    pub(super) fn discard(&mut self, mut list: Vec<Bytes>) {
-        self.chunk_refs += list.len();
-        self.dropped.append(&mut list);
+    pub(super) fn discard(&mut self, chunks: &mut Vec<Bytes>) {
+        self.chunk_refs += chunks.len();
+        self.dropped.append(chunks);
     }
 
     /// Gives back `count` dropped references to chunks, or an eighth of all if that is more, and returns how many. The

@@ -243,7 +243,7 @@ impl Store {
     }
 
     /// Takes over references to chunks, to drop them in bounded steps as if their value had been removed.
-    pub fn discard(&mut self, chunks: Vec<Bytes>) {
+    pub fn discard(&mut self, chunks: &mut Vec<Bytes>) {
         self.log.discard(chunks);
     }
 

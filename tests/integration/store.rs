@@ -288,7 +288,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                 let Some(item) = store.peek(hash, key) else {
                     continue;
                 };
-                let (chunks, rest) = (item.value.chunks.to_vec(), item.value.rest.to_vec());
+                let (mut chunks, rest) = (item.value.chunks.to_vec(), item.value.rest.to_vec());
                 let value = Value { chunks: &chunks, rest: &rest };
                 if let Ok(found) = store.write(hash, key, value, Condition::PRESENT, Expiry::At(deadline)) {
                     assert_eq!(found, store.peek(hash, key).is_some());
@@ -296,7 +296,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                         *expected = deadline;
                     }
                 }
-                store.discard(chunks);
+                store.discard(&mut chunks);
             }
         }
         assert!(
