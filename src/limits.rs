@@ -112,6 +112,7 @@ pub const RESP_ARGUMENTS_MAX: usize = 65_536; // of one command: what a proxy se
 pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024; // beyond the longest value, in one command or a whole MULTI
 pub const STRANGER_ARGUMENTS_MAX: usize = 10; // before the client has authenticated: HELLO with all its options
 pub const STRANGER_BYTES_MAX: usize = 16 * 1024; // of one argument before that
+pub const STRANGER_HELD_BYTES: usize = 2 * PASSWORD_BYTES_MAX; // before that; more, and under pressure it is closed first
 const _: () = assert!(PASSWORD_BYTES_MAX <= STRANGER_BYTES_MAX, "a client must be able to send the password");
 pub const NAME_BYTES_MAX: usize = 128; // of a client or its library, as the client sets it
 // EXEC lets others have their turn after this many commands, or when much output waits. A transaction up to this long

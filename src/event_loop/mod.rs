@@ -491,7 +491,7 @@ impl EventLoop {
         let burdens = self.connections.iter().map(|(slot, connection)| (connection.session.burden_bytes(), slot));
         // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
         let is_stranger = |at: usize| matches!(&self.connections[at].session.resp, Some(resp) if !resp.authenticated);
-        let weight = |&(bytes, slot): &(usize, usize)| (bytes > 2 * PASSWORD_BYTES_MAX && is_stranger(slot), bytes);
+        let weight = |&(bytes, slot): &(usize, usize)| (bytes > STRANGER_HELD_BYTES && is_stranger(slot), bytes);
         let is_due = self.now_millis >= relieve_at || self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
         if is_due && let Some((bytes, slot)) = burdens.max_by_key(weight) {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);

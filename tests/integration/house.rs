@@ -31,10 +31,10 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Lines of code in all of `src` but its `bin`: those that are neither blank nor a comment.
-const SOURCE_CODE_LINES_MAX: usize = 4_758;
+const SOURCE_CODE_LINES_MAX: usize = 4_756;
 
 /// The same with blank lines and comments. The aim is 5,000 for these as well; until it is reached, this number only falls.
-const SOURCE_LINES_MAX: usize = 6_348;
+const SOURCE_LINES_MAX: usize = 6_346;
 
 /// A source file, by its path from the repository's root.
 struct Source {
