@@ -129,7 +129,7 @@ pub fn parse<'a>(
             Ok(count) if count > STRANGER_ARGUMENTS_MAX && !authenticated => {
                 return broken("unauthenticated multibulk length");
             }
-            Ok(count) if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length"),
+            Ok(count) if count > RESP_ARGUMENTS_MAX => return broken("invalid multibulk length: too many arguments"),
             Ok(count) => count,
         };
         (arguments.name, at) = bulk(input, end, authenticated, KEY_BYTES_MAX, KEY_BYTES_MAX)?;

@@ -18,7 +18,7 @@ impl RespClient<'_> {
     pub(super) fn execute_unkeyed(&mut self, verb: &Verb, arguments: &Arguments<'_>) -> Outcome {
         match (verb.name, arguments.all()) {
             ("auth", words) => self.authenticate(words)?,
-            ("select", [index]) if integer(index)? != 0 => return Err("ERR DB index is out of range".into()),
+            ("select", [index]) if integer(index)? != 0 => Err("ERR DB index is out of range: there is only DB 0")?,
             ("select", _) => {}
             ("quit", _) => (*self.phase, self.resp.queue) = (Phase::Closing, None),
             ("client|setname", [_, name]) => self.resp.set_name(0, printable(name)?),

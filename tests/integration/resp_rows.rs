@@ -27,7 +27,7 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("EXPIRE a 1 NX XX", "-ERR NX and XX, GT or LT options at the same time are not compatible\n"),
     ("EXPIRE a 1 FOO", "-ERR Unsupported option FOO\n"),
     ("EXPIRE a 9999999999999999", "-ERR invalid expire time in 'expire' command\n"),
-    ("SELECT 1", "-ERR DB index is out of range\n"),
+    ("SELECT 1", "-ERR DB index is out of range: there is only DB 0\n"),
     ("PING a b", "-ERR wrong number of arguments for 'ping' command\n"),
     ("GETEX a EX 1 2", "-ERR syntax error\n"),
     ("KEYS *", "-ERR KEYS is not served, since all other clients would have to wait: use SCAN\n"),
@@ -179,7 +179,7 @@ const HELLO: &str = "$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$1
 const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
     (b"*1\r\n!", b"-ERR Protocol error: expected '$', got '!'\r\n", Ending::Broken),
     (b"*x", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),
-    (b"*1000001\r\n", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),
+    (b"*1000001\r\n", b"-ERR Protocol error: invalid multibulk length: too many arguments\r\n", Ending::Broken),
     (b"*999999999999999999999", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),
     (b"*1\r\n$-1\r\n", b"-ERR Protocol error: invalid bulk length\r\n", Ending::Broken),
     (b"*1\r\n$99999999999\r\n", b"-ERR Protocol error: invalid bulk length\r\n", Ending::Broken),
