@@ -11,7 +11,7 @@ use crate::batch::Visit;
 use crate::config::Config;
 use crate::limits::*;
 use crate::protocol::glob;
-use crate::protocol::verbs::{Complaint, SYNTAX, VERBS, integer, lower, wrong_arity};
+use crate::protocol::verbs::{Complaint, SYNTAX, VERBS, integer, lower, shown, wrong_arity};
 use crate::session::{Question, Resp, Session};
 
 impl EventLoop {
@@ -75,7 +75,7 @@ impl EventLoop {
         let mut config = self.config.clone();
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
-            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            let name = shown(name).to_string().to_ascii_lowercase();
             let option = match &*name {
                 "maxmemory" => "max-memory",
                 "maxclients" => "max-clients",

@@ -186,7 +186,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
 pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
 pub const OUT_OF_MEMORY: Complaint = Cow::Borrowed(refusal(Refusal::OutOfMemory));
 
-const ECHO_BYTES_MAX: usize = 128; // of an unknown command's name and of each of its arguments, repeated in the error
+const ECHO_BYTES_MAX: usize = 128; // of a client's word that an error repeats
 
 /// Redis's words for why a command was not executed.
 pub const fn refusal(refusal: Refusal) -> &'static str {
@@ -207,7 +207,7 @@ pub fn unknown_command(arguments: &Arguments<'_>) -> Complaint {
     format!("ERR unknown command '{}', with args beginning with: {words}", shown(arguments.name)).into()
 }
 
-fn shown(bytes: &[u8]) -> impl std::fmt::Display {
+pub fn shown(bytes: &[u8]) -> impl std::fmt::Display {
     bytes[..bytes.len().min(ECHO_BYTES_MAX)].escape_ascii()
 }
 
@@ -295,7 +295,7 @@ fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>
     let (number, options) = (a.all()[1], &a.all()[2..]);
     let known: [&[u8]; 4] = [b"nx", b"xx", b"gt", b"lt"];
     if let Some(other) = options.iter().find(|word| !known.iter().any(|name| word.eq_ignore_ascii_case(name))) {
-        return Err(format!("ERR Unsupported option {}", String::from_utf8_lossy(other)).into());
+        return Err(format!("ERR Unsupported option {}", shown(other)).into());
     }
     let [nx, xx, gt, lt] = known.map(|name| options.iter().any(|word| word.eq_ignore_ascii_case(name)));
     if nx && (xx || gt || lt) || gt && lt {

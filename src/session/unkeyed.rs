@@ -8,7 +8,7 @@ use crate::limits::*;
 use crate::output::Output;
 use crate::protocol::glob;
 use crate::protocol::resp::Arguments;
-use crate::protocol::verbs::{self, COMMANDS, Complaint, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower};
+use crate::protocol::verbs::{self, COMMANDS, Complaint, REDIS_VERSION, SYNTAX, VERBS, Verb, integer, lower, shown};
 
 const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure \
     your configuration is correct?";
@@ -25,7 +25,7 @@ impl RespClient<'_> {
             ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
                 b"lib-name" => self.resp.set_name(1, printable(text)?),
                 b"lib-ver" => self.resp.set_name(2, printable(text)?),
-                _ => return Err(format!("ERR Unrecognized option '{}'", what.escape_ascii()).into()),
+                _ => return Err(format!("ERR Unrecognized option '{}'", shown(what)).into()),
             },
             // Either way the keys are gone at once, and their memory is freed in the background.
             ("flushall" | "flushdb", words) => match *words {
@@ -73,8 +73,7 @@ impl RespClient<'_> {
             ("time", _) => {
                 let millis = self.executor.clock.unix_millis();
                 output.push_header(b'*', 2);
-                output.push_bulk((millis / 1000).to_string().as_bytes());
-                output.push_bulk((millis % 1000 * 1000).to_string().as_bytes());
+                [millis / 1000, millis % 1000 * 1000].iter().for_each(|it| output.push_bulk(it.to_string().as_bytes()));
             }
             ("dbsize", _) => output.push_header(b':', self.executor.store.len() as i64),
             ("scan", [cursor, options @ ..]) => scan(cursor, options, self.executor, output)?,
@@ -104,7 +103,7 @@ impl RespClient<'_> {
                     name = Some(printable(word)?);
                     rest
                 }
-                _ => return Err(format!("ERR Syntax error in HELLO option '{}'", option.escape_ascii()).into()),
+                _ => return Err(format!("ERR Syntax error in HELLO option '{}'", shown(option)).into()),
             };
         }
         if !self.resp.authenticated {

@@ -323,6 +323,25 @@ fn large_rows() -> Vec<Row> {
                 b"' 'z' \r\n",
             ],
         ),
+        row(
+            "unknown options, of which not all is given back",
+            &[
+                ask(&[b"HELLO".as_slice(), b"3", &[b'y'; 129]]),
+                ask(&[b"CLIENT".as_slice(), b"SETINFO", &[b'y'; 129], b"x"]),
+            ],
+            &[
+                b"-ERR Syntax error in HELLO option '",
+                &[b'y'; 128],
+                b"'\r\n-ERR Unrecognized option '",
+                &[b'y'; 128],
+                b"'\r\n",
+            ],
+        ),
+        row(
+            "an unknown option of EXPIRE, likewise",
+            &[ask(&[b"EXPIRE".as_slice(), b"a", b"1", &[b'y'; 129]])],
+            &[b"-ERR Unsupported option ", &[b'y'; 128], b"\r\n"],
+        ),
         row("many keys", &[mget], &[b"*5000\r\n", &b"$-1\r\n".repeat(5000)]),
         row(
             "many keys of an unknown command",
