@@ -9,7 +9,7 @@ use std::ops::{IndexMut, Range};
 
 use crate::command::{Action, Command};
 use crate::execute::Executor;
-use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES};
+use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES, VISIT_BATCHES};
 use crate::session::{self, Part, Session};
 use crate::store::KeyHash;
 
@@ -88,7 +88,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         let session = self.sessions[slot].as_mut();
         let mut done = start + session.resume(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
-        let mut needed = 0;
+        let (mut needed, mut batches) = (0, 0);
         while is_open && done < end && needed == 0 {
             // Looking up the session's protocol for each frame would take a tenth of a request's instructions.
             let rest = &input[done..];
@@ -102,8 +102,11 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                     self.executor.store.prefetch_index(hash, &command.action);
                     self.pending.push(Pending { visit: at, start: done, hash, command, part });
                     done += consumed;
-                    if self.pending.len() == BATCH_COMMANDS && !self.run_until(at, done) {
-                        return;
+                    if self.pending.len() == BATCH_COMMANDS {
+                        batches += 1;
+                        if !self.run_until(at, done) || batches == VISIT_BATCHES {
+                            return;
+                        }
                     }
                 }
                 Err(Some(bytes)) => needed = bytes,

@@ -160,7 +160,7 @@ impl Executor {
         self.store.discard(&mut self.kept.chunks);
         let Some(item) = self.store.peek(hash, key) else { return false };
         self.kept = Chunked { chunks: item.value.chunks.to_vec(), rest: item.value.rest.to_vec() };
-        self.store.work += self.kept.rest.len() as u64 / COPIED_BYTES_PER_UNIT;
+        self.store.work += 1 + self.kept.rest.len() as u64 / COPIED_BYTES_PER_UNIT + self.kept.chunks.len() as u64 / 8;
         true
     }
 

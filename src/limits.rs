@@ -73,6 +73,7 @@ pub const START_BYTES: usize = 256 * 1024; // that a process still comes to touc
 pub const EVENTS_MAX: usize = 1024; // taken from one poll
 // Commands parsed before they are executed: enough for their cache misses to overlap, few enough for the L1 cache.
 pub const BATCH_COMMANDS: usize = 32;
+pub const VISIT_BATCHES: usize = 16; // for one connection: 8 KB can hold 1,365 keys of EXISTS, each of no bytes
 pub const TURN_CONNECTIONS: usize = 32; // served: 100 us, at 3 to 4 us of system calls each
 // Buffer memory to keep free for each connection served: a reply beyond the high-water mark, in buffers that double.
 pub const VISIT_BYTES: usize = 256 * 1024;
@@ -84,8 +85,8 @@ pub const TURN_READ_BYTES: usize = TURN_FRAME_BYTES + CARRY_BYTES_MAX + READ_BYT
 // A client that sent no more than this is served before others, with half of a turn's work: it waits one turn, not two.
 pub const SHORT_VISIT_BYTES: usize = 256;
 pub const TURN_WRITE_BYTES: usize = 256 * 1024; // written in one turn; the last connection may exceed it by one write
-// The store's work in a turn beyond plain look-ups: eighty SETs of new keys, or half as many that evict. They take some
-// 40 us, and up to 150 where everything misses the processor's caches or others share the core.
+// The work in a turn beyond plain look-ups: eighty SETs of new keys, half as many that evict, or 256 commands that a
+// session executes. They take 40 us, up to 150 where all misses the processor's caches or others share the core.
 pub const TURN_WORK_UNITS: u64 = 256;
 pub const TURN_LOOKS: usize = 2 * TURN_CONNECTIONS; // at connections, in answering a question such as CLIENT LIST
 pub const TURN_ACCEPTS: usize = 8; // at some 15 us each

@@ -231,9 +231,7 @@ fn line_end(input: &[u8], at: usize, error: &'static str) -> Result<usize, Stop>
 impl Output {
     /// Appends a status (`+`) or an error (`-`). A CR or LF in it, which would end the line, becomes a space.
     pub(crate) fn push_line(&mut self, kind: u8, line: &str) {
-        self.push(&[kind]);
-        self.push(line.replace(['\r', '\n'], " ").as_bytes());
-        self.push(b"\r\n");
+        self.push(&[&[kind][..], line.replace(['\r', '\n'], " ").as_bytes(), b"\r\n"].concat());
     }
 
     /// Appends a number (`:`), or the length that a string (`$`), an array (`*`) or a map (`%`) begins with.

@@ -279,22 +279,48 @@ fn a_queue_shrinks_as_it_is_executed() {
 #[test]
 fn work_is_counted() {
     let mut driver = driver(0);
-    for (key, value) in [("zeros", "0".repeat(32_000) + "x"), ("long", "v".repeat(32_000))] {
+    let large = "v".repeat(1 << 20);
+    for (key, value) in [("zeros", "0".repeat(32_000) + "x"), ("long", "v".repeat(32_000)), ("large", large)] {
         driver.feed(&words(&format!("SET {key} {value}")));
     }
-    let info = "COMMAND INFO".to_owned() + &" get".repeat(14);
-    for (line, units) in [("INCR zeros", 320), ("GET long", 31), ("COMMAND", 100), (&info, 40)] {
+    let (info, unknown) = ("COMMAND INFO".to_owned() + &" get".repeat(14), "NOSUCH".to_owned() + &" a".repeat(15));
+    for (line, units) in [
+        ("INCR zeros", 320),
+        ("GET long", 31),
+        ("COMMAND", 100),
+        (&info, 40),
+        // It copies references to chunks, although there is nothing to change.
+        ("PERSIST large", 4),
+        ("PERSIST zeros", 31),
+        (&unknown, 8),
+        ("PING", 1),
+    ] {
         let before = driver.executor.store.work();
         driver.feed(&words(line));
         let work = driver.executor.store.work() - before;
         assert!(work >= units, "{line}: {work} units");
     }
+    let before = driver.executor.store.work();
+    driver.feed(&b"\r\n".repeat(1000));
+    assert_eq!(driver.executor.store.work() - before, 1000, "empty lines");
     // A long queue is copied, out of its chunks and into the store.
     driver.feed(&[words("MULTI"), words(&format!("SET a {}", "v".repeat(30_000))).repeat(30)].concat());
     let before = driver.executor.store.work();
     driver.feed(&words("EXEC"));
     let work = driver.executor.store.work() - before;
     assert!(work >= 1_800, "EXEC: {work} units");
+}
+
+/// Commands may be so short that thousands arrive at once.
+#[test]
+fn a_turn_executes_no_more_than_some_batches() {
+    let most = VISIT_BATCHES * BATCH_COMMANDS;
+    let keys = ask(&[[b"EXISTS".as_slice()].as_slice(), &[b"".as_slice(); 5000]].concat());
+    for (input, expect) in [(keys, ":0\r\n".to_owned()), (b"GET\x000\x00\r\n".repeat(5000), "ERR\r\n".repeat(5000))] {
+        let mut driver = driver(0);
+        driver.feed(&input);
+        assert_eq!((driver.received(), driver.commands_max), (expect.into_bytes(), most as u64));
+    }
 }
 
 /// Keys may be so long that a few of them make a long reply, and so alike that a pattern takes long to match them.

@@ -31,6 +31,8 @@ pub(crate) struct Driver {
     pub(crate) now_millis: u64,
     /// The most work that the store did in one turn, in its units.
     pub(crate) work_max: u64,
+    /// The most commands that one turn executed.
+    pub(crate) commands_max: u64,
     /// What the session held at the end of the last turn in which it had a question, in bytes.
     pub(crate) asking_bytes: usize,
 }
@@ -67,6 +69,7 @@ impl Driver {
             reader,
             now_millis: 0,
             work_max: 0,
+            commands_max: 0,
             asking_bytes: 0,
         }
     }
@@ -110,9 +113,10 @@ impl Driver {
         let end = carried + piece.len();
         self.buffer[carried..end].copy_from_slice(piece);
         let visits = &mut [Visit::new(0, 0..end)];
-        let work = self.executor.store.work();
+        let (work, commands) = (self.executor.store.work(), self.executor.stats.commands());
         process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
         self.work_max = self.work_max.max(self.executor.store.work() - work);
+        self.commands_max = self.commands_max.max(self.executor.stats.commands() - commands);
         let held_bytes = self.sessions[0].held_bytes();
         if self.sessions[0].resp.as_mut().is_some_and(|resp| resp.question.take().is_some()) {
             self.asking_bytes = held_bytes;
