@@ -66,6 +66,7 @@ pub const SWEEP_PARTS: usize = 10; // of the connections, one each tick: so each
 pub const SWEEPS_MILLIS: u64 = SWEEP_PARTS as u64 * TICK_MILLIS; // for all parts
 pub const STOP_MILLIS: u64 = 5000; // for a stop to answer the requests that have arrived
 pub const STOP_TWICE_MILLIS: u64 = 100; // within which a second signal to stop is taken for the same one
+pub const PROCESS_BYTES: usize = 3 << 20; // that a process has when it starts, where the system does not tell
 pub const START_BYTES: usize = 256 * 1024; // that a process still comes to touch once started: code, stack, C library
 
 // ---- One turn of the loop: within these bounds it takes less than 200 us ----
