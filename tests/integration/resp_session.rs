@@ -179,6 +179,21 @@ fn a_transaction_does_not_take_a_turn_of_any_length() {
     assert!(driver.work_max >= 3 * EXEC_COMMANDS as u64, "{} units", driver.work_max);
 }
 
+/// What a client asks for is not all in memory at once: beyond the high-water mark, there is at most one reply.
+#[test]
+fn replies_wait_for_the_reader() {
+    let mut driver = driver(0);
+    driver.feed(&words(&format!("SET long {}", "v".repeat(32_000))));
+    for (line, count) in [("GET long", 100), ("MGET long long long", 30), ("HELLO", 2000)] {
+        for frames in [words(line).repeat(count), [words("MULTI"), words(line).repeat(count), words("EXEC")].concat()] {
+            driver.output_max = 0;
+            driver.feed(&[frames, words("PING")].concat());
+            assert!(driver.received().ends_with(b"+PONG\r\n"), "{line}: it did not come to its end");
+            assert!(driver.output_max < OUTPUT_HIGH_BYTES + CHUNK_BYTES, "{line}: {} bytes", driver.output_max);
+        }
+    }
+}
+
 /// A transaction may be as long as one command, to the byte.
 #[test]
 fn a_queue_has_a_bound() {
@@ -366,4 +381,5 @@ fn check(driver: &mut Driver, now: u64, line: &str, expect: &str) {
     driver.feed(&words(line));
     let answer = String::from_utf8(driver.received()).expect("text");
     assert_eq!(answer, expect.replace('\n', "\r\n"), "{line} at {now}");
+    assert_eq!(driver.last_command_millis(), now, "{line}: a client that sends commands is not idle");
 }

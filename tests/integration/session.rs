@@ -33,6 +33,8 @@ pub(crate) struct Driver {
     pub(crate) work_max: u64,
     /// The most commands that one turn executed.
     pub(crate) commands_max: u64,
+    /// The most output that waited at the end of a turn, in bytes.
+    pub(crate) output_max: usize,
     /// What the session held at the end of the last turn in which it had a question, in bytes.
     pub(crate) asking_bytes: usize,
 }
@@ -70,12 +72,17 @@ impl Driver {
             now_millis: 0,
             work_max: 0,
             commands_max: 0,
+            output_max: 0,
             asking_bytes: 0,
         }
     }
 
     pub(crate) fn is_closing(&self) -> bool {
         self.sessions[0].is_closing()
+    }
+
+    pub(crate) fn last_command_millis(&self) -> u64 {
+        self.sessions[0].last_command_millis
     }
 
     /// All that the client was sent since this was last asked.
@@ -117,6 +124,7 @@ impl Driver {
         process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
         self.work_max = self.work_max.max(self.executor.store.work() - work);
         self.commands_max = self.commands_max.max(self.executor.stats.commands() - commands);
+        self.output_max = self.output_max.max(self.sessions[0].output.len());
         let held_bytes = self.sessions[0].held_bytes();
         if self.sessions[0].resp.as_mut().is_some_and(|resp| resp.question.take().is_some()) {
             self.asking_bytes = held_bytes;
