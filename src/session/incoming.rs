@@ -79,10 +79,8 @@ impl Incoming {
                 (bytes, self.left) = (&bytes[count..], self.left - count);
             }
         }
-        if self.left == 0 {
-            let missing = self.needed.saturating_sub(self.bytes.len());
-            self.bytes.extend(bytes.split_off(..missing.min(bytes.len())).unwrap_or_default());
-        }
+        let missing = self.needed.saturating_sub(self.bytes.len());
+        self.bytes.extend(bytes.split_off(..missing.min(bytes.len())).unwrap_or_default());
         length - bytes.len()
     }
 }

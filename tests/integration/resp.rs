@@ -172,6 +172,7 @@ fn clients_are_listed_and_killed() {
     others[7].check_words("CLIENT SETNAME seven", "+OK\n");
     others[8].check_words("CLIENT SETINFO LIB-NAME lib", "+OK\n");
     others[10].check_words("CLIENT SETNAME ten", "+OK\n");
+    others[11].check_words("CLIENT SETNAME eleven\nGET none", "+OK\n$-1\n");
     // The last is in when it is answered, and so are all before it.
     others[199].check_words("PING", "+PONG\n");
     // One that was sent its last reply is there no longer, even if it stays.
@@ -183,6 +184,7 @@ fn clients_are_listed_and_killed() {
         let line = list.lines().find(|line| line.contains(text)).expect("its line");
         line.split(' ').find_map(|field| field.strip_prefix(name)).expect("that field")
     };
+    assert_eq!([" name=seven ", " name=eleven "].map(|name| field(name, "cmd=")), ["client|setname", "get"]);
     client.check_words(&format!("CLIENT KILL {}", field(" name=seven ", "addr=")), "+OK\n");
     others[7].expect_end();
     client.check_words(&format!("CLIENT KILL ID {}", field(" lib-name=lib ", "id=")), ":1\n");
@@ -477,18 +479,22 @@ fn a_full_store_that_may_not_evict_says_so_to_everybody() {
 }
 
 #[test]
-fn a_value_on_its_way_in_is_in_use_once() {
+fn what_is_on_its_way_in_is_in_use_once() {
     let (server, mut client) = start(&["--max-memory", "64mb"]);
-    let before = client.info("used_memory:");
-    let mut other = Client::tcp(&server);
-    other.send(&ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 5_000_000]])[..4_000_000]);
-    wait_until("what was sent to be in use", || client.info("used_memory:") > before + 3_900_000);
-    assert!(client.info("used_memory:") < before + 5_000_000);
-    // It is the clients', and in particular that client's.
-    let list = client.text("CLIENT LIST");
-    let line = list.lines().find(|line| line.starts_with("id=2 ")).expect("its line");
-    for bytes in [client.info("mem_clients_normal:"), number(line, "tot-mem=")] {
-        assert!((3_900_000..5_000_000).contains(&bytes), "{bytes} of {list}");
+    let value = ask(&[b"SET".as_slice(), b"key", &vec![b'v'; 5_000_000]])[..3_000_000].to_vec();
+    let queue = [words("MULTI"), ask(&[b"ECHO".as_slice(), &[b'v'; 20_000]]).repeat(150)].concat();
+    let mut others = Client::many(&server, 2);
+    for (at, sent) in [value, queue].into_iter().enumerate() {
+        let [used, held] = ["used_memory:", "mem_clients_normal:"].map(|field| client.info(field));
+        others[at].send(&sent);
+        wait_until("what was sent to be in use", || client.info("used_memory:") > used + 2_900_000);
+        assert!(client.info("used_memory:") < used + 4_000_000);
+        // It is the clients', and in particular that client's.
+        let list = client.text("CLIENT LIST");
+        let line = list.lines().find(|line| line.starts_with(&format!("id={} ", at + 2))).expect("its line");
+        for bytes in [client.info("mem_clients_normal:") - held, number(line, "tot-mem=")] {
+            assert!((2_900_000..4_000_000).contains(&bytes), "{bytes} of {list}");
+        }
     }
 }
 

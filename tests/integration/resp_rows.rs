@@ -22,6 +22,7 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("SET a b EX 1 PX 1", "-ERR syntax error\n"),
     ("SET a b EX 1 KEEPTTL", "-ERR syntax error\n"),
     ("SET a b 1 2 3 4 5 6 7 8 9 10 11 12 13 14\nGET a", "-ERR syntax error\n$-1\n"),
+    ("PING 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\nPING", "-ERR syntax error\n+PONG\n"),
     ("GET 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\nPING", "-ERR wrong number of arguments for 'get' command\n+PONG\n"),
     ("EXPIRE a 1 GT LT", "-ERR GT and LT options at the same time are not compatible\n"),
     ("EXPIRE a 1 NX XX", "-ERR NX and XX, GT or LT options at the same time are not compatible\n"),
@@ -178,6 +179,11 @@ const HELLO: &str = "$6\nserver\n$5\nredis\n$7\nversion\n$5\n7.2.0\n$4\nmode\n$1
 /// Bytes and answers that words cannot say, and whether the connection goes on.
 const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
     (b"*1\r\n!", b"-ERR Protocol error: expected '$', got '!'\r\n", Ending::Broken),
+    (
+        b"*3\r\n$6\r\nEXISTS\r\n$1\r\na\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
+        b"-ERR Protocol error: expected '$', got '*'\r\n",
+        Ending::Broken,
+    ),
     (b"*x", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),
     (b"*1000001\r\n", b"-ERR Protocol error: invalid multibulk length: too many arguments\r\n", Ending::Broken),
     (b"*999999999999999999999", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),

@@ -119,6 +119,21 @@ fn a_command_s_arguments_have_a_bound_together() {
     check(&mut driver(0), 0, &format!("SCAN 0 COUNT 1000 MATCH {pattern}"), "*2\n$1\n0\n*0\n");
 }
 
+/// A value may grow as long as the longest, and what was there before is held no longer than the reply.
+#[test]
+fn a_changed_value_has_a_bound() {
+    let mut driver = driver(0);
+    driver.feed(&ask(&[b"SET".as_slice(), b"a", &vec![b'v'; (1 << 20) - 3]]));
+    assert_eq!(driver.received(), b"+OK\r\n");
+    check(&mut driver, 0, "APPEND a xyz", ":1048576\n");
+    check(&mut driver, 0, "APPEND a x", "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\n");
+    driver.feed(&words("SET a 1 GET"));
+    assert!(driver.received().ends_with(b"vxyz\r\n"));
+    check(&mut driver, 0, "PING", "+PONG\n");
+    (0..100).for_each(|_| driver.executor.housekeep());
+    assert_eq!(driver.executor.store.stray_chunk_bytes(), 0);
+}
+
 /// However bytes are cut, and whatever they are, they mean the same and break nothing.
 #[test]
 fn random_bytes_in_random_pieces() {
@@ -302,6 +317,8 @@ fn work_is_counted() {
     for (line, units) in [
         ("INCR zeros", 320),
         ("GET long", 31),
+        ("GETEX long EX 9", 31),
+        ("APPEND long v", 62),
         ("COMMAND", 100),
         (&info, 40),
         // It copies references to chunks, although there is nothing to change.
