@@ -26,6 +26,10 @@ fn pieces_stay_in_order_whatever_is_consumed() {
         expected.truncate(5000);
         expected.extend(chunks.concat());
         expected.extend(b"rest\r\nend");
+        // What one write takes ends with the piece that reaches its bound.
+        for (bytes_max, bytes) in [(1, 5000), (5000, 5000), (5001, 5000 + CHUNK_BYTES)] {
+            assert_eq!(output.slices(&mut [IoSlice::new(&[]); 64], bytes_max).1, bytes);
+        }
         let mut at = 0;
         while !output.is_empty() {
             assert_eq!(gather(&output), &expected[at..], "after {at} in steps of {step}");

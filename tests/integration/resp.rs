@@ -499,6 +499,17 @@ fn what_is_on_its_way_in_is_in_use_once() {
 }
 
 #[test]
+fn who_has_read_all_replies_holds_no_buffer() {
+    let (server, mut client) = start(&[]);
+    let value = vec![b'v'; 20_000];
+    client.check(&ask(&[b"SET".as_slice(), b"key", &value]), b"+OK\r\n");
+    let mut others = Client::many(&server, 50);
+    others.iter_mut().for_each(|other| other.check(&words("GET key"), &bulk(&value)));
+    let bytes = client.info("mem_clients_normal:");
+    assert!(bytes < 100_000, "{bytes} bytes for clients that wait for nothing");
+}
+
+#[test]
 fn a_client_library_gets_along() -> redis::RedisResult<()> {
     use redis::Commands;
     let server = Server::start(&[]);
