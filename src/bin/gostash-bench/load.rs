@@ -17,7 +17,7 @@ use signal_hook::consts::SIGINT;
 use crate::connection::Connection;
 use crate::draws::Draws;
 use crate::options::Options;
-use crate::phase::{Phase, SECOND};
+use crate::phase::{Figures, Phase, SECOND};
 use crate::protocol::Operation;
 use crate::replay::Trace;
 use crate::workload::{Request, Workload};
@@ -110,8 +110,8 @@ impl<'a> Load<'a> {
         let depth = (PRELOAD_BYTES / (value_size.high + key_size.high)).clamp(1, PRELOAD_DEPTH).min(each);
         let (is_preload, requests_max) = (true, Some(keys.into()));
         let phase = Phase { name: "preload", is_preload, depth, requests_max, ..Phase::default() };
-        match self.work(count, phase)?.refused {
-            0 => Ok(()),
+        match self.work(count, phase)?["refused"] {
+            0.0 => Ok(()),
             refused => {
                 Err(format!("preload: expected the server to take {keys} keys, but it refused {refused}").into())
             }
@@ -119,7 +119,7 @@ impl<'a> Load<'a> {
     }
 
     /// Replays a trace, or warms up and measures.
-    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Phase, Box<dyn Error>> {
+    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Figures, Box<dyn Error>> {
         let Options { clients, rate, requests, duration, warmup, .. } = *self.options;
         if let Some(trace) = trace {
             let (requests_max, trace) = (Some(trace.records.len() as u64), Some(trace));
@@ -142,14 +142,15 @@ impl<'a> Load<'a> {
 
     /// Runs a phase on the first `clients` connections: sends until all is sent or the time is over, then waits for the
     /// replies. What is not answered by then stays unanswered, and another phase fails.
-    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Phase, Box<dyn Error>> {
+    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
         let waiting: usize = self.connections.iter().map(|connection| connection.waiting.len()).sum();
         if waiting > 0 && !self.is_interrupted() {
             return Err(silence(waiting as u64, DRAIN_NANOS));
         }
         self.ready = (0..clients).collect();
-        let processes = [self.server, Some(std::process::id())];
-        let before = processes.map(|process| process::usage(process?));
+        let processes = [("server", self.server), ("client", Some(std::process::id()))].into_iter();
+        let processes: Vec<_> =
+            processes.flat_map(|(whose, pid)| Some((whose, pid?, process::usage(pid?)?[0]))).collect();
         let mut events = Events::with_capacity(1024);
         self.start = Instant::now();
         let (mut now, mut last_moved, mut last_shown) = (0, 0, 0);
@@ -193,12 +194,9 @@ impl<'a> Load<'a> {
             }
         }
         report::progress("");
-        let after = processes.map(|process| process::usage(process?));
-        [phase.server, phase.client] = [0, 1].map(|place| Some(after[place]?.since(before[place]?)));
-        phase.seconds = now.max(1) as f64 / SECOND as f64;
-        phase.unanswered = phase.sent - phase.replies + phase.rate.map_or(0, |_| phase.due(now));
-        phase.interrupted = self.is_interrupted();
-        Ok(phase)
+        let mut figures = phase.figures(now.max(1), &processes);
+        figures.insert("interrupted".into(), f64::from(u8::from(self.is_interrupted())));
+        Ok(figures)
     }
 
     /// Sends what is due on the connections that may send; in open loop each of them gets an equal share.

@@ -58,12 +58,12 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
         if load.is_interrupted() {
             break;
         }
-        let phase = load.run(depth, trace.take())?;
+        let figures = load.run(depth, trace.take())?;
         if options.json {
-            print(&report::json(&options, &phase))?;
+            print(&report::json(&options, &figures))?;
         } else {
-            print(&report::row(&options, &phase))?;
-            foot = report::foot(&phase);
+            print(&report::row(&options, &figures))?;
+            foot = report::foot(&figures);
         }
     }
     print(&foot)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::process::Usage;
+use crate::process::usage;
 use crate::protocol::{Operation, Outcome};
 use crate::replay::Trace;
 use crate::workload::Request;
@@ -42,13 +42,6 @@ pub struct Phase {
     pub refused: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
-    pub seconds: f64,
-    /// What the processes of the server and of this program used.
-    pub server: Option<Usage>,
-    pub client: Option<Usage>,
-    /// Requests that were due and have no reply.
-    pub unanswered: u64,
-    pub interrupted: bool,
 }
 
 /// The latencies of all replies, in nanoseconds.
@@ -104,15 +97,18 @@ impl Phase {
         }
     }
 
-    pub fn figures(&self) -> Figures {
+    /// The figures of a phase that took so long. A process is given with its name and the CPU time that it had used
+    /// before.
+    pub fn figures(&self, now: u64, processes: &[(&str, u32, u64)]) -> Figures {
         // In a replay the requests of the trace count, and not the SETs after its misses.
         let requests = self.trace.as_ref().map_or(self.replies, |trace| trace.requests as u64);
-        let per_second = |number| number as f64 / self.seconds;
+        let seconds = now as f64 / SECOND as f64;
+        let per_second = |number| number as f64 / seconds;
         let ratio = |part, whole: u64| (part as f64 / whole.max(1) as f64 * 1e6).round() / 1e6;
         let mut figures = Figures::new();
         let mut add = |name: &str, figure| _ = figures.insert(name.to_owned(), figure);
         add("pipeline", self.depth as f64);
-        add("seconds", self.seconds);
+        add("seconds", seconds);
         add("requests", requests as f64);
         add("requests_per_second", per_second(requests));
         add("sent_bytes_per_second", per_second(self.sent_bytes));
@@ -121,17 +117,17 @@ impl Phase {
         for (name, share) in QUANTILES {
             add(&format!("latency_{name}_ns"), self.latency.0.value_at_quantile(share) as f64);
         }
-        for (whose, used) in [("server", self.server), ("client", self.client)] {
-            let Some(used) = used else { continue };
-            add(&format!("{whose}_cpu_ns_per_request"), ratio(used.cpu_nanos, requests));
+        for &(whose, pid, before) in processes {
+            let Some([cpu_nanos, resident_bytes, peak_bytes]) = usage(pid) else { continue };
+            let cpu_nanos = cpu_nanos.saturating_sub(before);
+            add(&format!("{whose}_cpu_ns_per_request"), ratio(cpu_nanos, requests));
             // Above 1 with several threads.
-            add(&format!("{whose}_busy"), per_second(used.cpu_nanos) / SECOND as f64);
-            add(&format!("{whose}_pid"), used.pid.into());
-            add(&format!("{whose}_resident_bytes"), used.resident_bytes as f64);
-            add(&format!("{whose}_peak_bytes"), used.peak_bytes as f64);
+            add(&format!("{whose}_busy"), cpu_nanos as f64 / now as f64);
+            add(&format!("{whose}_pid"), pid.into());
+            add(&format!("{whose}_resident_bytes"), resident_bytes as f64);
+            add(&format!("{whose}_peak_bytes"), peak_bytes as f64);
         }
-        add("interrupted", f64::from(u8::from(self.interrupted)));
-        add("unanswered", self.unanswered as f64);
+        add("unanswered", (self.sent - self.replies + self.rate.map_or(0, |_| self.due(now))) as f64);
         add("refused", self.refused as f64);
         add("hits", self.hits as f64);
         add("misses", self.misses as f64);

@@ -7,25 +7,9 @@ use std::path::Path;
 
 use crate::options::Options;
 
-/// A process's CPU time so far, and its memory.
-#[derive(Clone, Copy)]
-pub struct Usage {
-    pub pid: u32,
-    /// CPU time of all its threads.
-    pub cpu_nanos: u64,
-    pub resident_bytes: u64,
-    /// The most that was ever resident.
-    pub peak_bytes: u64,
-}
-
-impl Usage {
-    /// The same, with only the CPU time that was used since `before`.
-    pub fn since(self, before: Usage) -> Usage {
-        Usage { cpu_nanos: self.cpu_nanos.saturating_sub(before.cpu_nanos), ..self }
-    }
-}
-
-pub fn usage(pid: u32) -> Option<Usage> {
+/// The CPU time of all of a process's threads so far, in nanoseconds; its resident memory, and the most that ever was
+/// resident, in bytes.
+pub fn usage(pid: u32) -> Option<[u64; 3]> {
     let mut cpu_nanos = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         // A thread that has ended, perhaps since its name was read, is missing from the sum.
@@ -37,7 +21,7 @@ pub fn usage(pid: u32) -> Option<Usage> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     };
-    Some(Usage { pid, cpu_nanos, resident_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")? })
+    Some([cpu_nanos, bytes("VmRSS:")?, bytes("VmHWM:")?])
 }
 
 /// The process that has the server's listening socket open. If several have, nobody can tell which of them serves.

@@ -4,8 +4,7 @@ use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
 use crate::options::Options;
-use crate::phase::{Figures, Phase};
-use crate::process::Usage;
+use crate::phase::Figures;
 
 /// A process that used more CPU time than this share of the time counts as always busy: the rest is the scheduler's.
 const BUSY: f64 = 0.95;
@@ -59,9 +58,8 @@ pub fn head(options: &Options) -> String {
 }
 
 /// One row of the table with its notes.
-pub fn row(options: &Options, phase: &Phase) -> String {
-    let figures = phase.figures();
-    let limit = limit(options, &figures);
+pub fn row(options: &Options, figures: &Figures) -> String {
+    let limit = limit(options, figures);
     let mark = if ["client", "other", "rate missed"].contains(&limit) { "*" } else { " " };
     let shown = |name, write: fn(f64) -> String| figures.get(name).copied().map_or("-".into(), write);
     let cells = COLUMNS.map(|(_, width, name, write)| format!("{:>width$}", shown(name, write))).concat();
@@ -76,16 +74,15 @@ pub fn row(options: &Options, phase: &Phase) -> String {
             note(format!("{:<15} {figure}", name.replace('_', " ")));
         }
     }
-    if phase.interrupted {
-        note(format!("interrupted after {:.1} s", phase.seconds));
+    if figures["interrupted"] > 0.0 {
+        note(format!("interrupted after {:.1} s", figures["seconds"]));
     }
     text
 }
 
 /// The same as a line of JSON, with all figures, and the options as they were given.
-pub fn json(options: &Options, phase: &Phase) -> String {
-    let figures = phase.figures();
-    let limit = limit(options, &figures);
+pub fn json(options: &Options, figures: &Figures) -> String {
+    let limit = limit(options, figures);
     let figures: String = figures.iter().map(|(name, figure)| format!("\"{name}\":{figure},")).collect();
     // What cannot be printed is left out, because Rust and JSON escape it differently.
     let printable = |text: &str| text.replace(|it: char| it.escape_debug().len() > 2, "?");
@@ -95,12 +92,13 @@ pub fn json(options: &Options, phase: &Phase) -> String {
 }
 
 /// What stands below the table.
-pub fn foot(phase: &Phase) -> String {
-    let megabytes = |bytes| format!("{:.1} mb", bytes as f64 / 1_048_576.0);
-    let memory = phase.server.map(|Usage { pid, resident_bytes, peak_bytes, .. }| {
-        format!("process {pid}, {} resident, {} at its peak", megabytes(resident_bytes), megabytes(peak_bytes))
+pub fn foot(figures: &Figures) -> String {
+    let megabytes = |name| format!("{:.1} mb", figures[name] / 1_048_576.0);
+    let server = figures.get("server_pid").map(|pid| {
+        let [resident, peak] = ["server_resident_bytes", "server_peak_bytes"].map(megabytes);
+        format!("process {pid}, {resident} resident, {peak} at its peak")
     });
-    format!("\n  server: {}\n", memory.as_deref().unwrap_or("process not found or not readable (--pid N)"))
+    format!("\n  server: {}\n", server.as_deref().unwrap_or("process not found or not readable (--pid N)"))
 }
 
 /// What limited a run, as far as that can be told.
@@ -161,11 +159,9 @@ mod tests {
 
     #[test]
     fn the_limit_is_who_was_busy_all_the_time() {
-        let usage = |busy| Some(Usage { pid: 1, cpu_nanos: (busy * 1e9) as u64, resident_bytes: 0, peak_bytes: 0 });
         let options = Options { clients: 50, ..Options::default() };
         let limited_by = |(server, client)| {
-            let phase = Phase { server: usage(server), client: usage(client), seconds: 1.0, ..Phase::default() };
-            limit(&options, &phase.figures())
+            limit(&options, &[("server_busy".into(), server), ("client_busy".into(), client)].into())
         };
         let busy = [(1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (2.5, 1.0), (2.5, 0.8), (0.5, 0.5)];
         assert_eq!(busy.map(limited_by), ["server", "server", "client", "client", "server", "other"]);
