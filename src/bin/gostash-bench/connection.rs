@@ -14,7 +14,7 @@ use socket2::Socket;
 
 use crate::options::Options;
 use crate::phase::Phase;
-use crate::protocol::Outcome;
+use crate::protocol::{Operation, Outcome};
 use crate::workload::{Request, Workload, quote};
 
 /// How many slices one vectored write has at most.
@@ -33,6 +33,9 @@ pub struct Connection {
     sent: usize,
     /// Requests without a reply, oldest first.
     pub waiting: VecDeque<Request>,
+    /// What follows from earlier requests, and comes before any other: the DEL of a key that was set for it, and in a
+    /// replay the SET of a key that was missing.
+    pub follow_ups: VecDeque<(Operation, u32)>,
     /// The incomplete head of a reply.
     partial_head: Vec<u8>,
     /// How many bytes of the current reply's body have not been read yet.
@@ -57,6 +60,7 @@ impl Connection {
             borrowed: Vec::new(),
             sent: 0,
             waiting: VecDeque::new(),
+            follow_ups: VecDeque::new(),
             partial_head: Vec::new(),
             body_left: 0,
         })
@@ -134,14 +138,16 @@ impl Connection {
                 return Ok(());
             }
             self.waiting.pop_front();
-            phase.note(&request, outcome, now);
+            if phase.note(&request, outcome, now) {
+                self.follow_ups.push_back((Operation::Set, request.id));
+            }
             // If the first reply is right, and what follows has exactly the length of the other expected replies, these
             // are taken to be right, too: at depth 64 parsing each would cost as much as all the rest of a request.
             if std::mem::take(&mut at_a_glance)
                 && outcome == Outcome::Done
                 && self.waiting.iter().map(|it| workload.reply_bytes(it)).sum::<Option<usize>>() == Some(data.len())
             {
-                self.waiting.iter().for_each(|request| phase.note(request, outcome, now));
+                self.waiting.iter().for_each(|request| _ = phase.note(request, outcome, now));
                 self.waiting.clear();
                 return Ok(());
             }

@@ -1,5 +1,7 @@
 //! Which command comes next, and on which key: random draws from a seed. It knows no bytes and no clock.
 
+use std::collections::VecDeque;
+
 use fastrand::Rng;
 
 use crate::options::Options;
@@ -11,8 +13,6 @@ const SHUFFLE: u64 = 2_654_435_761;
 pub struct Draws<'a> {
     options: &'a Options,
     zipf: Option<Zipf>,
-    /// For each client, the key that it has set and deletes next.
-    to_delete: Vec<Option<u32>>,
     random: Rng,
 }
 
@@ -20,14 +20,13 @@ impl<'a> Draws<'a> {
     pub fn new(options: &'a Options) -> Self {
         Draws {
             zipf: options.distribution.map(|exponent| Zipf::new(options.keys, exponent)),
-            to_delete: vec![None; options.clients],
             random: Rng::with_seed(options.seed),
             options,
         }
     }
 
-    /// The next operation of a client, and its key's number.
-    pub fn next(&mut self, client: usize) -> (Operation, u32) {
+    /// The next operation of a client and its key's number, unless something is to follow from what it sent before.
+    pub fn next(&mut self, client: usize, follow_ups: &mut VecDeque<(Operation, u32)>) -> (Operation, u32) {
         // One random number serves both: its low half picks the command, its high half the key.
         let (bits, keys) = (self.random.u64(..), u64::from(self.options.keys));
         let id = match &self.zipf {
@@ -43,13 +42,12 @@ impl<'a> Draws<'a> {
             if own < self.options.keys { own } else { own - clients }
         };
         let id = if self.options.owns_keys() { own() } else { id };
-        match self.options.command {
-            Some(Operation::Del) => match self.to_delete[client].take() {
-                Some(id) => (Operation::Del, id),
-                None => (Operation::Set, *self.to_delete[client].insert(id)),
-            },
-            command => (command.unwrap_or(mixed), id),
+        let operation = self.options.command.unwrap_or(mixed);
+        if operation == Operation::Del {
+            follow_ups.push_back((operation, id));
+            return (Operation::Set, id);
         }
+        (operation, id)
     }
 }
 

@@ -205,32 +205,27 @@ impl<'a> Load<'a> {
             && let Some(slot) = self.ready.pop_front()
         {
             let share = phase.rate.map_or(due, |_| due.div_ceil(1 + self.ready.len() as u64));
-            self.send(slot, share, phase);
+            let now = self.now();
+            let connection = &mut self.connections[slot];
+            for _ in 0..share.min((phase.depth - connection.waiting.len()) as u64) {
+                let next = connection.follow_ups.pop_front().or_else(|| match &mut phase.trace {
+                    Some(trace) => trace.next(),
+                    None if phase.is_preload => Some((Operation::Set, phase.sent as u32)),
+                    None => Some(self.draws.next(slot, &mut connection.follow_ups)),
+                });
+                let Some((operation, id)) = next else { break };
+                let value_bytes = phase.trace.as_ref().map_or_else(|| self.workload.value_bytes(id), |it| it.seen[&id]);
+                let writes = self.writes.get_mut(id as usize).map_or(0, |count| std::mem::replace(count, *count + 1));
+                let due_nanos = phase.due_nanos().unwrap_or(now);
+                connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);
+                phase.sent += 1;
+            }
             self.flush(slot, phase)?;
             if self.connections[slot].waiting.len() < phase.refill_below() {
                 self.ready.push_back(slot);
             }
         }
         Ok(())
-    }
-
-    /// Puts up to `due` requests into a connection's output, as far as its depth allows.
-    fn send(&mut self, slot: usize, due: u64, phase: &mut Phase) {
-        let now = self.now();
-        let connection = &mut self.connections[slot];
-        for _ in 0..due.min((phase.depth - connection.waiting.len()) as u64) {
-            let drawn = |(operation, id)| (operation, id, self.workload.value_bytes(id));
-            let next = match &mut phase.trace {
-                Some(trace) => trace.next(),
-                None if phase.is_preload => Some(drawn((Operation::Set, phase.sent as u32))),
-                None => Some(drawn(self.draws.next(slot))),
-            };
-            let Some((operation, id, value_bytes)) = next else { break };
-            let writes = self.writes.get_mut(id as usize).map_or(0, |writes| std::mem::replace(writes, *writes + 1));
-            let due_nanos = phase.due_nanos().unwrap_or(now);
-            connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);
-            phase.sent += 1;
-        }
     }
 
     fn flush(&mut self, slot: usize, phase: &mut Phase) -> Result<(), String> {

@@ -77,9 +77,9 @@ impl Phase {
         self.rate.map_or(u64::MAX, |rate| due(rate).saturating_sub(self.sent)).min(self.unsent())
     }
 
-    /// Counts a reply.
+    /// Counts a reply, and returns whether a SET of its key follows, as in a replay after a miss.
     #[inline(always)]
-    pub fn note(&mut self, request: &Request, outcome: Outcome, now: u64) {
+    pub fn note(&mut self, request: &Request, outcome: Outcome, now: u64) -> bool {
         self.replies += 1;
         // In closed loop the latencies of all replies of a read are recorded at once.
         if self.rate.is_some() {
@@ -90,11 +90,10 @@ impl Phase {
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }
-        if let Some(trace) = &mut self.trace
-            && trace.note(request, outcome)
-        {
-            self.requests_max = self.requests_max.map(|most| most + 1);
-        }
+        let Some(trace) = self.trace.as_mut().filter(|_| request.operation == Operation::Get) else { return false };
+        let is_missed = trace.note(outcome);
+        self.requests_max = self.requests_max.map(|most| most + u64::from(is_missed));
+        is_missed
     }
 
     /// The figures of a phase that took so long. A process is given with its name and the CPU time that it had used

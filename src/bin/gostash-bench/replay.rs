@@ -4,12 +4,12 @@
 //! A trace is a file of records, each two little-endian `u32`: the key's number, and the length of key and value
 //! together in bytes. Keys have 16 bytes; values have the rest, and at least 1 byte.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs;
 
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
-use crate::workload::{Request, Sizes};
+use crate::workload::Sizes;
 
 /// The length of every key, in bytes.
 const KEY_BYTES: usize = 16;
@@ -26,10 +26,8 @@ pub struct Trace {
     /// How many records' GETs were sent.
     asked: usize,
     /// The keys that were asked for: the first GET of a key misses in any cache. Each has the length of the value that
-    /// was set last, which a GET's reply in `GoStash` frames does not tell.
+    /// was set last, which a GET's reply in `GoStash` frames does not tell, or that is to be set.
     pub seen: HashMap<u32, usize>,
-    /// Misses whose SET is not sent yet.
-    missed: VecDeque<Record>,
     /// How many GETs were answered.
     pub requests: usize,
     /// Bytes of key and value in all answered requests.
@@ -62,36 +60,28 @@ impl Trace {
         Ok(Some(Trace { records, ..Trace::default() }))
     }
 
-    /// The next request of the current pipeline: its operation, its key, and the length of the value. SETs for misses
-    /// come first, and a key whose last GET is not answered yet ends the pipeline, so that each GET finds what the ones
-    /// before it have set.
-    pub fn next(&mut self) -> Option<(Operation, u32, usize)> {
-        if let Some((id, value_bytes)) = self.missed.pop_front() {
-            return Some((Operation::Set, id, value_bytes));
-        }
+    /// The next GET of the current pipeline and its key, once all that follows from earlier ones is sent. A key whose
+    /// last GET is not answered yet ends the pipeline, so that each GET finds what the ones before it have set.
+    pub fn next(&mut self) -> Option<(Operation, u32)> {
         let (id, value_bytes) = *self.records.get(self.asked)?;
         if self.records[self.requests..self.asked].iter().any(|record| record.0 == id) {
             return None;
         }
         self.asked += 1;
-        Some((Operation::Get, id, *self.seen.entry(id).or_insert(value_bytes)))
+        self.seen.entry(id).or_insert(value_bytes);
+        Some((Operation::Get, id))
     }
 
-    /// Counts a reply, and returns whether it was a miss, which is followed by a SET.
-    pub fn note(&mut self, request: &Request, outcome: Outcome) -> bool {
-        if request.operation != Operation::Get {
-            return false;
-        }
+    /// Counts the reply to a GET, and returns whether a SET of its key follows.
+    pub fn note(&mut self, outcome: Outcome) -> bool {
         let (id, value_bytes) = self.records[self.requests];
         let bytes = (KEY_BYTES + value_bytes) as u64;
         self.requests += 1;
         self.asked_bytes += bytes;
-        if outcome == Outcome::Done {
-            self.hit_bytes += bytes;
-            return false;
+        match outcome {
+            Outcome::Done => self.hit_bytes += bytes,
+            _ => _ = self.seen.insert(id, value_bytes),
         }
-        self.seen.insert(id, value_bytes);
-        self.missed.push_back((id, value_bytes));
-        true
+        outcome != Outcome::Done
     }
 }
