@@ -101,13 +101,8 @@ const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix_socket", "protocol", "p
 impl Options {
     /// Parses the command line. An error is one sentence. `--help` prints and ends the program.
     pub fn parse() -> Result<Options, String> {
-        let mut options = Options::default();
-        for row in OPTIONS {
-            options.texts.insert(row.name, row.default.to_owned());
-            let is_set = row.default == "none" || (row.set)(&mut options, row.default).is_some();
-            assert!(is_set, "a default is a value of its own option");
-        }
-        let (mut parser, mut given) = (lexopt::Parser::from_env(), Vec::new());
+        let (mut options, mut given) = (Options::default(), BTreeMap::new());
+        let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
                 Short('h') | Long("help") => exit_after(&help())?,
@@ -125,21 +120,28 @@ impl Options {
             let Some(row) = OPTIONS.iter().find(is_it) else {
                 return Err(format!("--{name}: no such option; --help lists them"));
             };
-            let expected = row.expected;
-            let text = match expected {
+            let text = match row.expected {
                 FLAG => meant.into(),
-                _ => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
+                expected => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
             };
-            let text = text.string().map_err(|error| error.to_string())?;
-            (row.set)(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
-            options.texts.insert(row.name, text);
-            given.push(row.name);
+            given.insert(row.name, text.string().map_err(|error| error.to_string())?);
+        }
+        for Row { name, default, expected, set, .. } in OPTIONS {
+            let (option, given) = (name.replace('_', "-"), given.remove(name));
+            let applies = options.replay.is_none() || REPLAY_OPTIONS.contains(name);
+            if given.is_some() && !applies {
+                return Err(format!("--{option}: not an option of replay"));
+            }
+            let is_none = given.is_none() && *default == "none";
+            let text = given.unwrap_or_else(|| default.to_string());
+            if !is_none && set(&mut options, &text).is_none() {
+                return Err(format!("--{option}: expected {expected}, got '{text}'"));
+            }
+            if applies {
+                options.texts.insert(name, text);
+            }
         }
         if let Some(file) = &options.replay {
-            if let Some(other) = given.iter().find(|name| !REPLAY_OPTIONS.contains(name)) {
-                return Err(format!("--{}: not an option of replay", other.replace('_', "-")));
-            }
-            options.texts.retain(|name, _| REPLAY_OPTIONS.contains(name));
             options.texts.insert("replay", file.display().to_string());
         }
         // A number has a known length, and the value of a shaped echo is its reply.
