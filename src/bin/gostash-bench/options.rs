@@ -23,8 +23,6 @@ macro_rules! options {
         pub struct Options {
             /// The file of a trace, which is replayed instead of drawing random keys.
             pub replay: Option<PathBuf>,
-            /// All options that apply, as they were given, or their defaults.
-            pub texts: BTreeMap<&'static str, String>,
             $(#[doc = $meaning] pub $name: $type,)*
         }
 
@@ -128,21 +126,12 @@ impl Options {
         }
         for Row { name, default, expected, set, .. } in OPTIONS {
             let (option, given) = (name.replace('_', "-"), given.remove(name));
-            let applies = options.replay.is_none() || REPLAY_OPTIONS.contains(name);
-            if given.is_some() && !applies {
+            if given.is_some() && options.replay.is_some() && !REPLAY_OPTIONS.contains(name) {
                 return Err(format!("--{option}: not an option of replay"));
             }
-            let is_none = given.is_none() && *default == "none";
-            let text = given.unwrap_or_else(|| default.to_string());
-            if !is_none && set(&mut options, &text).is_none() {
-                return Err(format!("--{option}: expected {expected}, got '{text}'"));
-            }
-            if applies {
-                options.texts.insert(name, text);
-            }
-        }
-        if let Some(file) = &options.replay {
-            options.texts.insert("replay", file.display().to_string());
+            let default = Some(default.to_string()).filter(|default| default != "none");
+            let Some(text) = given.or(default) else { continue };
+            set(&mut options, &text).ok_or_else(|| format!("--{option}: expected {expected}, got '{text}'"))?;
         }
         // A number has a known length, and the value of a shaped echo is its reply.
         let numbers = options.counts().then(|| FIRST_NUMBER.to_string().len());

@@ -47,7 +47,7 @@ pub fn head(options: &Options) -> String {
     let what = match &options.replay {
         Some(file) => format!("replay of {}", file.display()),
         None => {
-            let drawn = &options.texts["distribution"];
+            let drawn = options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"));
             format!("{commands}; {keys} keys, {drawn}, values of {value_size} b, keys of {key_size} b")
         }
     };
@@ -80,15 +80,15 @@ pub fn row(options: &Options, figures: &Figures) -> String {
     text
 }
 
-/// The same as a line of JSON, with all figures, and the options as they were given.
+/// The same as a line of JSON, with all figures, and the command that they are of.
 pub fn json(options: &Options, figures: &Figures) -> String {
     let limit = limit(options, figures);
     let figures: String = figures.iter().map(|(name, figure)| format!("\"{name}\":{figure},")).collect();
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     // What cannot be printed is left out, because Rust and JSON escape it differently.
-    let printable = |text: &str| text.replace(|it: char| it.escape_debug().len() > 2, "?");
-    let texts = options.texts.iter().map(|(name, text)| format!("\"{name}\":{:?}", printable(text)));
-    let (texts, value_bytes) = (texts.collect::<Vec<_>>().join(","), options.value_size);
-    format!("{{{figures}\"limited_by\":\"{limit}\",\"value_bytes\":\"{value_bytes}\",\"options\":{{{texts}}}}}\n")
+    let command = words.collect::<Vec<_>>().join(" ").replace(|it: char| it.escape_debug().len() > 2, "?");
+    let value_bytes = options.value_size;
+    format!("{{{figures}\"limited_by\":\"{limit}\",\"value_bytes\":\"{value_bytes}\",\"command\":{command:?}}}\n")
 }
 
 /// What stands below the table.
