@@ -214,7 +214,8 @@ impl<'a> Load<'a> {
                     None => Some(self.draws.next(slot, &mut connection.follow_ups)),
                 });
                 let Some((operation, id)) = next else { break };
-                let value_bytes = phase.trace.as_ref().map_or_else(|| self.workload.value_bytes(id), |it| it.seen[&id]);
+                let value_bytes =
+                    phase.trace.as_ref().map_or_else(|| self.options.value_size.pick(!id), |it| it.seen[&id]);
                 let writes = self.writes.get_mut(id as usize).map_or(0, |count| std::mem::replace(count, *count + 1));
                 let due_nanos = phase.due_nanos().unwrap_or(now);
                 connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);

@@ -46,8 +46,8 @@ pub struct Sizes {
 impl Sizes {
     /// One length of the range, always the same for the same seed.
     #[inline(always)]
-    fn pick(self, seed: u64) -> usize {
-        if self.is_fixed() { self.low } else { Rng::with_seed(seed).usize(self.low..=self.high) }
+    pub fn pick(self, seed: u32) -> usize {
+        if self.is_fixed() { self.low } else { Rng::with_seed(seed.into()).usize(self.low..=self.high) }
     }
 
     fn is_fixed(self) -> bool {
@@ -135,7 +135,7 @@ impl<'a> Workload<'a> {
 
     #[inline(never)]
     fn write_parts(&self, parts: &[String], request: &Request, out: &mut Vec<u8>) {
-        let key_bytes = self.key_bytes(request.id);
+        let key_bytes = self.options.key_size.pick(request.id);
         for (place, part) in parts.iter().enumerate() {
             match part.as_str() {
                 text if place % 2 == 0 => out.extend_from_slice(text.as_bytes()),
@@ -144,15 +144,6 @@ impl<'a> Workload<'a> {
                 _ => out.extend_from_slice(itoa::Buffer::new().format(request.value_bytes).as_bytes()),
             }
         }
-    }
-
-    fn key_bytes(&self, id: u32) -> usize {
-        self.options.key_size.pick(id.into())
-    }
-
-    #[inline(always)]
-    pub fn value_bytes(&self, id: u32) -> usize {
-        self.options.value_size.pick((!id).into())
     }
 
     /// The place of a request's value in the shared bytes.
@@ -232,7 +223,7 @@ impl<'a> Workload<'a> {
     /// The error message for a wrong reply.
     pub fn wrong(&self, request: &Request, problem: &str) -> String {
         let mut key = Vec::new();
-        write_key(request.id, self.key_bytes(request.id), &mut key);
+        write_key(request.id, self.options.key_size.pick(request.id), &mut key);
         format!("wrong reply to {} {}: {problem}", request.operation.name(), key.escape_ascii())
     }
 }
