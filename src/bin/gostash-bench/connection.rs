@@ -77,14 +77,13 @@ impl Connection {
     pub fn flush(&mut self, shared: &[u8], registry: &Registry, token: Token) -> io::Result<usize> {
         let before = self.sent;
         let total = self.output.len() + self.borrowed.iter().map(|(_, value)| value.len()).sum::<usize>();
-        let mut is_full = false;
-        while self.sent < total && !is_full {
+        while self.sent < total {
             match self.write(shared) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => is_full = true,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 taken => self.sent += taken?,
             }
         }
-        let bytes = self.sent - before;
+        let (bytes, is_full) = (self.sent - before, self.sent < total);
         if !is_full {
             self.output.clear();
             self.borrowed.clear();

@@ -32,19 +32,18 @@ impl<'a> Draws<'a> {
     pub fn next(&mut self, client: usize, follow_ups: &mut VecDeque<(Operation, u32)>) -> (Operation, u32) {
         // One random number serves both: its low half picks the command, its high half the key.
         let (bits, keys) = (self.random.u64(..), u64::from(self.options.keys));
-        let id = match &self.zipf {
+        let mut id = match &self.zipf {
             None => ((bits >> 32) * keys) >> 32,
             Some(rank) => rank(&mut self.random) * SHUFFLE % keys,
         } as u32;
         let is_get = ((bits & 0xffff_ffff) * 100) >> 32 < u64::from(self.options.get_percent);
         let mixed = if is_get { Operation::Get } else { Operation::Set };
-        // A key near this one that belongs to this client alone.
-        let own = || {
+        if self.options.owns_keys() {
+            // A key near this one that belongs to this client alone.
             let clients = self.options.clients as u32;
-            let own = id - id % clients + client as u32;
-            if own < self.options.keys { own } else { own - clients }
-        };
-        let id = if self.options.owns_keys() { own() } else { id };
+            id = id - id % clients + client as u32;
+            id -= if id < self.options.keys { 0 } else { clients };
+        }
         let operation = self.options.command.unwrap_or(mixed);
         if operation == Operation::Del {
             follow_ups.push_back((operation, id));

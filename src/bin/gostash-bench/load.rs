@@ -26,8 +26,7 @@ use crate::{process, report};
 /// How many bytes are read at once at most.
 const READ_BYTES: usize = 256 * 1024;
 
-/// The longest pipeline of the preload, in bytes and in requests.
-const PRELOAD_BYTES: usize = 64 * 1024;
+/// How many requests of the preload a connection has in flight at most.
 const PRELOAD_DEPTH: usize = 64;
 
 /// A request that is due within this time is waited for without sleeping: the poll's timeout counts in milliseconds.
@@ -102,12 +101,11 @@ impl<'a> Load<'a> {
 
     /// Sets every key once, over all connections, the idle ones included.
     pub fn preload(&mut self) -> Result<(), Box<dyn Error>> {
-        let Options { keys, key_size, value_size, protocol, .. } = *self.options;
+        let Options { keys, protocol, .. } = *self.options;
         let count = self.connections.len();
         // An echo keeps nothing, so it is enough that each connection has worked once.
         let keys = if protocol.name == "echo" { keys.min(count as u32) } else { keys };
-        let each = (keys as usize).div_ceil(count);
-        let depth = (PRELOAD_BYTES / (value_size.high + key_size.high)).clamp(1, PRELOAD_DEPTH).min(each);
+        let depth = PRELOAD_DEPTH.min((keys as usize).div_ceil(count));
         let (is_preload, requests_max) = (true, Some(keys.into()));
         let phase = Phase { name: "preload", is_preload, depth, requests_max, ..Phase::default() };
         match self.work(count, phase)?["refused"] {

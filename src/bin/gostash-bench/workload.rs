@@ -82,9 +82,6 @@ struct Template {
     is_number: bool,
 }
 
-/// The head of a reply: its outcome, its length, and the length of the body that follows; `None` if it is incomplete.
-type Head = Result<Option<(Outcome, usize, usize)>, String>;
-
 impl<'a> Workload<'a> {
     pub fn new(options: &'a Options) -> Self {
         let mut shared = vec![0; VALUES - 1 + options.value_size.high];
@@ -161,9 +158,10 @@ impl<'a> Workload<'a> {
         (bytes > miss.len()).then_some(bytes)
     }
 
-    /// Parses the head of the reply to a request from `input`, which is not empty. With `--verify`, a number must be the
-    /// right one, nothing may be refused, and only a GET may miss, if not all keys were set before.
-    pub fn parse_head(&self, request: &Request, input: &[u8]) -> Head {
+    /// Parses the head of the reply to a request from `input`, which is not empty: its outcome, its length, and the
+    /// length of the body that follows; `None` if it is incomplete. With `--verify`, a number must be the right one,
+    /// nothing may be refused, and only a GET may miss, if not all keys were set before.
+    pub fn parse_head(&self, request: &Request, input: &[u8]) -> Result<Option<(Outcome, usize, usize)>, String> {
         let Options { verify, preload, protocol, .. } = self.options;
         let Request { operation, writes, .. } = *request;
         let (_, reply, miss) = &self.exchanges[operation as usize];
