@@ -10,41 +10,27 @@ use crate::protocol::Operation;
 /// A prime above any number of keys: multiplying by it spreads neighbouring ranks, and no two ranks share a key.
 const SHUFFLE: u64 = 2_654_435_761;
 
-/// Draws a key's rank; 0 is the most popular.
-type DrawRank = Box<dyn Fn(&mut Rng) -> u64>;
-
-pub struct Draws<'a> {
-    options: &'a Options,
-    zipf: Option<DrawRank>,
-    random: Rng,
-}
-
-impl<'a> Draws<'a> {
-    pub fn new(options: &'a Options) -> Self {
-        Draws {
-            zipf: options.distribution.map(|exponent| zipf(options.keys, exponent)),
-            random: Rng::with_seed(options.seed),
-            options,
-        }
-    }
-
-    /// The next operation of a client and its key's number, unless something is to follow from what it sent before.
-    pub fn next(&mut self, client: usize, follow_ups: &mut VecDeque<(Operation, u32)>) -> (Operation, u32) {
+/// Draws the next operation of a client and its key's number, unless something follows from what it sent before.
+pub fn draws(options: &Options) -> impl FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32) + use<> {
+    let Options { keys, get_percent, command, .. } = *options;
+    let (clients, owns_keys) = (options.clients as u32, options.owns_keys());
+    let zipf = options.distribution.map(|exponent| zipf(keys, exponent));
+    let mut random = Rng::with_seed(options.seed);
+    move |client, follow_ups| {
         // One random number serves both: its low half picks the command, its high half the key.
-        let (bits, keys) = (self.random.u64(..), u64::from(self.options.keys));
-        let mut id = match &self.zipf {
-            None => ((bits >> 32) * keys) >> 32,
-            Some(rank) => rank(&mut self.random) * SHUFFLE % keys,
+        let bits = random.u64(..);
+        let mut id = match &zipf {
+            None => ((bits >> 32) * u64::from(keys)) >> 32,
+            Some(rank) => rank(&mut random) * SHUFFLE % u64::from(keys),
         } as u32;
-        let is_get = ((bits & 0xffff_ffff) * 100) >> 32 < u64::from(self.options.get_percent);
+        let is_get = ((bits & 0xffff_ffff) * 100) >> 32 < u64::from(get_percent);
         let mixed = if is_get { Operation::Get } else { Operation::Set };
-        if self.options.owns_keys() {
+        if owns_keys {
             // A key near this one that belongs to this client alone.
-            let clients = self.options.clients as u32;
             id = id - id % clients + client as u32;
-            id -= if id < self.options.keys { 0 } else { clients };
+            id -= if id < keys { 0 } else { clients };
         }
-        let operation = self.options.command.unwrap_or(mixed);
+        let operation = command.unwrap_or(mixed);
         if operation == Operation::Del {
             follow_ups.push_back((operation, id));
             return (Operation::Set, id);
@@ -54,8 +40,9 @@ impl<'a> Draws<'a> {
 }
 
 /// Zipf's distribution for any exponent, without a table, by rejection-inversion (Hoermann and Derflinger,
-/// "Rejection-inversion to generate variates from monotone discrete distributions", 1996).
-fn zipf(count: u32, exponent: f64) -> DrawRank {
+/// "Rejection-inversion to generate variates from monotone discrete distributions", 1996). It draws a rank; 0 is the
+/// most popular.
+fn zipf(count: u32, exponent: f64) -> impl Fn(&mut Rng) -> u64 {
     // With a power of 0 the integral of the density would be a logarithm. So close to 0 the difference does not show.
     let power = if (1.0 - exponent).abs() < 1e-6 { 1e-6 } else { 1.0 - exponent };
     let density = move |x: f64| x.powf(power - 1.0);
@@ -65,15 +52,13 @@ fn zipf(count: u32, exponent: f64) -> DrawRank {
     let (low, high) = (integral(1.5) - 1.0, integral(f64::from(count) + 0.5));
     // A draw that rounds up by no more than this is accepted without computing the density.
     let shortcut = 2.0 - inverse(integral(2.5) - density(2.0));
-    Box::new(move |random| {
-        loop {
-            let area = high + random.f64() * (low - high);
-            let place = inverse(area);
-            // The nearest rank, in fewer steps than f64::round takes.
-            let rank = f64::from(((place + 0.5) as u32).clamp(1, count));
-            if rank - place <= shortcut || area >= integral(rank + 0.5) - density(rank) {
-                return rank as u64 - 1;
-            }
+    move |random| loop {
+        let area = high + random.f64() * (low - high);
+        let place = inverse(area);
+        // The nearest rank, in fewer steps than f64::round takes.
+        let rank = f64::from(((place + 0.5) as u32).clamp(1, count));
+        if rank - place <= shortcut || area >= integral(rank + 0.5) - density(rank) {
+            return rank as u64 - 1;
         }
-    })
+    }
 }

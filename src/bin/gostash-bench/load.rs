@@ -15,7 +15,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGINT;
 
 use crate::connection::Connection;
-use crate::draws::Draws;
 use crate::options::Options;
 use crate::phase::{Figures, Phase, SECOND};
 use crate::protocol::Operation;
@@ -45,10 +44,10 @@ const SILENCE_NANOS: u64 = 60 * SECOND;
 const DRAIN_NANOS: u64 = 5 * SECOND;
 
 /// The connections to the server, and what they need to send and receive.
-pub struct Load<'a> {
+pub struct Load<'a, D> {
     options: &'a Options,
     workload: Workload<'a>,
-    draws: Draws<'a>,
+    draw: D,
     /// With `--verify`, for INC and DEC: how often each key was written.
     writes: Vec<u32>,
     poll: Poll,
@@ -64,9 +63,9 @@ pub struct Load<'a> {
     server: Option<u32>,
 }
 
-impl<'a> Load<'a> {
+impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> Load<'a, D> {
     /// Connects all clients.
-    pub fn new(options: &'a Options) -> Result<Self, Box<dyn Error>> {
+    pub fn new(options: &'a Options, draw: D) -> Result<Self, Box<dyn Error>> {
         // The first Ctrl-C sets the flag, the second ends the program. Without handlers the first ends it.
         let interrupted = Arc::new(AtomicBool::new(false));
         let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
@@ -86,7 +85,7 @@ impl<'a> Load<'a> {
         Ok(Load {
             options,
             workload: Workload::new(options),
-            draws: Draws::new(options),
+            draw,
             writes: vec![0; if options.verify && options.counts() { options.keys as usize } else { 0 }],
             poll,
             connections,
@@ -209,7 +208,7 @@ impl<'a> Load<'a> {
                 let next = connection.follow_ups.pop_front().or_else(|| match &mut phase.trace {
                     Some(trace) => trace.next(),
                     None if phase.is_preload => Some((Operation::Set, phase.sent as u32)),
-                    None => Some(self.draws.next(slot, &mut connection.follow_ups)),
+                    None => Some((self.draw)(slot, &mut connection.follow_ups)),
                 });
                 let Some((operation, id)) = next else { break };
                 let value_bytes =

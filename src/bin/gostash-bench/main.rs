@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 /// Measures each depth, or replays a trace, prints the results and returns the exit status.
 fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
     let mut trace = Trace::read(&mut options)?;
-    let mut load = Load::new(&options)?;
+    let mut load = Load::new(&options, draws::draws(&options))?;
     if options.preload {
         load.preload()?;
     }
