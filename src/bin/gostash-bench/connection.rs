@@ -66,7 +66,6 @@ impl Connection {
         })
     }
 
-    /// Puts a request into the output.
     pub fn push(&mut self, request: Request, workload: &Workload) {
         workload.write(&request, &mut self.output, &mut self.borrowed);
         self.waiting.push_back(request);

@@ -19,7 +19,6 @@ const QUANTILES: [(&str, f64); 6] =
 /// Figures by their names, which end in their units. What could not be measured is left out.
 pub type Figures = BTreeMap<String, f64>;
 
-/// A phase's work and its counters.
 #[derive(Default)]
 pub struct Phase {
     pub name: &'static str,
@@ -55,7 +54,6 @@ impl Default for Latency {
 }
 
 impl Phase {
-    /// How many requests are still to be sent.
     pub fn unsent(&self) -> u64 {
         self.requests_max.map_or(u64::MAX, |most| most - self.sent)
     }

@@ -218,7 +218,6 @@ impl<'a> Workload<'a> {
         Err(format!("byte {} of {length} differs from what was set, got {}", at + same + 1, quote(&value[same..])))
     }
 
-    /// The error message for a wrong reply.
     pub fn wrong(&self, request: &Request, problem: &str) -> String {
         let mut key = Vec::new();
         write_key(request.id, self.options.key_size.pick(request.id), &mut key);
