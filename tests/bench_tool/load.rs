@@ -219,6 +219,14 @@ fn lengths_are_checked_without_verify() {
     assert_eq!(row.number("misses"), row.number("requests"));
 }
 
+/// Why is what the server said: it may want a password, or be full.
+#[test]
+fn a_refused_preload_tells_why() {
+    let server = Server::start(&["--password", "secret"]);
+    let expected = ["expected the preload to be taken, got '-NOAUTH Authentication required.\\r\\n'"];
+    fails(&mut at(server.addr(), &["--protocol", "resp", "--keys", "100"]), 1, &expected);
+}
+
 #[test]
 fn a_server_that_goes_away_is_an_error() {
     fails(&mut at(fake::start(Fault::Hangs), &[]), 1, &["connection", "requests unanswered"]);

@@ -130,7 +130,7 @@ fn a_changed_value_has_a_bound() {
     driver.feed(&words("SET a 1 GET"));
     assert!(driver.received().ends_with(b"vxyz\r\n"));
     check(&mut driver, 0, "PING", "+PONG\n");
-    (0..100).for_each(|_| driver.executor.housekeep());
+    (0..100).for_each(|_| _ = driver.executor.housekeep());
     assert_eq!(driver.executor.store.stray_chunk_bytes(), 0);
 }
 

@@ -127,6 +127,9 @@ impl Connection {
                     self.partial_head = data.to_vec();
                     return Ok(());
                 };
+                if phase.is_preload && said == Outcome::Refused {
+                    return Err(wrong(format!("expected the preload to be taken, got {}", quote(&data[..bytes]))));
+                }
                 (outcome, self.body_left, data) = (said, body_bytes, &data[bytes..]);
             }
             let (piece, rest) = data.split_at(self.body_left.min(data.len()));
