@@ -116,7 +116,7 @@ pub const STRANGER_ARGUMENTS_MAX: usize = 10; // before the client has authentic
 pub const STRANGER_BYTES_MAX: usize = 16 * 1024; // of one argument before that
 pub const STRANGER_HELD_BYTES: usize = 2 * PASSWORD_BYTES_MAX; // before that; more, and under pressure it is closed first
 const _: () = assert!(PASSWORD_BYTES_MAX <= STRANGER_BYTES_MAX, "a client must be able to send the password");
-pub const NAME_BYTES_MAX: usize = 128; // of a client or its library, as the client sets it
+pub const NAME_BYTES_MAX: usize = 128; // of a client or its library, and of any word of a question
 // EXEC lets others have their turn after this many commands, or when much output waits. A transaction up to this long
 // is run in one go; a longer one is a pipeline that a library wrapped into MULTI, and nobody may wait for all of it.
 pub const EXEC_COMMANDS: usize = 1024;

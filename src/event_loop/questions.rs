@@ -11,7 +11,7 @@ use crate::batch::Visit;
 use crate::config::Config;
 use crate::limits::*;
 use crate::protocol::glob;
-use crate::protocol::verbs::{Complaint, SYNTAX, VERBS, integer, lower, shown, wrong_arity};
+use crate::protocol::verbs::{Complaint, SYNTAX, VERBS, integer, shown, wrong_arity};
 use crate::session::{Question, Resp, Session};
 
 impl EventLoop {
@@ -37,7 +37,6 @@ impl EventLoop {
     }
 
     fn config_get(&mut self, slot: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let patterns: Vec<_> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
         let (config, mut steps) = (&self.config, SCAN_STEPS_MAX);
         let mut settings = vec![
             ("appendonly", "no".to_owned()),
@@ -75,7 +74,7 @@ impl EventLoop {
         let mut config = self.config.clone();
         for pair in words.chunks(2) {
             let [name, value] = pair else { return Err(wrong_arity("config|set")) };
-            let name = shown(name).to_string().to_ascii_lowercase();
+            let name = shown(name).to_string();
             let option = match &*name {
                 "maxmemory" => "max-memory",
                 "maxclients" => "max-clients",
@@ -150,7 +149,7 @@ fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) ->
     let (mut spares_asker, mut all_fit) = (true, true);
     for pair in filter.chunks(2) {
         let [name, value] = pair else { return Err(SYNTAX) };
-        all_fit &= match (lower(name, &mut [0; 8]), lower(value, &mut [0; 8])) {
+        all_fit &= match (&**name, &**value) {
             (b"id", _) => integer(value)? == connection.session.id as i64,
             (b"addr", _) => **value == *address.as_bytes(),
             (b"type", kind) => kind == b"normal", // there is no other

@@ -35,12 +35,12 @@ pub struct Resp {
 /// look at all of these may take several turns.
 #[derive(Debug, Default)]
 pub struct Question {
-    pub(crate) verb: &'static str, // the command's name in the table
-    pub(crate) words: Vec<Box<[u8]>>,
-    pub(crate) at: usize,         // how many slots of connections have been looked at
-    pub(crate) found: i64,        // how many connections matched
-    pub(crate) text: String,      // the answer so far
-    pub(crate) kills_asker: bool, // once this is answered
+    pub(crate) verb: &'static str,    // the command's name in the table
+    pub(crate) words: Vec<Box<[u8]>>, // in lower case
+    pub(crate) at: usize,             // how many slots of connections have been looked at
+    pub(crate) found: i64,            // how many connections matched
+    pub(crate) text: String,          // the answer so far
+    pub(crate) kills_asker: bool,     // once this is answered
 }
 
 /// The commands of a transaction.

@@ -78,8 +78,9 @@ impl RespClient<'_> {
             ("dbsize", _) => output.push_header(b':', self.executor.store.len() as i64),
             ("scan", [cursor, options @ ..]) => scan(cursor, options, self.executor, output)?,
             ("keys", _) => Err("ERR KEYS is not served, since all other clients would have to wait: use SCAN")?,
+            (_, words) if words.iter().any(|word| word.len() > NAME_BYTES_MAX) => return Err(SYNTAX),
             (verb, words) => {
-                let words = words.iter().map(|&word| word.into()).collect();
+                let words = words.iter().map(|word| word.to_ascii_lowercase().into()).collect();
                 self.resp.question = Some(Box::new(Question { verb, words, ..Question::default() }));
             }
         }
