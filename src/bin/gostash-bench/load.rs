@@ -40,7 +40,7 @@ const PROGRESS_NANOS: u64 = 250_000_000;
 /// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead.
 const SILENCE_NANOS: u64 = 60 * SECOND;
 
-/// When a phase's time is over, it waits for its last replies until no byte has moved for so long.
+/// When a phase's time is over, it waits for its last replies until no byte has moved for so long, a minute at most.
 const DRAIN_NANOS: u64 = 5 * SECOND;
 
 /// The connections to the server, and what they need to send and receive.
@@ -145,8 +145,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             processes.flat_map(|(whose, pid)| Some((whose, pid?, process::usage(pid?)?[0]))).collect();
         let mut events = Events::with_capacity(1024);
         self.start = Instant::now();
-        let (mut now, mut last_moved, mut last_shown) = (0, 0, 0);
-        while !self.is_interrupted() {
+        let (mut now, mut last_moved, mut last_shown) = (0_u64, 0, 0);
+        while !self.is_interrupted() && phase.nanos_max.is_none_or(|most| now.saturating_sub(most) < SILENCE_NANOS) {
             let is_over = phase.nanos_max.is_some_and(|most| now >= most);
             if !is_over {
                 self.issue(&mut phase, now)?;
