@@ -136,7 +136,7 @@ impl EventLoop {
     /// Serves until a signal says to stop, and then until all that has arrived is answered. Fails only if polling does.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        let mut housekeeping = None; // when the store has something to do, in milliseconds
+        let mut housekeeping = None; // in how many milliseconds the store has more to do
         while self.stop_by.is_none_or(|by| self.now_millis < by && self.connections.len() + self.ended.len() > 0) {
             match self.wait(&mut events, housekeeping) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),

@@ -29,7 +29,7 @@ impl Store {
             }
         }
         // A search may find no segment worth cleaning, so there is a pause between two of them.
-        let searches = !self.evicts() && self.log.dead > self.log.held() / 4 && !self.is_roomy();
+        let searches = !self.evicts() && !self.is_empty() && self.log.dead > self.log.held() / 4 && !self.is_roomy();
         if searches { Some(1) } else { self.sweep_wait() }
     }
 
