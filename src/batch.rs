@@ -9,7 +9,7 @@ use std::ops::{IndexMut, Range};
 
 use crate::command::{Action, Command};
 use crate::execute::Executor;
-use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES, VISIT_BATCHES};
+use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES, VISIT_COMMANDS};
 use crate::session::{self, Part, Session};
 use crate::store::KeyHash;
 
@@ -88,7 +88,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         let session = self.sessions[slot].as_mut();
         let mut done = start + session.resume(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
-        let (mut needed, mut batches) = (0, 0);
+        let (mut needed, mut executed) = (0, 0);
         while is_open && done < end && needed == 0 {
             // Looking up the session's protocol for each frame would take a tenth of a request's instructions.
             let rest = &input[done..];
@@ -103,8 +103,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                     self.pending.push(Pending { visit: at, start: done, hash, command, part });
                     done += consumed;
                     if self.pending.len() == BATCH_COMMANDS {
-                        batches += 1;
-                        if !self.run_until(at, done) || batches == VISIT_BATCHES {
+                        executed += BATCH_COMMANDS;
+                        if !self.run_until(at, done) || executed >= VISIT_COMMANDS {
                             return;
                         }
                     }
@@ -112,15 +112,15 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                 Err(Some(bytes)) => needed = bytes,
                 // What stands here may change the session, so everything before it has to be answered first.
                 Err(None) => {
-                    if !self.run_until(at, done) {
+                    executed += self.pending.len() + 1;
+                    if !self.run_until(at, done) || executed > VISIT_COMMANDS {
                         return;
                     }
-                    let session = self.sessions[slot].as_mut();
-                    match session.execute_first(rest, self.executor) {
+                    match self.sessions[slot].as_mut().execute_first(rest, self.executor) {
                         Ok(consumed) => done += consumed,
                         Err(bytes) => needed = bytes,
                     }
-                    is_open = session.is_open();
+                    is_open = self.sessions[slot].as_mut().is_open();
                 }
             }
         }

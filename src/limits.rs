@@ -74,7 +74,7 @@ pub const START_BYTES: usize = 256 * 1024; // that a process still comes to touc
 pub const EVENTS_MAX: usize = 1024; // taken from one poll
 // Commands parsed before they are executed: enough for their cache misses to overlap, few enough for the L1 cache.
 pub const BATCH_COMMANDS: usize = 32;
-pub const VISIT_BATCHES: usize = 16; // for one connection: 8 KB can hold 1,365 keys of EXISTS, each of no bytes
+pub const VISIT_COMMANDS: usize = 512; // for one connection: 8 KB can hold 1,365 keys of EXISTS, each of no bytes
 pub const TURN_CONNECTIONS: usize = 32; // served: 100 us, at 3 to 4 us of system calls each
 // Buffer memory to keep free for each connection served: a reply beyond the high-water mark, in buffers that double.
 pub const VISIT_BYTES: usize = 256 * 1024;

@@ -272,8 +272,8 @@ fn settings_are_shown_and_take_effect() {
         client.check_words(command, answer);
     }
     // No name, pattern or address is longer than this, and who sends longer ones has none of them copied or compared.
-    let addresses = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535";
-    client.check_words(&format!("CLIENT KILL {addresses}"), "-ERR No such client\n");
+    let address = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535";
+    client.check_words(&format!("CLIENT KILL {address}"), "-ERR No such client\n");
     for question in ["INFO", "CONFIG GET", "CONFIG SET maxmemory", "CLIENT KILL"] {
         client.check_words(&format!("{question} {}", "x".repeat(129)), "-ERR syntax error\n");
     }

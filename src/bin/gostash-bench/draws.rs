@@ -10,7 +10,7 @@ use crate::protocol::Operation;
 /// A prime above any number of keys: multiplying by it spreads neighbouring ranks, and no two ranks share a key.
 const SHUFFLE: u64 = 2_654_435_761;
 
-/// Draws the next operation of a client and its key's number, unless something follows from what it sent before.
+/// A function that draws a client's next operation and its key's number, and notes what is to follow from it.
 pub fn draws(options: &Options) -> impl FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32) + use<> {
     let Options { keys, get_percent, command, .. } = *options;
     let (clients, owns_keys) = (options.clients as u32, options.owns_keys());
@@ -28,7 +28,7 @@ pub fn draws(options: &Options) -> impl FnMut(usize, &mut VecDeque<(Operation, u
         if owns_keys {
             // A key near this one that belongs to this client alone.
             id = id - id % clients + client as u32;
-            id -= if id < keys { 0 } else { clients };
+            id = if id < keys { id } else { id - clients };
         }
         let operation = command.unwrap_or(mixed);
         if operation == Operation::Del {
