@@ -121,5 +121,5 @@ pub const NAME_BYTES_MAX: usize = 128; // of a client or its library, and of any
 // is run in one go; a longer one is a pipeline that a library wrapped into MULTI, and nobody may wait for all of it.
 pub const EXEC_COMMANDS: usize = 1024;
 pub const EXEC_WORK_UNITS: u64 = 8 * EXEC_COMMANDS as u64; // the same for the store's work: so many SETs that each evict
-pub const SCAN_STEPS_MAX: usize = 128 * 1024; // of matching, some 200 us: a pattern that takes more is refused
+pub const SCAN_STEPS_MAX: usize = 64 * 1024; // of matching, some 150 us: a pattern that takes more is refused
 pub const SCAN_WORK_UNITS: u64 = 320; // after which a SCAN returns early
