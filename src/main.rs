@@ -33,7 +33,8 @@ fn main() -> ExitCode {
 fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     memory::prevent_hoarding();
     logger::start(config.log_level).map_err(|problem| format!("cannot log to standard error: {problem}"))?;
-    let (wanted, clients) = (config.max_clients, raise_clients_max(config.max_clients));
+    let wanted = config.max_clients;
+    let clients = raise_clients_max(wanted);
     if clients < wanted {
         config.max_clients = clients;
         let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -56,7 +57,8 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
         default_ttl_millis: config.default_ttl * 1000,
     });
     let mut executor = Executor::new(store, value_bytes_max);
-    (executor.base_bytes, executor.password) = (base_bytes, config.password.clone());
+    executor.base_bytes = base_bytes;
+    executor.password = config.password.clone();
     // The loop, which handles signals, is there before this line appears: whoever waits for it may stop the server.
     let polling = |problem| format!("cannot poll: {problem}");
     let event_loop = EventLoop::new(config, listeners, executor).map_err(polling)?;

@@ -41,8 +41,9 @@ impl Listeners {
         }
         let mut listeners = Listeners { sockets, path: None };
         if let Some(path) = &config.unix_socket {
-            let (bound, at) = (listeners.bind_unix(path), path.display());
-            bound.map_err(|problem| config.error("unix-socket", format!("cannot listen on {at}: {problem}")))?;
+            let at = path.display();
+            let cannot = |problem| config.error("unix-socket", format!("cannot listen on {at}: {problem}"));
+            listeners.bind_unix(path).map_err(cannot)?;
         }
         Ok(listeners)
     }
@@ -50,7 +51,8 @@ impl Listeners {
     /// Listens on `path`, where there must be nothing, or a socket that nobody listens on any more.
     fn bind_unix(&mut self, path: &Path) -> io::Result<()> {
         make_way(path)?;
-        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
+        let address = SockAddr::unix(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         // The mask applies as the path is made: a chmod afterwards would leave a moment for others to connect.
         let mask = umask(Mode::RWXG | Mode::RWXO);
         let bound = socket.bind(&address);
@@ -100,7 +102,8 @@ impl Drop for Listeners {
 /// For port 0, the system picks one that is free on the first address; if it is taken on another, all are tried again.
 pub fn bind_all(wanted: &[SocketAddr]) -> Result<Vec<Socket>, (SocketAddr, io::Error)> {
     // Sockets of failed attempts are held until the end, since the system likes to offer the same port again.
-    let (mut held, mut bound) = (Vec::new(), Vec::new());
+    let mut held = Vec::new();
+    let mut bound = Vec::new();
     let mut left = wanted.iter();
     while let Some(mut address) = left.next().copied() {
         if let Some(first) = tcp_addresses(&bound).next() {

@@ -191,37 +191,47 @@ impl EventLoop {
         housekeeping
     }
 
-    /// Reads the clock, and tells the store how much memory is taken outside of it. Returns whether a tick is due.
+    /// Reads the clocks, tells the executor the time and how much memory it may take, and returns whether a tick is due.
     fn begin_turn(&mut self) -> bool {
         let last_millis = mem::replace(&mut self.now_millis, self.clock.begin());
         let is_tick = self.clock.turns == 0 || self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
-        let has_paused = self.now_millis > last_millis + SWEEPS_MILLIS;
-        self.resumed_millis = if has_paused { self.now_millis } else { self.resumed_millis };
-        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
-        // What connections have freed counts until the next tick, which finds out whether the system got it back.
-        self.held_bytes_peak = if is_tick { self.held_bytes } else { self.held_bytes.max(self.held_bytes_peak) };
-        let outside_bytes = self.input.len() + spare + places + self.held_bytes_peak;
+        if self.now_millis > last_millis + SWEEPS_MILLIS {
+            self.resumed_millis = self.now_millis;
+        }
         if is_tick {
-            let Executor { store, base_bytes, clock, .. } = &mut self.executor;
             // The wall clock may be set. A difference of one comes from rounding: an expiry is to be told as it was set.
             let offset_millis = self.clock.unix_offset_millis();
-            if offset_millis.abs_diff(clock.unix_offset_millis) > 1 {
-                clock.unix_offset_millis = offset_millis;
+            let known_millis = &mut self.executor.clock.unix_offset_millis;
+            if offset_millis.abs_diff(*known_millis) > 1 {
+                *known_millis = offset_millis;
             }
-            // Such as holes in the C library's heap, where connections held something.
-            let counted = *base_bytes + store.memory_bytes() - store.outside_bytes + outside_bytes;
-            let uncounted_bytes = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted));
-            self.uncounted_bytes = uncounted_bytes.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
         }
+        let outside_bytes = self.outside_bytes(is_tick);
         if !self.executor.store.evicts() {
             // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
             // Chunks that come in do not use that up: they are to be the store's.
             let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.held_bytes) + self.executor.base_bytes;
             self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         }
-        self.executor.begin_turn(self.now_millis, outside_bytes + self.uncounted_bytes);
+        self.executor.begin_turn(self.now_millis, outside_bytes);
         is_tick
+    }
+
+    /// Memory that is taken outside of the store and its chunks, in bytes: for connections, and what nobody counts.
+    fn outside_bytes(&mut self, is_tick: bool) -> usize {
+        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
+        let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
+        // What connections have freed counts until the next tick, which finds out whether the system got it back.
+        self.held_bytes_peak = if is_tick { self.held_bytes } else { self.held_bytes.max(self.held_bytes_peak) };
+        let counted = self.input.len() + spare + places + self.held_bytes_peak;
+        if is_tick {
+            // Not counted are, for example, holes in the C library's heap, where connections held something.
+            let Executor { store, base_bytes, .. } = &self.executor;
+            let counted_in_all = base_bytes + store.memory_bytes() - store.outside_bytes + counted;
+            let uncounted = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted_in_all));
+            self.uncounted_bytes = uncounted.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
+        }
+        counted + self.uncounted_bytes
     }
 
     /// Whether the mere passing of time may give the loop something to do.
@@ -313,12 +323,14 @@ impl EventLoop {
     /// All input goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         self.visits.clear();
-        let (fair_bytes, store) = (self.fair_bytes(), &self.executor.store);
+        let fair_bytes = self.fair_bytes();
+        let store = &self.executor.store;
         // Replies take memory, too: as buffers run out of it, a turn serves fewer, and one while the store makes room.
         let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
         self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
-        let (mut end, mut large_bytes) = (0, 0);
+        let mut end = 0;
+        let mut large_bytes = 0;
         while self.visits.len() < most
             && end < TURN_FRAME_BYTES
             && large_bytes < READ_LARGE_BYTES
@@ -334,8 +346,9 @@ impl EventLoop {
             let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
-                let (large_max, asked) = (room_bytes.min(READ_LARGE_BYTES - large_bytes), end..end + READ_BYTES);
-                let (large, count) = connection.read(large_max, &mut self.input[asked], &self.executor);
+                let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
+                let buffer = &mut self.input[end..end + READ_BYTES];
+                let (large, count) = connection.read(large_max, buffer, &self.executor);
                 large_bytes += large;
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {

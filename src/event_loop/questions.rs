@@ -37,7 +37,7 @@ impl EventLoop {
     }
 
     fn config_get(&mut self, slot: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let (config, mut steps) = (&self.config, SCAN_STEPS_MAX);
+        let config = &self.config;
         let mut settings = vec![
             ("appendonly", "no".to_owned()),
             ("bind", config.host.clone()),
@@ -52,6 +52,7 @@ impl EventLoop {
             ("timeout", config.idle_timeout.to_string()),
             ("unixsocket", config.unix_socket.as_ref().map_or(String::new(), |path| path.display().to_string())),
         ];
+        let mut steps = SCAN_STEPS_MAX;
         settings.retain(|(name, _)| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), &mut steps)));
         if steps == 0 {
             return Err(SYNTAX);
@@ -102,7 +103,8 @@ impl EventLoop {
 
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
-        let (kills, filter) = (question.verb == "client|kill", &question.words[1..]);
+        let kills = question.verb == "client|kill";
+        let filter = &question.words[1..];
         let slots = self.connections.capacity();
         let end = slots.min(question.at + TURN_LOOKS);
         for other in question.at..end {
@@ -146,7 +148,8 @@ fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) ->
     if let [wanted] = filter {
         return Ok(**wanted == *address.as_bytes());
     }
-    let (mut spares_asker, mut all_fit) = (true, true);
+    let mut spares_asker = true;
+    let mut all_fit = true;
     for pair in filter.chunks(2) {
         let [name, value] = pair else { return Err(SYNTAX) };
         all_fit &= match (&**name, &**value) {
@@ -165,9 +168,11 @@ fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) ->
 
 /// Appends a client's line of CLIENT LIST.
 fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
-    let (session, none) = (&connection.session, &Resp::default());
-    let resp = session.resp.as_deref().unwrap_or(none);
-    let ([name, library, library_version], version) = (resp.names(), 2 + u8::from(resp.is_resp3));
+    let session = &connection.session;
+    let none = Resp::default();
+    let resp = session.resp.as_deref().unwrap_or(&none);
+    let [name, library, library_version] = resp.names();
+    let version = 2 + u8::from(resp.is_resp3);
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
     let idle = (now_millis - session.last_command_millis) / 1000;
