@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use gostash::limits::TICK_MILLIS;
 use rustix::process::Signal;
 
 use crate::client::{Client, bulk, del, get, inc, line, number, queued, set, start, words};
@@ -93,6 +94,21 @@ fn nobody_waits_for_a_long_transaction() {
     other.expect(b"ERR\r\n");
     long.expect(&[&b"*20000\r\n"[..], &b"+OK\r\n".repeat(20_000)].concat());
     other.check(&get(b"19999"), b"v\r\n");
+}
+
+/// However much a transaction of few commands answers, nobody else's command comes between those.
+#[test]
+fn a_short_transaction_is_executed_in_one_go() {
+    let (server, mut client) = start(&["--max-memory", "256mb"]);
+    let mut other = Client::tcp(&server);
+    other.check_words(&format!("SET value {}", "v".repeat(2_500)), "+OK\n");
+    client.check(&words(&format!("MULTI\nINCR a{}\nINCR a", "\nGET value".repeat(90))), &queued(92));
+    at_once(&server, || {
+        client.send(&words("EXEC"));
+        other.send(&words("INCR a"));
+    });
+    let replies: Vec<_> = (0..93).map(|_| client.read_text()).collect();
+    assert_eq!(number(&replies[92], ":"), number(&replies[1], ":") + 1);
 }
 
 /// Others have asked before and could take all that is written in many turns. What the server has written by then is told
@@ -322,6 +338,13 @@ fn a_client_that_does_not_read_is_closed() {
     stuck.send(&get(b"large").repeat(500));
     wait_until("the stuck client to be closed", || descriptors(&server) == before);
     other.check(&inc(b"number"), b"2\r\n");
+    // Nobody is stuck any more, so nothing is left that time makes due.
+    wait_until("the server to sleep through three ticks", || {
+        let wakes = || server.status_line("voluntary_ctxt_switches");
+        let before = wakes();
+        sleep(3 * Duration::from_millis(TICK_MILLIS));
+        wakes() == before
+    });
 }
 
 /// Room for less than the poll reports is room: who reads a little all the time is not stuck.

@@ -379,8 +379,12 @@ fn info_counts_what_is_refused_removed_and_received() {
     let unknown = b"-ERR Unknown option or number of arguments for CONFIG SET - 'port'\r\n";
     check(&mut client, &words("CONFIG SET port 1"), unknown);
     // One that finds no place.
-    let _second = Client::tcp(&server);
+    let mut second = Client::tcp(&server);
     Client::tcp(&server).expect(b"ERR\r\n");
+    // What somebody sends who has been disconnected is not even read.
+    check(&mut client, &words("CLIENT KILL ID 4"), b":1\r\n");
+    second.expect_end();
+    let _ = second.try_send(&[b'x'; 1_000]);
     // Items that expire, and those that have to leave.
     check(&mut client, &words("SET brief 1 PX 1"), b"+OK\r\n");
     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -395,7 +399,7 @@ fn info_counts_what_is_refused_removed_and_received() {
     for (field, count) in [
         ("total_connections_received:", 4),
         ("rejected_connections:", 1),
-        ("total_commands_processed:", 20),
+        ("total_commands_processed:", 21),
         ("total_error_replies:", 5),
         ("total_net_input_bytes:", sent),
         ("expired_keys:", 1),
