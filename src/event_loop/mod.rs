@@ -290,7 +290,6 @@ impl EventLoop {
                 }
             }
         }
-        self.accept_by = Some(self.now_millis);
     }
 
     fn admit(&mut self, socket: Socket) {
