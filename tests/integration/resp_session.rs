@@ -283,6 +283,23 @@ fn a_queue_does_what_its_commands_do() {
     }
 }
 
+/// Others may have taken memory that the store has still to give up: what would take more of it waits for that.
+#[test]
+fn nothing_is_written_while_the_store_is_short() {
+    let long = ask(&[b"SET".as_slice(), b"a", &[b'v'; 40_000]]);
+    let (queued, queue) = (words("MULTI\nSET a 1"), words("EXEC"));
+    for (before, after) in [(&b""[..], &words("SET a 1")[..]), (&long[..39_000], &long[39_000..]), (&queued, &queue)] {
+        let mut driver = driver(0);
+        driver.executor.store.set_memory_limit(8 << 20);
+        driver.feed(&(0..20_000).flat_map(|key| words(&format!("SET {key} v"))).collect::<Vec<_>>());
+        driver.feed(before);
+        driver.outside_bytes = 8 << 20;
+        driver.feed(after);
+        assert!(driver.received().ends_with(b"+OK\r\n"));
+        assert!(driver.short[0] > 1 && driver.short[1] == 0, "{:?}", driver.short);
+    }
+}
+
 /// What is executed gives its chunks back as it goes. One command may be as long as many chunks.
 #[test]
 fn a_queue_shrinks_as_it_is_executed() {

@@ -29,6 +29,10 @@ pub(crate) struct Driver {
     received: Vec<u8>,
     reader: Reader,
     pub(crate) now_millis: u64,
+    /// What others hold, in bytes.
+    pub(crate) outside_bytes: usize,
+    /// In how many turns the store was short of memory, and how many writes those executed.
+    pub(crate) short: [u64; 2],
     /// The most work that the store did in one turn, in its units.
     pub(crate) work_max: u64,
     /// The most commands that one turn executed.
@@ -70,6 +74,8 @@ impl Driver {
             received: Vec::new(),
             reader,
             now_millis: 0,
+            outside_bytes: 0,
+            short: [0; 2],
             work_max: 0,
             commands_max: 0,
             output_max: 0,
@@ -115,13 +121,17 @@ impl Driver {
     }
 
     fn turn(&mut self, piece: &[u8]) {
-        self.executor.begin_turn(self.now_millis, 0);
+        self.executor.begin_turn(self.now_millis, self.outside_bytes);
+        let (is_short, sets) = (self.executor.store.is_short, self.executor.stats.sets);
         let carried = self.sessions[0].carry(&mut self.buffer);
         let end = carried + piece.len();
         self.buffer[carried..end].copy_from_slice(piece);
         let visits = &mut [Visit::new(0, 0..end)];
         let (work, commands) = (self.executor.store.work(), self.executor.stats.commands());
         process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
+        if is_short {
+            self.short = [self.short[0] + 1, self.short[1] + self.executor.stats.sets - sets];
+        }
         self.work_max = self.work_max.max(self.executor.store.work() - work);
         self.commands_max = self.commands_max.max(self.executor.stats.commands() - commands);
         self.output_max = self.output_max.max(self.sessions[0].output.len());
