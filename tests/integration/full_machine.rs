@@ -4,7 +4,7 @@
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use gostash::limits::DESCRIPTORS_RESERVED;
+use gostash::limits::{DESCRIPTORS_RESERVED, TICK_MILLIS};
 
 use crate::client::{Client, ask, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{
@@ -147,6 +147,23 @@ fn half_sent_values_are_bounded_together() {
     let grown = peak_resident_bytes(&server) - before.0;
     assert!(grown < BOUND_BYTES as u64 * 5 / 4, "{grown} bytes for half-sent values");
     bystander.check(&get(b"large"), &line(&value));
+}
+
+/// While buffers are a little over their bound, those who hold the least have time to go on.
+#[test]
+fn one_client_is_closed_in_each_tick() {
+    let (server, mut client) = start(&["--max-memory", "16mb"]);
+    // Each has a chunk: together they hold 2.6 MB, the bound is 2.25 MB.
+    let mut others = Client::many(&server, 80);
+    others.iter_mut().for_each(|other| other.send(&set(b"half", &[b'v'; 60_000])[..20_000]));
+    let mut before = Instant::now();
+    wait_until("five to be closed", || {
+        let now = Instant::now();
+        let closed = client.info("client_disconnections:");
+        before = if closed < 2 { now } else { before };
+        closed >= 5
+    });
+    assert!(before.elapsed() > Duration::from_millis(TICK_MILLIS), "{:?}", before.elapsed());
 }
 
 /// The longest value alone fills what buffers may take, and its client may pause all the same.
