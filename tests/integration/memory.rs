@@ -43,6 +43,7 @@ fn version_1_wants_the_memory_controller() {
 
 #[test]
 fn the_top_is_read_whatever_the_path_and_nonsense_names_no_file() {
+    assert_eq!(files("0::/a:b\n")[0], "/sys/fs/cgroup/a:b/memory.max");
     let outside = files("0::/../outside\n");
     assert!(outside.ends_with(&["/sys/fs/cgroup/memory.max".into(), "/sys/fs/cgroup/memory.high".into()]));
     assert_eq!(files("x\n:\n"), [""; 0]);

@@ -1,7 +1,7 @@
 //! The Redis protocol over a socket: the rows, and what needs a server or several clients.
 
 use std::collections::HashSet;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS};
 
@@ -167,12 +167,14 @@ fn a_scan_finds_what_is_there_throughout() {
 
 #[test]
 fn clients_are_listed_and_killed() {
+    let since = Instant::now();
     let (server, mut client) = start(&[]);
     let mut others = Client::many(&server, 200);
     others[7].check_words("CLIENT SETNAME seven", "+OK\n");
     others[8].check_words("CLIENT SETINFO LIB-NAME lib", "+OK\n");
     others[10].check_words("CLIENT SETNAME ten", "+OK\n");
-    others[11].check_words("CLIENT SETNAME eleven\nGET none", "+OK\n$-1\n");
+    others[11].send(&words("HELLO 3 SETNAME eleven\nGET none"));
+    while others[11].read_text() != "_" {}
     // The last is in when it is answered, and so are all before it.
     others[199].check_words("PING", "+PONG\n");
     // One that was sent its last reply is there no longer, even if it stays.
@@ -185,6 +187,7 @@ fn clients_are_listed_and_killed() {
         line.split(' ').find_map(|field| field.strip_prefix(name)).expect("that field")
     };
     assert_eq!([" name=seven ", " name=eleven "].map(|name| field(name, "cmd=")), ["client|setname", "get"]);
+    assert_eq!([" name=seven ", " name=eleven "].map(|name| field(name, "resp=")), ["2", "3"]);
     client.check_words(&format!("CLIENT KILL {}", field(" name=seven ", "addr=")), "+OK\n");
     others[7].expect_end();
     client.check_words(&format!("CLIENT KILL ID {}", field(" lib-name=lib ", "id=")), ":1\n");
@@ -209,7 +212,10 @@ fn clients_are_listed_and_killed() {
         let list = client.text("CLIENT LIST");
         let [own, silent] = ["id=1 ", "id=100 "].map(|text| list.lines().find(|line| line.contains(text)));
         let [own, silent] = [own, silent].map(|line| line.expect("its line"));
-        number(own, "age=") > 0 && number(own, "idle=") == 0 && number(silent, "idle=") > 0
+        let seconds = 1..=since.elapsed().as_secs() as usize;
+        seconds.contains(&number(own, "age="))
+            && number(own, "idle=") == 0
+            && seconds.contains(&number(silent, "idle="))
     });
     client.check_words("CLIENT KILL TYPE normal", ":197\n");
     others[9].expect_end();
@@ -258,6 +264,11 @@ fn settings_are_shown_and_take_effect() {
     client.check(&words("CONFIG GET maxmemor?"), &ask(&["maxmemory", "67108864"]));
     client.check(&words("CONFIG GET save appendonly"), &ask(&["appendonly", "no", "save", ""]));
     client.check_words("CONFIG GET nosuch", "*0\n");
+    let mut newer = Client::tcp(&server);
+    newer.send(&words("HELLO 3\nCONFIG GET maxmemory-policy"));
+    while newer.read_text() != "%1" {}
+    assert_eq!([newer.read_text(), newer.read_text()], ["maxmemory-policy", "allkeys-lfu"]);
+    drop(newer);
     let endless = format!("CONFIG GET{}", format!(" *{}~", "[^~]".repeat(15)).repeat(14));
     let failed = |option| format!("-ERR CONFIG SET failed (possibly related to argument '{option}'): expected a ");
     let unknown = "-ERR Unknown option or number of arguments for CONFIG SET - '".to_owned();
