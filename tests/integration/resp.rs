@@ -49,6 +49,7 @@ fn nothing_is_done_before_the_password() {
         client.check(&ask(&["AUTH", guess]), wrong);
     }
     client.check(&ask(&["AUTH", "nobody", "open sesame"]), wrong);
+    client.check(&ask(&["AUTH", &"o".repeat(16_384)]), wrong);
     client.check(&words("HELLO 3 SETNAME early\nGET a"), &no_auth.repeat(2));
     client.check(&ask(&["AUTH", "open sesame"]), b"+OK\r\n");
     client.check_words(

@@ -187,7 +187,7 @@ const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
         Ending::Broken,
     ),
     (b"*x", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),
-    (b"*1000001\r\n", b"-ERR Protocol error: invalid multibulk length: too many arguments\r\n", Ending::Broken),
+    (b"*65537\r\n", b"-ERR Protocol error: invalid multibulk length: too many arguments\r\n", Ending::Broken),
     (b"*999999999999999999999", b"-ERR Protocol error: invalid multibulk length\r\n", Ending::Broken),
     (b"*1\r\n$-1\r\n", b"-ERR Protocol error: invalid bulk length\r\n", Ending::Broken),
     (b"*1\r\n$99999999999\r\n", b"-ERR Protocol error: invalid bulk length\r\n", Ending::Broken),
@@ -206,6 +206,7 @@ const RAW_ROWS: &[(&[u8], &[u8], Ending)] = &[
     ),
     (b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$0\r\n\r\n*2\r\n$3\r\nGET\r\n$0\r\n\r\n", b"+OK\r\n$0\r\n\r\n", Ending::Open),
     (b"*2\r\n$3\r\nGET\r\n$1\r\n", b"", Ending::Unfinished),
+    (b"*65536\r\n$6\r\nEXISTS\r\n", b"", Ending::Unfinished),
 ];
 
 /// The rows for a connection with this number. Those that are long are made last, and only if they are asked for.
