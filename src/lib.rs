@@ -16,8 +16,7 @@
 //! Imports point downward only; a test sees to it.
 //! - [`event_loop`]: the turns of the loop, why nobody starves, and the answers to INFO, CONFIG and CLIENT.
 //! - [`batch`]: the execution phase of a turn, over many sessions at once.
-//! - [`session`]: one client's input that is not answered yet, and the phase that it is in; [`output`]: its replies
-//!   that are not sent yet.
+//! - [`session`]: one client's unanswered input, and the phase that it is in; [`output`]: its unsent replies.
 //! - [`protocol`]: pure functions between bytes and commands, for GoStash frames and for RESP.
 //! - [`execute`]: what every command on keys means, once for both protocols.
 //! - [`store`]: keys and values within a bound on memory: index, log, eviction, expiry.
@@ -38,7 +37,8 @@
 //!    puts the connection back on the ready queue if it can do more without an event.
 //!
 //! # Where other requests leave this path
-//! - A write that needs memory: `Store::put` makes room by eviction. Housekeeping makes more at the end of each turn.
+//! - A write that needs memory: `Store::put` makes room by eviction. Housekeeping makes more at the end of each turn,
+//!   and sweeps out items that have expired. One that a command comes to before that is removed by `Store::find`.
 //! - MGET and its like are one command for each key. A turn that ends within them rewinds the parser (`Resp::rewind`).
 //! - A value over 32 KB is read from the socket straight to where it will stay (`Incoming::read`), the bytes that came
 //!   with its header aside. Its command is executed by the session, outside of the batch.
