@@ -24,6 +24,7 @@ pub(super) struct Connection {
     /// The client has closed its side. After a short read the end is still to be read, and no more event announces it.
     pub(super) read_closed: bool,
     pub(super) queued: bool,
+    pub(super) in_line: bool, // it is in the loop's `line`
     pub(super) accepted_millis: u64,
     /// When the client last took output, in milliseconds. If it is draining, that was its last reply.
     pub(super) waits_since_millis: u64,
@@ -43,6 +44,7 @@ impl Connection {
             watches_output: false,
             read_closed: false,
             queued: false,
+            in_line: false,
             accepted_millis: now_millis,
             waits_since_millis: now_millis,
             drain_bytes_left: None,
@@ -50,10 +52,9 @@ impl Connection {
         }
     }
 
-    /// Whether to read from it now: not if it holds more than `fair_bytes`, unless its client has closed.
-    pub(super) fn wants_read(&self, fair_bytes: usize) -> bool {
-        let wants = self.readable && (self.drain_bytes_left.is_some() || self.session.wants_input());
-        wants && (self.read_closed || fair_bytes == usize::MAX || self.session.burden_bytes() <= fair_bytes)
+    /// Whether there may be something to read that it wants.
+    pub(super) fn wants_read(&self) -> bool {
+        self.readable && (self.drain_bytes_left.is_some() || self.session.wants_input())
     }
 
     /// Puts it on the ready queue, unless it is there already.

@@ -14,9 +14,10 @@
 //! clients that brought little are served before those that brought much, who still find half of the turn's work left.
 //!
 //! # How buffers stay within their bound
-//! A session is not read from while its output is at its high-water mark. All buffers together have a bound, too. While
-//! they are over it, whoever holds more than a fair share is not read from. If that does not help within a second, the
-//! largest holder is closed, and one more each tick; a quarter over the bound, it is closed at once, one in each turn.
+//! A session is not read from while its output is at its high-water mark. All buffers together have a bound, too. From an
+//! eighth of it on, long frames and transactions are received one at a time, so that each comes to its end. Over the
+//! bound, whoever holds more than a fair share is not read from. If that does not help within a second, the largest
+//! holder is closed, and one more each tick; a quarter over the bound, it is closed at once, one in each turn.
 
 mod connection;
 mod info;
@@ -85,6 +86,12 @@ pub struct EventLoop {
     held_bytes_peak: usize, // since the last tick
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
+    /// How many eighths of their bound all buffers take. From 1 on they are crowded.
+    eighths: usize,
+    /// Meanwhile, connections that collect a long frame or a transaction. Only the first is read from, until it has
+    /// all of that or, after a tick, its client pauses: then it goes to the end of the line.
+    line: VecDeque<Token>,
+    line_millis: u64, // since when it has been the first
     /// While buffers are over their bound: when the largest holder is closed, in milliseconds.
     relieve_at: Option<u64>,
     /// Sweeps that are due, by their numbers: each looks at one part of the connections, and each turn does one.
@@ -126,6 +133,9 @@ impl EventLoop {
             held_bytes: 0,
             held_bytes_peak: 0,
             uncounted_bytes: 0,
+            eighths: 0,
+            line: VecDeque::new(),
+            line_millis: 0,
             relieve_at: None,
             sweeps: 0..0,
             stop_by: None,
@@ -238,6 +248,7 @@ impl EventLoop {
     fn needs_ticks(&self) -> bool {
         self.stalled + self.draining > 0
             || self.relieve_at.is_some()
+            || !self.line.is_empty()
             || self.config.idle_timeout > 0 && self.clients() > 0
     }
 
@@ -268,10 +279,10 @@ impl EventLoop {
     /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will bring it back.
     #[inline(always)]
     fn requeue(&mut self, slot: usize) {
-        let fair_bytes = self.fair_bytes();
+        let wants_read = self.wants_read(slot);
         let connection = &mut self.connections[slot];
         let is_writable = connection.writable && !connection.session.output.is_empty();
-        if connection.wants_read(fair_bytes) || connection.session.can_run() || is_writable {
+        if wants_read || connection.session.can_run() || is_writable {
             connection.enqueue(slot, &mut self.ready);
         }
     }
@@ -322,10 +333,9 @@ impl EventLoop {
     /// All input goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         self.visits.clear();
-        let fair_bytes = self.fair_bytes();
-        let store = &self.executor.store;
         // Replies take memory, too: as buffers run out of it, a turn serves fewer, and one while the store makes room.
-        let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
+        let left_bytes =
+            if self.executor.store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
         self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
         let mut end = 0;
@@ -337,10 +347,12 @@ impl EventLoop {
         {
             let Some((slot, connection)) = find(&mut self.connections, next) else { continue };
             connection.queued = false;
-            let wants_read = connection.wants_read(fair_bytes);
+            let wants_read = self.wants_read(slot);
+            let connection = &mut self.connections[slot];
             connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
+            let store = &self.executor.store;
             // What is collected is read only as far as there is room for it; housekeeping makes more between turns.
             let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.room_bytes() } else { usize::MAX };
@@ -486,14 +498,59 @@ impl EventLoop {
         share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
     }
 
-    /// What a connection may hold and still be read from, in bytes: an equal share while buffers are over their bound.
-    fn fair_bytes(&self) -> usize {
-        self.relieve_at.map_or(usize::MAX, |_| self.buffer_bytes_max() / self.connections.len().max(1))
+    /// Whether to read from a connection now. In a crowd it may have to wait, unless its client has closed.
+    #[inline(always)]
+    fn wants_read(&mut self, slot: usize) -> bool {
+        let connection = &self.connections[slot];
+        connection.wants_read() && (self.eighths == 0 || connection.read_closed || self.may_grow(slot))
+    }
+
+    /// Whether a connection may hold more while buffers are crowded.
+    #[cold]
+    fn may_grow(&mut self, slot: usize) -> bool {
+        let fair_bytes = self.buffer_bytes_max() / self.connections.len();
+        let connection = &mut self.connections[slot];
+        if !connection.session.collects() {
+            return self.relieve_at.is_none() || connection.session.burden_bytes() <= fair_bytes;
+        }
+        let token = connection.token(slot);
+        if !mem::replace(&mut connection.in_line, true) {
+            self.line.push_back(token);
+        }
+        self.line.front() == Some(&token) && !self.is_full()
+    }
+
+    /// Whether not even the first in line is read from: it had an eighth of the bound and its own value to fill.
+    fn is_full(&self) -> bool {
+        self.eighths > 8
+    }
+
+    /// Finds out who is the first in line, and requeues those that were.
+    fn move_line(&mut self) {
+        let is_full = self.is_full();
+        for _ in 0..TURN_LOOKS {
+            let Some(token) = self.line.front() else { return };
+            if let Some((slot, connection)) = find(&mut self.connections, *token) {
+                let wants_more = connection.session.collects() && connection.session.wants_input();
+                let has_time = connection.readable || self.now_millis < self.line_millis + TICK_MILLIS;
+                connection.in_line = self.eighths > 0 && wants_more && has_time;
+                if connection.readable && !is_full || !connection.in_line {
+                    connection.enqueue(slot, &mut self.ready);
+                }
+                if connection.in_line {
+                    return;
+                }
+            }
+            self.line.pop_front();
+            self.line_millis = self.now_millis;
+        }
     }
 
     /// Keeps buffers within their bound, as the head of this file describes.
     fn relieve_pressure(&mut self) {
-        if self.buffer_bytes() <= self.buffer_bytes_max() {
+        self.eighths = 8 * self.buffer_bytes() / self.buffer_bytes_max();
+        self.move_line();
+        if self.eighths < 8 {
             if self.relieve_at.take().is_some() {
                 self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
             }
@@ -504,7 +561,7 @@ impl EventLoop {
         // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
         let is_stranger = |at: usize| matches!(&self.connections[at].session.resp, Some(resp) if !resp.authenticated);
         let weight = |&(bytes, slot): &(usize, usize)| (bytes > STRANGER_HELD_BYTES && is_stranger(slot), bytes);
-        let is_due = self.now_millis >= relieve_at || self.buffer_bytes() > self.buffer_bytes_max() / 4 * 5;
+        let is_due = self.now_millis >= relieve_at || self.eighths >= 10;
         if is_due && let Some((bytes, slot)) = burdens.max_by_key(weight) {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);
             self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));

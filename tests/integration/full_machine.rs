@@ -166,6 +166,22 @@ fn one_client_is_closed_in_each_tick() {
     assert!(before.elapsed() > Duration::from_millis(TICK_MILLIS), "{:?}", before.elapsed());
 }
 
+/// Values that together are several times as long as all buffers may be come in one after the other, each to its end.
+#[test]
+fn long_values_stand_in_line() {
+    const CLIENTS: usize = 24;
+    let (server, mut bystander) = start(&["--max-memory", "16mb"]);
+    let frame = set(b"key", &vec![b'v'; 500_000]);
+    scope(|scope| {
+        for mut client in Client::many(&server, CLIENTS) {
+            let frame = &frame;
+            scope.spawn(move || (0..3).for_each(|_| client.check(frame, b"OK\r\n")));
+        }
+    });
+    bystander.check(&inc(b"number"), b"1\r\n");
+    check_peak(&server);
+}
+
 /// The longest value alone fills what buffers may take, and its client may pause all the same.
 #[test]
 fn the_longest_value_may_take_its_time() {
