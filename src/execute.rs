@@ -52,7 +52,7 @@ impl Executor {
     /// Starts a turn at `now_millis` of a monotonic clock, with `outside_bytes` held outside the store and chunks.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.clock.now_millis = now_millis;
-        self.work_max = self.store.work() + TURN_WORK_UNITS;
+        self.work_max = self.store.work + TURN_WORK_UNITS;
         self.store.discard(&mut self.kept.chunks);
         self.store.begin_turn(now_millis, outside_bytes);
     }
@@ -60,7 +60,7 @@ impl Executor {
     /// Whether the store has done as much work as it may in one turn.
     #[inline]
     pub fn is_spent(&self) -> bool {
-        self.store.work() >= self.work_max
+        self.store.work >= self.work_max
     }
 
     /// A new chunk for what is being received, or `None` if the store is full and may not evict.
@@ -70,7 +70,7 @@ impl Executor {
 
     /// Lets the store use what is left of this turn's work for what could wait. Returns what [`Store::housekeep`] does.
     pub fn housekeep(&mut self) -> Option<u64> {
-        self.store.housekeep(self.work_max.saturating_sub(self.store.work()))
+        self.store.housekeep(self.work_max.saturating_sub(self.store.work))
     }
 
     /// Executes `command`, whose key has `hash`, and counts it.

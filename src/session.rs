@@ -182,7 +182,7 @@ impl Session {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
                 // It was interrupted before, so it goes by the turn's bound on work, but always makes some progress.
-                let work_max = executor.work_max.max(executor.store.work() + BATCH_COMMANDS as u64);
+                let work_max = executor.work_max.max(executor.store.work + BATCH_COMMANDS as u64);
                 self.resp_client(executor).iter_mut().for_each(|client| client.run(work_max));
             }
             (Phase::Silent, &[first, ..]) => {

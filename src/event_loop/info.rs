@@ -22,7 +22,7 @@ impl EventLoop {
         let (Executor { stats, store, .. }, TurnClock { turns, long, history, .. }) = (&self.executor, &self.clock);
         let [.., longest] = history.longest(self.now_millis / 1000);
         let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes());
-        let (evictions, expired, misses) = (store.stats().evictions, store.stats().expired, stats.gets - stats.hits);
+        let (evictions, expired, misses) = (store.stats.evictions, store.stats.expired, stats.gets - stats.hits);
         let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, errors, broken, .. } = stats;
         let Stats { bytes_in, bytes_out, .. } = stats;
         format!(
@@ -84,8 +84,8 @@ impl EventLoop {
                 ("total_net_input_bytes", &stats.bytes_in), ("total_net_output_bytes", &stats.bytes_out),
                 ("instantaneous_input_kbps", &two_decimals(in_rate as f64 / 1024.0)),
                 ("instantaneous_output_kbps", &two_decimals(out_rate as f64 / 1024.0)),
-                ("rejected_connections", &stats.refused), ("expired_keys", &store.stats().expired),
-                ("evicted_keys", &store.stats().evictions), ("keyspace_hits", &stats.hits),
+                ("rejected_connections", &stats.refused), ("expired_keys", &store.stats.expired),
+                ("evicted_keys", &store.stats.evictions), ("keyspace_hits", &stats.hits),
                 ("keyspace_misses", &(stats.gets - stats.hits)),
                 ("total_error_replies", &(stats.errors + stats.broken)), ("client_disconnections", &stats.closed),
             ]),

@@ -197,7 +197,7 @@ impl EventLoop {
         let Executor { stats, store, .. } = &self.executor;
         let (accepted, commands) = (stats.accepted(), stats.commands());
         let closed = accepted - (self.connections.len() + self.ended.len()) as u64;
-        self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work()]);
+        self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work]);
         housekeeping
     }
 

@@ -293,7 +293,7 @@ impl RespClient<'_> {
         queue.runs = true;
         queue.frames.chunks.reverse();
         self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
-        self.run(self.executor.store.work() + EXEC_WORK_UNITS);
+        self.run(self.executor.store.work + EXEC_WORK_UNITS);
         Ok(())
     }
 
@@ -302,7 +302,7 @@ impl RespClient<'_> {
         for _ in 0..EXEC_COMMANDS {
             let (store, output_max) = (&self.executor.store, self.executor.exec_output_bytes);
             let is_ready = self.resp.question.is_none() && !store.is_short;
-            let may_go_on = is_ready && store.work() < work_max && self.output.len() < output_max;
+            let may_go_on = is_ready && store.work < work_max && self.output.len() < output_max;
             // Without a queue, commands are executed instead of being queued again.
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
             let Queue { frames: Chunked { chunks, rest }, longs, head, done, .. } = &mut *queue;

@@ -180,7 +180,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
     }
     let (mut looked_at, mut found, mut steps) = (0, 0, SCAN_STEPS_MAX);
     let mut keys = Output::default();
-    let work_max = executor.store.work() + SCAN_WORK_UNITS;
+    let work_max = executor.store.work + SCAN_WORK_UNITS;
     loop {
         cursor = executor.store.scan(cursor, |key| {
             looked_at += 1;
@@ -191,7 +191,7 @@ fn scan(cursor: &[u8], options: &[&[u8]], executor: &mut Executor, output: &mut 
         });
         // A bucket's keys are all matched at once, so one is begun only while most of the steps are left for it.
         let is_long = keys.len() >= OUTPUT_HIGH_BYTES || steps <= SCAN_STEPS_MAX / 8 * 7;
-        if cursor == 0 || looked_at >= count || is_long || executor.store.work() >= work_max {
+        if cursor == 0 || looked_at >= count || is_long || executor.store.work >= work_max {
             break;
         }
     }

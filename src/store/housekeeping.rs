@@ -19,12 +19,12 @@ impl Store {
     /// Gives back dead memory, makes room, and sweeps out expired items, for about `units` of about 100 ns. Returns in
     /// how many milliseconds it has more to do. `None`: after the next command.
     pub fn housekeep(&mut self, units: u64) -> Option<u64> {
-        let end = self.work() + units;
+        let end = self.work + units;
         self.follow_limit();
         // Clients can have every turn do all the work that it may, so a step of the sweep and one of the rest are free.
         self.sweep();
         while self.settle() || !self.is_roomy() && self.step() || self.sweep() {
-            if self.work() >= end {
+            if self.work >= end {
                 return Some(0);
             }
         }

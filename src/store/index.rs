@@ -135,8 +135,6 @@ pub(super) struct Index {
     pub(super) len: usize,
     /// The place of a hash that was not found. Each put changes it, so a hash that has the current one is absent still.
     absent: isize,
-    /// Entries moved by splitting and merging buckets since the start.
-    pub(super) moved: u64,
 }
 
 impl Index {
@@ -146,9 +144,10 @@ impl Index {
         index
     }
 
-    /// An empty index that replaces this one after a flush.
-    pub(super) fn flushed(&self) -> Index {
-        Index { absent: self.absent, moved: self.moved, ..Index::new() }
+    /// Empties it, and returns what it was, whose memory is still to be given back.
+    pub(super) fn flush(&mut self) -> Index {
+        let empty = Index { absent: self.absent, ..Index::new() };
+        mem::replace(self, empty)
     }
 
     pub(super) fn held(&self) -> usize {
@@ -293,12 +292,11 @@ impl Index {
         Some(self.last_seen(*hash))
     }
 
-    pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) {
+    /// Inserts an entry, and returns the units of work that went into a split.
+    pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) -> u64 {
         self.put(self.home(hash.bits), entry);
         self.len += 1;
-        if self.len > self.buckets * ITEMS_MAX {
-            self.resize(self.buckets + 1);
-        }
+        if self.len > self.buckets * ITEMS_MAX { self.resize(self.buckets + 1) } else { 0 }
     }
 
     /// Puts an entry into the first line, from its home on, that has a free place or a ghost.
@@ -329,8 +327,9 @@ impl Index {
         self.free = Entry::link_to(number);
     }
 
-    /// Removes an entry that was just found, and leaves its ghost if that is wanted.
-    pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) {
+    /// Removes an entry that was just found, and leaves its ghost if that is wanted. Returns the units of work that went
+    /// into a merge.
+    pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) -> u64 {
         debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
         self.set(hash.place, if leaves_ghost { Entry::ghost(hash) } else { Entry(0) });
         // With more than two places for each item, ghosts would outlive their use, so each new one takes some away.
@@ -356,14 +355,13 @@ impl Index {
                 self.free_line(first);
             }
         }
-        if self.len < self.buckets * ITEMS_MIN && self.buckets > BUCKETS_MIN {
-            self.resize(self.buckets - 1);
-        }
+        let is_merged = self.len < self.buckets * ITEMS_MIN && self.buckets > BUCKETS_MIN;
+        if is_merged { self.resize(self.buckets - 1) } else { 0 }
     }
 
     /// Changes the number of buckets by one: splits the next one in two, or undoes the last split. Either way one
-    /// bucket is emptied, and its entries are put where they belong now.
-    fn resize(&mut self, buckets: usize) {
+    /// bucket is emptied, and its entries are put where they belong now, at a unit of work for four of them.
+    fn resize(&mut self, buckets: usize) -> u64 {
         let mask = buckets.next_power_of_two() - 1;
         let bucket = if buckets > self.buckets { self.buckets & mask >> 1 } else { buckets };
         let (items, lines) = self.items(bucket as isize * 2);
@@ -377,12 +375,12 @@ impl Index {
         let (lines, blocks) = (2 * buckets, (2 * buckets).div_ceil(LINES));
         self.lines.resize_with(blocks, || memory::block(INDEX_BLOCK_BYTES));
         self.touched = self.touched.clamp(lines, blocks * LINES);
-        self.moved += items.len() as u64;
         // An entry has only the tag of its hash. The bits below it that count are the lowest of the bucket's number.
         let low = (bucket as u64 % BUCKETS_MIN as u64) << SHIFT;
-        for item in items {
-            self.put(self.home(item.0 >> TAG << TAG | low), item);
+        for item in &items {
+            self.put(self.home(item.0 >> TAG << TAG | low), *item);
         }
+        items.len() as u64 / 4
     }
 
     /// Whether there is a ghost of this hash: its key was evicted lately. The ghost is removed.

@@ -56,8 +56,6 @@ pub struct Stats {
     pub expired: u64,
     /// Bytes of items copied within the log.
     pub copied_bytes: u64,
-    /// Index entries moved by splitting and merging buckets.
-    pub entries_moved: u64,
 }
 
 /// An item, as [`Store::peek`] shows it.
@@ -94,9 +92,11 @@ pub struct Store {
     /// The store is over its limit, although it has done its share of making room: writes wait for a later turn.
     pub is_short: bool,
     now: u64,
-    /// Work done so far, in units of about 100 ns, without that of moving index entries: see [`Store::work`].
+    /// All work done so far beyond plain look-ups, in units of about 100 ns. One unit is an item visited, a third of an
+    /// item added, four index entries moved, or a kilobyte copied.
     pub work: u64,
-    stats: Stats,
+    /// The counters.
+    pub stats: Stats,
     /// Bytes that eviction has freed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
     /// How many segments the sweep for expired items has passed, and when the next sweep begins, in milliseconds.
@@ -252,8 +252,7 @@ impl Store {
         if !self.is_empty() {
             // A flush gives back as much as one of a few items leaves behind. Otherwise repeated flushes would pile up.
             (0..4).for_each(|_| _ = self.settle());
-            let index = self.index.flushed();
-            self.flushed.push((mem::replace(&mut self.index, index), mem::replace(&mut self.log, Log::new())));
+            self.flushed.push((self.index.flush(), mem::replace(&mut self.log, Log::new())));
         }
     }
 
@@ -293,18 +292,6 @@ impl Store {
     pub fn stray_chunk_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunk_refs).sum();
         self.chunks.count().saturating_sub(self.log.chunk_refs + flushed) * CHUNK_BYTES
-    }
-
-    /// The counters.
-    pub fn stats(&self) -> Stats {
-        Stats { entries_moved: self.index.moved, ..self.stats }
-    }
-
-    /// All work done so far beyond plain look-ups, in units of about 100 ns. One unit is an item visited, a third of an
-    /// item added, four index entries moved, or a kilobyte copied.
-    #[inline]
-    pub fn work(&self) -> u64 {
-        self.work + self.index.moved / 4
     }
 
     /// Bytes held by the index, bytes held by the log, and live bytes in the log.
@@ -408,8 +395,8 @@ impl Store {
             self.log.kill(entry.handle(), &old);
             self.index.replace(hash, new);
         } else {
-            self.index.insert(hash, new);
             self.work += 3; // for touching new memory: in its segment and in the index
+            self.work += self.index.insert(hash, new);
         }
         Ok(())
     }
@@ -417,7 +404,7 @@ impl Store {
     /// Removes an item that was just found. If `leaves_ghost`, its ghost entry stays in the index.
     #[inline(always)]
     fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record, leaves_ghost: bool) {
-        self.index.remove(hash, leaves_ghost);
+        self.work += self.index.remove(hash, leaves_ghost);
         self.log.kill(entry.handle(), record);
         self.stats.expired += u64::from(record.deadline < self.now);
     }

@@ -345,19 +345,19 @@ fn work_is_counted() {
         (&unknown, 8),
         ("PING", 1),
     ] {
-        let before = driver.executor.store.work();
+        let before = driver.executor.store.work;
         driver.feed(&words(line));
-        let work = driver.executor.store.work() - before;
+        let work = driver.executor.store.work - before;
         assert!(work >= units, "{line}: {work} units");
     }
-    let before = driver.executor.store.work();
+    let before = driver.executor.store.work;
     driver.feed(&b"\r\n".repeat(1000));
-    assert_eq!(driver.executor.store.work() - before, 1000, "empty lines");
+    assert_eq!(driver.executor.store.work - before, 1000, "empty lines");
     // A long queue is copied, out of its chunks and into the store.
     driver.feed(&[words("MULTI"), words(&format!("SET a {}", "v".repeat(30_000))).repeat(30)].concat());
-    let before = driver.executor.store.work();
+    let before = driver.executor.store.work;
     driver.feed(&words("EXEC"));
-    let work = driver.executor.store.work() - before;
+    let work = driver.executor.store.work - before;
     assert!(work >= 1_800, "EXEC: {work} units");
 }
 

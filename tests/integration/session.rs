@@ -127,12 +127,12 @@ impl Driver {
         let end = carried + piece.len();
         self.buffer[carried..end].copy_from_slice(piece);
         let visits = &mut [Visit::new(0, 0..end)];
-        let (work, commands) = (self.executor.store.work(), self.executor.stats.commands());
+        let (work, commands) = (self.executor.store.work, self.executor.stats.commands());
         process(visits, &self.buffer, &mut self.sessions, &mut self.executor);
         if is_short {
             self.short = [self.short[0] + 1, self.short[1] + self.executor.stats.sets - sets];
         }
-        self.work_max = self.work_max.max(self.executor.store.work() - work);
+        self.work_max = self.work_max.max(self.executor.store.work - work);
         self.commands_max = self.commands_max.max(self.executor.stats.commands() - commands);
         self.output_max = self.output_max.max(self.sessions[0].output.len());
         let held_bytes = self.sessions[0].held_bytes();
