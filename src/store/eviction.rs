@@ -82,14 +82,9 @@ impl Store {
         self.settings.eviction == Eviction::S3Fifo
     }
 
-    /// Changes the memory limit. A lower limit is reached in bounded steps.
+    /// Changes the memory limit. A lower one comes into force as far as room has been made by now, and then in steps.
     pub fn set_memory_limit(&mut self, memory_bytes: usize) {
         self.settings.memory_bytes = memory_bytes.clamp(STORE_BYTES_MIN, STORE_BYTES_MAX);
-        self.follow_limit();
-    }
-
-    /// Lowers the limit in force towards `settings.memory_bytes`, as far as room has been made.
-    pub(super) fn follow_limit(&mut self) {
         self.limit = self.settings.memory_bytes.max(self.limit.min(self.memory_bytes()));
     }
 
@@ -173,9 +168,7 @@ impl Store {
             self.stats.copied_bytes += size as u64;
             return true;
         }
-        let is_expired = record.deadline < self.now;
-        self.remove(hash, entry, record, !is_expired);
-        self.stats.evictions += u64::from(!is_expired);
+        self.remove(hash, entry, record, true);
         true
     }
 

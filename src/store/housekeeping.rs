@@ -20,7 +20,7 @@ impl Store {
     /// how many milliseconds it has more to do. `None`: after the next command.
     pub fn housekeep(&mut self, units: u64) -> Option<u64> {
         let end = self.work + units;
-        self.follow_limit();
+        self.set_memory_limit(self.settings.memory_bytes);
         // Clients can have every turn do all the work that it may, so a step of the sweep and one of the rest are free.
         self.sweep();
         while self.settle() || !self.is_roomy() && self.step() || self.sweep() {

@@ -15,9 +15,8 @@ use std::mem;
 use memmap2::MmapMut;
 
 use super::log::Handle;
-use super::prefetch::prefetch;
 use crate::limits::{BUCKETS_MIN, INDEX_BLOCK_BYTES};
-use crate::memory;
+use crate::memory::{self, prefetch};
 
 /// Entries in a line. The last place of a bucket's first line and of each overflow line may hold a link instead.
 const PLACES: usize = 8;
@@ -221,15 +220,16 @@ impl Index {
         (items, lines)
     }
 
-    /// The place of the first entry that has the hash's tag and that `is_it` accepts.
+    /// The place of the first entry that has the hash's tag and that `is_it` accepts, and the entry.
     #[inline(always)]
-    fn search(&self, hash: KeyHash, mut is_it: impl FnMut(Entry) -> bool) -> Option<isize> {
+    fn search(&self, hash: KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<(isize, Entry)> {
         self.visit_lines(self.home(hash.bits), |number, line| {
             let mut found = matching(line, |upper, _| (upper ^ (hash.bits >> 32) as u32) >> 8 == 0);
             while found != 0 {
                 let at = found.trailing_zeros() as usize - 1;
-                if is_it(Entry::read(line, at)) {
-                    return Some(number << 3 | at as isize);
+                let entry = Entry::read(line, at);
+                if is_it(entry) {
+                    return Some((number << 3 | at as isize, entry));
                 }
                 found &= found - 1;
             }
@@ -250,13 +250,9 @@ impl Index {
     /// Looks up a hash by its tag alone, keeps the place found in `hash`, and returns the handle of the item there.
     #[inline(always)]
     pub(super) fn find_by_tag(&self, hash: &mut KeyHash) -> Handle {
-        let mut item = Handle(0);
-        let found = self.search(*hash, |entry| {
-            item = entry.handle();
-            entry.is_item()
-        });
-        hash.place = found.unwrap_or(self.absent);
-        item
+        let (place, entry) = self.search(*hash, Entry::is_item).unwrap_or((self.absent, Entry(0)));
+        hash.place = place;
+        entry.handle()
     }
 
     /// The entry at the place kept in `hash`. It may be another key's by now, or none.
@@ -286,13 +282,14 @@ impl Index {
             return None;
         }
         let is_it = |entry: Entry| entry.is_item() && is_it(entry);
-        if !is_it(self.last_seen(*hash)) {
-            hash.place = self.search(*hash, is_it)?;
+        let mut entry = self.last_seen(*hash);
+        if !is_it(entry) {
+            (hash.place, entry) = self.search(*hash, is_it)?;
         }
-        Some(self.last_seen(*hash))
+        Some(entry)
     }
 
-    /// Inserts an entry, and returns the units of work that went into a split.
+    /// Inserts an entry, and returns the work of a split.
     pub(super) fn insert(&mut self, hash: KeyHash, entry: Entry) -> u64 {
         self.put(self.home(hash.bits), entry);
         self.len += 1;
@@ -327,8 +324,7 @@ impl Index {
         self.free = Entry::link_to(number);
     }
 
-    /// Removes an entry that was just found, and leaves its ghost if that is wanted. Returns the units of work that went
-    /// into a merge.
+    /// Removes an entry that was just found, leaves its ghost if that is wanted, and returns the work of a merge.
     pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) -> u64 {
         debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
         self.set(hash.place, if leaves_ghost { Entry::ghost(hash) } else { Entry(0) });
@@ -386,7 +382,7 @@ impl Index {
     /// Whether there is a ghost of this hash: its key was evicted lately. The ghost is removed.
     pub(super) fn recall(&mut self, hash: KeyHash) -> bool {
         let found = self.search(hash, |entry| entry == Entry::ghost(hash));
-        found.map(|place| self.set(place, Entry(0))).is_some()
+        found.map(|(place, _)| self.set(place, Entry(0))).is_some()
     }
 
     /// The entries of the first bucket from `cursor` on that has any, the next cursor (0 at the end), and the number of

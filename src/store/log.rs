@@ -10,16 +10,14 @@ use bytes::Bytes;
 use memmap2::MmapMut;
 use slab::Slab;
 
-use super::prefetch::prefetch;
 use super::record::Record;
 use crate::command::NEVER;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
-use crate::memory;
+use crate::memory::{self, prefetch};
 
 /// How many segments a search for the deadest one looks at: enough to find nearly the best, in bounded time.
 const DEADEST_SAMPLE: usize = 32;
 
-const VACANT_PASSED: usize = 8; // vacant numbers of a flushed log's segments that one step passes at most
 const SECOND_BYTES: usize = 48; // from an item's start to a second prefetch: a small item mostly lies in two cache lines
 
 /// What a reference to a chunk takes, in bytes, including the memory of the list that it is in.
@@ -187,21 +185,16 @@ impl Log {
 
     /// Gives back a piece of a flushed log: a list of chunks, or a segment whose lists are gone. False at the end.
     pub(super) fn dismantle(&mut self) -> bool {
-        let is_left = self.segments.len() > 2;
-        for last in (2..self.segments.len()).rev().take(VACANT_PASSED) {
-            let large = self.records(last, 0).find(|(_, record)| record.list.is_some());
-            if let Some((handle, record)) = large {
-                self.write_gap(last, handle.offset(), record.size());
-                self.drop_list(&record);
-                return true;
-            }
-            let (segment, block) = (self.segments.pop(), self.blocks.pop());
-            if segment.is_some_and(|segment| segment.len > 0) {
-                self.held -= block.map_or(0, |block| block.len());
-                break;
-            }
+        let last = self.segments.len() - 1;
+        let large = self.records(last, 0).find(|(_, record)| record.list.is_some());
+        if let Some((handle, record)) = large {
+            self.write_gap(last, handle.offset(), record.size());
+            self.drop_list(&record);
+        } else if last > 1 {
+            let is_used = self.segments.pop().is_some_and(|segment| segment.len > 0);
+            self.held -= self.blocks.pop().filter(|_| is_used).map_or(0, |block| block.len());
         }
-        is_left
+        last > 1
     }
 
     fn newest(&self, queue: Queue) -> usize {

@@ -15,11 +15,11 @@ mod eviction;
 mod housekeeping;
 mod index;
 mod log;
-mod prefetch;
 mod record;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
+use std::ops::Range;
 
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
@@ -153,8 +153,7 @@ impl Store {
     pub fn get(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
         // The fast path: most records are plain, and `prefetch_item` left the place of most index entries in `hash`. By
         // now a place may be empty or hold another key's entry, so the key decides; if it differs, `find` searches.
-        let entry = self.index.last_seen(hash);
-        if let Some(rest) = Record::plain_rest(self.log.bytes(entry.handle()), key) {
+        if let Some((entry, rest)) = self.find_plain(hash, key) {
             let rest = &self.log.bytes(entry.handle())[rest];
             self.index.count_use(hash, entry);
             return Some(Value::small(rest));
@@ -178,10 +177,10 @@ impl Store {
         // The commonest write changes only the value's bytes, in place.
         if value.chunks.is_empty()
             && self.settings.default_ttl_millis == 0
-            && let (entry, Some(old)) = self.plain_value(hash, key)
+            && let Some((entry, old)) = self.find_plain(hash, key)
             && old.len() == value.rest.len()
         {
-            old.copy_from_slice(value.rest);
+            self.log.bytes_mut(entry.handle())[old].copy_from_slice(value.rest);
             self.index.count_use(hash, entry);
             return Ok(());
         }
@@ -211,7 +210,8 @@ impl Store {
     /// `NotANumber` if the value is no number, `Overflow` if the sum does not fit, `OutOfMemory` as [`set`](Self::set).
     #[inline(always)]
     pub fn add(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
-        if let (entry, Some(text)) = self.plain_value(hash, key)
+        if let Some((entry, old)) = self.find_plain(hash, key)
+            && let text = &mut self.log.bytes_mut(entry.handle())[old]
             && let Some(number) = number::parse(text)
             && let Some(sum) = number.checked_add(delta)
             && rewrite(text, number, sum)
@@ -314,12 +314,11 @@ impl Store {
         }
     }
 
-    /// The entry at the place kept in `hash`, and its value, if it leads to a plain record of this key.
+    /// The entry at the place kept in `hash`, and where the value lies in its record, if that is a plain one of this key.
     #[inline(always)]
-    fn plain_value(&mut self, hash: KeyHash, key: &[u8]) -> (Entry, Option<&mut [u8]>) {
+    fn find_plain(&self, hash: KeyHash, key: &[u8]) -> Option<(Entry, Range<usize>)> {
         let entry = self.index.last_seen(hash);
-        let bytes = self.log.bytes_mut(entry.handle());
-        (entry, Record::plain_rest(bytes, key).map(|rest| &mut bytes[rest]))
+        Some((entry, Record::plain_rest(self.log.bytes(entry.handle()), key)?))
     }
 
     /// Finds the item of a key, and counts a use if `is_use`. An item that has expired is removed instead.
@@ -401,12 +400,15 @@ impl Store {
         Ok(())
     }
 
-    /// Removes an item that was just found. If `leaves_ghost`, its ghost entry stays in the index.
+    /// Removes an item that was just found. If that is to make room, and not because it has expired, it leaves a ghost.
     #[inline(always)]
-    fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record, leaves_ghost: bool) {
-        self.work += self.index.remove(hash, leaves_ghost);
+    fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record, makes_room: bool) {
+        let is_expired = record.deadline < self.now;
+        let is_evicted = makes_room && !is_expired;
+        self.work += self.index.remove(hash, is_evicted);
         self.log.kill(entry.handle(), record);
-        self.stats.expired += u64::from(record.deadline < self.now);
+        self.stats.expired += u64::from(is_expired);
+        self.stats.evictions += u64::from(is_evicted);
     }
 }
 
