@@ -103,10 +103,10 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a record of `size` bytes fits into the queue's newest segment, or into one that is opened for it.
-    pub(super) fn has_room(&mut self, queue: Queue, size: usize) -> bool {
+    /// Sees to it that a record of `size` bytes fits into the queue's newest segment, and opens one for it if need be.
+    pub(super) fn open_for(&mut self, queue: Queue, size: usize) -> Result<(), Refusal> {
         if self.log.tail_room_bytes(queue) >= size {
-            return true;
+            return Ok(());
         }
         let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES };
         // Rather than refuse a write that room is being made for, the store may exceed its limit by what one command
@@ -114,12 +114,12 @@ impl Store {
         // the chunks that APPEND copies into.
         let appended = self.chunks.bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
         let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { 0 };
-        let is_allowed = self.memory_bytes() + bytes <= self.limit + overdraft;
-        if is_allowed {
-            self.log.open(queue, bytes);
-            self.is_short = self.lacks_room();
+        if self.memory_bytes() + bytes > self.limit + overdraft {
+            return Err(Refusal::OutOfMemory);
         }
-        is_allowed
+        self.log.open(queue, bytes);
+        self.is_short = self.lacks_room();
+        Ok(())
     }
 
     /// Frees a spare chunk, or else decides about the next few items of a walk. False if nothing can be done.
@@ -155,20 +155,20 @@ impl Store {
             debug_assert!(false, "an item in the log is in the index");
             return false;
         };
-        let wanted = self.next_round(entry, record);
-        let kept = wanted.filter(|(queue, _)| self.has_room(*queue, size));
-        if wanted.is_some() && kept.is_none() && !self.evicts() {
-            return false;
+        match self.next_round(entry, record) {
+            Some((queue, uses)) if self.open_for(queue, size).is_ok() => {
+                self.advance(size, true);
+                let new = self.log.relocate(handle, record, queue);
+                self.index.replace(hash, Entry::new(hash, new, uses));
+                self.work += size as u64 / COPIED_BYTES_PER_UNIT;
+                self.stats.copied_bytes += size as u64;
+            }
+            Some(_) if !self.evicts() => return false,
+            _ => {
+                self.advance(size, false);
+                self.remove(hash, entry, record, true);
+            }
         }
-        self.advance(size, kept.is_some());
-        if let Some((queue, uses)) = kept {
-            let new = self.log.relocate(handle, record, queue);
-            self.index.replace(hash, Entry::new(hash, new, uses));
-            self.work += size as u64 / COPIED_BYTES_PER_UNIT;
-            self.stats.copied_bytes += size as u64;
-            return true;
-        }
-        self.remove(hash, entry, record, true);
         true
     }
 

@@ -384,9 +384,7 @@ impl Store {
             Some((entry, _)) => (self.log.queue(entry.handle()), entry.uses()),
             None => (if is_remembered { Queue::Main } else { Queue::Small }, 0),
         };
-        if !self.has_room(queue, size) {
-            return Err(Refusal::OutOfMemory);
-        }
+        self.open_for(queue, size)?;
         self.headroom = self.headroom.saturating_sub(size);
         record.list = record.list.map(|_| self.log.keep_list(value.chunks));
         let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
