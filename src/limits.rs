@@ -55,6 +55,7 @@ pub const DRAINING_MAX: usize = 64; // clients at a time; any more are closed at
 pub const BUFFER_SHARE: usize = 8;
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
+pub const SHORT_SHARE: usize = 32; // of max-memory: over by more, the store evicts and nobody is served: replies take it
 pub const UNCOUNTED_SHARE: usize = 4; // of max-memory, at most, is set aside for what the C library keeps
 pub const PRESSURE_MILLIS: u64 = 1000; // over that bound until the largest client is closed, then one more each tick
 

@@ -163,11 +163,9 @@ pub(super) fn tcp_addresses(sockets: &[Socket]) -> impl Iterator<Item = SocketAd
 
 /// Clears the path for a new socket: removes what a dead server has left, and refuses anything else.
 fn make_way(path: &Path) -> io::Result<()> {
-    match path.symlink_metadata() {
-        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(problem) => return Err(problem),
-        Ok(metadata) if metadata.file_type().is_socket() => {}
-        Ok(_) => return Err(io::Error::other("it exists and is not a socket")),
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) }; // or binding tells what is wrong
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::other("it exists and is not a socket"));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Without blocking, since the backlog of a server that hangs is full, and connecting would wait.

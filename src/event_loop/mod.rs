@@ -333,11 +333,13 @@ impl EventLoop {
     /// All input goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         self.visits.clear();
-        // Replies take memory, too: as buffers run out of it, a turn serves fewer, and one while the store makes room.
-        let left_bytes =
-            if self.executor.store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
-        let most = (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS);
-        self.executor.exec_output_bytes = (left_bytes / most / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
+        let store = &self.executor.store;
+        // Replies take memory, too: as it runs out, a turn serves fewer, and one or none while the store makes room.
+        let free_bytes = self.buffer_bytes_max().saturating_sub(self.buffer_bytes());
+        let left_bytes = if store.is_short { 0 } else { free_bytes };
+        let is_blocked = store.is_short && store.lacks_room(self.config.max_memory.bytes / SHORT_SHARE);
+        let most = if is_blocked { 0 } else { (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS) };
+        self.executor.exec_output_bytes = (left_bytes / most.max(1) / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
         let mut end = 0;
         let mut large_bytes = 0;
         while self.visits.len() < most

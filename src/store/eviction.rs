@@ -72,9 +72,9 @@ impl Store {
         (self.limit + self.chunks.spare_bytes()).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
     }
 
-    /// Whether the store is over its limit and can evict something.
-    pub(super) fn lacks_room(&self) -> bool {
-        self.memory_bytes() > self.limit && self.evicts() && !self.is_empty()
+    /// Whether the store is over its limit by more than `excess_bytes` and can evict something.
+    pub fn lacks_room(&self, excess_bytes: usize) -> bool {
+        self.memory_bytes() > self.limit + excess_bytes && self.evicts() && !self.is_empty()
     }
 
     /// Whether it may remove items to make room.
@@ -118,7 +118,7 @@ impl Store {
             return Err(Refusal::OutOfMemory);
         }
         self.log.open(queue, bytes);
-        self.is_short = self.lacks_room();
+        self.is_short = self.lacks_room(0);
         Ok(())
     }
 

@@ -142,9 +142,9 @@ impl Store {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
         self.headroom = 0;
-        self.is_short = self.lacks_room() && {
+        self.is_short = self.lacks_room(0) && {
             self.housekeep(TURN_WORK_UNITS / 2);
-            self.lacks_room()
+            self.lacks_room(0)
         };
     }
 

@@ -250,6 +250,18 @@ fn a_transaction_finds_room() {
     other.check_beside(&[words("MULTI"), sets, words("EXEC")].concat(), false, replies.as_bytes());
 }
 
+/// Tiny items give way more slowly than replies are made.
+#[test]
+fn replies_stay_within_the_limit_beside_tiny_items() {
+    let server = full_of_tiny_items();
+    Client::tcp(&server).check(&set(b"large", &[b'v'; 30_000]), b"OK\r\n");
+    let mut readers = Client::many(&server, 1_000);
+    // They may be closed.
+    readers.iter_mut().for_each(|reader| _ = reader.try_send(&get(b"large").repeat(200)));
+    wait_until_quiet(&server);
+    check_peak(&server);
+}
+
 /// What transactions queue takes memory from the store, however small its items are, and gives it back.
 #[test]
 fn long_transactions_stay_within_the_limit() {
