@@ -31,11 +31,6 @@ impl Visit {
     pub fn new(session: usize, input: Range<usize>) -> Self {
         Visit { session, is_long: input.len() > SHORT_VISIT_BYTES, input, needed: 0 }
     }
-
-    /// Whether it has frames that this turn did not get to.
-    pub fn waits(&self) -> bool {
-        !self.input.is_empty() && self.needed == 0
-    }
 }
 
 /// A command that has been parsed and not executed yet.
