@@ -10,7 +10,8 @@ use std::ops::{IndexMut, Range};
 use crate::command::{Action, Command};
 use crate::execute::Executor;
 use crate::limits::{BATCH_COMMANDS, SHORT_VISIT_BYTES, VISIT_COMMANDS};
-use crate::session::{self, Part, Session};
+use crate::protocol::{Stop, stash};
+use crate::session::{Part, Session};
 use crate::store::KeyHash;
 
 /// One session's part in a turn.
@@ -87,9 +88,13 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         while is_open && done < end && needed == 0 {
             // Looking up the session's protocol for each frame would take a tenth of a request's instructions.
             let rest = &input[done..];
-            let next = match is_stash {
-                true => session::next_frame(rest, self.executor),
-                false => self.sessions[slot].as_mut().next(rest, arguments.get_or_insert_default(), self.executor),
+            let next = if is_stash {
+                let frame = stash::parse(rest, self.executor.value_bytes_max, None).map_err(Stop::needed);
+                frame.map(|(command, consumed)| (command, Part::default(), consumed))
+            } else if let Some(resp) = &mut self.sessions[slot].as_mut().resp {
+                resp.next(rest, arguments.get_or_insert_default(), self.executor)
+            } else {
+                Err(None)
             };
             match next {
                 Ok((command, part, consumed)) => {
@@ -153,7 +158,11 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                 }
                 log::trace!("{:?} {}", command.action, command.key.escape_ascii());
                 executor.calls[usize::from(part.verb)] += u64::from(part.is_last);
-                session.answer(executor.execute(*hash, command), *part);
+                let reply = executor.execute(*hash, command);
+                match &mut session.resp {
+                    Some(resp) => resp.answer(reply, *part, &mut session.output),
+                    None => stash::encode(reply, &mut session.output),
+                }
             }
         }
         batch.clear();

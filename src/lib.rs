@@ -32,7 +32,7 @@
 //!    has run out, the items of all its commands are prefetched, too.
 //! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns a reply that borrows
 //!    the value.
-//! 5. [`session::Session`] encodes the reply into its [`output`]: a small value is copied, a large one is referred to.
+//! 5. [`protocol::stash::encode`] appends it to the session's [`output`]: a small value is copied, a large one referred to.
 //! 6. `EventLoop::finish_visit` writes the output to the socket, takes the empty buffer back for the next client, and
 //!    puts the connection back on the ready queue if it can do more without an event.
 //!

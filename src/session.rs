@@ -16,12 +16,10 @@ pub use self::resp::{Question, Resp};
 use self::incoming::{Incoming, Long, chunk_bytes};
 pub(crate) use self::resp::Part;
 use self::resp::{Queue, RespClient};
-use crate::command::{Command, Reply};
 use crate::execute::Executor;
 use crate::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES};
 use crate::output::Output;
 use crate::protocol::Stop;
-use crate::protocol::resp::Arguments;
 use crate::protocol::stash;
 
 /// One client without its socket.
@@ -57,11 +55,6 @@ enum Phase {
     /// Input to be thrown away: a frame was broken, the client said QUIT, or its connection is being closed.
     Closing,
 }
-
-/// A command that may be executed in a batch, how to answer it, and how many bytes it took. The error is how long the
-/// input must be before there is one, or `None` if something else stands at its start: everything before that has to be
-/// answered, and then [`Session::execute_first`] deals with it.
-pub(crate) type Next<'a> = Result<(Command<'a>, Part, usize), Option<usize>>;
 
 impl Session {
     /// The session of client number `id`, which starts at `now_millis`.
@@ -201,20 +194,6 @@ impl Session {
         0
     }
 
-    /// Parses the RESP command at the start of `input`, or the next part of one.
-    #[inline]
-    pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
-        self.resp.as_mut().ok_or(None)?.next(input, arguments, executor)
-    }
-
-    #[inline(always)]
-    pub(crate) fn answer(&mut self, reply: Reply<'_>, part: Part) {
-        match &mut self.resp {
-            Some(resp) => resp.answer(reply, part, &mut self.output),
-            None => stash::encode(reply, &mut self.output),
-        }
-    }
-
     /// Executes what stands at the start of `input`, or begins to receive it if it has a long value, and returns how
     /// many bytes were consumed. If it is incomplete, nothing is, and the error is how many bytes it takes at least.
     pub(crate) fn execute_first(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
@@ -293,11 +272,4 @@ impl Session {
         let Session { id, resp, phase, output, .. } = self;
         Some(RespClient { id: *id, resp: resp.as_mut()?, phase, output, executor })
     }
-}
-
-/// Parses the GoStash frame at the start of `input`.
-#[inline(always)]
-pub(crate) fn next_frame<'a>(input: &'a [u8], executor: &Executor) -> Next<'a> {
-    let (command, consumed) = stash::parse(input, executor.value_bytes_max, None).map_err(Stop::needed)?;
-    Ok((command, Part::default(), consumed))
 }

@@ -3,7 +3,7 @@
 //! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::serve`], step by step: long
 //! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
 
-use super::{Long, Next, Phase, chunk_bytes};
+use super::{Long, Phase, chunk_bytes};
 use crate::chunk::Chunked;
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
@@ -42,6 +42,11 @@ pub struct Question {
     pub(crate) text: String,          // the answer so far
     pub(crate) kills_asker: bool,     // once this is answered
 }
+
+/// A command that may be executed in a batch, how to answer it, and how many bytes it took. The error is how long the
+/// input must be before there is one, or `None` if something else stands at its start: everything before that has to be
+/// answered, and then `Session::execute_first` deals with it.
+pub(crate) type Next<'a> = Result<(Command<'a>, Part, usize), Option<usize>>;
 
 /// The commands of a transaction.
 #[derive(Debug, Default)]
@@ -113,7 +118,7 @@ impl Resp {
     }
 
     #[inline]
-    pub(super) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
+    pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
         if !self.authenticated || self.queue.is_some() {
             return Err(None);
         }
@@ -168,7 +173,7 @@ impl Resp {
     }
 
     #[inline]
-    pub(super) fn answer(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
+    pub(crate) fn answer(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
         self.last_verb = part.verb;
         match (part.form, reply) {
             (Form::Plain, Reply::Value(value)) => output.push_bulk_value(value),
