@@ -175,16 +175,13 @@ impl Resp {
     #[inline]
     pub(crate) fn answer(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
         self.last_verb = part.verb;
+        if part.form == Form::Each && part.is_first {
+            output.push_header(b'*', part.left.into());
+        }
         match (part.form, reply) {
-            (Form::Plain, Reply::Value(value)) => output.push_bulk_value(value),
+            (Form::Plain | Form::Each, Reply::Value(value)) => output.push_bulk_value(value),
             (Form::Plain, Reply::Done) => output.push(b"+OK\r\n"),
             (Form::Count | Form::All, reply) => self.combine(reply, part, output),
-            (Form::Each, reply) => {
-                if part.is_first {
-                    output.push_header(b'*', part.left.into());
-                }
-                self.answer(reply, Part { form: Form::Plain, ..part }, output);
-            }
             (_, Reply::Refused(refusal)) => output.push_line(b'-', verbs::refusal(refusal)),
             // Rounded, as in Redis.
             (Form::Seconds, Reply::Number(millis)) if millis >= 0 => output.push_header(b':', (millis / 500 + 1) / 2),
