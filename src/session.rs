@@ -237,7 +237,8 @@ impl Session {
             match self.execute_frame(frame, longs, executor) {
                 Err(Stop::Incomplete(bytes)) => *needed = bytes,
                 Err(Stop::Long(bytes, _)) => {
-                    longs.push(Long::default());
+                    let queue = self.resp.as_mut().and_then(|resp| resp.queue.as_mut());
+                    longs.push(Long::new(queue.is_some_and(|queue| queue.refuses(bytes, executor))));
                     *left = bytes;
                 }
                 Ok(_) | Err(Stop::Broken(_)) => return taken,

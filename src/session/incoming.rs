@@ -24,7 +24,7 @@ pub(crate) struct Incoming {
 pub(super) struct Long {
     chunks: Vec<Bytes>,
     filling: Vec<Chunk>,      // at most one between two reads
-    pub(super) refused: bool, // there was no memory for it, so its bytes are discarded as they arrive
+    pub(super) refused: bool, // there is no memory or place for it, so its bytes are discarded as they arrive
 }
 
 impl Incoming {
@@ -86,6 +86,10 @@ impl Incoming {
 }
 
 impl Long {
+    pub(super) fn new(refused: bool) -> Self {
+        Long { refused, ..Long::default() }
+    }
+
     pub(super) fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.first().map_or(&[], Chunk::as_ref) }
     }

@@ -92,6 +92,22 @@ impl Part {
     }
 }
 
+impl Queue {
+    /// Whether it is longer than one command may be. It cannot be evicted, so it may not be.
+    fn is_full(&self, executor: &Executor) -> bool {
+        self.bytes > executor.value_bytes_max + FRAME_EXTRA_BYTES
+    }
+
+    /// Counts a long value before it comes in, if it does not fit: then it need not be kept.
+    pub(super) fn refuses(&mut self, bytes: usize, executor: &Executor) -> bool {
+        let before = self.bytes;
+        self.bytes += bytes.next_multiple_of(CHUNK_BYTES);
+        let is_full = self.is_full(executor);
+        self.bytes = if is_full { self.bytes } else { before };
+        is_full
+    }
+}
+
 impl Resp {
     pub(super) fn new(authenticated: bool) -> Self {
         Resp { authenticated, ..Resp::default() }
@@ -266,13 +282,13 @@ impl RespClient<'_> {
         }
     }
 
-    /// Queues a step. It cannot be evicted, so all that is queued may be only as long as one command.
+    /// Queues a step.
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
         queue.bytes += bytes.len() + chunk_bytes(&longs[..step.longs]);
-        let is_full = queue.bytes > self.executor.value_bytes_max + FRAME_EXTRA_BYTES;
-        let is_refused = is_refused || !is_full && !queue.frames.push(bytes, || self.executor.chunk());
+        let is_full = queue.is_full(self.executor);
+        let is_refused = !is_full && (is_refused || !queue.frames.push(bytes, || self.executor.chunk()));
         queue.longs.extend(longs.drain(..step.longs));
         if is_refused || is_full || queue.broken {
             **queue = Queue { broken: true, ..Queue::default() };

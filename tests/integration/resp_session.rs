@@ -243,6 +243,14 @@ fn a_queue_has_a_bound() {
     let mget = ask(&[&[b"MGET".to_vec()][..], &vec![vec![b'k'; 30_000]; 20]].concat());
     session.feed(&[words("MULTI"), mget.repeat(2), words("GET b\nEXEC")].concat());
     assert_eq!(session.received(), [&queued(3)[..], aborted].concat());
+    // What will not fit is not kept while it comes in.
+    let mut session = driver(0);
+    let (megabyte, most) = (set(1 << 20), 1_000_000);
+    session.feed(&[&words("MULTI")[..], &megabyte, &megabyte[..most]].concat());
+    let held = session.executor.store.stray_chunk_bytes();
+    assert!(held <= (1 << 20) + CHUNK_BYTES, "{held} bytes");
+    session.feed(&[&megabyte[most..], &words("EXEC")].concat());
+    assert_eq!(session.received(), [&queued(1)[..], full, aborted].concat());
     // The longest value has room, and so has the longest key.
     let mut driver = driver(0);
     let longest = ask(&[b"SET".as_slice(), &[b'k'; KEY_BYTES_MAX], &vec![b'v'; 1 << 20]]);
