@@ -21,8 +21,7 @@ pub struct Visit {
     pub session: usize,
     /// Which bytes of the turn's input are the session's and not consumed yet: neither executed nor in the batch.
     input: Range<usize>,
-    /// How many bytes the frame that begins there takes at least; 0 if it can be executed.
-    needed: usize,
+    needed: usize, // how many bytes the frame that begins there takes at least; 0 if it can be executed
     /// It brought so much input that other sessions are served first.
     pub is_long: bool,
 }

@@ -21,8 +21,7 @@ pub struct ChunkPool {
     /// The blocks of dropped chunks. The last ones still have memory; those before have only their address range.
     spare: Arc<Mutex<Vec<MmapMut>>>,
     blocks: AtomicUsize, // that have memory: those of live chunks, and the last of `spare`
-    /// What a block takes once it is touched: at least a page, which has 64 KB on some machines.
-    block_bytes: usize,
+    block_bytes: usize,  // what a block takes once it is touched: at least a page, which has 64 KB on some machines
 }
 
 impl Default for ChunkPool {

@@ -28,8 +28,7 @@ pub struct Executor {
     /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
     pub exec_output_bytes: usize,
     pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
-    /// An item's old value, kept while the item changes: its chunks by reference, and a copy of the rest.
-    kept: Chunked,
+    kept: Chunked, // an item's old value, kept while the item changes: its chunks by reference, and a copy of the rest
 }
 
 impl Executor {

@@ -16,8 +16,7 @@ pub struct Output {
     /// All copied bytes. The first `sent` have been written.
     bytes: Vec<u8>,
     sent: usize,
-    /// The chunks, each with the index into `bytes` that it is written before.
-    chunks: VecDeque<(usize, Bytes)>,
+    chunks: VecDeque<(usize, Bytes)>, // each with the index into `bytes` that it is written before
     /// How many bytes of the chunks have not been written yet.
     pub chunk_bytes: usize,
 }

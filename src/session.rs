@@ -36,8 +36,7 @@ pub struct Session {
     /// The state of a client that speaks RESP; `None` for GoStash frames, which need none.
     pub resp: Option<Box<Resp>>,
     phase: Phase,
-    /// Input that waits: the beginning of a short frame, or whole frames that may not be executed yet.
-    input: Vec<u8>,
+    input: Vec<u8>, // what waits: the beginning of a short frame, or whole frames that may not be executed yet
     /// How long `input` must be before parsing it again is of use; 0 if it holds frames that can be executed.
     needed: usize,
 }

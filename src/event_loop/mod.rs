@@ -72,8 +72,7 @@ pub struct EventLoop {
     ready: VecDeque<Token>,
     ended: VecDeque<Socket>, // sockets of connections that are over, still to be closed
     executor: Executor,
-    /// The input of all connections that this turn serves, one after the other.
-    input: Vec<u8>,
+    input: Vec<u8>, // of all connections that this turn serves, one after the other
     visits: Vec<Visit>,
     spare: Vec<Vec<u8>>, // output buffers that no connection needs now
     clock: TurnClock,
@@ -91,15 +90,12 @@ pub struct EventLoop {
     /// Meanwhile, connections that collect a long frame or a transaction. Only the first is read from, until it has
     /// all of that or, after a tick, its client pauses: then it goes to the end of the line.
     line: VecDeque<Token>,
-    line_millis: u64, // since when it has been the first
-    /// While buffers are over their bound: when the largest holder is closed, in milliseconds.
-    relieve_at: Option<u64>,
+    line_millis: u64,        // since when it has been the first
+    relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
     /// Sweeps that are due, by their numbers: each looks at one part of the connections, and each turn does one.
     sweeps: Range<usize>,
-    /// After a signal to stop: when to give up on clients that are not served yet, in milliseconds.
-    stop_by: Option<u64>,
-    /// The second in which each kind of warning was last logged.
-    warned: BTreeMap<&'static str, u64>,
+    stop_by: Option<u64>, // after a signal to stop: when to give up on clients that are not served yet, in milliseconds
+    warned: BTreeMap<&'static str, u64>, // the second in which each kind of warning was last logged
 }
 
 impl EventLoop {

@@ -17,16 +17,14 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 #[derive(Debug, Default)]
 pub struct Resp {
     pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
-    /// Its [`names`](Self::names) in one allocation, separated by spaces.
-    names: Box<str>,
-    pub(crate) last_verb: u8, // an index into the table
+    names: Box<str>,           // the `names` in one allocation, separated by spaces
+    pub(crate) last_verb: u8,  // an index into the table
     pub(crate) authenticated: bool,
     cursor: Cursor,
     /// For the command that is being executed in parts: how many were successful, and why one of them was refused.
     counted: i64,
     refusal: Option<Refusal>,
-    /// The commands since MULTI, or those that EXEC has left to do.
-    pub(super) queue: Option<Box<Queue>>,
+    pub(super) queue: Option<Box<Queue>>, // the commands since MULTI, or those that EXEC has left to do
     /// What input and queue have to wait for, since the caller has not answered it yet.
     pub question: Option<Box<Question>>,
 }

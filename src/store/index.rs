@@ -120,11 +120,9 @@ impl Entry {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    /// Two lines for each bucket, numbered from 0 up, and overflow lines, numbered from -1 down.
-    lines: Vec<MmapMut>,
+    lines: Vec<MmapMut>, // two lines for each bucket, numbered from 0 up, and overflow lines, numbered from -1 down
     overflow: Vec<MmapMut>,
-    /// How many of `lines` have been used since their block was allocated, and so take memory.
-    touched: usize,
+    touched: usize, // how many of `lines` have been used since their block was allocated, and so take memory
     /// How many lines of `overflow` were ever used, and a link to the first free one of them, which links to the next.
     overflowed: usize,
     free: Entry,

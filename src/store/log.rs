@@ -54,11 +54,9 @@ pub(super) enum Queue {
 /// The counters of a segment. A segment in a queue has at least one live item, unless it is the queue's newest.
 #[derive(Debug, Default)]
 struct Segment {
-    /// Bytes appended so far, and how many of them are dead.
-    len: usize,
-    dead: usize,
-    /// None of its items expires before the end of this millisecond.
-    due: u64,
+    len: usize,  // bytes appended so far
+    dead: usize, // how many of these are dead
+    due: u64,    // none of its items expires before the end of this millisecond
     older: usize,
     newer: usize,
     queue: Queue,
@@ -67,8 +65,7 @@ struct Segment {
 /// A walk over one segment, record by record, which moves or removes each live item. Then the segment is given back.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// The segment's number; 0 while there is no walk.
-    segment: usize,
+    segment: usize, // its number; 0 while there is no walk
     /// Where the walk has come to. Nothing before this is alive.
     pub(super) offset: usize,
     /// Whether it cleans: keeps live items where they belong, and only gets rid of the dead bytes between them.
@@ -81,23 +78,18 @@ pub(super) struct Log {
     /// The first two have no bytes: each is the head that closes a queue's list into a ring. `newer` than the head is
     /// the oldest segment of its queue, and `older` than the head is the newest.
     segments: Vec<Segment>,
-    /// The bytes of each segment, in a table of their own, since a look-up needs nothing else.
-    blocks: Vec<MmapMut>,
-    /// Numbers of unused segments whose memory has been given back.
-    vacant: Vec<usize>,
+    blocks: Vec<MmapMut>, // the bytes of each segment, in a table of their own, since a look-up needs nothing else
+    vacant: Vec<usize>,   // numbers of unused segments whose memory has been given back
     spare: Option<usize>, // an unused segment that has kept its memory: getting it anew takes 24 us
     pub(super) walk: Walk,
-    probe: usize, // where the last search for the deadest segment ended
-    /// Bytes of live records and their chunks, in each queue.
-    pub(super) live_bytes: [usize; 2],
-    /// Bytes of dead records in segments that are still held.
-    pub(super) dead: usize,
-    pub(super) expiring: usize, // items that carry an expiry
+    probe: usize,                      // where the last search for the deadest segment ended
+    pub(super) live_bytes: [usize; 2], // bytes of live records and their chunks, in each queue
+    pub(super) dead: usize,            // bytes of dead records in segments that are still held
+    pub(super) expiring: usize,        // items that carry an expiry
     lists: Slab<Vec<Bytes>>,
-    /// References to chunks of dead values, which are still to be given back.
-    pub(super) dropped: Vec<Bytes>,
-    pub(super) chunk_refs: usize, // references to chunks, of live and dead values
-    held: usize,                  // bytes of the segments in use and of the spare one
+    pub(super) dropped: Vec<Bytes>, // references to chunks of dead values, which are still to be given back
+    pub(super) chunk_refs: usize,   // references to chunks, of live and dead values
+    held: usize,                    // bytes of the segments in use and of the spare one
 }
 
 impl Log {

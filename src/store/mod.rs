@@ -78,8 +78,7 @@ pub struct Store {
     hasher: SipHasher13,
     index: Index,
     log: Log,
-    /// Flushed contents whose memory has not been given back yet.
-    flushed: Vec<(Index, Log)>,
+    flushed: Vec<(Index, Log)>, // flushed contents whose memory has not been given back yet
     /// Allocates chunks for large values, and counts each for as long as anybody holds a reference to it.
     pub chunks: ChunkPool,
     settings: Settings,
