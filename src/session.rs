@@ -83,6 +83,11 @@ impl Session {
         matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
     }
 
+    /// Whether its client has yet to say the password.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.resp.as_ref().is_some_and(|resp| !resp.authenticated)
+    }
+
     /// The frame that is being received over many reads, if any.
     pub(crate) fn incoming(&mut self) -> Option<&mut Incoming> {
         if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None }

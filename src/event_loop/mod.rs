@@ -85,12 +85,12 @@ pub struct EventLoop {
     held_bytes_peak: usize, // since the last tick
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
-    /// How many eighths of their bound all buffers take. From 1 on they are crowded.
-    eighths: usize,
-    /// Meanwhile, connections that collect a long frame or a transaction. Only the first is read from, until it has
-    /// all of that or, after a tick, its client pauses: then it goes to the end of the line.
+    eighths: usize, // of their bound that all buffers take; from 1 on they are crowded
+    /// While they are: connections that collect a long frame or a transaction. Only the first is read from, until it
+    /// has all of that or its client pauses; for a tick, it may pause if it has sent much.
     line: VecDeque<Token>,
     line_millis: u64,        // since when it has been the first
+    line_bytes: usize,       // read from it since then
     relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
     /// Sweeps that are due, by their numbers: each looks at one part of the connections, and each turn does one.
     sweeps: Range<usize>,
@@ -132,6 +132,7 @@ impl EventLoop {
             eighths: 0,
             line: VecDeque::new(),
             line_millis: 0,
+            line_bytes: 0,
             relieve_at: None,
             sweeps: 0..0,
             stop_by: None,
@@ -359,6 +360,7 @@ impl EventLoop {
                 let buffer = &mut self.input[end..end + READ_BYTES];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
                 large_bytes += large;
+                self.line_bytes += if self.line.front() == Some(&next) { large + count } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {
                     // What a client sends after its last reply is thrown away: what is read next is written over it.
@@ -508,7 +510,8 @@ impl EventLoop {
     fn may_grow(&mut self, slot: usize) -> bool {
         let fair_bytes = self.buffer_bytes_max() / self.connections.len();
         let connection = &mut self.connections[slot];
-        if !connection.session.collects() {
+        // Strangers, who could take their time, stand in nobody's way.
+        if !connection.session.collects() || connection.session.is_stranger() {
             return self.relieve_at.is_none() || connection.session.burden_bytes() <= fair_bytes;
         }
         let token = connection.token(slot);
@@ -530,8 +533,9 @@ impl EventLoop {
             let Some(token) = self.line.front() else { return };
             if let Some((slot, connection)) = find(&mut self.connections, *token) {
                 let wants_more = connection.session.collects() && connection.session.wants_input();
-                let has_time = connection.readable || self.now_millis < self.line_millis + TICK_MILLIS;
-                connection.in_line = self.eighths > 0 && wants_more && has_time;
+                // One that sends little at a time could hold up the others for as long as it likes.
+                let may_pause = self.line_bytes >= READ_LARGE_BYTES && self.now_millis < self.line_millis + TICK_MILLIS;
+                connection.in_line = self.eighths > 0 && wants_more && (connection.readable || may_pause);
                 if connection.readable && !is_full || !connection.in_line {
                     connection.enqueue(slot, &mut self.ready);
                 }
@@ -541,6 +545,7 @@ impl EventLoop {
             }
             self.line.pop_front();
             self.line_millis = self.now_millis;
+            self.line_bytes = 0;
         }
     }
 
@@ -557,7 +562,7 @@ impl EventLoop {
         let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
         let burdens = self.connections.iter().map(|(slot, connection)| (connection.session.burden_bytes(), slot));
         // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
-        let is_stranger = |at: usize| matches!(&self.connections[at].session.resp, Some(resp) if !resp.authenticated);
+        let is_stranger = |slot: usize| self.connections[slot].session.is_stranger();
         let weight = |&(bytes, slot): &(usize, usize)| (bytes > STRANGER_HELD_BYTES && is_stranger(slot), bytes);
         let is_due = self.now_millis >= relieve_at || self.eighths >= 10;
         if is_due && let Some((bytes, slot)) = burdens.max_by_key(weight) {

@@ -1,6 +1,8 @@
 //! What is left when something runs out: descriptors, places for clients, memory for what is half received. The
 //! server goes on with what it has, without spinning, and takes more as soon as there is room.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
@@ -180,6 +182,29 @@ fn long_values_stand_in_line() {
     });
     bystander.check(&inc(b"number"), b"1\r\n");
     check_peak(&server);
+}
+
+/// Who sends a long value in drops gives way to those who send theirs at once.
+#[test]
+fn drops_hold_up_nobody() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut slow = Client::many(&server, 40);
+    slow.iter_mut().for_each(|client| client.send(&set(b"slow", &[b'v'; 60_000])[..20_000]));
+    let mut fast = Client::tcp(&server);
+    let is_over = AtomicBool::new(false);
+    let elapsed = scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                slow.iter_mut().for_each(|client| client.send(b"v"));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let since = Instant::now();
+        (0..10).for_each(|_| fast.check(&set(b"fast", &[b'v'; 100_000]), b"OK\r\n"));
+        is_over.store(true, Relaxed);
+        since.elapsed()
+    });
+    assert!(elapsed < Duration::from_secs(4), "{elapsed:?}, where some milliseconds are enough");
 }
 
 /// The longest value alone fills what buffers may take, and its client may pause all the same.
