@@ -14,7 +14,8 @@
 //!
 //! # Layers
 //! Imports point downward only; a test sees to it.
-//! - [`event_loop`]: the turns of the loop, why nobody starves, and the answers to INFO, CONFIG and CLIENT.
+//! - [`event_loop`]: the turns of the loop, why nobody starves, how all buffers together stay within their bound, and the
+//!   answers to INFO, CONFIG and CLIENT.
 //! - [`batch`]: the execution phase of a turn, over many sessions at once.
 //! - [`session`]: one client's unanswered input, and the phase that it is in; [`output`]: its unsent replies.
 //! - [`protocol`]: pure functions between bytes and commands, for GoStash frames and for RESP.

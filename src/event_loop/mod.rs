@@ -12,16 +12,11 @@
 //! because its share of the turn or the turn itself was used up, goes to the back of the ready queue, and the poll does
 //! not block while that queue is not empty. Every step of a turn has a bound, so the queue moves on. Within a turn,
 //! clients that brought little are served before those that brought much, who still find half of the turn's work left.
-//!
-//! # How buffers stay within their bound
-//! A session is not read from while its output is at its high-water mark. All buffers together have a bound, too. From an
-//! eighth of it on, long frames and transactions are received one at a time, so that each comes to its end. Over the
-//! bound, whoever holds more than a fair share is not read from. If that does not help within a second, the largest
-//! holder is closed, and one more each tick; a quarter over the bound, it is closed at once, one in each turn.
 
 mod connection;
 mod info;
 pub mod listener;
+mod pressure;
 mod questions;
 pub mod turn;
 
@@ -485,90 +480,6 @@ impl EventLoop {
         };
         let due = (since + limit_millis).max(self.resumed_millis + SWEEPS_MILLIS);
         (limit_millis > 0 && self.now_millis >= due).then_some(reason)
-    }
-
-    /// Memory that all connections hold now, in bytes: their buffers, and chunks that the store does not hold.
-    fn buffer_bytes(&self) -> usize {
-        self.held_bytes + self.executor.store.stray_chunk_bytes()
-    }
-
-    /// The bound on that, in bytes.
-    fn buffer_bytes_max(&self) -> usize {
-        let share = BUFFER_BYTES_MAX.min(self.config.max_memory.bytes / BUFFER_SHARE);
-        share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
-    }
-
-    /// Whether to read from a connection now. In a crowd it may have to wait, unless its client has closed.
-    #[inline(always)]
-    fn wants_read(&mut self, slot: usize) -> bool {
-        let connection = &self.connections[slot];
-        connection.wants_read() && (self.eighths == 0 || connection.read_closed || self.may_grow(slot))
-    }
-
-    /// Whether a connection may hold more while buffers are crowded.
-    #[cold]
-    fn may_grow(&mut self, slot: usize) -> bool {
-        let fair_bytes = self.buffer_bytes_max() / self.connections.len();
-        let connection = &mut self.connections[slot];
-        // Strangers, who could take their time, stand in nobody's way.
-        if !connection.session.collects() || connection.session.is_stranger() {
-            return self.relieve_at.is_none() || connection.session.burden_bytes() <= fair_bytes;
-        }
-        let token = connection.token(slot);
-        if !mem::replace(&mut connection.in_line, true) {
-            self.line.push_back(token);
-        }
-        self.line.front() == Some(&token) && !self.is_full()
-    }
-
-    /// Whether not even the first in line is read from: it had an eighth of the bound and its own value to fill.
-    fn is_full(&self) -> bool {
-        self.eighths > 8
-    }
-
-    /// Finds out who is the first in line, and requeues those that were.
-    fn move_line(&mut self) {
-        let is_full = self.is_full();
-        for _ in 0..TURN_LOOKS {
-            let Some(token) = self.line.front() else { return };
-            if let Some((slot, connection)) = find(&mut self.connections, *token) {
-                let wants_more = connection.session.collects() && connection.session.wants_input();
-                // One that sends little at a time could hold up the others for as long as it likes.
-                let may_pause = self.line_bytes >= READ_LARGE_BYTES && self.now_millis < self.line_millis + TICK_MILLIS;
-                connection.in_line = self.eighths > 0 && wants_more && (connection.readable || may_pause);
-                if connection.readable && !is_full || !connection.in_line {
-                    connection.enqueue(slot, &mut self.ready);
-                }
-                if connection.in_line {
-                    return;
-                }
-            }
-            self.line.pop_front();
-            self.line_millis = self.now_millis;
-            self.line_bytes = 0;
-        }
-    }
-
-    /// Keeps buffers within their bound, as the head of this file describes.
-    fn relieve_pressure(&mut self) {
-        self.eighths = 8 * self.buffer_bytes() / self.buffer_bytes_max();
-        self.move_line();
-        if self.eighths < 8 {
-            if self.relieve_at.take().is_some() {
-                self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
-            }
-            return;
-        }
-        let relieve_at = *self.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
-        let burdens = self.connections.iter().map(|(slot, connection)| (connection.session.burden_bytes(), slot));
-        // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
-        let is_stranger = |slot: usize| self.connections[slot].session.is_stranger();
-        let weight = |&(bytes, slot): &(usize, usize)| (bytes > STRANGER_HELD_BYTES && is_stranger(slot), bytes);
-        let is_due = self.now_millis >= relieve_at || self.eighths >= 10;
-        if is_due && let Some((bytes, slot)) = burdens.max_by_key(weight) {
-            self.relieve_at = Some(self.now_millis + TICK_MILLIS);
-            self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
-        }
     }
 
     /// Stops listening, and has every connection end once its input has run dry. A second call gives up on all of them.
