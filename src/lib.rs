@@ -14,8 +14,8 @@
 //!
 //! # Layers
 //! Imports point downward only; a test sees to it.
-//! - [`event_loop`]: the turns of the loop, why nobody starves, how all buffers together stay within their bound, and the
-//!   answers to INFO, CONFIG and CLIENT.
+//! - [`event_loop`]: the turns of the loop, why nobody starves, how buffers stay within their bound, and the answers to
+//!   INFO, CONFIG and CLIENT.
 //! - [`batch`]: the execution phase of a turn, over many sessions at once.
 //! - [`session`]: one client's unanswered input, and the phase that it is in; [`output`]: its unsent replies.
 //! - [`protocol`]: pure functions between bytes and commands, for GoStash frames and for RESP.
@@ -33,7 +33,7 @@
 //!    has run out, the items of all its commands are prefetched, too.
 //! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns a reply that borrows
 //!    the value.
-//! 5. [`protocol::stash::encode`] appends it to the session's [`output`]: a small value is copied, a large one referred to.
+//! 5. [`protocol::stash::encode`] appends it to the session's [`output`]: a small value by copy, a large by reference.
 //! 6. `EventLoop::finish_visit` writes the output to the socket, takes the empty buffer back for the next client, and
 //!    puts the connection back on the ready queue if it can do more without an event.
 //!

@@ -2,8 +2,8 @@
 //! bounds one, and there may be many.
 //!
 //! From an eighth of the bound on, long frames and transactions are received one at a time, so that each comes to its
-//! end. Over the bound, whoever holds more than a fair share is not read from. If that does not help within a second, the
-//! largest holder is closed, and one more each tick; a quarter over the bound, it is closed at once, one in each turn.
+//! end. Over the bound, whoever holds more than a fair share is not read from. If that does not help within a second,
+//! the largest holder is closed, one more each tick; a quarter over the bound, it is closed at once, one in each turn.
 
 use std::mem;
 
