@@ -55,7 +55,11 @@ pub const DRAINING_MAX: usize = 64; // clients at a time; any more are closed at
 pub const BUFFER_SHARE: usize = 8;
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
-pub const SHORT_SHARE: usize = 32; // of max-memory: over by more, the store evicts and nobody is served: replies take it
+pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on one long frame at a time is received, to its end
+pub const OVER_EIGHTHS: usize = 8; // the bound itself
+pub const FULL_EIGHTHS: usize = OVER_EIGHTHS + CROWDED_EIGHTHS; // no long frame is received: the longest has had room
+pub const RELIEF_EIGHTHS: usize = 10; // the largest client is closed at once
+pub const SHORT_SHARE: usize = 32; // of max-memory: nobody is served while the store is over by more
 pub const UNCOUNTED_SHARE: usize = 4; // of max-memory, at most, is set aside for what the C library keeps
 pub const PRESSURE_MILLIS: u64 = 1000; // over that bound until the largest client is closed, then one more each tick
 

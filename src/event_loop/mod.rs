@@ -80,8 +80,8 @@ pub struct EventLoop {
     held_bytes_peak: usize, // since the last tick
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
-    eighths: usize, // of their bound that all buffers take; from 1 on they are crowded
-    /// While they are: connections that collect a long frame or a transaction. Only the first is read from, until it
+    eighths: usize, // of their bound that all buffers take
+    /// While buffers are crowded: connections that collect a long frame or a transaction. Only the first is read from, until it
     /// has all of that or its client pauses; for a tick, it may pause if it has sent much.
     line: VecDeque<Token>,
     line_millis: u64,        // since when it has been the first

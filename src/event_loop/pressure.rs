@@ -27,41 +27,36 @@ impl EventLoop {
     #[inline(always)]
     pub(super) fn wants_read(&mut self, slot: usize) -> bool {
         let connection = &self.connections[slot];
-        connection.wants_read() && (self.eighths == 0 || connection.read_closed || self.may_grow(slot))
+        connection.wants_read() && (self.eighths < CROWDED_EIGHTHS || connection.read_closed || self.may_grow(slot))
     }
 
     /// Whether a connection may hold more while buffers are crowded.
     #[cold]
     fn may_grow(&mut self, slot: usize) -> bool {
-        let fair_bytes = self.buffer_bytes_max() / self.connections.len();
         let connection = &mut self.connections[slot];
         // Strangers, who could take their time, stand in nobody's way.
         if !connection.session.collects() || connection.session.is_stranger() {
-            return self.relieve_at.is_none() || connection.session.burden_bytes() <= fair_bytes;
+            let burden_bytes = connection.session.burden_bytes();
+            return self.relieve_at.is_none() || burden_bytes <= self.buffer_bytes_max() / self.connections.len();
         }
         let token = connection.token(slot);
         if !mem::replace(&mut connection.in_line, true) {
             self.line.push_back(token);
         }
-        self.line.front() == Some(&token) && !self.is_full()
-    }
-
-    /// Whether not even the first in line is read from: it had an eighth of the bound and its own value to fill.
-    fn is_full(&self) -> bool {
-        self.eighths > 8
+        self.line.front() == Some(&token) && self.eighths < FULL_EIGHTHS
     }
 
     /// Finds out who is the first in line, and requeues those that were.
     fn move_line(&mut self) {
-        let is_full = self.is_full();
         for _ in 0..TURN_LOOKS {
             let Some(token) = self.line.front() else { return };
             if let Some((slot, connection)) = find(&mut self.connections, *token) {
                 let wants_more = connection.session.collects() && connection.session.wants_input();
                 // One that sends little at a time could hold up the others for as long as it likes.
                 let may_pause = self.line_bytes >= READ_LARGE_BYTES && self.now_millis < self.line_millis + TICK_MILLIS;
-                connection.in_line = self.eighths > 0 && wants_more && (connection.readable || may_pause);
-                if connection.readable && !is_full || !connection.in_line {
+                let goes_on = wants_more && (connection.readable || may_pause);
+                connection.in_line = goes_on && self.eighths >= CROWDED_EIGHTHS;
+                if connection.readable && self.eighths < FULL_EIGHTHS || !connection.in_line {
                     connection.enqueue(slot, &mut self.ready);
                 }
                 if connection.in_line {
@@ -76,9 +71,9 @@ impl EventLoop {
 
     /// Finds out how full buffers are, moves the line on, and closes whoever has to go.
     pub(super) fn relieve_pressure(&mut self) {
-        self.eighths = 8 * self.buffer_bytes() / self.buffer_bytes_max();
+        self.eighths = OVER_EIGHTHS * self.buffer_bytes() / self.buffer_bytes_max();
         self.move_line();
-        if self.eighths < 8 {
+        if self.eighths < OVER_EIGHTHS {
             if self.relieve_at.take().is_some() {
                 self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
             }
@@ -89,7 +84,7 @@ impl EventLoop {
         // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
         let is_stranger = |slot: usize| self.connections[slot].session.is_stranger();
         let weight = |&(bytes, slot): &(usize, usize)| (bytes > STRANGER_HELD_BYTES && is_stranger(slot), bytes);
-        let is_due = self.now_millis >= relieve_at || self.eighths >= 10;
+        let is_due = self.now_millis >= relieve_at || self.eighths >= RELIEF_EIGHTHS;
         if is_due && let Some((bytes, slot)) = burdens.max_by_key(weight) {
             self.relieve_at = Some(self.now_millis + TICK_MILLIS);
             self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));

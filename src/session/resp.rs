@@ -91,17 +91,16 @@ impl Part {
 }
 
 impl Queue {
-    /// Whether it is longer than one command may be. It cannot be evicted, so it may not be.
-    fn is_full(&self, executor: &Executor) -> bool {
-        self.bytes > executor.value_bytes_max + FRAME_EXTRA_BYTES
+    /// Whether it is longer than one command may be, with so many bytes more. It cannot be evicted, so it may not be.
+    fn is_full(&self, more_bytes: usize, executor: &Executor) -> bool {
+        self.bytes + more_bytes > executor.value_bytes_max + FRAME_EXTRA_BYTES
     }
 
     /// Counts a long value before it comes in, if it does not fit: then it need not be kept.
     pub(super) fn refuses(&mut self, bytes: usize, executor: &Executor) -> bool {
-        let before = self.bytes;
-        self.bytes += bytes.next_multiple_of(CHUNK_BYTES);
-        let is_full = self.is_full(executor);
-        self.bytes = if is_full { self.bytes } else { before };
+        let bytes = bytes.next_multiple_of(CHUNK_BYTES);
+        let is_full = self.is_full(bytes, executor);
+        self.bytes += if is_full { bytes } else { 0 };
         is_full
     }
 }
@@ -285,7 +284,7 @@ impl RespClient<'_> {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
         queue.bytes += bytes.len() + chunk_bytes(&longs[..step.longs]);
-        let is_full = queue.is_full(self.executor);
+        let is_full = queue.is_full(0, self.executor);
         let is_refused = !is_full && (is_refused || !queue.frames.push(bytes, || self.executor.chunk()));
         queue.longs.extend(longs.drain(..step.longs));
         if is_refused || is_full || queue.broken {
