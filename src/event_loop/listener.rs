@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::Config;
-use crate::limits::{CLIENTS_MAX, DESCRIPTORS_RESERVED, FREE_PORT_ATTEMPTS, KEEPALIVE_SECONDS, LISTEN_BACKLOG};
+use crate::limits::*;
 
 /// Everything that the server listens on.
 #[derive(Debug, Default)]
@@ -39,6 +39,7 @@ impl Listeners {
         if sockets.is_empty() {
             return Err(config.error("host", format!("{host:?} has no address of this machine")));
         }
+        sockets.iter().for_each(|socket| bound_kernel(socket, config.max_memory.bytes));
         let mut listeners = Listeners { sockets, path: None };
         if let Some(path) = &config.unix_socket {
             let at = path.display();
@@ -143,6 +144,17 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
     Ok(socket)
+}
+
+/// Bounds what the kernel holds for each client that is accepted from `socket`, on systems that can: the replies that
+/// were not sent yet, and in a small server what has come in. Unix sockets have such bounds anyway.
+fn bound_kernel(socket: &Socket, memory_bytes: usize) {
+    let bytes = (memory_bytes / KERNEL_SHARE).max(KERNEL_BYTES_MIN);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(bytes.try_into().unwrap_or(u32::MAX));
+    if bytes < KERNEL_INPUT_BYTES_MAX {
+        let _ = socket.set_recv_buffer_size(bytes);
+    }
 }
 
 /// Raises the soft limit on descriptors as far as `wanted` clients need it and the system allows, and returns for how

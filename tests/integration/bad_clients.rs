@@ -1,12 +1,14 @@
 //! Clients that speak correctly and behave badly: slow, greedy, gone. Nobody else may wait for them, and what waits to
 //! be sent to them is bounded.
 
+use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use gostash::limits::TICK_MILLIS;
 use rustix::process::Signal;
+use socket2::SockRef;
 
 use crate::client::{Client, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
@@ -441,4 +443,31 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+/// A container's limit counts what the kernel holds for clients. This one sends values so fast that the kernel would get
+/// ready for more and more of them, and then leaves its replies unread, so that the server reads nothing either.
+#[test]
+fn in_a_small_server_the_kernel_holds_little_for_a_client() -> io::Result<()> {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut client = server.connect();
+    SockRef::from(&client).set_send_buffer_size(65_536)?;
+    let value = set(b"key", &vec![b'v'; LARGE_VALUE_BYTES * 10]);
+    for _ in 0..50 {
+        client.write_all(&value)?;
+        client.read_exact(&mut [0; 4])?;
+    }
+    client.write_all(&get(b"key").repeat(10))?;
+    wait_until_quiet(&server);
+    let sent = Client::tcp(&server).info("total_net_output_bytes:");
+    assert!(sent < 1_500_000, "the kernel took {sent} bytes of replies");
+    client.set_write_timeout(Some(Duration::from_millis(500)))?;
+    let mut taken = 0;
+    while taken < 10_000_000
+        && let Ok(count) = client.write(&value)
+    {
+        taken += count;
+    }
+    assert!(taken < 600_000, "the kernel took {taken} bytes of input");
+    Ok(())
 }
