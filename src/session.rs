@@ -187,7 +187,7 @@ impl Session {
                 let authenticated = executor.password.is_none();
                 // No GoStash command begins with any of these.
                 if matches!(first, b'*' | b'P' | b'p') {
-                    self.resp = Some(Box::new(Resp::new(authenticated)));
+                    self.resp.get_or_insert_default().authenticated = authenticated;
                 } else if !authenticated {
                     executor.stats.errors += 1;
                     self.break_off("a password is needed, which GoStash frames cannot bring");

@@ -1,5 +1,4 @@
-//! A connection: a socket and its session. It knows whether it wants to be read from, and how to read and write once;
-//! the loop decides when to.
+//! A connection: a socket and its session. It knows how to read and write once; the loop decides when to.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
@@ -50,11 +49,6 @@ impl Connection {
             drain_bytes_left: None,
             held_bytes: 0,
         }
-    }
-
-    /// Whether there may be something to read that it wants.
-    pub(super) fn wants_read(&self) -> bool {
-        self.readable && (self.drain_bytes_left.is_some() || self.session.wants_input())
     }
 
     /// Puts it on the ready queue, unless it is there already.

@@ -42,10 +42,9 @@ use crate::batch::{self, Visit};
 use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
-use crate::memory;
-use crate::session::Resp;
 use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
+use pressure::Pressure;
 use turn::TurnClock;
 
 /// The lower half of a connection's token is its slot in the slab, which never gets as far as the lower half of these.
@@ -74,19 +73,8 @@ pub struct EventLoop {
     now_millis: u64,
     /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
     resumed_millis: u64,
-    stalled: usize,         // connections that cannot be written to until their clients read
-    draining: usize,        // connections that were sent their last reply, and no longer count as clients
-    held_bytes: usize,      // by all connections, chunks aside
-    held_bytes_peak: usize, // since the last tick
-    /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
-    uncounted_bytes: usize,
-    eighths: usize, // of their bound that all buffers take
-    /// While buffers are crowded: connections that collect a long frame or a transaction. Only the first is read from, until it
-    /// has all of that or its client pauses; for a tick, it may pause if it has sent much.
-    line: VecDeque<Token>,
-    line_millis: u64,        // since when it has been the first
-    line_bytes: usize,       // read from it since then
-    relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
+    draining: usize, // connections that were sent their last reply, and no longer count as clients
+    pressure: Pressure,
     /// Sweeps that are due, by their numbers: each looks at one part of the connections, and each turn does one.
     sweeps: Range<usize>,
     stop_by: Option<u64>, // after a signal to stop: when to give up on clients that are not served yet, in milliseconds
@@ -119,16 +107,8 @@ impl EventLoop {
             clock: TurnClock::new(),
             now_millis: 0,
             resumed_millis: 0,
-            stalled: 0,
             draining: 0,
-            held_bytes: 0,
-            held_bytes_peak: 0,
-            uncounted_bytes: 0,
-            eighths: 0,
-            line: VecDeque::new(),
-            line_millis: 0,
-            line_bytes: 0,
-            relieve_at: None,
+            pressure: Pressure::default(),
             sweeps: 0..0,
             stop_by: None,
             warned: BTreeMap::new(),
@@ -212,36 +192,19 @@ impl EventLoop {
         if !self.executor.store.evicts() {
             // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
             // Chunks that come in do not use that up: they are to be the store's.
-            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.held_bytes) + self.executor.base_bytes;
+            let reserved_bytes =
+                self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes) + self.executor.base_bytes;
             self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         }
         self.executor.begin_turn(self.now_millis, outside_bytes);
         is_tick
     }
 
-    /// Memory that is taken outside of the store and its chunks, in bytes: for connections, and what nobody counts.
-    fn outside_bytes(&mut self, is_tick: bool) -> usize {
-        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
-        let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
-        // What connections have freed counts until the next tick, which finds out whether the system got it back.
-        self.held_bytes_peak = if is_tick { self.held_bytes } else { self.held_bytes.max(self.held_bytes_peak) };
-        let counted = self.input.len() + spare + places + self.held_bytes_peak;
-        if is_tick {
-            // Not counted are, for example, holes in the C library's heap, where connections held something.
-            let Executor { store, base_bytes, .. } = &self.executor;
-            let counted_in_all = base_bytes + store.memory_bytes() - store.outside_bytes + counted;
-            let uncounted = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted_in_all));
-            self.uncounted_bytes = uncounted.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
-        }
-        counted + self.uncounted_bytes
-    }
-
     /// Whether the mere passing of time may give the loop something to do.
     fn needs_ticks(&self) -> bool {
-        self.stalled + self.draining > 0
-            || self.relieve_at.is_some()
-            || !self.line.is_empty()
-            || self.config.idle_timeout > 0 && self.clients() > 0
+        // Who does not read, or holds up others, holds buffers.
+        let has_timeouts = self.draining > 0 || self.config.idle_timeout > 0 && self.clients() > 0;
+        has_timeouts || self.pressure.held_bytes > 0
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -325,13 +288,7 @@ impl EventLoop {
     /// All input goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         self.visits.clear();
-        let store = &self.executor.store;
-        // Replies take memory, too: as it runs out, a turn serves fewer, and one or none while the store makes room.
-        let free_bytes = self.buffer_bytes_max().saturating_sub(self.buffer_bytes());
-        let left_bytes = if store.is_short { 0 } else { free_bytes };
-        let is_blocked = store.is_short && store.lacks_room(self.config.max_memory.bytes / SHORT_SHARE);
-        let most = if is_blocked { 0 } else { (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS) };
-        self.executor.exec_output_bytes = (left_bytes / most.max(1) / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
+        let most = self.share_room();
         let mut end = 0;
         let mut large_bytes = 0;
         while self.visits.len() < most
@@ -355,7 +312,7 @@ impl EventLoop {
                 let buffer = &mut self.input[end..end + READ_BYTES];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
                 large_bytes += large;
-                self.line_bytes += if self.line.front() == Some(&next) { large + count } else { 0 };
+                self.pressure.line_bytes += if self.pressure.line.front() == Some(&next) { large + count } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {
                     // What a client sends after its last reply is thrown away: what is read next is written over it.
@@ -405,10 +362,9 @@ impl EventLoop {
         }
         if connection.watches_output == connection.writable {
             // Only while output waits: a Unix socket reports that it is writable whenever its client has read.
-            let watches = !connection.writable;
-            connection.watches_output = watches;
-            self.stalled = if watches { self.stalled + 1 } else { self.stalled - 1 };
-            let interest = if watches { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            connection.watches_output = !connection.writable;
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let interest = if connection.writable { Interest::READABLE } else { both };
             let source = &mut SourceFd(&connection.socket.as_raw_fd());
             if self.poll.registry().reregister(source, connection.token(slot), interest).is_err() {
                 connection.session.abandon();
@@ -429,8 +385,8 @@ impl EventLoop {
             }
         }
         session.output.reclaim(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
-        self.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
-        self.held_bytes += connection.held_bytes;
+        self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
+        self.pressure.held_bytes += connection.held_bytes;
         self.requeue(slot);
     }
 
@@ -438,9 +394,8 @@ impl EventLoop {
     fn close(&mut self, slot: usize) {
         let connection = self.connections.remove(slot);
         debug!("connection {} closed", connection.session.id);
-        self.stalled -= usize::from(connection.watches_output);
         self.draining -= usize::from(connection.drain_bytes_left.is_some());
-        self.held_bytes -= connection.held_bytes;
+        self.pressure.held_bytes -= connection.held_bytes;
         self.ended.push_back(connection.socket);
     }
 

@@ -115,9 +115,7 @@ impl EventLoop {
             question.found += 1;
             if !kills {
                 describe(connection, self.now_millis, &mut question.text);
-            } else if other == slot {
-                question.kills_asker = true;
-            } else {
+            } else if other != slot {
                 connection.session.abandon();
                 // It is closed when its turn comes.
                 connection.enqueue(other, &mut self.ready);
@@ -135,7 +133,7 @@ impl EventLoop {
             (true, _, 1) => output.push(b"+OK\r\n"),
             (true, found, _) => output.push_header(b':', found),
         }
-        if question.kills_asker {
+        if kills && is_selected(filter, &self.connections[slot], true)? {
             self.connections[slot].session.quit();
         }
         Ok(())

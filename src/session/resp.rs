@@ -38,7 +38,6 @@ pub struct Question {
     pub(crate) at: usize,             // how many slots of connections have been looked at
     pub(crate) found: i64,            // how many connections matched
     pub(crate) text: String,          // the answer so far
-    pub(crate) kills_asker: bool,     // once this is answered
 }
 
 /// A command that may be executed in a batch, how to answer it, and how many bytes it took. The error is how long the
@@ -106,10 +105,6 @@ impl Queue {
 }
 
 impl Resp {
-    pub(super) fn new(authenticated: bool) -> Self {
-        Resp { authenticated, ..Resp::default() }
-    }
-
     /// Memory held for its transaction and its question in bytes, chunks excluded.
     pub(super) fn held_bytes(&self) -> usize {
         let queued = |queue: &Queue| size_of::<Queue>() + queue.head.capacity() + queue.frames.rest.capacity();
