@@ -14,8 +14,8 @@ use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
 
 /// Allocates chunks and counts the live ones: each has a weak reference to the pool's spare blocks. Those are kept for
-/// new chunks until they are [trimmed](Self::trim): a fresh block takes longer to get than to fill. The lock is there
-/// only because [`Bytes`] wants an owner that may cross threads.
+/// new chunks until they are [given back](Self::give_back): a fresh block takes longer to get than to fill. The lock is
+/// there only because [`Bytes`] wants an owner that may cross threads.
 #[derive(Debug)]
 pub struct ChunkPool {
     /// The blocks of dropped chunks. The last ones still have memory; those before have only their address range.
@@ -53,7 +53,7 @@ impl ChunkPool {
     }
 
     /// Gives a spare chunk's memory back to the system. False if there is none.
-    pub fn trim(&self) -> bool {
+    pub fn give_back(&self) -> bool {
         let mut spare = lock(&self.spare);
         let first = spare.len() - self.ready();
         let Some(block) = spare.get_mut(first) else { return false };

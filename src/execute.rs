@@ -52,7 +52,7 @@ impl Executor {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.clock.now_millis = now_millis;
         self.work_max = self.store.work + TURN_WORK_UNITS;
-        self.store.discard(&mut self.kept.chunks);
+        self.store.drop_chunks(&mut self.kept.chunks);
         self.store.begin_turn(now_millis, outside_bytes);
     }
 
@@ -64,7 +64,7 @@ impl Executor {
 
     /// A new chunk for what is being received, or `None` if the store is full and may not evict.
     pub fn chunk(&self) -> Option<Chunk> {
-        (self.store.evicts() || self.store.room_bytes() >= CHUNK_BYTES).then(|| self.store.chunks.chunk())
+        (self.store.evicts() || self.store.chunk_room_bytes() >= CHUNK_BYTES).then(|| self.store.chunks.chunk())
     }
 
     /// Lets the store use what is left of this turn's work for what could wait. Returns what [`Store::housekeep`] does.
@@ -156,7 +156,7 @@ impl Executor {
 
     /// Keeps a key's value, its chunks by reference, beyond a change of the item. Returns whether the key is present.
     fn keep(&mut self, hash: KeyHash, key: &[u8]) -> bool {
-        self.store.discard(&mut self.kept.chunks);
+        self.store.drop_chunks(&mut self.kept.chunks);
         let Some(item) = self.store.peek(hash, key) else { return false };
         self.kept = Chunked { chunks: item.value.chunks.to_vec(), rest: item.value.rest.to_vec() };
         self.store.work += 1 + self.kept.rest.len() as u64 / COPIED_BYTES_PER_UNIT + self.kept.chunks.len() as u64 / 8;

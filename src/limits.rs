@@ -49,7 +49,7 @@ pub const READ_LARGE_BYTES: usize = 64 * 1024;
 // since copying it for each read would make the work grow with the square of its length.
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // high-water mark: above it input waits; one reply may exceed it
-pub const OUTPUT_KEPT_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty buffer is freed, not kept for reuse
+pub const OUTPUT_KEPT_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty buffer is dropped, not kept for reuse
 
 // A client that was sent ERR is still read from: closed with input unread, it would get a reset, maybe before the ERR.
 pub const DRAIN_MILLIS: u64 = 2000;
@@ -110,7 +110,7 @@ pub const STORE_BYTES_MIN: usize = 1024 * 1024; // 16 segments
 pub const STORE_BYTES_MAX: usize = 1 << 38; // a handle numbers segments with 22 bits
 pub const COPIED_BYTES_PER_UNIT: u64 = 1024;
 pub const STEPS_PER_UNIT: u64 = 64; // of parsing a number or matching a pattern: a byte each
-pub const RECLAIM_UNITS_PER_COMMAND: u64 = 64; // spent on making room
+pub const ROOM_UNITS_PER_COMMAND: u64 = 64; // spent on making room
 pub const SWEEP_PAUSE_MILLIS: u64 = 10_000; // between sweeps: an expired item must be gone within 60 s
 pub const SEGMENT_BYTES: usize = 64 * 1024; // of the log: small enough for a 16 MB cache to have two hundred of them
 pub const INDEX_BLOCK_BYTES: usize = 256 * 1024; // of address space: only pages that are used take memory

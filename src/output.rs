@@ -149,9 +149,9 @@ impl Output {
         }
     }
 
-    /// Gives the buffer of an empty output back to `spare`, so that idle clients hold none. A buffer that has grown
-    /// beyond `capacity_max` bytes, or that `spare` has no room for, is freed.
-    pub fn reclaim(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
+    /// Takes the buffer of an empty output back into `spare`, so that idle clients hold none. A buffer that has grown
+    /// beyond `capacity_max` bytes, or that `spare` has no room for, is dropped.
+    pub fn take_back(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
         if self.is_empty() && self.bytes.capacity() > 0 {
             let buffer = mem::take(self).bytes;
             if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {

@@ -97,7 +97,7 @@ impl Client {
         while !self.output.is_empty() {
             self.output.write_to(socket, usize::MAX).1?;
         }
-        self.output.reclaim(&mut scratch.spare, OUTPUT_HIGH_BYTES);
+        self.output.take_back(&mut scratch.spare, OUTPUT_HIGH_BYTES);
         Ok(())
     }
 

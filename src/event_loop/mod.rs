@@ -306,7 +306,7 @@ impl EventLoop {
             let store = &self.executor.store;
             // What is collected is read only as far as there is room for it; housekeeping makes more between turns.
             let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
-            let room_bytes = if needs_room { store.room_bytes() } else { usize::MAX };
+            let room_bytes = if needs_room { store.chunk_room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
                 let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
                 let buffer = &mut self.input[end..end + READ_BYTES];
@@ -384,7 +384,7 @@ impl EventLoop {
                 _ => return self.close(slot),
             }
         }
-        session.output.reclaim(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
+        session.output.take_back(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
         self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
         self.pressure.held_bytes += connection.held_bytes;
         self.requeue(slot);

@@ -27,7 +27,7 @@ impl RespClient<'_> {
                 b"lib-ver" => self.resp.set_name(2, printable(text)?),
                 _ => return Err(format!("ERR Unrecognized option '{}'", shown(what)).into()),
             },
-            // Either way the keys are gone at once, and their memory is freed in the background.
+            // Either way the keys are gone at once, and their memory is given back in the background.
             ("flushall" | "flushdb", words) => match *words {
                 [how] if !matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => return Err(SYNTAX),
                 [] | [_] => self.executor.store.flush(),

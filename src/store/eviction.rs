@@ -1,4 +1,4 @@
-//! Making room: which items leave a full store, and how dead bytes between live items are won back.
+//! Making room: which items leave a full store, and how dead bytes between live items are given back.
 //!
 //! The policy is S3-FIFO (Yang et al., SOSP'23) with two changes. New items go into the small queue, a tenth of the
 //! memory. When an item's turn comes there, it moves to the main queue if it was used meanwhile, and is evicted if not.
@@ -6,7 +6,7 @@
 //! leaves a ghost, and starts in the main queue should its key come back. The first change: how many uses promote an
 //! item depends on its size, since a small one costs less to keep. Against two uses for all, that took misses beyond the
 //! compulsory ones from .0090 to .0050 on a Twitter trace, and .006 off the miss ratio of zipf 0.99, byte hits being
-//! equal. The second: another round is a copy to the newest segment; once more is copied than freed, it takes more uses.
+//! equal. The second: another round is a copy to the newest segment; once more is copied than removed, it takes more uses.
 //!
 //! It works in steps of a few items, a bounded number with each command. If they make less room than the command needs,
 //! the reserve shrinks, and the next command does more. This file does not know what the room is for.
@@ -36,7 +36,7 @@ const RESERVE_BYTES: isize = 4 * SEGMENT_BYTES as isize;
 const SMALL_SHARE: usize = 26;
 
 /// The dead share, in 256ths, from which a segment is cleaned before anything is evicted. Most have a larger one when
-/// they are found: random overwrites with other lengths cause well under a byte of copying per byte freed.
+/// they are found: random overwrites with other lengths cause well under a byte of copying per byte given back.
 const DEAD_SHARE: usize = 96;
 
 /// The same for a store without eviction, where space is worth more.
@@ -46,34 +46,34 @@ const DEAD_SHARE_NO_EVICTION: usize = 32;
 pub(super) const ITEM_UNITS: u64 = 3;
 
 /// The cost of giving back the memory of a chunk, in units of work.
-pub(super) const TRIMMED_UNITS: u64 = 64;
+pub(super) const CHUNK_UNITS: u64 = 64;
 
 /// How many records of a walk are looked up together. Their cache misses overlap, which halves the cost of evicting.
 const LOOK_AHEAD: usize = 8;
 
-/// The most bytes of copy credit that eviction can save up by freeing more than it copies.
+/// The most bytes of copy credit that eviction can save up by removing more than it copies.
 const COPY_CREDIT_BYTES: isize = 1 << 20;
 
 impl Store {
-    /// Bytes that can be written before more must be freed. Negative if the store is over its limit.
-    fn available(&self) -> isize {
-        (self.limit + self.log.slack_bytes()) as isize - self.memory_bytes() as isize
+    /// Bytes that can be written to the log before more room has to be made. Negative if the store is over its limit.
+    fn log_room_bytes(&self) -> isize {
+        (self.limit + self.log.reusable_bytes()) as isize - self.memory_bytes() as isize
     }
 
     /// Whether a lowered limit is reached, the reserve complete, and enough memory outside segments free for new chunks.
-    pub(super) fn is_roomy(&self) -> bool {
-        let is_room = self.available() >= RESERVE_BYTES && self.room_bytes() >= self.chunks.bytes_of(4);
+    pub(super) fn has_reserve(&self) -> bool {
+        let is_room = self.log_room_bytes() >= RESERVE_BYTES && self.chunk_room_bytes() >= self.chunks.bytes_of(4);
         is_room && self.limit <= self.settings.memory_bytes
     }
 
     /// The most bytes of new chunks that may be allocated before [`housekeep`](Store::housekeep) has made more room. As
     /// long as there is anything left to evict, housekeeping raises this to four chunks.
-    pub fn room_bytes(&self) -> usize {
+    pub fn chunk_room_bytes(&self) -> usize {
         (self.limit + self.chunks.spare_bytes()).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
     }
 
     /// Whether the store is over its limit by more than `excess_bytes` and can evict something.
-    pub fn lacks_room(&self, excess_bytes: usize) -> bool {
+    pub fn is_over(&self, excess_bytes: usize) -> bool {
         self.memory_bytes() > self.limit + excess_bytes && self.evicts() && !self.is_empty()
     }
 
@@ -92,14 +92,14 @@ impl Store {
     /// `OutOfMemory` if that is not enough and eviction is off, so that later commands cannot make up for it.
     #[cold]
     pub(super) fn make_room(&mut self, size: usize) -> Result<(), Refusal> {
-        let (wanted, end) = (RESERVE_BYTES + size as isize, self.work + RECLAIM_UNITS_PER_COMMAND);
-        while self.available() < wanted && self.work < end && (self.settle() || self.step()) {}
-        let spare = self.available() - RESERVE_BYTES;
+        let (wanted, end) = (RESERVE_BYTES + size as isize, self.work + ROOM_UNITS_PER_COMMAND);
+        while self.log_room_bytes() < wanted && self.work < end && (self.give_back() || self.step()) {}
+        let spare = self.log_room_bytes() - RESERVE_BYTES;
         if spare < size as isize && !self.evicts() {
             return Err(Refusal::OutOfMemory);
         }
         // At most a segment, since the index grows as well.
-        self.headroom = spare.clamp(0, SEGMENT_BYTES as isize) as usize;
+        self.granted_bytes = spare.clamp(0, SEGMENT_BYTES as isize) as usize;
         Ok(())
     }
 
@@ -118,14 +118,14 @@ impl Store {
             return Err(Refusal::OutOfMemory);
         }
         self.log.open(queue, bytes);
-        self.is_short = self.lacks_room(0);
+        self.is_short = self.is_over(0);
         Ok(())
     }
 
-    /// Frees a spare chunk, or else decides about the next few items of a walk. False if nothing can be done.
+    /// Gives back a spare chunk, or else decides about the next few items of a walk. False if nothing can be done.
     pub(super) fn step(&mut self) -> bool {
-        if self.chunks.trim() {
-            self.work += TRIMMED_UNITS;
+        if self.chunks.give_back() {
+            self.work += CHUNK_UNITS;
             return true;
         }
         if !self.log.is_walking() {
@@ -137,9 +137,9 @@ impl Store {
             (hash.inspect(|hash| self.index.prefetch(*hash, false)), handle, record)
         };
         let places: Vec<_> = self.log.ahead().take(LOOK_AHEAD).map(looked_up).collect();
-        // An evicted value's chunks are freed before the next item is decided about, since they may be room enough.
+        // An evicted value's chunks are given back before the next item is decided about: they may be room enough.
         !places.is_empty()
-            && places.into_iter().all(|(hash, handle, record)| !self.is_settled() || self.pass(hash, handle, &record))
+            && places.into_iter().all(|(hash, at, record)| !self.log.dropped.is_empty() || self.pass(hash, at, &record))
     }
 
     /// Takes the walk past a record: a gap, which has no hash, or an item, which is moved or removed. False if the item
@@ -176,7 +176,7 @@ impl Store {
     fn advance(&mut self, size: usize, is_copied: bool) {
         // The walk ends when its last live item is gone. Gaps that were looked up with that item may still follow.
         self.log.walk.offset += if self.log.is_walking() { size } else { 0 };
-        // Cleaning always frees enough. Counted here, what one client overwrites would evict what others use.
+        // Cleaning always gives back enough. Counted here, what one client overwrites would evict what others use.
         let size = if self.log.walk.is_cleaning { 0 } else { size as isize };
         self.copy_credit = (self.copy_credit + if is_copied { -size } else { size }).min(COPY_CREDIT_BYTES);
     }

@@ -5,8 +5,8 @@
 use std::iter;
 
 use super::Store;
-use super::eviction::{ITEM_UNITS, TRIMMED_UNITS};
-use crate::limits::{COPIED_BYTES_PER_UNIT, RECLAIM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, SWEEP_PAUSE_MILLIS};
+use super::eviction::{CHUNK_UNITS, ITEM_UNITS};
+use crate::limits::{COPIED_BYTES_PER_UNIT, ROOM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, SWEEP_PAUSE_MILLIS};
 
 /// The cost of giving back a segment or an index block of a flushed store, in units of about 100 ns: a segment is read
 /// for the chunks that it leads to, and its pages go back to the system.
@@ -23,13 +23,13 @@ impl Store {
         self.set_memory_limit(self.settings.memory_bytes);
         // Clients can have every turn do all the work that it may, so a step of the sweep and one of the rest are free.
         self.sweep();
-        while self.settle() || !self.is_roomy() && self.step() || self.sweep() {
+        while self.give_back() || !self.has_reserve() && self.step() || self.sweep() {
             if self.work >= end {
                 return Some(0);
             }
         }
         // A search may find no segment worth cleaning, so there is a pause between two of them.
-        let searches = !self.evicts() && !self.is_empty() && self.log.dead > self.log.held() / 4 && !self.is_roomy();
+        let searches = !self.evicts() && !self.is_empty() && self.log.dead > self.log.held() / 4 && !self.has_reserve();
         if searches { Some(1) } else { self.sweep_wait() }
     }
 
@@ -38,22 +38,17 @@ impl Store {
         self.log.expiring
     }
 
-    /// Whether all dead memory has been given back, apart from gaps in the log.
-    pub(super) fn is_settled(&self) -> bool {
-        self.log.dropped.is_empty() && self.flushed.is_empty()
-    }
-
     /// Gives back a piece of dead memory; false if there is none. After a flush no spare chunk is kept, but they come
-    /// last: commands may add new ones as fast as they are trimmed.
-    pub(super) fn settle(&mut self) -> bool {
+    /// last: commands may add new ones as fast as they are given back.
+    pub(super) fn give_back(&mut self) -> bool {
         let mut logs = iter::once(&mut self.log).chain(self.flushed.last_mut().map(|(_, log)| log));
-        if self.chunks.spare_bytes() > SPARE_BYTES_MAX && self.chunks.trim() {
-            self.work += TRIMMED_UNITS;
+        if self.chunks.spare_bytes() > SPARE_BYTES_MAX && self.chunks.give_back() {
+            self.work += CHUNK_UNITS;
         } else if let Some(log) = logs.find(|log| !log.dropped.is_empty()) {
-            self.work += log.settle(RECLAIM_UNITS_PER_COMMAND as usize) as u64;
+            self.work += log.give_back_dropped(ROOM_UNITS_PER_COMMAND as usize) as u64;
         } else if let Some((index, log)) = self.flushed.last_mut() {
             self.work += FLUSHED_UNITS;
-            if !index.dismantle() && !log.dismantle() && !self.chunks.trim() {
+            if !index.give_back() && !log.give_back() && !self.chunks.give_back() {
                 self.flushed.pop();
             }
         } else {

@@ -401,7 +401,7 @@ impl Index {
     }
 
     /// Gives back a block of a flushed index. False once none is left.
-    pub(super) fn dismantle(&mut self) -> bool {
+    pub(super) fn give_back(&mut self) -> bool {
         let is_left = self.lines.pop().or_else(|| self.overflow.pop()).is_some();
         self.touched = self.touched.min(self.lines.len() * LINES);
         self.overflowed = self.overflowed.min(self.overflow.len() * LINES);

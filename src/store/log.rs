@@ -156,15 +156,15 @@ impl Log {
         }
     }
 
-    /// Takes over references to chunks, as if their item had died. [`settle`](Self::settle) gives them back.
-    pub(super) fn discard(&mut self, chunks: &mut Vec<Bytes>) {
+    /// Takes over references to chunks, as if their item had been removed.
+    pub(super) fn drop_chunks(&mut self, chunks: &mut Vec<Bytes>) {
         self.chunk_refs += chunks.len();
         self.dropped.append(chunks);
     }
 
     /// Gives back `count` dropped references to chunks, or an eighth of all if that is more, and returns how many. The
     /// eighth keeps them from piling up, since each APPEND to a large value drops the value's whole list.
-    pub(super) fn settle(&mut self, count: usize) -> usize {
+    pub(super) fn give_back_dropped(&mut self, count: usize) -> usize {
         let left = self.dropped.len();
         let count = count.max(left / 8).min(left);
         self.dropped.truncate(left - count);
@@ -176,7 +176,7 @@ impl Log {
     }
 
     /// Gives back a piece of a flushed log: a list of chunks, or a segment whose lists are gone. False at the end.
-    pub(super) fn dismantle(&mut self) -> bool {
+    pub(super) fn give_back(&mut self) -> bool {
         let last = self.segments.len() - 1;
         let large = self.records(last, 0).find(|(_, record)| record.list.is_some());
         if let Some((handle, record)) = large {
@@ -201,7 +201,7 @@ impl Log {
 
     /// Bytes of held memory that new records can use, now or after the current walk: what is left of the newest
     /// segments, what the walk has passed, and the spare segment.
-    pub(super) fn slack_bytes(&self) -> usize {
+    pub(super) fn reusable_bytes(&self) -> usize {
         let tails = self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main);
         tails + self.walk.offset + self.spare.map_or(0, |_| SEGMENT_BYTES)
     }
@@ -210,7 +210,7 @@ impl Log {
     pub(super) fn open(&mut self, queue: Queue, bytes: usize) {
         let newest = self.newest(queue);
         if newest != queue as usize && self.segments[newest].dead == self.segments[newest].len {
-            self.release(newest);
+            self.give_back_segment(newest);
         }
         let spare = self.spare.take_if(|_| bytes == SEGMENT_BYTES);
         let number = spare.or_else(|| self.vacant.pop()).unwrap_or(self.segments.len());
@@ -226,7 +226,7 @@ impl Log {
         self.segments[newer].older = number;
     }
 
-    fn release(&mut self, number: usize) {
+    fn give_back_segment(&mut self, number: usize) {
         let Segment { dead, older, newer, .. } = mem::take(&mut self.segments[number]);
         self.segments[older].newer = newer;
         self.segments[newer].older = older;
@@ -282,9 +282,8 @@ impl Log {
         self.drop_list(old);
     }
 
-    /// Removes an item.
     #[inline(always)]
-    pub(super) fn kill(&mut self, handle: Handle, record: &Record) {
+    pub(super) fn remove(&mut self, handle: Handle, record: &Record) {
         self.bury(handle, record);
         self.drop_list(record);
     }
@@ -297,7 +296,7 @@ impl Log {
         self.write_gap(number, handle.offset(), record.size());
         let segment = &self.segments[number];
         if segment.dead == segment.len && (self.walk.segment == number || self.newest(segment.queue) != number) {
-            self.release(number);
+            self.give_back_segment(number);
         }
     }
 

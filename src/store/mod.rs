@@ -87,7 +87,7 @@ pub struct Store {
     /// Bytes that the process holds outside the store and its chunks.
     pub outside_bytes: usize,
     /// Bytes that may still be written in this turn before [`make_room`](Self::make_room) has to be called again.
-    headroom: usize,
+    granted_bytes: usize,
     /// The store is over its limit, although it has done its share of making room: writes wait for a later turn.
     pub is_short: bool,
     now: u64,
@@ -96,7 +96,7 @@ pub struct Store {
     pub work: u64,
     /// The counters.
     pub stats: Stats,
-    /// Bytes that eviction has freed less those that it has copied. Each segment below 0 asks for one use more to stay.
+    /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
     /// How many segments the sweep for expired items has passed, and when the next sweep begins, in milliseconds.
     swept: usize,
@@ -140,10 +140,10 @@ impl Store {
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
-        self.headroom = 0;
-        self.is_short = self.lacks_room(0) && {
+        self.granted_bytes = 0;
+        self.is_short = self.is_over(0) && {
             self.housekeep(TURN_WORK_UNITS / 2);
-            self.lacks_room(0)
+            self.is_over(0)
         };
     }
 
@@ -241,16 +241,16 @@ impl Store {
         found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
-    /// Takes over references to chunks, to drop them in bounded steps as if their value had been removed.
-    pub fn discard(&mut self, chunks: &mut Vec<Bytes>) {
-        self.log.discard(chunks);
+    /// Drops references to chunks in bounded steps, as if their value had been removed.
+    pub fn drop_chunks(&mut self, chunks: &mut Vec<Bytes>) {
+        self.log.drop_chunks(chunks);
     }
 
     /// Removes all keys at once. Housekeeping and later commands give back their memory.
     pub fn flush(&mut self) {
         if !self.is_empty() {
             // A flush gives back as much as one of a few items leaves behind. Otherwise repeated flushes would pile up.
-            (0..4).for_each(|_| _ = self.settle());
+            (0..4).for_each(|_| _ = self.give_back());
             self.flushed.push((self.index.flush(), mem::replace(&mut self.log, Log::new())));
         }
     }
@@ -361,8 +361,8 @@ impl Store {
             _ if self.settings.default_ttl_millis == 0 => NEVER,
             _ => self.now.saturating_add(self.settings.default_ttl_millis),
         };
-        let end = self.work + RECLAIM_UNITS_PER_COMMAND;
-        while !self.is_settled() && self.work < end && self.settle() {}
+        let end = self.work + ROOM_UNITS_PER_COMMAND;
+        while !(self.log.dropped.is_empty() && self.flushed.is_empty()) && self.work < end && self.give_back() {}
         let list = (!value.chunks.is_empty()).then_some(0);
         let mut record = Record::plan(key.len(), value.rest.len(), deadline, list);
         let size = record.size();
@@ -374,7 +374,7 @@ impl Store {
             return Ok(());
         }
         let is_remembered = found.is_none() && self.stats.evictions > 0 && self.index.recall(hash);
-        if self.headroom < size {
+        if self.granted_bytes < size {
             self.make_room(size)?;
             // Making room may have moved or evicted this very item.
             found = found.and_then(|_| self.find(&mut hash, key, false));
@@ -384,11 +384,11 @@ impl Store {
             None => (if is_remembered { Queue::Main } else { Queue::Small }, 0),
         };
         self.open_for(queue, size)?;
-        self.headroom = self.headroom.saturating_sub(size);
+        self.granted_bytes = self.granted_bytes.saturating_sub(size);
         record.list = record.list.map(|_| self.log.keep_list(value.chunks));
         let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
         if let Some((entry, old)) = found {
-            self.log.kill(entry.handle(), &old);
+            self.log.remove(entry.handle(), &old);
             self.index.replace(hash, new);
         } else {
             self.work += 3; // for touching new memory: in its segment and in the index
@@ -403,7 +403,7 @@ impl Store {
         let is_expired = record.deadline < self.now;
         let is_evicted = makes_room && !is_expired;
         self.work += self.index.remove(hash, is_evicted);
-        self.log.kill(entry.handle(), record);
+        self.log.remove(entry.handle(), record);
         self.stats.expired += u64::from(is_expired);
         self.stats.evictions += u64::from(is_evicted);
     }

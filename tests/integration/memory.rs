@@ -165,7 +165,7 @@ fn a_chunk_that_is_gone_leaves_its_memory_to_the_next() {
     assert_eq!((pool.count(), pool.spare_bytes()), (0, 3 * block_bytes()));
     let mut chunk = pool.chunk();
     assert_eq!(pool.spare_bytes(), 2 * block_bytes());
-    assert!(pool.trim() && pool.trim() && !pool.trim());
+    assert!(pool.give_back() && pool.give_back() && !pool.give_back());
     assert_eq!((chunk.fill(b"one"), chunk.fill(b"two")), (3, 3));
     assert_eq!(&chunk.freeze()[..], b"onetwo");
     // A chunk does not show what an earlier one left in its block.

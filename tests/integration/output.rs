@@ -57,10 +57,10 @@ fn an_empty_output_gives_its_buffer_back() {
     let mut spare = Vec::with_capacity(1);
     let mut output = Output::default();
     output.push(b"abc");
-    output.reclaim(&mut spare, 100);
+    output.take_back(&mut spare, 100);
     assert!(spare.is_empty(), "it is not empty yet");
     output.consume(3);
-    output.reclaim(&mut spare, 100);
+    output.take_back(&mut spare, 100);
     assert_eq!((spare.len(), output.held_bytes()), (1, 0));
     output.lend(&mut spare);
     assert!(spare.is_empty());

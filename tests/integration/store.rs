@@ -296,7 +296,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                         *expected = deadline;
                     }
                 }
-                store.discard(&mut chunks);
+                store.drop_chunks(&mut chunks);
             }
         }
         assert!(
@@ -642,7 +642,7 @@ fn a_large_value_streams_into_a_full_store() {
     while streamed.chunks.len() < (limit / 8) / CHUNK_BYTES {
         turns += 1;
         store.within(256, |store| {
-            while store.room_bytes() > CHUNK_BYTES + 100 {
+            while store.chunk_room_bytes() > CHUNK_BYTES + 100 {
                 streamed.chunks.append(&mut Owned::new(store, CHUNK_BYTES, 9).chunks);
                 assert!(store.memory_bytes() <= limit + 4 * 65_536, "but for spares: {}", store.memory_bytes());
             }
@@ -677,7 +677,7 @@ fn a_full_store_that_evicts_refuses_no_append() {
         while piece.chunks.len() < chunks || store.is_short {
             turn += 1;
             store.executor.begin_turn(turn, 0);
-            if piece.chunks.len() < chunks && store.room_bytes() >= CHUNK_BYTES {
+            if piece.chunks.len() < chunks && store.chunk_room_bytes() >= CHUNK_BYTES {
                 piece.chunks.append(&mut Owned::new(&store, CHUNK_BYTES, 9).chunks);
             }
             store.executor.housekeep();
@@ -702,7 +702,7 @@ fn no_more_large_values_are_evicted_than_it_takes() {
         let mut streamed = Owned::new(&store, 0, 1);
         while streamed.chunks.len() < 250 {
             store.housekeep(256);
-            if store.room_bytes() >= CHUNK_BYTES {
+            if store.chunk_room_bytes() >= CHUNK_BYTES {
                 streamed.chunks.append(&mut Owned::new(&store, CHUNK_BYTES, 9).chunks);
             }
         }
