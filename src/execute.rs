@@ -21,8 +21,6 @@ pub struct Executor {
     pub password: Option<Password>,
     /// The time, which stands still during a turn.
     pub clock: Clock,
-    /// Memory that the process took before it stored anything, in bytes.
-    pub base_bytes: usize,
     /// The longest value that is accepted, in bytes.
     pub value_bytes_max: usize,
     /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
@@ -40,7 +38,6 @@ impl Executor {
             calls: [0; 256],
             password: None,
             clock: Clock::default(),
-            base_bytes: 0,
             value_bytes_max,
             exec_output_bytes: OUTPUT_HIGH_BYTES,
             work_max: TURN_WORK_UNITS,

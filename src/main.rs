@@ -9,7 +9,7 @@ use gostash::config::{Config, Invocation};
 use gostash::event_loop::EventLoop;
 use gostash::event_loop::listener::{Listeners, raise_clients_max};
 use gostash::execute::Executor;
-use gostash::limits::{PROCESS_BYTES, START_BYTES, VALUE_SHARE};
+use gostash::limits::VALUE_SHARE;
 use gostash::store::{Settings, Store};
 use gostash::{logger, memory};
 use rustix::process::{Resource, getrlimit};
@@ -46,18 +46,15 @@ fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     if listeners.are_exposed() && config.password.is_none() {
         log::warn!("listening beyond this machine without a password: whoever can connect may read and write all keys");
     }
-    // Memory that the process takes before anything is stored comes off max-memory; the store may take the rest.
-    let base_bytes = memory::resident_bytes().unwrap_or(PROCESS_BYTES) + START_BYTES;
     let value_bytes_max = config.max_value_size.min(config.max_memory.bytes / VALUE_SHARE);
     config.max_memory.warn_if_too_much();
     log::info!("max-memory is {}; values may have up to {value_bytes_max} bytes", config.max_memory.text);
     let store = Store::new(Settings {
-        memory_bytes: config.max_memory.bytes.saturating_sub(base_bytes),
+        memory_bytes: config.max_memory.bytes,
         eviction: config.eviction,
         default_ttl_millis: config.default_ttl * 1000,
     });
     let mut executor = Executor::new(store, value_bytes_max);
-    executor.base_bytes = base_bytes;
     executor.password = config.password.clone();
     // The loop, which handles signals, is there before this line appears: whoever waits for it may stop the server.
     let polling = |problem| format!("cannot poll: {problem}");

@@ -21,7 +21,7 @@ impl EventLoop {
     pub(super) fn report(&self) -> String {
         let (Executor { stats, store, .. }, TurnClock { turns, long, history, .. }) = (&self.executor, &self.clock);
         let [.., longest] = history.longest(self.now_millis / 1000);
-        let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes());
+        let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes() - self.base_bytes);
         let (evictions, expired, misses) = (store.stats.evictions, store.stats.expired, stats.gets - stats.hits);
         let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, errors, broken, .. } = stats;
         let Stats { bytes_in, bytes_out, .. } = stats;
@@ -35,13 +35,13 @@ impl EventLoop {
 
     /// Answers INFO with the sections named, or with all if none is.
     pub(super) fn info(&mut self, slot: usize, names: &[Box<[u8]>]) -> Result<(), Complaint> {
-        let Executor { store, stats, clock, calls, base_bytes, .. } = &self.executor;
+        let Executor { store, stats, clock, calls, .. } = &self.executor;
         let history = &mut self.clock.history;
         let seconds = self.now_millis / 1000;
         let [commands_rate, in_rate, out_rate] = history.rates(seconds);
         let [last_second, last_minute, last_hour, _] = history.longest(seconds);
         let [user_seconds, sys_seconds] = cpu_seconds().unwrap_or_default();
-        let used = base_bytes + store.memory_bytes();
+        let used = store.memory_bytes();
         let resident = memory::resident_bytes().unwrap_or(0);
         let max_memory = self.config.max_memory.bytes;
         let waiting = self.buffer_bytes();
@@ -71,7 +71,7 @@ impl EventLoop {
                 ("blocked_clients", &0),
             ]),
             ("Memory", &[
-                ("used_memory", &used), ("used_memory_rss", &resident), ("used_memory_startup", base_bytes),
+                ("used_memory", &used), ("used_memory_rss", &resident), ("used_memory_startup", &self.base_bytes),
                 ("maxmemory", &max_memory), ("maxmemory_policy", &self.policy()),
                 ("mem_fragmentation_ratio", &two_decimals(resident as f64 / used as f64)),
                 ("mem_clients_normal", &waiting),

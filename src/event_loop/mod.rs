@@ -42,6 +42,7 @@ use crate::batch::{self, Visit};
 use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
+use crate::memory;
 use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use pressure::Pressure;
@@ -73,7 +74,8 @@ pub struct EventLoop {
     now_millis: u64,
     /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
     resumed_millis: u64,
-    draining: usize, // connections that were sent their last reply, and no longer count as clients
+    base_bytes: usize, // of memory, that the process took before it stored anything
+    draining: usize,   // connections that were sent their last reply, and no longer count as clients
     pressure: Pressure,
     /// Sweeps that are due, by their numbers: each looks at one part of the connections, and each turn does one.
     sweeps: Range<usize>,
@@ -84,6 +86,7 @@ pub struct EventLoop {
 impl EventLoop {
     /// A loop that serves `executor`'s store on `listeners`. Fails if the system grants no poll or no signal handlers.
     pub fn new(mut config: Config, listeners: Listeners, executor: Executor) -> io::Result<Self> {
+        let base_bytes = memory::resident_bytes().unwrap_or(PROCESS_BYTES) + START_BYTES;
         config.port = tcp_addresses(&listeners.sockets).next().map_or(0, |address| address.port());
         let poll = Poll::new()?;
         for socket in &listeners.sockets {
@@ -107,6 +110,7 @@ impl EventLoop {
             clock: TurnClock::new(),
             now_millis: 0,
             resumed_millis: 0,
+            base_bytes,
             draining: 0,
             pressure: Pressure::default(),
             sweeps: 0..0,
@@ -192,8 +196,7 @@ impl EventLoop {
         if !self.executor.store.evicts() {
             // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
             // Chunks that come in do not use that up: they are to be the store's.
-            let reserved_bytes =
-                self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes) + self.executor.base_bytes;
+            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes);
             self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
         }
         self.executor.begin_turn(self.now_millis, outside_bytes);

@@ -12,7 +12,6 @@ use mio::Token;
 
 use super::EventLoop;
 use super::connection::{Connection, find};
-use crate::execute::Executor;
 use crate::limits::*;
 use crate::memory;
 use crate::session::Resp;
@@ -45,18 +44,19 @@ impl EventLoop {
         share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
     }
 
-    /// Memory that is taken outside of the store and its chunks, in bytes: for connections, and what nobody counts.
+    /// Memory that is taken outside of the store and its chunks, in bytes: from the start, for connections, and what nobody
+    /// counts.
     pub(super) fn outside_bytes(&mut self, is_tick: bool) -> usize {
         let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
         // What connections have freed counts until the next tick, which finds out whether the system got it back.
         let Pressure { held_bytes, held_bytes_peak, uncounted_bytes, .. } = &mut self.pressure;
         *held_bytes_peak = if is_tick { *held_bytes } else { *held_bytes.max(held_bytes_peak) };
-        let counted = self.input.len() + spare + places + *held_bytes_peak;
+        let counted = self.base_bytes + self.input.len() + spare + places + *held_bytes_peak;
         if is_tick {
             // Not counted are, for example, holes in the C library's heap, where connections held something.
-            let Executor { store, base_bytes, .. } = &self.executor;
-            let counted_in_all = base_bytes + store.memory_bytes() - store.outside_bytes + counted;
+            let store = &self.executor.store;
+            let counted_in_all = store.memory_bytes() - store.outside_bytes + counted;
             let uncounted = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted_in_all));
             *uncounted_bytes = uncounted.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
         }

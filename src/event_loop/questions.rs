@@ -89,7 +89,7 @@ impl EventLoop {
             return Err("ERR CONFIG SET failed - the limit on descriptors allows fewer clients".into());
         }
         let max_memory = config.max_memory.bytes;
-        self.executor.store.set_memory_limit(max_memory.saturating_sub(self.executor.base_bytes));
+        self.executor.store.set_memory_limit(max_memory);
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
         let Config { max_clients, idle_timeout, .. } = config;
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {idle_timeout}");
