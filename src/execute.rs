@@ -113,8 +113,8 @@ impl Executor {
     /// Executes the commands that a cache gets less often. They are apart so that the code of the others stays small.
     #[inline(never)]
     fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
-        let (key, clock) = (command.key, self.clock);
-        match command.action {
+        let Command { key, action } = *command;
+        match action {
             Action::Write { value, condition, expiry, returns_old } => {
                 let is_kept = (returns_old || value.is_none()) && self.keep(hash, key);
                 match value {
@@ -143,8 +143,8 @@ impl Executor {
                     Measure::Length => item.value.len() as i64,
                     Measure::Memory => item.bytes as i64,
                     _ if item.deadline == NEVER => -1,
-                    Measure::TimeLeft => (item.deadline - clock.now_millis) as i64,
-                    Measure::ExpiryTime => (item.deadline as i64).saturating_add(clock.unix_offset_millis),
+                    Measure::TimeLeft => (item.deadline - self.clock.now_millis) as i64,
+                    Measure::ExpiryTime => (item.deadline as i64).saturating_add(self.clock.unix_offset_millis),
                 })
             }
             Action::Get | Action::Set(_) | Action::Add(_) | Action::Delete => unreachable!(),

@@ -129,10 +129,8 @@ impl Session {
 
     /// Memory held by the session in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
-        let incoming = match &self.phase {
-            Phase::Receiving(incoming) => size_of::<Incoming>() + incoming.bytes.capacity(),
-            _ => 0,
-        };
+        let frame = |incoming: &Incoming| size_of::<Incoming>() + incoming.bytes.capacity();
+        let incoming = if let Phase::Receiving(incoming) = &self.phase { frame(incoming) } else { 0 };
         self.input.capacity() + self.output.held_bytes() + incoming + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
@@ -172,7 +170,7 @@ impl Session {
     }
 
     /// Goes on with what earlier input began: a frame that is being received, or a transaction that is being executed.
-    /// The client's first byte decides the protocol. Returns how many bytes of `input` were consumed.
+    /// Returns how many bytes of `input` were consumed.
     #[inline]
     pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
@@ -182,20 +180,23 @@ impl Session {
                 let work_max = executor.work_max.max(executor.store.work + BATCH_COMMANDS as u64);
                 self.resp_client(executor).iter_mut().for_each(|client| client.run(work_max));
             }
-            (Phase::Silent, &[first, ..]) => {
-                self.phase = Phase::Open;
-                let authenticated = executor.password.is_none();
-                // No GoStash command begins with any of these.
-                if matches!(first, b'*' | b'P' | b'p') {
-                    self.resp.get_or_insert_default().authenticated = authenticated;
-                } else if !authenticated {
-                    executor.stats.errors += 1;
-                    self.break_off("a password is needed, which GoStash frames cannot bring");
-                }
-            }
+            (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}
         }
         0
+    }
+
+    /// Chooses the protocol by the client's first byte: no GoStash command begins with any of these.
+    #[cold]
+    fn begin(&mut self, first: u8, executor: &mut Executor) {
+        self.phase = Phase::Open;
+        let authenticated = executor.password.is_none();
+        if matches!(first, b'*' | b'P' | b'p') {
+            self.resp.get_or_insert_default().authenticated = authenticated;
+        } else if !authenticated {
+            executor.stats.errors += 1;
+            self.break_off("a password is needed, which GoStash frames cannot bring");
+        }
     }
 
     /// Executes what stands at the start of `input`, or begins to receive it if it has a long value, and returns how

@@ -292,7 +292,7 @@ fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint> {
 }
 
 fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
-    let (number, options) = (a.all()[1], &a.all()[2..]);
+    let options = &a.all()[2..];
     let known: [&[u8]; 4] = [b"nx", b"xx", b"gt", b"lt"];
     if let Some(other) = options.iter().find(|word| !known.iter().any(|name| word.eq_ignore_ascii_case(name))) {
         return Err(format!("ERR Unsupported option {}", shown(other)).into());
@@ -304,7 +304,7 @@ fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>
     }
     let moves = if gt { Some(Ordering::Greater) } else { lt.then_some(Ordering::Less) };
     let condition = Condition::Present { has_expiry: (nx || xx).then_some(xx), moves };
-    let deadline = deadline(a, unit, number, i64::MIN, clock)?;
+    let deadline = deadline(a, unit, a.all()[1], i64::MIN, clock)?;
     Ok(Action::Write { value: None, condition, expiry: Expiry::At(deadline), returns_old: false })
 }
 

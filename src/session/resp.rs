@@ -84,8 +84,8 @@ pub(super) type Outcome = Result<(), Complaint>;
 
 impl Part {
     fn new(verb: &Verb, step: &Step) -> Self {
-        let (is_first, is_last) = (step.is_first, step.next.left == 0);
-        Part { verb: verb.index, form: verb.form, is_first, is_last, left: step.left as u32 }
+        let Step { is_first, left, next, .. } = *step;
+        Part { verb: verb.index, form: verb.form, is_first, is_last: next.left == 0, left: left as u32 }
     }
 }
 
@@ -224,7 +224,7 @@ impl RespClient<'_> {
     /// Executes or queues the step at the start of `input`, whose long values are `longs`, and returns how many bytes
     /// of `input` were consumed.
     pub(super) fn serve(&mut self, input: &[u8], longs: &mut Vec<Long>, value_bytes_max: usize) -> Result<usize, Stop> {
-        let (cursor, authenticated) = (self.resp.cursor, self.resp.authenticated);
+        let Resp { cursor, authenticated, .. } = *self.resp;
         let mut arguments = Arguments::default();
         let values: Vec<Value<'_>> = longs.iter().take(ARGUMENTS_MAX).map(Long::value).collect();
         let step = resp::parse(input, cursor, value_bytes_max, authenticated, &values, &mut arguments)?;
@@ -274,7 +274,6 @@ impl RespClient<'_> {
         }
     }
 
-    /// Queues a step.
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
@@ -310,9 +309,9 @@ impl RespClient<'_> {
     /// Executes the queue, or as much of it as may be executed in this turn: until the store's work reaches `work_max`.
     pub(super) fn run(&mut self, work_max: u64) {
         for _ in 0..EXEC_COMMANDS {
-            let (store, output_max) = (&self.executor.store, self.executor.exec_output_bytes);
+            let Executor { store, exec_output_bytes, .. } = &*self.executor;
             let is_ready = self.resp.question.is_none() && !store.is_short;
-            let may_go_on = is_ready && store.work < work_max && self.output.len() < output_max;
+            let may_go_on = is_ready && store.work < work_max && self.output.len() < *exec_output_bytes;
             // Without a queue, commands are executed instead of being queued again.
             let Some(mut queue) = self.resp.queue.take_if(|_| may_go_on) else { return };
             let Queue { frames: Chunked { chunks, rest }, longs, head, done, .. } = &mut *queue;
