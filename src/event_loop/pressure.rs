@@ -86,7 +86,7 @@ impl EventLoop {
         wants_read && (is_free || self.may_grow(slot))
     }
 
-    /// Whether a connection may hold more while buffers are crowded.
+    /// Whether a connection may hold more while buffers are crowded. What collects stands in line for that from now on.
     #[cold]
     fn may_grow(&mut self, slot: usize) -> bool {
         let fair_bytes = self.buffer_bytes_max() / self.connections.len();

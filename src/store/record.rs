@@ -47,7 +47,6 @@ pub struct Record {
 }
 
 impl Record {
-    #[inline]
     fn new(flags: u8, key: usize, rest: usize, deadline: u64, list: Option<u32>) -> Record {
         let header = 1 + widths(flags).iter().sum::<usize>() as u8;
         Record { flags, header, key: key as u16, rest: rest as u32, list, deadline }
@@ -99,20 +98,17 @@ impl Record {
     }
 
     /// Its size in the log, in bytes; even.
-    #[inline]
     pub fn size(&self) -> usize {
         self.rest().end.next_multiple_of(2)
     }
 
     /// Where the key lies, relative to the record's start.
-    #[inline]
     pub fn key(&self) -> Range<usize> {
         let start = usize::from(self.header);
         start..start + usize::from(self.key)
     }
 
     /// Where the value's rest lies, relative to the record's start.
-    #[inline]
     pub fn rest(&self) -> Range<usize> {
         let start = self.key().end;
         start..start + self.rest as usize
