@@ -53,8 +53,9 @@ where
     let mut batch = Batch { visits, input, sessions, executor, pending };
     (0..batch.visits.len()).for_each(|at| batch.parse(at));
     batch.run();
+    let share_bytes = batch.executor.share_bytes;
     for Visit { session, input: range, needed, .. } in visits {
-        sessions[*session].as_mut().keep(&input[range.clone()], *needed);
+        sessions[*session].as_mut().keep(&input[range.clone()], *needed, share_bytes);
     }
 }
 

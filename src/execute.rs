@@ -25,6 +25,8 @@ pub struct Executor {
     pub value_bytes_max: usize,
     /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
     pub exec_output_bytes: usize,
+    /// While buffers are crowded, what is left of them for each connection that begins to send something, in bytes.
+    pub share_bytes: usize,
     pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
     kept: Chunked, // an item's old value, kept while the item changes: its chunks by reference, and a copy of the rest
 }
@@ -40,6 +42,7 @@ impl Executor {
             clock: Clock::default(),
             value_bytes_max,
             exec_output_bytes: OUTPUT_HIGH_BYTES,
+            share_bytes: usize::MAX,
             work_max: TURN_WORK_UNITS,
             kept: Chunked::default(),
         }

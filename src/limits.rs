@@ -32,9 +32,9 @@ pub const LOG_LINE_BYTES_MAX: usize = 4096; // what surely fits a pipe that has 
 
 pub const LISTEN_BACKLOG: i32 = 1024; // connections that the kernel keeps waiting, for each listening socket
 pub const FREE_PORT_ATTEMPTS: usize = 32; // to find one free on all addresses, when the system picks it on the first
-// What the kernel holds for a client counts in a container's limit: up to 4 MB each way, unless it is told. So it is told
-// a share of max-memory. Where the share of what comes in is as long as here or longer, values of 1 MB take a third less
-// time without, and there is as much memory more for the kernel.
+// What the kernel holds for a client counts in a container's limit: up to 6 MB each way, unless it is told. So it is told
+// a share of max-memory: for replies not sent yet and, in a small server, for what comes in. The latter makes values of
+// 1 MB take a third more time if it is less than 1 MB, and clients that are slow to send longer.
 pub const KERNEL_SHARE: usize = 1024;
 pub const KERNEL_BYTES_MIN: usize = 64 * 1024;
 pub const KERNEL_INPUT_BYTES_MAX: usize = 512 * 1024;
@@ -61,7 +61,8 @@ pub const DRAINING_MAX: usize = 64; // clients at a time; any more are closed at
 pub const BUFFER_SHARE: usize = 8;
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
-pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on one long frame at a time is received, to its end
+pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on long frames are received in line, to their ends
+pub const LINE_BYTES_PER_MILLI: u64 = 256; // that earn a client in line a millisecond in which it may pause
 pub const OVER_EIGHTHS: usize = 8; // the bound itself
 pub const FULL_EIGHTHS: usize = OVER_EIGHTHS + CROWDED_EIGHTHS; // no long frame is received: the longest has had room
 pub const RELIEF_EIGHTHS: usize = 10; // the largest client is closed at once

@@ -13,6 +13,7 @@ use std::mem;
 
 pub use self::resp::{Question, Resp};
 
+pub(crate) use self::incoming::Place;
 use self::incoming::{Incoming, Long, chunk_bytes};
 pub(crate) use self::resp::Part;
 use self::resp::{Queue, RespClient};
@@ -83,6 +84,23 @@ impl Session {
         matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
     }
 
+    /// What it goes on to collect, beyond its share: its place in line, and how many bytes more that may take, as far as it
+    /// has said by now.
+    pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(&mut Place, usize)> {
+        if self.input_ended || self.is_busy() || self.is_choked() {
+            return None;
+        }
+        let incoming = if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None };
+        if let Some(queue) = self.resp.as_mut().and_then(|resp| resp.queue.as_mut()) {
+            let left_bytes = queue.left(executor.value_bytes_max);
+            let is_long = incoming.is_some() || queue.bytes > executor.share_bytes;
+            return is_long.then_some((&mut queue.place, left_bytes));
+        }
+        let incoming = incoming?;
+        let missing_bytes = incoming.needed.saturating_sub(incoming.bytes.len()).max(incoming.left + incoming.awaited);
+        Some((&mut incoming.place, missing_bytes))
+    }
+
     /// Whether its client has yet to say the password.
     pub(crate) fn is_stranger(&self) -> bool {
         self.resp.as_ref().is_some_and(|resp| !resp.authenticated)
@@ -134,11 +152,11 @@ impl Session {
         self.input.capacity() + self.output.held_bytes() + incoming + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
-    /// Memory held by the session in bytes, including the chunks that it keeps alive: how much closing it may free.
-    pub fn burden_bytes(&self) -> usize {
+    /// How much closing it may free, in bytes: what it holds, and chunks that it keeps alive, `sent_max` of its output.
+    pub fn burden_bytes(&self, sent_max: usize) -> usize {
         let incoming = if let Phase::Receiving(incoming) = &self.phase { chunk_bytes(&incoming.longs) } else { 0 };
         let queued = |queue: &Queue| queue.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&queue.longs);
-        self.held_bytes() + self.output.chunk_bytes + incoming + self.queue().map_or(0, queued)
+        self.held_bytes() + self.output.chunk_bytes.min(sent_max) + incoming + self.queue().map_or(0, queued)
     }
 
     /// Whether stored frames can be executed, or a command that has been taken from the input is not done yet.
@@ -215,11 +233,11 @@ impl Session {
 
     /// Stores input that was not executed. `needed` is what its first frame takes at least, or 0 if that is executable.
     #[inline]
-    pub(crate) fn keep(&mut self, rest: &[u8], needed: usize) {
+    pub(crate) fn keep(&mut self, rest: &[u8], needed: usize, share_bytes: usize) {
         if rest.is_empty() || self.is_closing() {
             return;
         }
-        if needed > CARRY_BYTES_MAX {
+        if needed > share_bytes.min(CARRY_BYTES_MAX) {
             self.phase = Phase::Receiving(Box::new(Incoming { bytes: rest.into(), needed, ..Incoming::default() }));
         } else {
             debug_assert!(self.input.is_empty());
@@ -234,17 +252,26 @@ impl Session {
         let mut taken = 0;
         loop {
             taken += incoming.take(&bytes[taken..], executor);
-            let Incoming { bytes: frame, longs, needed, left } = &mut *incoming;
+            let Incoming { bytes: frame, longs, needed, left, awaited, .. } = &mut *incoming;
             if *left > 0 || frame.len() < *needed {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
             match self.execute_frame(frame, longs, executor) {
                 Err(Stop::Incomplete(bytes)) => *needed = bytes,
-                Err(Stop::Long(bytes, _)) => {
+                Err(Stop::Long(value_bytes, at)) => {
+                    // In a crowd it gets a chunk when more of it is read than its beginning, and so its turn has come.
+                    if executor.share_bytes < CHUNK_BYTES && *awaited == 0 {
+                        *awaited = value_bytes;
+                        *needed = frame.len() + bytes.len() - taken + 1;
+                        continue;
+                    }
                     let queue = self.resp.as_mut().and_then(|resp| resp.queue.as_mut());
-                    longs.push(Long::new(queue.is_some_and(|queue| queue.refuses(bytes, executor))));
-                    *left = bytes;
+                    let refused = queue.is_some_and(|queue| queue.refuses(value_bytes, executor));
+                    longs.push(Long { refused, ..Long::default() });
+                    (*awaited, *left, *needed) = (0, value_bytes, at);
+                    let begun = frame.split_off(at);
+                    incoming.take(&begun, executor);
                 }
                 Ok(_) | Err(Stop::Broken(_)) => return taken,
             }

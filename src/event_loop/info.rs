@@ -104,10 +104,8 @@ impl EventLoop {
         let shows_all = names.is_empty() || ["all", "default", "everything"].into_iter().any(is_named);
         let mut texts = Vec::new();
         for (title, fields) in sections.iter().filter(|(title, _)| shows_all || is_named(title)) {
-            let fields = fields.iter().map(|(name, value)| (name, value.to_string()));
-            let lines =
-                fields.filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}:{value}\r\n"));
-            texts.push(format!("# {title}\r\n") + &lines.collect::<String>());
+            let lines = fields.iter().map(|(name, value)| format!("{name}:{value}\r\n"));
+            texts.push(format!("# {title}\r\n") + &lines.filter(|line| !line.ends_with(":\r\n")).collect::<String>());
         }
         self.connections[slot].session.output.push_bulk(texts.join("\r\n").as_bytes());
         Ok(())

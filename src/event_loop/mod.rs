@@ -136,7 +136,8 @@ impl EventLoop {
     /// Waits for events, or until something else is due. After a turn that served a client, it first polls without
     /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events, housekeeping: Option<u64>) -> io::Result<()> {
-        let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
+        let is_busy =
+            self.pressure.line_moves || !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let until = |by: u64| by.saturating_sub(self.now_millis);
         let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
@@ -308,14 +309,16 @@ impl EventLoop {
             end += connection.session.carry(&mut self.input[end..]);
             let store = &self.executor.store;
             // What is collected is read only as far as there is room for it; housekeeping makes more between turns.
-            let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
+            let collects = connection.session.collects();
+            let needs_room = store.evicts() && !store.is_empty() && collects;
             let room_bytes = if needs_room { store.chunk_room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
                 let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
-                let buffer = &mut self.input[end..end + READ_BYTES];
+                // In a crowd, all that begin to send something are to have room for it.
+                let bytes_max = if collects { READ_BYTES } else { READ_BYTES.min(self.executor.share_bytes) };
+                let buffer = &mut self.input[end..end + bytes_max];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
                 large_bytes += large;
-                self.pressure.line_bytes += if self.pressure.line.front() == Some(&next) { large + count } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {
                     // What a client sends after its last reply is thrown away: what is read next is written over it.

@@ -1,9 +1,10 @@
 //! How buffers stay within their bound. A session is not read from while its output is at its high-water mark; but that
 //! bounds one, and there may be many.
 //!
-//! From an eighth of the bound on, long frames and transactions are received one at a time, so that each comes to its
-//! end. Over the bound, whoever holds more than a fair share is not read from. If that does not help within a second,
-//! the largest holder is closed, one more each tick; a quarter over the bound, it is closed at once, one in each turn.
+//! From an eighth of the bound on, long frames and transactions stand in line, and as many are received at a time as have
+//! room to their ends; whatever else begins gets a share of the room. Over the bound, whoever holds more than a fair share is
+//! not read from. If that does not help within a second, the largest holder is closed, one more each tick; a quarter over
+//! the bound, it is closed at once, one in each turn.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -14,7 +15,7 @@ use super::EventLoop;
 use super::connection::{Connection, find};
 use crate::limits::*;
 use crate::memory;
-use crate::session::Resp;
+use crate::session::{Place, Resp};
 
 /// What connections hold, and what they have to wait for because of that.
 #[derive(Debug, Default)]
@@ -24,11 +25,10 @@ pub(super) struct Pressure {
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
     eighths: usize, // of their bound that all buffers take
-    /// While buffers are crowded: connections that collect a long frame or a transaction. Only the first is read from,
-    /// until it has all of that or its client pauses; for a tick, it may pause if it has sent much.
-    pub(super) line: VecDeque<Token>,
-    line_millis: u64,             // since when it has been the first
-    pub(super) line_bytes: usize, // read from it since then
+    /// While buffers are crowded: connections that collect a long frame or a transaction, in the order of its beginning. The
+    /// first of them are received.
+    line: VecDeque<Token>,
+    pub(super) line_moves: bool, // some left it in the last turn, and not all of it has been looked at
     relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
 }
 
@@ -75,15 +75,13 @@ impl EventLoop {
         most
     }
 
-    /// Whether to read from a connection now, which may have something for us. In a crowd it may have to wait, unless its
-    /// client has closed.
+    /// Whether to read from a connection now, which may have something for us. In a crowd it may have to wait.
     #[inline(always)]
     pub(super) fn wants_read(&mut self, slot: usize) -> bool {
         let connection = &self.connections[slot];
         let wants_read =
             connection.readable && (connection.drain_bytes_left.is_some() || connection.session.wants_input());
-        let is_free = self.pressure.eighths < CROWDED_EIGHTHS || connection.read_closed;
-        wants_read && (is_free || self.may_grow(slot))
+        wants_read && (self.pressure.eighths < CROWDED_EIGHTHS || self.may_grow(slot))
     }
 
     /// Whether a connection may hold more while buffers are crowded. What collects stands in line for that from now on.
@@ -92,58 +90,89 @@ impl EventLoop {
         let fair_bytes = self.buffer_bytes_max() / self.connections.len();
         let Pressure { eighths, line, relieve_at, .. } = &mut self.pressure;
         let connection = &mut self.connections[slot];
-        // Strangers, who could take their time, stand in nobody's way.
-        if !connection.session.collects() || connection.session.is_stranger() {
-            return relieve_at.is_none() || connection.session.burden_bytes() <= fair_bytes;
-        }
         let token = connection.token(slot);
-        if !mem::replace(&mut connection.in_line, true) {
-            line.push_back(token);
+        // Strangers, who could take their time, stand in nobody's way.
+        if !connection.session.is_stranger()
+            && let Some((place, missing_bytes)) = connection.session.collected(&self.executor)
+        {
+            if !mem::replace(&mut connection.in_line, true) {
+                *place = Place { missing_bytes: missing_bytes.max(1), reads_until: None };
+                line.push_back(token);
+            }
+            // While nobody may be received, who has closed is found out at least.
+            return place.reads_until.is_some() || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
-        line.front() == Some(&token) && *eighths < FULL_EIGHTHS
+        let is_free = relieve_at.is_none() || connection.read_closed; // who has closed brings little more
+        is_free || connection.session.burden_bytes(usize::MAX) <= fair_bytes
     }
 
-    /// Finds out who is the first in line, and requeues those that were.
-    fn move_line(&mut self) {
-        let Pressure { eighths, line, line_millis, line_bytes, .. } = &mut self.pressure;
+    /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
+    fn move_line(&mut self, mut room_bytes: usize) {
+        let Pressure { eighths, line, line_moves, .. } = &mut self.pressure;
+        let now = self.now_millis;
+        let mut at = 0;
+        *line_moves = false;
         for _ in 0..TURN_LOOKS {
-            let Some(token) = line.front() else { return };
+            let Some(token) = line.get(at) else { return *line_moves = false };
             if let Some((slot, connection)) = find(&mut self.connections, *token) {
-                let wants_more = connection.session.collects() && connection.session.wants_input();
-                // One that sends little at a time could hold up the others for as long as it likes.
-                let may_pause = *line_bytes >= READ_LARGE_BYTES && self.now_millis < *line_millis + TICK_MILLIS;
-                let goes_on = wants_more && (connection.readable || may_pause);
-                connection.in_line = goes_on && *eighths >= CROWDED_EIGHTHS;
-                if connection.readable && *eighths < FULL_EIGHTHS || !connection.in_line {
+                let (mut fits, can_run) = (true, connection.session.can_run());
+                connection.in_line = false;
+                if *eighths >= CROWDED_EIGHTHS
+                    && let Some((place, missing_bytes)) = connection.session.collected(&self.executor)
+                    // A frame that began behind the one that stood here goes to the end of the line.
+                    && place.missing_bytes > 0
+                {
+                    let read =
+                        mem::replace(&mut place.missing_bytes, missing_bytes).saturating_sub(missing_bytes) as u64;
+                    // One that sends little at a time could hold up the others for as long as it likes.
+                    let patience = read / LINE_BYTES_PER_MILLI;
+                    let until = place.reads_until.map_or(now, |until| until.max(now)) + patience;
+                    let taken_bytes = missing_bytes.next_multiple_of(CHUNK_BYTES);
+                    fits = taken_bytes <= room_bytes || at == 0 && *eighths < FULL_EIGHTHS;
+                    place.reads_until = fits.then_some(until.min(now + PRESSURE_MILLIS));
+                    connection.in_line = connection.readable || can_run || until > now;
+                    room_bytes = room_bytes.saturating_sub(taken_bytes);
+                }
+                if !connection.in_line || connection.readable && fits {
                     connection.enqueue(slot, &mut self.ready);
                 }
                 if connection.in_line {
-                    return;
+                    at += 1;
+                    continue;
                 }
             }
-            line.pop_front();
-            *line_millis = self.now_millis;
-            *line_bytes = 0;
+            line.remove(at);
+            *line_moves = true;
         }
     }
 
     /// Finds out how full buffers are, moves the line on, and closes whoever has to go.
     pub(super) fn relieve_pressure(&mut self) {
-        self.pressure.eighths = OVER_EIGHTHS * self.buffer_bytes() / self.buffer_bytes_max();
-        self.move_line();
-        if self.pressure.eighths < OVER_EIGHTHS {
-            if self.pressure.relieve_at.take().is_some() {
-                self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
-            }
+        let room_bytes = self.buffer_bytes_max().saturating_sub(self.buffer_bytes());
+        let eighths = OVER_EIGHTHS * self.buffer_bytes() / self.buffer_bytes_max();
+        // Half is left to those who are received.
+        let share_bytes = (room_bytes / 2 / self.connections.len().max(1)).max(SHORT_VISIT_BYTES);
+        self.executor.share_bytes = if eighths < CROWDED_EIGHTHS { usize::MAX } else { share_bytes };
+        self.pressure.eighths = eighths;
+        self.move_line(room_bytes);
+        let relieve_at = &mut self.pressure.relieve_at;
+        let is_over = eighths >= OVER_EIGHTHS;
+        if !is_over && relieve_at.take().is_some() {
+            self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
+        }
+        let is_due = is_over && self.now_millis >= *relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
+        if !is_due && eighths < RELIEF_EIGHTHS {
             return;
         }
-        let relieve_at = *self.pressure.relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
-        let burdens = self.connections.iter().map(|(slot, connection)| (connection.session.burden_bytes(), slot));
-        // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
-        let is_stranger = |slot: usize| self.connections[slot].session.is_stranger();
-        let weight = |&(bytes, slot): &(usize, usize)| (bytes > STRANGER_HELD_BYTES && is_stranger(slot), bytes);
-        let is_due = self.now_millis >= relieve_at || self.pressure.eighths >= RELIEF_EIGHTHS;
-        if is_due && let Some((bytes, slot)) = burdens.max_by_key(weight) {
+        let sessions = || self.connections.iter().map(|(slot, connection)| (slot, &connection.session));
+        // What all replies together keep alive. Closing a client that is sent what the store holds frees nothing.
+        let sent_bytes = sessions().fold(self.buffer_bytes(), |left, (_, it)| left.saturating_sub(it.burden_bytes(0)));
+        let weights = sessions().map(|(slot, session)| {
+            let bytes = session.burden_bytes(sent_bytes);
+            // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
+            (bytes > STRANGER_HELD_BYTES && session.is_stranger(), bytes, slot)
+        });
+        if let Some((_, bytes, slot)) = weights.max() {
             self.pressure.relieve_at = Some(self.now_millis + TICK_MILLIS);
             self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }

@@ -174,7 +174,7 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let [address, local_address] = connection.addresses();
     let age = (now_millis - connection.accepted_millis) / 1000;
     let idle = (now_millis - session.last_command_millis) / 1000;
-    let (id, held, waiting) = (session.id, session.burden_bytes(), session.output.len());
+    let (id, held, waiting) = (session.id, session.burden_bytes(usize::MAX), session.output.len());
     let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(resp.last_verb)].name);
     *text += &format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \

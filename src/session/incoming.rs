@@ -17,14 +17,23 @@ pub(crate) struct Incoming {
     pub(super) longs: Vec<Long>,
     pub(super) needed: usize, // how long `bytes` must be before parsing it again is of use
     pub(super) left: usize,   // how many bytes of the last long value have not arrived yet
+    pub(super) place: Place,
+    pub(super) awaited: usize, // the length of a long value of which only the beginning is there, in `bytes`
+}
+
+/// Where a frame or a transaction stands among those that are received while buffers are crowded.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) missing_bytes: usize, // when it was last looked at; 0 if it does not stand in line
+    pub(crate) reads_until: Option<u64>, // it is received: until when its client may pause, in milliseconds
 }
 
 /// A long value, as far as it has arrived.
 #[derive(Debug, Default)]
 pub(super) struct Long {
-    chunks: Vec<Bytes>,
-    filling: Vec<Chunk>,      // at most one between two reads
-    pub(super) refused: bool, // there is no memory or place for it, so its bytes are discarded as they arrive
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) filling: Vec<Chunk>, // at most one between two reads
+    pub(super) refused: bool,       // there is no memory or place for it, so its bytes are discarded as they arrive
 }
 
 impl Incoming {
@@ -86,10 +95,6 @@ impl Incoming {
 }
 
 impl Long {
-    pub(super) fn new(refused: bool) -> Self {
-        Long { refused, ..Long::default() }
-    }
-
     pub(super) fn value(&self) -> Value<'_> {
         Value { chunks: &self.chunks, rest: self.filling.first().map_or(&[], Chunk::as_ref) }
     }

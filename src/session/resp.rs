@@ -3,7 +3,7 @@
 //! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::serve`], step by step: long
 //! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
 
-use super::{Long, Phase, chunk_bytes};
+use super::{Long, Phase, Place, chunk_bytes};
 use crate::chunk::Chunked;
 use crate::command::{Command, Refusal, Reply, Value};
 use crate::execute::Executor;
@@ -51,7 +51,8 @@ pub(super) struct Queue {
     pub(super) frames: Chunked,
     pub(super) longs: Vec<Long>,
     commands: usize,
-    bytes: usize,             // that were queued, long values by their chunks
+    pub(super) bytes: usize, // that were queued, long values by their chunks
+    pub(super) place: Place,
     pub(super) runs: bool,    // EXEC has begun: the last of the chunks comes first now
     pub(super) head: Vec<u8>, // what comes before the chunks: a step may go on from one into the next
     done: usize,              // how many of its bytes have been executed
@@ -90,15 +91,15 @@ impl Part {
 }
 
 impl Queue {
-    /// Whether it is longer than one command may be, with so many bytes more. It cannot be evicted, so it may not be.
-    fn is_full(&self, more_bytes: usize, executor: &Executor) -> bool {
-        self.bytes + more_bytes > executor.value_bytes_max + FRAME_EXTRA_BYTES
+    /// How many bytes more it may take: as many as one command in all, since it cannot be evicted.
+    pub(super) fn left(&self, value_bytes_max: usize) -> usize {
+        (value_bytes_max + FRAME_EXTRA_BYTES).saturating_sub(self.bytes)
     }
 
     /// Counts a long value before it comes in, if it does not fit: then it need not be kept.
     pub(super) fn refuses(&mut self, bytes: usize, executor: &Executor) -> bool {
         let bytes = bytes.next_multiple_of(CHUNK_BYTES);
-        let is_full = self.is_full(bytes, executor);
+        let is_full = bytes > self.left(executor.value_bytes_max);
         self.bytes += if is_full { bytes } else { 0 };
         is_full
     }
@@ -277,8 +278,9 @@ impl RespClient<'_> {
     fn enqueue(&mut self, step: &Step, bytes: &[u8], longs: &mut Vec<Long>, is_refused: bool) -> Outcome {
         let queue = self.resp.queue.as_mut().ok_or(SYNTAX)?;
         queue.commands += usize::from(step.is_first);
-        queue.bytes += bytes.len() + chunk_bytes(&longs[..step.longs]);
-        let is_full = queue.is_full(0, self.executor);
+        let bytes_in_all = bytes.len() + chunk_bytes(&longs[..step.longs]);
+        let is_full = bytes_in_all > queue.left(self.executor.value_bytes_max);
+        queue.bytes += bytes_in_all;
         let is_refused = !is_full && (is_refused || !queue.frames.push(bytes, || self.executor.chunk()));
         queue.longs.extend(longs.drain(..step.longs));
         if is_refused || is_full || queue.broken {

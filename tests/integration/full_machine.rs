@@ -155,9 +155,8 @@ fn half_sent_values_are_bounded_together() {
 #[test]
 fn one_client_is_closed_in_each_tick() {
     let (server, mut client) = start(&["--max-memory", "16mb"]);
-    // Each has a chunk: together they hold 2.6 MB, the bound is 2.25 MB.
-    let mut others = Client::many(&server, 80);
-    others.iter_mut().for_each(|other| other.send(&set(b"half", &[b'v'; 60_000])[..20_000]));
+    // Together they hold 2.6 MB, the bound is 2.25 MB.
+    let _half = half_sent(&server, 80);
     let mut before = Instant::now();
     wait_until("five to be closed", || {
         let now = Instant::now();
@@ -184,12 +183,82 @@ fn long_values_stand_in_line() {
     check_peak(&server);
 }
 
+/// Over a slow network, values come in side by side, and each to its end.
+#[test]
+fn long_values_come_in_slowly() {
+    let (server, mut bystander) = start(&["--max-memory", "16mb"]);
+    let mut clients = Client::many(&server, 12);
+    for piece in set(b"key", &vec![b'v'; 300_000]).chunks(6_000) {
+        clients.iter_mut().for_each(|client| client.send(piece));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    clients.iter_mut().for_each(|client| client.expect(b"OK\r\n"));
+    assert_eq!(bystander.info("client_disconnections:"), 0);
+    check_peak(&server);
+}
+
+/// A crowd may all begin at once: what each has sent takes little memory until it is its turn.
+#[test]
+fn a_crowd_begins_to_send() {
+    for bytes in [10_000, 40_000] {
+        let (server, mut bystander) = start(&["--max-memory", "16mb"]);
+        let frame = set(b"key", &vec![b'v'; bytes]);
+        let mut clients = Client::many(&server, 500);
+        at_once(&server, || clients.iter_mut().for_each(|client| client.send(&frame)));
+        clients.iter_mut().for_each(|client| client.expect(b"OK\r\n"));
+        assert_eq!(bystander.info("client_disconnections:"), 0);
+        check_peak(&server);
+    }
+}
+
+/// Who sends one long value after the other, without a pause, lets others have their turn after each.
+#[test]
+fn values_in_a_pipeline_hold_up_nobody() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let mut stuck = Client::many(&server, 4);
+    stuck.iter_mut().for_each(|client| client.send(&set(b"half", &[b'v'; 500_000])[..200_000]));
+    let frame = set(b"many", &vec![b'v'; 300_000]);
+    let is_over = AtomicBool::new(false);
+    let elapsed = scope(|scope| {
+        for mut sender in Client::many(&server, 2) {
+            let mut reader = sender.again();
+            let (frame, is_over) = (&frame, &is_over);
+            scope.spawn(move || {
+                while !is_over.load(Relaxed) && sender.try_send(frame).is_ok() {}
+                sender.half_close();
+            });
+            scope.spawn(move || while reader.read_line() == b"OK\r\n" {});
+        }
+        let mut client = Client::tcp(&server);
+        let since = Instant::now();
+        (0..20).for_each(|_| client.check(&set(b"one", &[b'v'; 100_000]), b"OK\r\n"));
+        is_over.store(true, Relaxed);
+        since.elapsed()
+    });
+    assert!(elapsed < Duration::from_secs(4), "{elapsed:?}, where some milliseconds are enough");
+}
+
+/// A transaction keeps its place in line while others that are executed take all of a turn's work.
+#[test]
+fn long_transactions_stand_in_line() {
+    const SETS: usize = 8_000;
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let sets: Vec<u8> = (0..SETS).flat_map(|key| ask(&[b"SET", format!("{key}").as_bytes(), &[b'v'; 100]])).collect();
+    let frames = [words("MULTI"), sets, words("EXEC")].concat();
+    let replies = [queued(SETS), format!("*{SETS}\r\n").into(), b"+OK\r\n".repeat(SETS)].concat();
+    scope(|scope| {
+        for mut client in Client::many(&server, 30) {
+            let (frames, replies) = (&frames, &replies);
+            scope.spawn(move || client.check_beside(frames, false, replies));
+        }
+    });
+}
+
 /// Who sends a long value in drops gives way to those who send theirs at once.
 #[test]
 fn drops_hold_up_nobody() {
     let server = Server::start(&["--max-memory", "16mb"]);
-    let mut slow = Client::many(&server, 40);
-    slow.iter_mut().for_each(|client| client.send(&set(b"slow", &[b'v'; 60_000])[..20_000]));
+    let mut slow = half_sent(&server, 40);
     let mut fast = Client::tcp(&server);
     let is_over = AtomicBool::new(false);
     let elapsed = scope(|scope| {
@@ -205,6 +274,65 @@ fn drops_hold_up_nobody() {
         since.elapsed()
     });
     assert!(elapsed < Duration::from_secs(4), "{elapsed:?}, where some milliseconds are enough");
+}
+
+/// Who pipelines long values stands in line for each of them, or others would wait until the pipeline has a gap.
+#[test]
+fn the_line_moves_on_after_each_value() {
+    let (server, mut bystander) = start(&["--max-memory", "16mb"]);
+    let _half = half_sent(&server, 12);
+    let (mut much, mut other) = (Client::tcp(&server), Client::tcp(&server));
+    let read = |text: String| number(&text, "total_net_input_bytes:");
+    scope(|scope| {
+        let value = [b'v'; 40_000];
+        scope.spawn(move || much.check_beside(&set(b"much", &value).repeat(1_500), false, &b"OK\r\n".repeat(1_500)));
+        wait_until("the pipeline to be on its way", || bystander.info("total_net_input_bytes:") > 4 << 20);
+        at_once(&server, || {
+            other.send(&[words("INFO stats"), ask(&[b"SET", &b"other"[..], &value]), words("INFO stats")].concat());
+        });
+        let before = read(other.read_text());
+        other.expect(b"+OK\r\n");
+        let between = read(other.read_text()) - before;
+        assert!(between < 1 << 20, "{between} bytes were read while it waited");
+    });
+}
+
+/// Values whose clients have closed their side stand in line like any others.
+#[test]
+fn half_closed_clients_stand_in_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let server = Server::start(&["--max-memory", "16mb", "--unix-socket", path.to_str().expect("a plain path")]);
+    let mut clients: Vec<_> = (0..60).map(|_| Client::unix(&path)).collect();
+    clients.iter_mut().for_each(|client| client.check(&get(b"key"), b"ERR\r\n"));
+    at_once(&server, || {
+        for client in &mut clients {
+            client.send(&set(b"key", &[b'v'; 100_000]));
+            client.half_close();
+        }
+    });
+    clients.iter_mut().for_each(|client| client.expect(b"OK\r\n"));
+}
+
+/// Who is sent what the store holds would free nothing by being closed, however much it is.
+#[test]
+fn who_reads_slowly_is_not_closed_for_those_who_send() {
+    let (server, mut observer) = start(&["--max-memory", "16mb"]);
+    let value = vec![b'v'; 1 << 20];
+    observer.check(&ask(&[b"SET", &b"key"[..], &value]), b"+OK\r\n");
+    let mut readers = Client::many(&server, 4);
+    readers.iter_mut().for_each(|reader| reader.send(&get(b"key").repeat(20)));
+    wait_until_quiet(&server);
+    let _half = half_sent(&server, 84);
+    wait_until("some to be closed", || observer.info("client_disconnections:") >= 6);
+    readers.iter_mut().for_each(|reader| (0..20).for_each(|_| reader.expect(&line(&value))));
+}
+
+/// Clients that have each sent the beginning of a value, so that the server holds a piece of 32 KB for each.
+fn half_sent(server: &Server, count: usize) -> Vec<Client> {
+    let mut clients = Client::many(server, count);
+    clients.iter_mut().for_each(|client| client.send(&set(b"half", &[b'v'; 60_000])[..20_000]));
+    clients
 }
 
 /// The longest value alone fills what buffers may take, and its client may pause all the same.
