@@ -148,8 +148,9 @@ impl EventLoop {
 
     /// Finds out how full buffers are, moves the line on, and closes whoever has to go.
     pub(super) fn relieve_pressure(&mut self) {
-        let room_bytes = self.buffer_bytes_max().saturating_sub(self.buffer_bytes());
-        let eighths = OVER_EIGHTHS * self.buffer_bytes() / self.buffer_bytes_max();
+        let (held_bytes, bytes_max) = (self.buffer_bytes(), self.buffer_bytes_max());
+        let eighths = OVER_EIGHTHS * held_bytes / bytes_max;
+        let room_bytes = bytes_max.saturating_sub(held_bytes);
         // Half is left to those who are received.
         let share_bytes = (room_bytes / 2 / self.connections.len().max(1)).max(SHORT_VISIT_BYTES);
         self.executor.share_bytes = if eighths < CROWDED_EIGHTHS { usize::MAX } else { share_bytes };
@@ -166,7 +167,7 @@ impl EventLoop {
         }
         let sessions = || self.connections.iter().map(|(slot, connection)| (slot, &connection.session));
         // What all replies together keep alive. Closing a client that is sent what the store holds frees nothing.
-        let sent_bytes = sessions().fold(self.buffer_bytes(), |left, (_, it)| left.saturating_sub(it.burden_bytes(0)));
+        let sent_bytes = sessions().fold(held_bytes, |left, (_, it)| left.saturating_sub(it.burden_bytes(0)));
         let weights = sessions().map(|(slot, session)| {
             let bytes = session.burden_bytes(sent_bytes);
             // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
