@@ -32,7 +32,7 @@ pub const LOG_LINE_BYTES_MAX: usize = 4096; // what surely fits a pipe that has 
 
 pub const LISTEN_BACKLOG: i32 = 1024; // connections that the kernel keeps waiting, for each listening socket
 pub const FREE_PORT_ATTEMPTS: usize = 32; // to find one free on all addresses, when the system picks it on the first
-// What the kernel holds for a client counts in a container's limit: up to 6 MB each way, unless it is told. So it is told
+// What the kernel holds for a client counts in a container's limit: up to 4 MB of replies and 6 MB of input. So it is told
 // a share of max-memory: for replies not sent yet and, in a small server, for what comes in. The latter makes values of
 // 1 MB take a third more time if it is less than 1 MB, and clients that are slow to send longer.
 pub const KERNEL_SHARE: usize = 1024;

@@ -437,14 +437,6 @@ fn unnoticed(client: &mut Client, time: Duration) {
     assert!(worst < UNNOTICED, "a bystander waited {worst:?}");
 }
 
-struct OnDrop<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
 /// A container's limit counts what the kernel holds for clients. This one sends values so fast that the kernel would get
 /// ready for more and more of them, and then leaves its replies unread, so that the server reads nothing either.
 #[test]
@@ -470,4 +462,12 @@ fn in_a_small_server_the_kernel_holds_little_for_a_client() -> io::Result<()> {
     }
     assert!(taken < 600_000, "the kernel took {taken} bytes of input");
     Ok(())
+}
+
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
