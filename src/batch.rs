@@ -146,8 +146,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             let session = sessions[visit.session].as_mut();
             session.last_command_millis = executor.clock.now_millis;
             for Pending { start, hash, command, part, .. } in commands {
-                let needs_no_room = matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
-                if session.is_choked() || executor.is_spent() || executor.store.is_short && !needs_no_room {
+                let needs_room = || !matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
+                if session.is_choked() || executor.is_spent() || executor.store.is_short && needs_room() {
                     // It goes on from here in a later turn, with a frame that is complete. A choked session comes here
                     // again in each turn that writes some of its output.
                     if let Some(resp) = &mut session.resp {

@@ -19,7 +19,6 @@ mod record;
 
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
-use std::ops::Range;
 
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
@@ -150,15 +149,14 @@ impl Store {
     /// The value of a key. This counts as a use.
     #[inline(always)]
     pub fn get(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Value<'_>> {
-        // The fast path: most records are plain, and `prefetch_item` left the place of most index entries in `hash`. By
-        // now a place may be empty or hold another key's entry, so the key decides; if it differs, `find` searches.
-        if let Some((entry, rest)) = self.find_plain(hash, key) {
-            let rest = &self.log.bytes(entry.handle())[rest];
+        if let Some((entry, record @ Record { list: None, .. })) = self.find_seen(hash, key, self.now) {
+            let rest = &self.log.bytes(entry.handle())[record.rest()];
+            self.work += rest.len() as u64 / COPIED_BYTES_PER_UNIT; // into a reply
             self.index.count_use(hash, entry);
             return Some(Value::small(rest));
         }
         let (entry, record) = self.find(&mut hash, key, true)?;
-        self.work += record.rest().len() as u64 / COPIED_BYTES_PER_UNIT; // into a reply
+        self.work += record.rest().len() as u64 / COPIED_BYTES_PER_UNIT;
         Some(self.value(entry, &record))
     }
 
@@ -173,13 +171,13 @@ impl Store {
     /// `OutOfMemory` if there is no room, and eviction is off or could not make enough within one command's bounds.
     #[inline(always)]
     pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
-        // The commonest write changes only the value's bytes, in place.
+        // The commonest write changes only the value's bytes, in place. An item that expires is none at this time.
         if value.chunks.is_empty()
             && self.settings.default_ttl_millis == 0
-            && let Some((entry, old)) = self.find_plain(hash, key)
-            && old.len() == value.rest.len()
+            && let Some((entry, old @ Record { list: None, .. })) = self.find_seen(hash, key, NEVER)
+            && old.rest().len() == value.rest.len()
         {
-            self.log.bytes_mut(entry.handle())[old].copy_from_slice(value.rest);
+            self.log.bytes_mut(entry.handle())[old.rest()].copy_from_slice(value.rest);
             self.index.count_use(hash, entry);
             return Ok(());
         }
@@ -209,12 +207,16 @@ impl Store {
     /// `NotANumber` if the value is no number, `Overflow` if the sum does not fit, `OutOfMemory` as [`set`](Self::set).
     #[inline(always)]
     pub fn add(&mut self, mut hash: KeyHash, key: &[u8], delta: i64) -> Result<i64, Refusal> {
-        if let Some((entry, old)) = self.find_plain(hash, key)
-            && let text = &mut self.log.bytes_mut(entry.handle())[old]
+        let mut digits = itoa::Buffer::new();
+        if let Some((entry, old @ Record { list: None, .. })) = self.find_seen(hash, key, self.now)
+            && old.rest().len() <= LENGTH_DIGITS_MAX
+            && let text = &mut self.log.bytes_mut(entry.handle())[old.rest()]
             && let Some(number) = number::parse(text)
             && let Some(sum) = number.checked_add(delta)
-            && rewrite(text, number, sum)
+            && let new = digits.format(sum).as_bytes()
+            && new.len() == text.len()
         {
+            text.copy_from_slice(new);
             self.index.count_use(hash, entry);
             return Ok(sum);
         }
@@ -224,7 +226,6 @@ impl Store {
             number::parse(self.value(entry, &record).rest).filter(|_| record.list.is_none())
         });
         let sum = number.ok_or(Refusal::NotANumber)?.checked_add(delta).ok_or(Refusal::Overflow)?;
-        let mut digits = itoa::Buffer::new();
         self.put(hash, key, Value::small(digits.format(sum).as_bytes()), found, Expiry::Keep)?;
         Ok(sum)
     }
@@ -232,12 +233,7 @@ impl Store {
     /// Removes a key, and returns whether it was there.
     #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let entry = self.index.last_seen(hash);
-        let bytes = self.log.bytes(entry.handle());
-        let found = match Record::plain_rest(bytes, key) {
-            Some(_) => Some((entry, Record::read(bytes))),
-            None => self.find(&mut hash, key, false),
-        };
+        let found = self.find_seen(hash, key, self.now).or_else(|| self.find(&mut hash, key, false));
         found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
@@ -313,29 +309,26 @@ impl Store {
         }
     }
 
-    /// The entry at the place kept in `hash`, and where the value lies in its record, if that is a plain one of this key.
+    /// A shortcut: the item at the place that `prefetch_item` kept in `hash`, if it is this key's and there at `now`.
     #[inline(always)]
-    fn find_plain(&self, hash: KeyHash, key: &[u8]) -> Option<(Entry, Range<usize>)> {
+    fn find_seen(&self, hash: KeyHash, key: &[u8], now: u64) -> Option<(Entry, Record)> {
         let entry = self.index.last_seen(hash);
-        Some((entry, Record::plain_rest(self.log.bytes(entry.handle()), key)?))
+        let bytes = self.log.bytes(entry.handle());
+        let record = Record::read(bytes.first().map(|_| bytes)?);
+        (record.deadline >= now && record.is_of(key, bytes)).then_some((entry, record))
     }
 
     /// Finds the item of a key, and counts a use if `is_use`. An item that has expired is removed instead.
     fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<(Entry, Record)> {
         let log = &self.log;
-        let mut entry = self.index.find(hash, |entry| {
-            let bytes = log.bytes(entry.handle());
-            bytes[Record::read(bytes).key()] == *key
-        })?;
-        if is_use {
-            entry = self.index.count_use(*hash, entry);
-        }
-        let record = Record::read(self.log.bytes(entry.handle()));
+        let read = |entry: Entry| Record::read(log.bytes(entry.handle()));
+        let entry = self.index.find(hash, |entry| read(entry).is_of(key, log.bytes(entry.handle())))?;
+        let record = read(entry);
         if record.deadline < self.now {
             self.remove(*hash, entry, &record, false);
             return None;
         }
-        Some((entry, record))
+        Some((if is_use { self.index.count_use(*hash, entry) } else { entry }, record))
     }
 
     fn value(&self, entry: Entry, record: &Record) -> Value<'_> {
@@ -407,21 +400,4 @@ impl Store {
         self.stats.expired += u64::from(is_expired);
         self.stats.evictions += u64::from(is_evicted);
     }
-}
-
-/// Writes a number over the text of the old one, if both are equally long, and returns whether it did. The shortcut
-/// comes first because nine in ten steps by one change only the last digit.
-#[inline]
-fn rewrite(text: &mut [u8], old: i64, new: i64) -> bool {
-    if text[0] > b'0' && new >= 0 && old / 10 == new / 10 {
-        text[text.len() - 1] = b'0' + (new % 10) as u8;
-        return true;
-    }
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(new).as_bytes();
-    let is_as_long = digits.len() == text.len();
-    if is_as_long {
-        text.copy_from_slice(digits);
-    }
-    is_as_long
 }

@@ -1,42 +1,32 @@
 //! The layout of an item in the log: a header as short as the lengths allow, the key, the value's rest, and padding to
 //! an even size. The rest is the part of the value behind its last whole chunk; a small value is nothing else.
 //!
-//! | form | header | for |
+//! | form | first byte | then, with their bytes |
 //! |---|---|---|
-//! | plain | key length (7 bits), rest length | keys to 127 bytes, rests to 255, no deadline, no chunks |
-//! | narrow | flags, key length, rest length [, 40-bit deadline] [, chunk list] | keys and rests to 255 bytes |
-//! | wide | flags, 16-bit key length, 32-bit rest length [, 64-bit deadline] [, chunk list] | everything else |
-//! | gap | 255, rest length; or 254, 0, 32-bit rest length | dead bytes |
+//! | plain, for keys to 127 bytes and rests to 255 | key length | rest length (1) |
+//! | short, for keys and rests to 255 bytes that expire | 128 | key length (1), rest length (1), deadline (5) |
+//! | wide | 129 | key length (2), rest length (4) |
+//! | wide, if it expires | 130 | the same, deadline (8) |
+//! | chunked | 131 | the same, list of chunks (4) |
+//! | gap: dead bytes | 255 or 254 | rest length (1); or nothing (1), rest length (4) |
 //!
 //! This file knows bytes, not segments or queues.
 
-use std::iter::zip;
 use std::ops::Range;
 
 use crate::command::NEVER;
 
-const EXTENDED: u8 = 0x80;
-const WIDE: u8 = 0x40;
-const EXPIRES: u8 = 0x20;
-const CHUNKED: u8 = 0x10;
-const GAP: u8 = 0xFF;
-const LONG_GAP: u8 = 0xFE;
-
-/// The widths in bytes of key length, rest length, deadline and chunk list, which follow a header's first byte.
-fn widths(flags: u8) -> [usize; 4] {
-    let [key, rest, deadline] = match flags {
-        ..EXTENDED | GAP => return [0, 1, 0, 0],
-        LONG_GAP => return [1, 4, 0, 0],
-        _ if flags & WIDE == 0 => [1, 1, 5],
-        _ => [2, 4, 8],
-    };
-    [key, rest, if flags & EXPIRES == 0 { 0 } else { deadline }, if flags & CHUNKED == 0 { 0 } else { 4 }]
-}
+const SHORT: u8 = 128;
+const WIDE: u8 = 129;
+const EXPIRING: u8 = 130;
+const CHUNKED: u8 = 131;
+const LONG_GAP: u8 = 254;
+const GAP: u8 = 255;
 
 /// A record's header, decoded. A gap has no key, and its rest is all of its bytes behind the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    flags: u8,
+    form: u8, // the first byte
     header: u8,
     key: u16,
     rest: u32,
@@ -47,54 +37,48 @@ pub struct Record {
 }
 
 impl Record {
-    fn new(flags: u8, key: usize, rest: usize, deadline: u64, list: Option<u32>) -> Record {
-        let header = 1 + widths(flags).iter().sum::<usize>() as u8;
-        Record { flags, header, key: key as u16, rest: rest as u32, list, deadline }
-    }
-
     /// The shortest record for a key and a rest of these lengths, which must fit 16 and 32 bits.
     pub fn plan(key: usize, rest: usize, deadline: u64, list: Option<u32>) -> Record {
-        let mut flags = EXTENDED;
-        if key > 255 || rest > 255 || (1 << 40..NEVER).contains(&deadline) {
-            flags |= WIDE;
-        }
-        flags |= if deadline == NEVER { 0 } else { EXPIRES } | if list.is_none() { 0 } else { CHUNKED };
-        let is_plain = flags == EXTENDED && key <= 127;
-        Record::new(if is_plain { key as u8 } else { flags }, key, rest, deadline, list)
+        let (form, header) = match list {
+            Some(_) => (CHUNKED, 19),
+            None if deadline < 1 << 40 && key <= 255 && rest <= 255 => (SHORT, 8),
+            None if deadline != NEVER => (EXPIRING, 15),
+            None if key <= 127 && rest <= 255 => (key as u8, 2),
+            None => (WIDE, 7),
+        };
+        Record { form, header, key: key as u16, rest: rest as u32, list, deadline }
     }
 
     /// Decodes the record that these bytes of the log begin with.
-    #[inline]
+    #[inline(always)]
     pub fn read(bytes: &[u8]) -> Record {
-        let (flags, mut end) = (bytes[0], 1);
-        // A shortcut for the commonest forms, which takes a tenth of the time.
-        if let ..EXTENDED | GAP = flags {
-            let key = if flags == GAP { 0 } else { flags.into() };
-            return Record { flags, header: 2, key, rest: bytes[1].into(), list: None, deadline: NEVER };
-        }
-        let widths = widths(flags);
-        let [key, rest, deadline, list] = widths.map(|width| {
-            end += width;
-            bytes[end - width..end].iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
-        });
-        let deadline = if widths[2] == 0 { NEVER } else { deadline };
-        Record::new(flags, key as usize, rest as usize, deadline, (widths[3] > 0).then_some(list as u32))
+        let form = bytes[0];
+        let (header, key, rest, deadline, list) = match form {
+            ..SHORT => (2, form.into(), bytes[1].into(), NEVER, None),
+            SHORT => (8, bytes[1].into(), bytes[2].into(), number::<5>(bytes, 3), None),
+            GAP => (2, 0, bytes[1].into(), NEVER, None),
+            LONG_GAP => (6, 0, number::<4>(bytes, 2) as u32, NEVER, None),
+            _ => {
+                let (key, rest) = (number::<2>(bytes, 1) as u16, number::<4>(bytes, 3) as u32);
+                match form {
+                    WIDE => (7, key, rest, NEVER, None),
+                    EXPIRING => (15, key, rest, number::<8>(bytes, 7), None),
+                    _ => (19, key, rest, number::<8>(bytes, 7), Some(number::<4>(bytes, 15) as u32)),
+                }
+            }
+        };
+        Record { form, header, key, rest, list, deadline }
     }
 
-    /// Where the value lies in the record that these bytes begin with, if that is a plain one and has this key.
-    #[inline]
-    pub fn plain_rest(bytes: &[u8], key: &[u8]) -> Option<Range<usize>> {
-        let [length, rest, tail @ ..] = bytes else { return None };
-        let is_it = *length < EXTENDED
-            && usize::from(*length) == key.len()
-            && tail.get(..key.len()).is_some_and(|own| is_equal(own, key));
-        let end = 2 + key.len();
-        is_it.then(|| end..end + usize::from(*rest))
+    /// Whether this, which `bytes` begin with, is the record of `key`.
+    #[inline(always)]
+    pub fn is_of(&self, key: &[u8], bytes: &[u8]) -> bool {
+        usize::from(self.key) == key.len() && bytes.get(self.key()).is_some_and(|own| is_equal(own, key))
     }
 
     /// Whether this is a gap.
     pub fn is_gap(&self) -> bool {
-        self.flags >= LONG_GAP
+        self.form >= LONG_GAP
     }
 
     /// Its size in the log, in bytes; even.
@@ -127,19 +111,35 @@ impl Record {
 
     /// Writes the record to the start of `bytes`.
     pub fn write(&self, bytes: &mut [u8], key: &[u8], rest: &[u8]) {
-        bytes[0] = self.flags;
-        bytes[1] = self.rest as u8;
-        if self.header > 2 {
-            let fields = [self.key.into(), self.rest.into(), self.deadline, self.list.unwrap_or(0).into()];
-            let mut end = 1;
-            for (field, width) in zip(fields, widths(self.flags)) {
-                bytes[end..end + width].copy_from_slice(&field.to_le_bytes()[..width]);
-                end += width;
+        bytes[0] = self.form;
+        match self.form {
+            ..SHORT => bytes[1] = self.rest as u8,
+            SHORT => {
+                bytes[1..3].copy_from_slice(&[self.key as u8, self.rest as u8]);
+                bytes[3..8].copy_from_slice(&self.deadline.to_le_bytes()[..5]);
+            }
+            form => {
+                bytes[1..3].copy_from_slice(&self.key.to_le_bytes());
+                bytes[3..7].copy_from_slice(&self.rest.to_le_bytes());
+                if form != WIDE {
+                    bytes[7..15].copy_from_slice(&self.deadline.to_le_bytes());
+                }
+                if let Some(list) = self.list {
+                    bytes[15..19].copy_from_slice(&list.to_le_bytes());
+                }
             }
         }
         bytes[self.key()].copy_from_slice(key);
         bytes[self.rest()].copy_from_slice(rest);
     }
+}
+
+/// The number in `BYTES` bytes from `at` on.
+#[inline(always)]
+fn number<const BYTES: usize>(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number[..BYTES].copy_from_slice(&bytes[at..at + BYTES]);
+    u64::from_le_bytes(number)
 }
 
 /// Whether two slices of equal length have the same bytes. Most keys are so short that this is decided before the C
