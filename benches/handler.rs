@@ -84,13 +84,15 @@ fn main() {
 }
 
 /// The rows of a group. A round of each has a request for each key in `order`.
-fn rows(pipeline: usize, order: &[usize]) -> [Row; 8] {
+fn rows(pipeline: usize, order: &[usize]) -> [Row; 10] {
     let set = |key| (set_frame(key, VALUE), "OK\r\n".into());
     let sets = Script::new(order, set);
     let gets = Script::new(order, |key| (frame("GET", key), format!("{VALUE}\r\n")));
     let misses = Script::new(order, |key| (frame("GET", key), "ERR\r\n".into()));
     let resp_sets = Script::new(order, |key| (resp_frame(&["SET", &padded(key), VALUE]), "+OK\r\n".into()));
     let resp_gets = Script::new(order, |key| (resp_frame(&["GET", &padded(key)]), format!("$32\r\n{VALUE}\r\n")));
+    // What an application that uses a cache sends, as a rule: each item has a time to live.
+    let lives = Script::new(order, |key| (resp_frame(&["SET", &padded(key), VALUE, "EX", "3600"]), "+OK\r\n".into()));
     // Each key's number is the key at first.
     let mut numbers: Vec<i64> = (0..KEYS as i64).collect();
     let starts = Script::new(order, |key| (set_frame(key, &key.to_string()), "OK\r\n".into()));
@@ -107,7 +109,7 @@ fn rows(pipeline: usize, order: &[usize]) -> [Row; 8] {
     let deletes = Script::new(&distinct, |key| (frame("DEL", key), "OK\r\n".into()));
     let nothing = Script::default();
 
-    let rows: [(&str, &[&Script], &Script, &Script); 8] = [
+    let rows: [(&str, &[&Script], &Script, &Script); 10] = [
         ("get", &[&sets], &gets, &nothing),
         ("set", &[&sets], &sets, &nothing),
         ("incr", &[&starts], &ups, &downs),
@@ -116,6 +118,8 @@ fn rows(pipeline: usize, order: &[usize]) -> [Row; 8] {
         ("miss", &[], &misses, &nothing),
         ("get, RESP", &[&resp_sets], &resp_gets, &nothing),
         ("set, RESP", &[&resp_sets], &resp_sets, &nothing),
+        ("get, RESP, expiring", &[&lives], &resp_gets, &nothing),
+        ("set, RESP, expiring", &[&lives], &lives, &nothing),
     ];
     rows.map(|(name, before, requests, undo)| {
         let mut handler = Handler::new(pipeline);

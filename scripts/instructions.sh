@@ -18,11 +18,11 @@ count() {
 
 # The difference of two runs leaves out what it takes to begin. A round has 64 requests.
 row() {
-    printf '%-15s %-13s %5d\n' "$1" "$3" $((($(count "$1" "$2" 1100) - $(count "$1" "$2" 100)) / 64000))
+    printf '%-15s %-19s %5d\n' "$1" "$3" $((($(count "$1" "$2" 1100) - $(count "$1" "$2" 100)) / 64000))
 }
 
 cargo bench --locked --quiet --no-run --bench handler
-for name in get set miss 'get, RESP' 'set, RESP'; do
+for name in get set miss 'get, RESP' 'set, RESP' 'get, RESP, expiring' 'set, RESP, expiring'; do
     row 'one key' "$name" "$name"
 done
 # A round of these two is taken back after it, which counts, too.

@@ -9,7 +9,7 @@
 
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
 use super::{Parsed, Stop, broken};
-use crate::command::{Action, Command, Value};
+use crate::command::{Action, Clock, Command, Condition, Expiry, Value};
 use crate::limits::*;
 use crate::number;
 use crate::output::Output;
@@ -61,37 +61,50 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Parses a complete GET, SET without options, INCR or DECR, written as client libraries write it. Returns the command,
-/// its index in the table, and the frame's length. `None` says nothing about the frame: it is left to [`parse`].
+/// Parses a complete GET, INCR, DECR or SET with at most a time to live, written as client libraries write it: to the
+/// command, its index in the table, and the frame's length. `None` says nothing about the frame: it is left to [`parse`].
 #[inline]
-pub fn parse_plain(input: &[u8], value_bytes_max: usize) -> Option<(Command<'_>, u8, usize)> {
+pub fn parse_plain(input: &[u8], value_bytes_max: usize, clock: Clock) -> Option<(Command<'_>, u8, usize)> {
     let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else { return None };
     // This bit turns upper case into lower case, and the CR behind a short name into a hyphen.
     let (verb, mut action) = match (count, length, &name.first_chunk()?.map(|byte: u8| byte | 0x20)) {
         (b'2', b'3', b"get-") => (GET, Action::Get),
-        (b'3', b'3', b"set-") => (SET, Action::Set(Value::default())),
+        (b'3' | b'5', b'3', b"set-") => (SET, Action::Set(Value::default())),
         (b'2', b'4', b"incr") => (ADD_ONE, Action::Add(1)),
         (b'2', b'4', b"decr") => (TAKE_ONE, Action::Add(-1)),
         _ => return None,
     };
-    let rest = name[usize::from(length - b'0')..].strip_prefix(b"\r\n$")?;
+    let [b'\r', b'\n', rest @ ..] = &name[usize::from(length - b'0')..] else { return None };
     let (key, mut rest) = plain_bulk(rest, KEY_BYTES_MAX)?;
     if let Action::Set(value) = &mut action {
-        (value.rest, rest) = plain_bulk(rest.strip_prefix(b"$")?, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
+        (value.rest, rest) = plain_bulk(rest, value_bytes_max.min(SMALL_VALUE_BYTES_MAX))?;
+        if *count == b'5' {
+            (action, rest) = expiring(*value, rest, clock)?;
+        }
     }
     Some((Command { key, action }, verb, input.len() - rest.len()))
 }
 
-/// A bulk string, given without its `$`, and what follows it. `None` if it is incomplete, too long, or unusual.
-#[inline]
+/// The SET of a value with the time to live that follows it, and what follows that.
+#[inline(never)]
+fn expiring<'a>(value: Value<'a>, input: &'a [u8], clock: Clock) -> Option<(Action<'a>, &'a [u8])> {
+    let (unit, rest) = plain_bulk(input, 4)?;
+    let (number, rest) = plain_bulk(rest, LENGTH_DIGITS_MAX)?;
+    let expiry = Expiry::At(verbs::deadline(b"set", unit, number, 1, clock).ok()?);
+    Some((Action::Write { value: Some(value), condition: Condition::Always, expiry, returns_old: false }, rest))
+}
+
+/// A bulk string, and what follows it. `None` if it is incomplete, too long, or unusual.
+#[inline(always)]
 fn plain_bulk(input: &[u8], bytes_max: usize) -> Option<(&[u8], &[u8])> {
+    let [b'$', input @ ..] = input else { return None };
     let mut bytes = 0;
     for (digits, byte) in input.iter().enumerate().take(6) {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            let (bulk, rest) = input[digits..].strip_prefix(b"\r\n")?.split_at_checked(bytes)?;
-            let is_plain = digits > 0 && bytes <= bytes_max;
-            return rest.strip_prefix(b"\r\n").filter(|_| is_plain).map(|rest| (bulk, rest));
+            let [b'\r', b'\n', rest @ ..] = &input[digits..] else { return None };
+            let (bulk, [b'\r', b'\n', rest @ ..]) = rest.split_at_checked(bytes)? else { return None };
+            return (digits > 0 && bytes <= bytes_max).then_some((bulk, rest));
         }
         bytes = bytes * 10 + usize::from(digit);
     }
@@ -185,13 +198,13 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
 
 /// Parses the bulk string at `at`, unless it is longer than `short_max`: then it is a [`Stop::Long`].
 fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_max: usize) -> Parsed<&[u8]> {
-    match input.get(at) {
-        Some(b'$') => {}
-        Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
-        None => return Err(Stop::Incomplete(at + 1)),
-    }
-    if authenticated && let Some((bulk, rest)) = plain_bulk(&input[at + 1..], short_max.min(bytes_max)) {
+    let rest = input.get(at..).unwrap_or_default();
+    if authenticated && let Some((bulk, rest)) = plain_bulk(rest, short_max.min(bytes_max)) {
         return Ok((bulk, input.len() - rest.len()));
+    }
+    match rest.first() {
+        Some(b'$') | None => {}
+        Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
     }
     let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
     match usize::try_from(bytes).unwrap_or(usize::MAX) {

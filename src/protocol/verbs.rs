@@ -84,7 +84,7 @@ pub fn find(name: &[u8]) -> Option<&'static Verb> {
 
 /// The row of the subcommand in `arguments`, or that of `verb` if it has no subcommands.
 pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'static Verb, Complaint> {
-    let has_subcommands = matches!(verb.name, "client" | "command" | "config" | "memory");
+    let has_subcommands = verb.plan.is_none() && matches!(verb.name, "client" | "command" | "config" | "memory");
     let Some(name) = arguments.all().first().filter(|_| has_subcommands) else { return Ok(verb) };
     let full_name = [verb.name.as_bytes(), b"|", name].concat();
     let found = VERBS[COMMANDS..].iter().find(|row| full_name.eq_ignore_ascii_case(row.name.as_bytes()));
@@ -241,7 +241,7 @@ fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint
 }
 
 fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
-    let expiry = Expiry::At(deadline(a, unit, a.all()[1], 1, clock)?);
+    let expiry = Expiry::At(deadline(a.name, unit, a.all()[1], 1, clock)?);
     Ok(Action::Write { value: Some(a.value(2)), condition: Condition::Always, expiry, returns_old: false })
 }
 
@@ -265,7 +265,7 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
         }
     }
     let expiry = match time {
-        Some((unit, number)) => Expiry::At(deadline(a, unit, number, 1, clock)?),
+        Some((unit, number)) => Expiry::At(deadline(a.name, unit, number, 1, clock)?),
         None if keeps => Expiry::Keep,
         None => Expiry::Default,
     };
@@ -276,7 +276,7 @@ fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
     match a.all()[1..] {
         [] => Ok(Action::Get),
         [word] if word.eq_ignore_ascii_case(b"persist") => Ok(re_expire(NEVER)),
-        [unit, number] => deadline(a, unit, number, 1, clock).map(re_expire),
+        [unit, number] => deadline(a.name, unit, number, 1, clock).map(re_expire),
         _ => Err(SYNTAX),
     }
 }
@@ -304,13 +304,13 @@ fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>
     }
     let moves = if gt { Some(Ordering::Greater) } else { lt.then_some(Ordering::Less) };
     let condition = Condition::Present { has_expiry: (nx || xx).then_some(xx), moves };
-    let deadline = deadline(a, unit, a.all()[1], i64::MIN, clock)?;
+    let deadline = deadline(a.name, unit, a.all()[1], i64::MIN, clock)?;
     Ok(Action::Write { value: None, condition, expiry: Expiry::At(deadline), returns_old: false })
 }
 
 /// The deadline on the server's clock that `number`, at least `least`, stands for in this `unit`: EX and PX are seconds
 /// and milliseconds from now, EXAT and PXAT from 1970. A time before that clock's start becomes 0.
-fn deadline(a: &Arguments<'_>, unit: &[u8], number: &[u8], least: i64, clock: Clock) -> Result<u64, Complaint> {
+pub fn deadline(verb: &[u8], unit: &[u8], number: &[u8], least: i64, clock: Clock) -> Result<u64, Complaint> {
     let (unit_millis, start_millis) = match lower(unit, &mut [0; 8]) {
         b"ex" => (1000, clock.unix_millis()),
         b"px" => (1, clock.unix_millis()),
@@ -320,8 +320,8 @@ fn deadline(a: &Arguments<'_>, unit: &[u8], number: &[u8], least: i64, clock: Cl
     };
     let number = Some(integer(number)?).filter(|number| *number >= least);
     let Some(unix) = number.and_then(|number| number.checked_mul(unit_millis)?.checked_add(start_millis)) else {
-        let name = a.name.to_ascii_lowercase();
-        return Err(format!("ERR invalid expire time in '{}' command", shown(&name)).into());
+        let verb = verb.to_ascii_lowercase();
+        return Err(format!("ERR invalid expire time in '{}' command", shown(&verb)).into());
     };
     Ok(unix.saturating_sub(clock.unix_offset_millis).max(0) as u64)
 }

@@ -133,7 +133,7 @@ impl Resp {
         }
         let value_bytes_max = executor.value_bytes_max;
         if self.cursor.left == 0
-            && let Some((command, verb, consumed)) = resp::parse_plain(input, value_bytes_max)
+            && let Some((command, verb, consumed)) = resp::parse_plain(input, value_bytes_max, executor.clock)
         {
             let part = Part { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 };
             return Ok((command, part, consumed));
