@@ -222,6 +222,10 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
 /// Parses the number at `at`, which a CRLF ends. If there is none, the frame is broken because of `error`.
 fn number(input: &[u8], at: usize, error: &'static str) -> Parsed<i64> {
     let rest = input.get(at..).unwrap_or_default();
+    // Nearly all are so short, and cost a fifteenth of a command otherwise.
+    if let [digit @ b'0'..=b'9', b'\r', b'\n', ..] = rest {
+        return Ok((i64::from(digit - b'0'), at + 3));
+    }
     let sign = usize::from(rest.first() == Some(&b'-'));
     let digits = rest[sign..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits > LENGTH_DIGITS_MAX || digits == 0 && rest.len() > sign {
