@@ -38,7 +38,7 @@ pub const FREE_PORT_ATTEMPTS: usize = 32; // to find one free on all addresses, 
 pub const KERNEL_SHARE: usize = 1024;
 pub const KERNEL_BYTES_MIN: usize = 64 * 1024;
 pub const KERNEL_INPUT_BYTES_MAX: usize = 512 * 1024;
-pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the client
+pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the client; then, each sixth of it
 // The standard streams, the log, the poll, signals, one file, listening sockets, and clients that are being refused.
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
