@@ -38,7 +38,7 @@ pub const FREE_PORT_ATTEMPTS: usize = 32; // to find one free on all addresses, 
 pub const KERNEL_SHARE: usize = 1024;
 pub const KERNEL_BYTES_MIN: usize = 64 * 1024;
 pub const KERNEL_INPUT_BYTES_MAX: usize = 512 * 1024;
-pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the client
+pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the client; then, each sixth of it
 // The standard streams, the log, the poll, signals, one file, listening sockets, and clients that are being refused.
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
@@ -62,7 +62,7 @@ pub const BUFFER_SHARE: usize = 8;
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
 pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on long frames are received in line, to their ends
-pub const LINE_BYTES_PER_MILLI: u64 = 256; // that earn a client in line a millisecond in which it may pause
+pub const LINE_BYTES_PER_MILLI: u64 = 64; // that earn one in line a millisecond to pause: 64 KB, a long round trip
 pub const OVER_EIGHTHS: usize = 8; // the bound itself
 pub const FULL_EIGHTHS: usize = OVER_EIGHTHS + CROWDED_EIGHTHS; // no long frame is received: the longest has had room
 pub const RELIEF_EIGHTHS: usize = 10; // the largest client is closed at once

@@ -139,7 +139,8 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
     // Accepted sockets inherit these two: no reply waits for the acknowledgement of the one before it, and the kernel
     // finds out when a client has vanished without a word.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_SECONDS)))?;
+    let silence = Duration::from_secs(KEEPALIVE_SECONDS);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence).with_interval(silence / 6))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;

@@ -125,8 +125,7 @@ impl EventLoop {
                     let read =
                         mem::replace(&mut place.missing_bytes, missing_bytes).saturating_sub(missing_bytes) as u64;
                     // One that sends little at a time could hold up the others for as long as it likes.
-                    let patience = read / LINE_BYTES_PER_MILLI;
-                    let until = place.reads_until.map_or(now, |until| until.max(now)) + patience;
+                    let until = place.reads_until.map_or(now, |until| until.max(now)) + read / LINE_BYTES_PER_MILLI;
                     let taken_bytes = missing_bytes.next_multiple_of(CHUNK_BYTES);
                     fits = taken_bytes <= room_bytes || at == 0 && *eighths < FULL_EIGHTHS;
                     place.reads_until = fits.then_some(until.min(now + PRESSURE_MILLIS));

@@ -198,6 +198,34 @@ fn long_values_come_in_slowly() {
     check_peak(&server);
 }
 
+/// A client that is far away sends as much as the kernel lets it, and then nothing for a round trip. It keeps its place.
+#[test]
+fn a_round_trip_costs_nobody_the_turn() {
+    const BURST_BYTES: usize = 60_000;
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let _half = half_sent(&server, 12);
+    let (mut far, mut near) = (Client::tcp(&server), Client::tcp(&server));
+    // There is no room for both.
+    let frames = [set(b"far", &[b'v'; 1_500_000]), set(b"near", &[b'v'; 1_000_000])];
+    let (bursts, rest) = frames[0].split_at(4 * BURST_BYTES);
+    let is_near_served = AtomicBool::new(false);
+    let burst = |far: &mut Client, bytes: &[u8]| {
+        far.send(bytes);
+        std::thread::sleep(Duration::from_millis(350));
+    };
+    scope(|scope| {
+        burst(&mut far, &bursts[..BURST_BYTES]);
+        scope.spawn(|| {
+            near.check_beside(&frames[1], false, b"OK\r\n");
+            is_near_served.store(true, Relaxed);
+        });
+        bursts[BURST_BYTES..].chunks(BURST_BYTES).for_each(|bytes| burst(&mut far, bytes));
+        let was_near_first = is_near_served.load(Relaxed);
+        far.check(rest, b"OK\r\n");
+        assert!(!was_near_first, "it lost its place in mid-value");
+    });
+}
+
 /// A crowd may all begin at once: what each has sent takes little memory until it is its turn.
 #[test]
 fn a_crowd_begins_to_send() {

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use gostash::config::Config;
 use gostash::event_loop::listener::{Listeners, bind_all};
@@ -33,6 +34,11 @@ fn accepted_connections_inherit_what_they_need() {
     let (accepted, _) = bound[0].accept().expect("the client is there");
     assert!(accepted.tcp_nodelay().expect("a TCP socket"));
     assert!(accepted.keepalive().expect("a TCP socket"));
+    // Who has vanished in mid-value holds what was sent until then.
+    let [time, interval] = [accepted.tcp_keepalive_time(), accepted.tcp_keepalive_interval()];
+    let probes = accepted.tcp_keepalive_retries().expect("a TCP socket");
+    let silence = time.expect("a TCP socket") + interval.expect("a TCP socket") * probes;
+    assert!(silence < Duration::from_secs(180), "{silence:?}");
 }
 
 /// The kernel holds as many connections ready on a Unix socket as on any other, so that a stop can accept them all.
