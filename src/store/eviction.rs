@@ -37,7 +37,7 @@ const SMALL_SHARE: usize = 26;
 
 /// The dead share, in 256ths, from which a segment is cleaned before anything is evicted. Most have a larger one when
 /// they are found: random overwrites with other lengths cause just under a byte of copying per byte written.
-const DEAD_SHARE: usize = 72;
+const DEAD_SHARE: usize = 88;
 
 /// The same for a store without eviction, where space is worth more.
 const DEAD_SHARE_NO_EVICTION: usize = 32;

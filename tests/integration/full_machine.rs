@@ -211,7 +211,7 @@ fn a_round_trip_costs_nobody_the_turn() {
     let is_near_served = AtomicBool::new(false);
     let burst = |far: &mut Client, bytes: &[u8]| {
         far.send(bytes);
-        std::thread::sleep(Duration::from_millis(350));
+        std::thread::sleep(Duration::from_millis(260));
     };
     scope(|scope| {
         burst(&mut far, &bursts[..BURST_BYTES]);

@@ -888,6 +888,23 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
 }
 
 #[test]
+fn what_fits_stays_though_it_is_overwritten_with_other_lengths() {
+    const COUNT: u64 = 46_000;
+    let (mut store, mut random) = (store(16 << 20, Eviction::S3Fifo), Random::new(1));
+    for step in 0..20 * COUNT {
+        if step % 32 == 0 {
+            store.begin_turn(0, 0);
+            store.housekeep(TURN_WORK_UNITS);
+        }
+        let length = below(&mut random, 500) as usize;
+        store.set_id(below(&mut random, COUNT), length).expect("there is room");
+    }
+    let [index, log, live_bytes] = store.shares();
+    assert!(live_bytes > log / 10 * 7 && index + log > 14 << 20, "{live_bytes} of {log}, {index}");
+    assert_eq!(store.stats.evictions, 0);
+}
+
+#[test]
 fn a_full_store_is_full_of_items() {
     let memory_bytes = 16 << 20;
     let mut store = store(memory_bytes, Eviction::S3Fifo);
