@@ -320,8 +320,7 @@ pub fn deadline(verb: &[u8], unit: &[u8], number: &[u8], least: i64, clock: Cloc
     };
     let number = Some(integer(number)?).filter(|number| *number >= least);
     let Some(unix) = number.and_then(|number| number.checked_mul(unit_millis)?.checked_add(start_millis)) else {
-        let verb = verb.to_ascii_lowercase();
-        return Err(format!("ERR invalid expire time in '{}' command", shown(&verb)).into());
+        return Err(format!("ERR invalid expire time in '{}' command", shown(&verb.to_ascii_lowercase())).into());
     };
     Ok(unix.saturating_sub(clock.unix_offset_millis).max(0) as u64)
 }

@@ -274,16 +274,13 @@ impl Index {
         self.set(hash.place, entry);
     }
 
-    /// Finds the entry of a hash that `is_it` accepts, first where it was last seen, then by a search.
+    /// Finds the entry of a hash that `is_it` accepts, and keeps its place in `hash`.
     pub(super) fn find(&self, hash: &mut KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<Entry> {
         if hash.place == self.absent {
             return None;
         }
-        let is_it = |entry: Entry| entry.is_item() && is_it(entry);
-        let mut entry = self.last_seen(*hash);
-        if !is_it(entry) {
-            (hash.place, entry) = self.search(*hash, is_it)?;
-        }
+        let (place, entry) = self.search(*hash, |entry| entry.is_item() && is_it(entry))?;
+        hash.place = place;
         Some(entry)
     }
 
