@@ -97,9 +97,9 @@ pub struct Store {
     pub stats: Stats,
     /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
-    /// How many segments the sweep for expired items has passed, and when the next sweep begins, in milliseconds.
+    /// How many segments the sweep for expired items has passed, and when the next may begin and must, in milliseconds.
     swept: usize,
-    next_sweep: u64,
+    next_sweep: [u64; 2],
 }
 
 impl Store {

@@ -582,6 +582,24 @@ fn what_has_expired_takes_no_room_from_what_has_not() {
     assert!(all - living < all / 50, "{living} of {all} are alive");
 }
 
+/// A server that had turns until now, and has none from here on, has swept since what expires was there to be swept.
+#[test]
+fn what_has_expired_is_gone_ten_seconds_later_though_nobody_comes() {
+    let mut store = store(128 << 20, Eviction::S3Fifo);
+    store.fill(0..2_000, 30_000);
+    store.expire_id(2_000, 1_000_000);
+    store.begin_turn(1, 0);
+    store.rest(1_000);
+    store.expire_id(2_001, 2);
+    store.begin_turn(900, 0);
+    let wait = store.housekeep(1_000).expect("there is something to sweep");
+    assert_eq!(store.stats.expired, 0, "a store of so many segments is not swept again so soon");
+    assert!((9_000..9_102).contains(&wait), "{wait}");
+    store.begin_turn(900 + wait, 0);
+    store.rest(1_000);
+    assert_eq!(store.stats.expired, 1);
+}
+
 /// Clients may have each turn do all the work that it may do, for as long as they like.
 #[test]
 fn turns_without_work_left_give_back_what_is_dead() {
