@@ -600,6 +600,30 @@ fn what_has_expired_is_gone_ten_seconds_later_though_nobody_comes() {
     assert_eq!(store.stats.expired, 1);
 }
 
+/// Each is as small as a record can be, and what is searched in one step takes as long as there are records.
+#[test]
+fn many_small_gaps_are_no_more_work_to_search_than_one() {
+    let mut work = [0, 0];
+    for (at, step) in [2, 240].into_iter().enumerate() {
+        let mut store = store(8 << 20, Eviction::S3Fifo);
+        for id in 0..1_000 {
+            let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
+            for length in (0..=240).rev().step_by(step) {
+                let (value, expiry) = (vec![1; length], Expiry::At(if id % 10 == 0 { 5 } else { 500 }));
+                let set = store.write(hash, key.as_bytes(), Value::small(&value), Condition::Always, expiry);
+                assert_eq!(set, Ok(true));
+            }
+        }
+        store.check();
+        store.begin_turn(6, 0);
+        let before = store.work;
+        store.rest(1_000);
+        assert_eq!(store.stats.expired, 100);
+        work[at] = store.work - before;
+    }
+    assert_eq!(work[0], work[1]);
+}
+
 /// Clients may have each turn do all the work that it may do, for as long as they like.
 #[test]
 fn turns_without_work_left_give_back_what_is_dead() {
