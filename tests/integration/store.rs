@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut, Range};
 use bytes::Bytes;
 use gostash::command::{Action, Command, Condition, Expiry, NEVER, Refusal, Reply, Value};
 use gostash::execute::Executor;
-use gostash::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
+use gostash::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, TURN_WORK_UNITS};
 use gostash::number;
 use gostash::store::{Eviction, Item, KeyHash, Record, Settings, Store};
 
@@ -329,6 +329,19 @@ fn the_store_agrees_with_a_model() {
 /// No command may take more than this many units of about 100 ns beyond its look-up. That covers its share of making
 /// room, the largest copy, and the split of a bucket.
 const UNITS_MAX: u64 = 1_000;
+
+/// Others wait while a long value is copied into a reply.
+#[test]
+fn what_was_looked_up_ahead_is_as_much_work_to_copy() {
+    let mut store = store(8 << 20, Eviction::S3Fifo);
+    let hash = store.hash(b"key");
+    store.set(hash, b"key", Value::small(&[b'v'; CHUNK_BYTES])).expect("there is room");
+    for hash in [hash, store.seen(b"key")] {
+        let before = store.work;
+        assert!(store.get(hash, b"key").is_some());
+        assert_eq!(store.work - before, CHUNK_BYTES as u64 / COPIED_BYTES_PER_UNIT);
+    }
+}
 
 #[test]
 fn no_command_does_more_than_its_share() {
