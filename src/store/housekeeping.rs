@@ -6,7 +6,7 @@ use std::{iter, mem};
 
 use super::Store;
 use super::eviction::{CHUNK_UNITS, ITEM_UNITS};
-use crate::limits::{COPIED_BYTES_PER_UNIT, ROOM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, SWEEP_PAUSE_MILLIS};
+use crate::limits::{ROOM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, STEPS_PER_UNIT, SWEEP_PAUSE_MILLIS};
 
 /// The cost of giving back a segment or an index block of a flushed store, in units of about 100 ns: a segment is read
 /// for the chunks that it leads to, and its pages go back to the system.
@@ -30,7 +30,7 @@ impl Store {
         }
         // A search may find no segment worth cleaning, so there is a pause between two of them.
         let searches = !self.evicts() && !self.is_empty() && self.log.dead > self.log.held() / 4 && !self.has_reserve();
-        if searches { Some(1) } else { (self.expiring() > 0).then_some(SWEEP_PAUSE_MILLIS) }
+        if searches { Some(1) } else { (self.expiring() > 0).then(|| self.next_sweep[1] - self.now) }
     }
 
     /// The number of items that have an expiry.
@@ -59,17 +59,17 @@ impl Store {
 
     /// Sweeps some expired items out of a segment, or passes one in which none can be. False if no sweep is due.
     fn sweep(&mut self) -> bool {
-        if self.expiring() == 0 || self.now < self.next_sweep {
+        if self.expiring() == 0 || self.now < self.next_sweep[0] {
             return false;
         }
-        self.work += 1;
-        let Some((expired, bytes)) = self.log.expired(self.swept, self.now, SWEEP_ITEMS) else {
-            // What has expired keeps others out of a full store. To search a segment takes up to 20 us, so a pause of
-            // a millisecond for each leaves a fiftieth of the time to sweeps.
-            self.next_sweep = self.now + SWEEP_PAUSE_MILLIS.min(mem::take(&mut self.swept) as u64);
+        let Some((expired, searched)) = self.log.expired(self.swept, self.now, SWEEP_ITEMS) else {
+            // What has expired keeps others out of a full store. To search a segment takes some 20 us, 100 if items
+            // are tiny, so a pause of a millisecond for each leaves a fiftieth of the time to sweeps, a tenth at worst.
+            let pause = SWEEP_PAUSE_MILLIS.min(mem::take(&mut self.swept) as u64);
+            self.next_sweep = [self.now + pause, self.now + SWEEP_PAUSE_MILLIS];
             return false;
         };
-        self.work += bytes as u64 / COPIED_BYTES_PER_UNIT + expired.len() as u64 * ITEM_UNITS;
+        self.work += 1 + 4 * searched / STEPS_PER_UNIT + expired.len() as u64 * ITEM_UNITS;
         self.swept += usize::from(expired.len() < SWEEP_ITEMS);
         for (handle, record) in expired {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);

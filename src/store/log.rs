@@ -271,13 +271,16 @@ impl Log {
         handle
     }
 
-    /// Writes a record over an old one that is at least as large.
+    /// Writes a record over one at least as large. A gap behind it grows: a segment of tiny ones is slow to search.
     pub(super) fn overwrite(&mut self, at: Handle, old: &Record, new: &Record, key: &[u8], rest: &[u8]) {
         self.count_in(at.segment(), new);
         self.count_out(at.segment(), old);
         new.write(self.bytes_mut(at), key, rest);
-        if old.size() > new.size() {
-            self.write_gap(at.segment(), at.offset() + new.size(), old.size() - new.size());
+        let (start, end) = (new.size(), old.size());
+        if start < end {
+            self.write_gap(at.segment(), at.offset() + start, end - start);
+            let next = self.records(at.segment(), at.offset() + end).next().filter(|(_, next)| next.is_gap());
+            Record::write_gap(&mut self.bytes_mut(at)[start..], next.map_or(end, |(_, gap)| end + gap.size()) - start);
         }
         self.drop_list(old);
     }
@@ -351,21 +354,21 @@ impl Log {
         self.records(self.walk.segment, self.walk.offset)
     }
 
-    /// Up to `count` expired items of a segment, and how many bytes were searched. `None` behind the last segment.
-    pub(super) fn expired(&mut self, number: usize, now: u64, count: usize) -> Option<(Vec<(Handle, Record)>, usize)> {
-        let (mut expired, mut due) = (Vec::new(), NEVER);
-        if self.segments.get(number)?.due >= now {
-            return Some((expired, 0));
-        }
-        for (handle, record) in self.records(number, 0) {
-            if record.deadline >= now || expired.len() == count {
-                due = due.min(record.deadline);
-            } else {
-                expired.push((handle, record));
+    /// Up to `count` expired items of a segment, and how many records were searched. `None` behind the last segment.
+    pub(super) fn expired(&mut self, number: usize, now: u64, count: usize) -> Option<(Vec<(Handle, Record)>, u64)> {
+        let (mut expired, mut due, mut searched) = (Vec::new(), NEVER, 0);
+        if self.segments.get(number)?.due < now {
+            for (handle, record) in self.records(number, 0) {
+                searched += 1;
+                if record.deadline >= now || expired.len() == count {
+                    due = due.min(record.deadline);
+                } else {
+                    expired.push((handle, record));
+                }
             }
+            self.segments[number].due = due;
         }
-        self.segments[number].due = due;
-        Some((expired, self.segments[number].len))
+        Some((expired, searched))
     }
 
     /// All items. Panics unless its counters match what it holds.

@@ -97,9 +97,9 @@ pub struct Store {
     pub stats: Stats,
     /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
-    /// How many segments the sweep for expired items has passed, and when the next sweep begins, in milliseconds.
+    /// How many segments the sweep for expired items has passed, and when the next may begin and must, in milliseconds.
     swept: usize,
-    next_sweep: u64,
+    next_sweep: [u64; 2],
 }
 
 impl Store {
@@ -318,9 +318,8 @@ impl Store {
 
     /// Finds the item of a key, and counts a use if `is_use`. An item that has expired is removed instead.
     fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<(Entry, Record)> {
-        let log = &self.log;
-        let read = |entry: Entry| Record::read(log.bytes(entry.handle()));
-        let entry = self.index.find(hash, |entry| read(entry).is_of(key, log.bytes(entry.handle())))?;
+        let read = |entry: Entry| Record::read(self.log.bytes(entry.handle()));
+        let entry = self.index.find(hash, |entry| read(entry).is_of(key, self.log.bytes(entry.handle())))?;
         let record = read(entry);
         if record.deadline < self.now {
             self.remove(*hash, entry, &record, false);
@@ -354,8 +353,7 @@ impl Store {
         };
         let end = self.work + ROOM_UNITS_PER_COMMAND;
         while !(self.log.dropped.is_empty() && self.flushed.is_empty()) && self.work < end && self.give_back() {}
-        let list = (!value.chunks.is_empty()).then_some(0);
-        let mut record = Record::plan(key.len(), value.rest.len(), deadline, list);
+        let mut record = Record::plan(key.len(), value.rest.len(), deadline, value.chunks.first().map(|_| 0));
         let size = record.size();
         if let Some((entry, old)) = found
             && size <= old.size()
@@ -382,8 +380,7 @@ impl Store {
             self.log.remove(entry.handle(), &old);
             self.index.replace(hash, new);
         } else {
-            self.work += 3; // for touching new memory: in its segment and in the index
-            self.work += self.index.insert(hash, new);
+            self.work += 3 + self.index.insert(hash, new); // three for touching new memory: in its segment and in the index
         }
         Ok(())
     }

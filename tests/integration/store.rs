@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut, Range};
 use bytes::Bytes;
 use gostash::command::{Action, Command, Condition, Expiry, NEVER, Refusal, Reply, Value};
 use gostash::execute::Executor;
-use gostash::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, TURN_WORK_UNITS};
+use gostash::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, TURN_WORK_UNITS};
 use gostash::number;
 use gostash::store::{Eviction, Item, KeyHash, Record, Settings, Store};
 
@@ -330,6 +330,19 @@ fn the_store_agrees_with_a_model() {
 /// room, the largest copy, and the split of a bucket.
 const UNITS_MAX: u64 = 1_000;
 
+/// Others wait while a long value is copied into a reply.
+#[test]
+fn what_was_looked_up_ahead_is_as_much_work_to_copy() {
+    let mut store = store(8 << 20, Eviction::S3Fifo);
+    let hash = store.hash(b"key");
+    store.set(hash, b"key", Value::small(&[b'v'; CHUNK_BYTES])).expect("there is room");
+    for hash in [hash, store.seen(b"key")] {
+        let before = store.work;
+        assert!(store.get(hash, b"key").is_some());
+        assert_eq!(store.work - before, CHUNK_BYTES as u64 / COPIED_BYTES_PER_UNIT);
+    }
+}
+
 #[test]
 fn no_command_does_more_than_its_share() {
     let mut store = store(16 << 20, Eviction::S3Fifo);
@@ -580,6 +593,48 @@ fn what_has_expired_takes_no_room_from_what_has_not() {
     assert_eq!(store.stats.evictions, 0, "there is room for all that is alive at a time");
     let (all, living) = (store.len(), scanned(&mut store, |_| ()).len());
     assert!(all - living < all / 50, "{living} of {all} are alive");
+}
+
+/// A server that had turns until now, and has none from here on, has swept since what expires was there to be swept.
+#[test]
+fn what_has_expired_is_gone_ten_seconds_later_though_nobody_comes() {
+    let mut store = store(128 << 20, Eviction::S3Fifo);
+    store.fill(0..2_000, 30_000);
+    store.expire_id(2_000, 1_000_000);
+    store.begin_turn(1, 0);
+    store.rest(1_000);
+    store.expire_id(2_001, 2);
+    store.begin_turn(900, 0);
+    let wait = store.housekeep(1_000).expect("there is something to sweep");
+    assert_eq!(store.stats.expired, 0, "a store of so many segments is not swept again so soon");
+    assert!((9_000..9_102).contains(&wait), "{wait}");
+    store.begin_turn(900 + wait, 0);
+    store.rest(1_000);
+    assert_eq!(store.stats.expired, 1);
+}
+
+/// Each is as small as a record can be, and what is searched in one step takes as long as there are records.
+#[test]
+fn many_small_gaps_are_no_more_work_to_search_than_one() {
+    let mut work = [0, 0];
+    for (at, step) in [2, 240].into_iter().enumerate() {
+        let mut store = store(8 << 20, Eviction::S3Fifo);
+        for id in 0..1_000 {
+            let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
+            for length in (0..=240).rev().step_by(step) {
+                let (value, expiry) = (vec![1; length], Expiry::At(if id % 10 == 0 { 5 } else { 500 }));
+                let set = store.write(hash, key.as_bytes(), Value::small(&value), Condition::Always, expiry);
+                assert_eq!(set, Ok(true));
+            }
+        }
+        store.check();
+        store.begin_turn(6, 0);
+        let before = store.work;
+        store.rest(1_000);
+        assert_eq!(store.stats.expired, 100);
+        work[at] = store.work - before;
+    }
+    assert_eq!(work[0], work[1]);
 }
 
 /// Clients may have each turn do all the work that it may do, for as long as they like.
