@@ -203,8 +203,9 @@ fn bulk(input: &[u8], at: usize, authenticated: bool, short_max: usize, bytes_ma
         return Ok((bulk, input.len() - rest.len()));
     }
     match rest.first() {
-        Some(b'$') | None => {}
+        Some(b'$') => {}
         Some(other) => return Err(Stop::Broken(format!("expected '$', got '{}'", other.escape_ascii()).into())),
+        None => return Err(Stop::Incomplete(at + 1)),
     }
     let (bytes, start) = number(input, at + 1, "invalid bulk length")?;
     match usize::try_from(bytes).unwrap_or(usize::MAX) {

@@ -1,5 +1,6 @@
-//! The layout of an item in the log: a header as short as the lengths allow, the key, the value's rest, and padding to
-//! an even size. The rest is the part of the value behind its last whole chunk; a small value is nothing else.
+//! The layout of an item in the log: a header in the shortest form that fits, the key, the value's rest, and padding to
+//! an even size. The rest is the part of the value behind its last whole chunk; a small value is nothing else. This file
+//! knows bytes, not segments or queues.
 //!
 //! | form | first byte | then, with their bytes |
 //! |---|---|---|
@@ -9,8 +10,6 @@
 //! | wide, if it expires | 130 | the same, deadline (8) |
 //! | chunked | 131 | the same, list of chunks (4) |
 //! | gap: dead bytes | 255 or 254 | rest length (1); or nothing (1), rest length (4) |
-//!
-//! This file knows bytes, not segments or queues.
 
 use std::ops::Range;
 
