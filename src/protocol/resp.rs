@@ -85,7 +85,7 @@ pub fn parse_plain(input: &[u8], value_bytes_max: usize, clock: Clock) -> Option
     Some((Command { key, action }, verb, input.len() - rest.len()))
 }
 
-/// The SET of a value with the time to live that follows it, and what follows that.
+/// The SET of a value with the time to live that follows it, and what follows that. Inlined, it slows down GET by 2 %.
 #[inline(never)]
 fn expiring<'a>(value: Value<'a>, input: &'a [u8], clock: Clock) -> Option<(Action<'a>, &'a [u8])> {
     let (unit, rest) = plain_bulk(input, 4)?;

