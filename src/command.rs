@@ -61,10 +61,15 @@ pub enum Action<'a> {
     Add(i64),
     /// Remove it.
     Delete,
-    /// If the condition holds, store `value`, or store the old value anew if that is `None`. An item that would have
-    /// expired by now is removed instead. The reply is the old value if `returns_old` is set.
+    /// If the condition holds, store `value`. An item that would have expired by now is removed instead. The reply is
+    /// the old value if `returns_old` is set.
     #[allow(missing_docs)]
-    Write { value: Option<Value<'a>>, condition: Condition, expiry: Expiry, returns_old: bool },
+    Write { value: Value<'a>, condition: Condition, expiry: Expiry, returns_old: bool },
+    /// Have it expire at `deadline`, as [`Expiry::At`] does, if it is present and, for each of these that is not `None`:
+    /// it expires or does not, as `has_expiry` says; `deadline` compares with its old one as `moves` says. The reply is
+    /// its value if `returns_value` is set.
+    #[allow(missing_docs)]
+    Expire { deadline: u64, has_expiry: Option<bool>, moves: Option<Ordering>, returns_value: bool },
     /// Append this to its value. A missing key counts as empty.
     Append(Value<'a>),
     /// Measure it, which does not count as an access to it.
@@ -78,27 +83,8 @@ pub enum Condition {
     Always,
     /// If the key is missing.
     Missing,
-    /// If the key is present and, for each of these that is not `None`: the item expires or does not, as `has_expiry`
-    /// says; the new expiry compares with the old one as `moves` says.
-    #[allow(missing_docs)]
-    Present { has_expiry: Option<bool>, moves: Option<Ordering> },
-}
-
-impl Condition {
     /// If the key is present.
-    pub const PRESENT: Condition = Condition::Present { has_expiry: None, moves: None };
-
-    /// Whether an item that expires at `old`, or a missing key if that is `None`, may be written with this expiry.
-    pub fn allows(self, old: Option<u64>, expiry: Expiry) -> bool {
-        match (self, old) {
-            (Condition::Always, _) | (Condition::Missing, None) => true,
-            (Condition::Present { has_expiry, moves }, Some(old)) => {
-                let moves_so = |side| matches!(expiry, Expiry::At(new) if new.cmp(&old) == side);
-                has_expiry.is_none_or(|has| has == (old != NEVER)) && moves.is_none_or(moves_so)
-            }
-            _ => false,
-        }
-    }
+    Present,
 }
 
 /// When a written item expires.

@@ -104,7 +104,9 @@ impl Executor {
         if is_refused {
             return self.refuse(Refusal::OutOfMemory);
         }
-        self.execute(self.store.hash(command.key), command)
+        let mut hash = self.store.hash(command.key);
+        self.store.prefetch_item(&mut hash);
+        self.execute(hash, command)
     }
 
     /// Counts a command that is not executed, and says why.
@@ -119,24 +121,20 @@ impl Executor {
         let Command { key, action } = *command;
         match action {
             Action::Write { value, condition, expiry, returns_old } => {
-                let is_kept = (returns_old || value.is_none()) && self.keep(hash, key);
-                match value {
-                    Some(_) => self.stats.sets += 1,
-                    None if returns_old => {
-                        self.stats.gets += 1;
-                        self.stats.hits += u64::from(is_kept);
-                    }
-                    None => self.stats.others += 1,
-                }
-                // A record with an expiry has another layout, so even EXPIRE writes the old value anew.
-                let old = is_kept.then_some(kept(&self.kept));
-                let Some(value) = value.or(old) else { return Reply::Missing };
-                match self.store.write(hash, key, value, condition, expiry) {
-                    Err(refusal) => self.refuse(refusal),
-                    Ok(_) if returns_old && is_kept => Reply::Value(kept(&self.kept)),
-                    Ok(true) if !returns_old => Reply::Done,
-                    Ok(_) => Reply::Missing,
-                }
+                self.stats.sets += 1;
+                let is_kept = returns_old && self.keep(hash, key);
+                let written = self.store.write(hash, key, value, condition, expiry);
+                self.written(written, returns_old, is_kept)
+            }
+            Action::Expire { deadline, has_expiry, moves, returns_value } => {
+                let is_kept = returns_value && self.keep(hash, key);
+                *(if returns_value { &mut self.stats.gets } else { &mut self.stats.others }) += 1;
+                self.stats.hits += u64::from(is_kept);
+                let written = self.store.expire(hash, key, deadline, |old| {
+                    has_expiry.is_none_or(|has| has == (old != NEVER))
+                        && moves.is_none_or(|moves| deadline.cmp(&old) == moves)
+                });
+                self.written(written, returns_value, is_kept)
             }
             Action::Append(value) => self.append(hash, key, value),
             Action::Measure(measure) => {
@@ -144,13 +142,23 @@ impl Executor {
                 let Some(item) = self.store.peek(hash, key) else { return Reply::Missing };
                 Reply::Number(match measure {
                     Measure::Length => item.value.len() as i64,
-                    Measure::Memory => item.bytes as i64,
+                    Measure::Memory => (item.bytes + self.store.share_bytes()) as i64,
                     _ if item.deadline == NEVER => -1,
                     Measure::TimeLeft => (item.deadline - self.clock.now_millis) as i64,
                     Measure::ExpiryTime => (item.deadline as i64).saturating_add(self.clock.unix_offset_millis),
                 })
             }
             Action::Get | Action::Set(_) | Action::Add(_) | Action::Delete => unreachable!(),
+        }
+    }
+
+    /// The reply to a write, which may have happened: the value that was kept if one is to be returned.
+    fn written(&mut self, written: Result<bool, Refusal>, returns_value: bool, is_kept: bool) -> Reply<'_> {
+        match written {
+            Err(refusal) => self.refuse(refusal),
+            Ok(_) if is_kept => Reply::Value(kept(&self.kept)),
+            Ok(true) if !returns_value => Reply::Done,
+            Ok(_) => Reply::Missing,
         }
     }
 

@@ -63,7 +63,7 @@ impl<'a> Arguments<'a> {
 
 /// Parses a complete GET, INCR, DECR or SET with at most a time to live, written as client libraries write it: to the
 /// command, its index in the table, and the frame's length. `None` says nothing about the frame: it is left to [`parse`].
-#[inline]
+#[inline(always)]
 pub fn parse_plain(input: &[u8], value_bytes_max: usize, clock: Clock) -> Option<(Command<'_>, u8, usize)> {
     let [b'*', count, b'\r', b'\n', b'$', length, b'\r', b'\n', name @ ..] = input else { return None };
     // This bit turns upper case into lower case, and the CR behind a short name into a hyphen.
@@ -91,7 +91,7 @@ fn expiring<'a>(value: Value<'a>, input: &'a [u8], clock: Clock) -> Option<(Acti
     let (unit, rest) = plain_bulk(input, 4)?;
     let (number, rest) = plain_bulk(rest, LENGTH_DIGITS_MAX)?;
     let expiry = Expiry::At(verbs::deadline(b"set", unit, number, 1, clock).ok()?);
-    Some((Action::Write { value: Some(value), condition: Condition::Always, expiry, returns_old: false }, rest))
+    Some((Action::Write { value, condition: Condition::Always, expiry, returns_old: false }, rest))
 }
 
 /// A bulk string, and what follows it. `None` if it is incomplete, too long, or unusual.

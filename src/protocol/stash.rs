@@ -13,6 +13,7 @@
 use super::{Parsed, Stop, broken};
 use crate::command::{Action, Command, Reply, Value};
 use crate::limits::{KEY_BYTES_MAX, LENGTH_DIGITS_MAX, SMALL_VALUE_BYTES_MAX};
+use crate::number;
 use crate::output::Output;
 
 /// What ends every frame and every reply.
@@ -83,21 +84,14 @@ fn parse_length(input: &[u8], at: usize, max: usize) -> Parsed<usize> {
 
 #[inline(never)]
 fn parse_any_length(input: &[u8], at: usize, max: usize) -> Parsed<usize> {
-    let (mut length, mut end) = (0, at);
-    loop {
-        match input.get(end) {
-            None => return Err(Stop::Incomplete(input.len() + 1)),
-            Some(b'\0') if end > at => return Ok((length, end + 1)),
-            Some(digit @ b'0'..=b'9') if end < at + LENGTH_DIGITS_MAX => {
-                length = length * 10 + usize::from(digit - b'0');
-            }
-            Some(_) => return broken("expected a length of 1 to 20 digits and a NUL"),
-        }
-        // Checked at each digit, so that it cannot overflow: all limits are far below a tenth of `usize::MAX`.
-        if length > max {
-            return broken("expected a length within its limit");
-        }
-        end += 1;
+    let digits = input[at..].iter().take_while(|byte| byte.is_ascii_digit()).count().min(LENGTH_DIGITS_MAX);
+    let length = number::parse(&input[at..at + digits]).map(|length| length as usize);
+    match input.get(at + digits) {
+        // A number that does not fit exceeds every limit.
+        _ if digits > 0 && length.is_none_or(|length| length > max) => broken("expected a length within its limit"),
+        None => Err(Stop::Incomplete(input.len() + 1)),
+        Some(b'\0') if digits > 0 => Ok((length.unwrap_or_default(), at + digits + 1)),
+        Some(_) => broken("expected a length of 1 to 20 digits and a NUL"),
     }
 }
 

@@ -79,7 +79,8 @@ impl Verb {
 /// The row of a command, in whatever case `name` is.
 pub fn find(name: &[u8]) -> Option<&'static Verb> {
     // This bit turns upper case into lower case, and nothing but a letter into a lower-case letter.
-    VERBS[..COMMANDS].iter().find(|verb| verb.name.bytes().eq(name.iter().map(|byte| byte | 0x20)))
+    let is_name = |own: &str| own.len() == name.len() && own.bytes().eq(name.iter().map(|byte| byte | 0x20));
+    VERBS[..COMMANDS].iter().find(|verb| is_name(verb.name))
 }
 
 /// The row of the subcommand in `arguments`, or that of `verb` if it has no subcommands.
@@ -130,6 +131,9 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("expire", -3, "write fast", (1, 1, 1), Count, |a, clock| expire(a, b"ex", clock)),
     keyed("ttl", 2, "readonly fast", (1, 1, 1), Seconds, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
     keyed("setex", 4, "write denyoom", (1, 1, 1), Plain, |a, clock| setex(a, b"ex", clock)),
+    unkeyed("multi", 1, "noscript loading stale fast allow_busy"),
+    unkeyed("exec", 1, "noscript loading stale skip_slowlog"),
+    unkeyed("ping", -1, "fast"),
     keyed("setnx", 3, "write denyoom fast", (1, 1, 1), Count, |a, _| write(a, Condition::Missing, false)),
     keyed("incrby", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| add(a, 1)),
     keyed("decrby", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| add(a, -1)),
@@ -156,15 +160,12 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     unkeyed("dbsize", 1, "readonly fast"),
     unkeyed("discard", 1, "noscript loading stale fast allow_busy"),
     unkeyed("echo", 2, "loading stale fast"),
-    unkeyed("exec", 1, "noscript loading stale skip_slowlog"),
     unkeyed("flushall", -1, "write"),
     unkeyed("flushdb", -1, "write"),
     unkeyed("hello", -1, "noscript loading stale fast no_auth allow_busy"),
     unkeyed("info", -1, "loading stale"),
     unkeyed("keys", 2, "readonly"),
     unkeyed("memory", -2, ""),
-    unkeyed("multi", 1, "noscript loading stale fast allow_busy"),
-    unkeyed("ping", -1, "fast"),
     unkeyed("quit", -1, "noscript loading stale fast no_auth allow_busy"),
     unkeyed("scan", -2, "readonly"),
     unkeyed("select", 2, "loading stale fast"),
@@ -242,12 +243,12 @@ fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint
 
 fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
     let expiry = Expiry::At(deadline(a.name, unit, a.all()[1], 1, clock)?);
-    Ok(Action::Write { value: Some(a.value(2)), condition: Condition::Always, expiry, returns_old: false })
+    Ok(Action::Write { value: a.value(2), condition: Condition::Always, expiry, returns_old: false })
 }
 
 /// SETNX and GETSET.
 fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> Result<Action<'a>, Complaint> {
-    Ok(Action::Write { value: Some(a.value(1)), condition, expiry: Expiry::Default, returns_old })
+    Ok(Action::Write { value: a.value(1), condition, expiry: Expiry::Default, returns_old })
 }
 
 fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
@@ -255,8 +256,8 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
     let mut words = a.all()[2..].iter();
     while let Some(word) = words.next() {
         match lower(word, &mut [0; 8]) {
-            b"nx" if condition != Condition::PRESENT => condition = Condition::Missing,
-            b"xx" if condition != Condition::Missing => condition = Condition::PRESENT,
+            b"nx" if condition != Condition::Present => condition = Condition::Missing,
+            b"xx" if condition != Condition::Missing => condition = Condition::Present,
             b"get" => returns_old = true,
             b"keepttl" if time.is_none() => keeps = true,
             // Perhaps EX or its like: `deadline` refuses a word that is no unit.
@@ -269,7 +270,7 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
         None if keeps => Expiry::Keep,
         None => Expiry::Default,
     };
-    Ok(Action::Write { value: Some(a.value(1)), condition, expiry, returns_old })
+    Ok(Action::Write { value: a.value(1), condition, expiry, returns_old })
 }
 
 fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
@@ -283,12 +284,11 @@ fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
 
 /// GETEX with a deadline, or GETDEL with one that has passed.
 fn re_expire<'a>(deadline: u64) -> Action<'a> {
-    Action::Write { value: None, condition: Condition::Always, expiry: Expiry::At(deadline), returns_old: true }
+    Action::Expire { deadline, has_expiry: None, moves: None, returns_value: true }
 }
 
 fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint> {
-    let condition = Condition::Present { has_expiry: Some(true), moves: None };
-    Ok(Action::Write { value: None, condition, expiry: Expiry::At(NEVER), returns_old: false })
+    Ok(Action::Expire { deadline: NEVER, has_expiry: Some(true), moves: None, returns_value: false })
 }
 
 fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
@@ -303,9 +303,8 @@ fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>
         return Err(format!("ERR {options} options at the same time are not compatible").into());
     }
     let moves = if gt { Some(Ordering::Greater) } else { lt.then_some(Ordering::Less) };
-    let condition = Condition::Present { has_expiry: (nx || xx).then_some(xx), moves };
     let deadline = deadline(a.name, unit, a.all()[1], i64::MIN, clock)?;
-    Ok(Action::Write { value: None, condition, expiry: Expiry::At(deadline), returns_old: false })
+    Ok(Action::Expire { deadline, has_expiry: (nx || xx).then_some(xx), moves, returns_value: false })
 }
 
 /// The deadline on the server's clock that `number`, at least `least`, stands for in this `unit`: EX and PX are seconds

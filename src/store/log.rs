@@ -285,6 +285,13 @@ impl Log {
         self.drop_list(old);
     }
 
+    /// Writes a record's header anew, which differs from the old one by the deadline alone.
+    pub(super) fn set_deadline(&mut self, at: Handle, old: &Record, new: &Record) {
+        self.count_in(at.segment(), new);
+        self.count_out(at.segment(), old);
+        new.write_header(self.bytes_mut(at));
+    }
+
     #[inline(always)]
     pub(super) fn remove(&mut self, handle: Handle, record: &Record) {
         self.bury(handle, record);

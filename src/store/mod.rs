@@ -64,7 +64,7 @@ pub struct Item<'a> {
     pub value: Value<'a>,
     /// The last millisecond of the store's clock in which it is there, or [`NEVER`]: it never expires early.
     pub deadline: u64,
-    /// Its memory in bytes: record, chunks, and share of the index, or four entries' while that is mostly free places.
+    /// Its memory in bytes: record and chunks.
     pub bytes: usize,
 }
 
@@ -155,16 +155,21 @@ impl Store {
             self.index.count_use(hash, entry);
             return Some(Value::small(rest));
         }
-        let (entry, record) = self.find(&mut hash, key, true)?;
+        let (entry, record) = self.find(&mut hash, key)?;
         self.work += record.rest().len() as u64 / COPIED_BYTES_PER_UNIT;
+        self.index.count_use(hash, entry);
         Some(self.value(entry, &record))
     }
 
     /// The item of a key. This does not count as a use.
     pub fn peek(&mut self, mut hash: KeyHash, key: &[u8]) -> Option<Item<'_>> {
-        let (entry, record) = self.find(&mut hash, key, false)?;
-        let bytes = self.log.weight(&record) + (self.index.held() / self.index.len).min(4 * size_of::<Entry>());
-        Some(Item { value: self.value(entry, &record), deadline: record.deadline, bytes })
+        let (entry, record) = self.find_seen(hash, key, self.now).or_else(|| self.find(&mut hash, key))?;
+        Some(Item { value: self.value(entry, &record), deadline: record.deadline, bytes: self.log.weight(&record) })
+    }
+
+    /// An item's share of the index in bytes: four entries' while that is mostly free places.
+    pub fn share_bytes(&self) -> usize {
+        self.index.held().checked_div(self.index.len).map_or(0, |bytes| bytes.min(4 * size_of::<Entry>()))
     }
 
     /// Stores a value, replacing any earlier one and its expiry. The default time to live applies. Fails with
@@ -194,12 +199,41 @@ impl Store {
         condition: Condition,
         expiry: Expiry,
     ) -> Result<bool, Refusal> {
-        let found = self.find(&mut hash, key, true);
-        let is_met = condition.allows(found.map(|(_, record)| record.deadline), expiry);
+        let found = self.find_to_use(&mut hash, key);
+        let is_met = match condition {
+            Condition::Always => true,
+            Condition::Missing => found.is_none(),
+            Condition::Present => found.is_some(),
+        };
         if is_met {
             self.put(hash, key, value, found, expiry)?;
         }
         Ok(is_met)
+    }
+
+    /// Gives an item another deadline if the old one is `allowed`, and returns whether it did. A past deadline removes
+    /// the item. Fails as [`set`](Self::set) does if it takes a longer record.
+    pub fn expire(
+        &mut self,
+        mut hash: KeyHash,
+        key: &[u8],
+        deadline: u64,
+        allowed: impl Fn(u64) -> bool,
+    ) -> Result<bool, Refusal> {
+        let found = self.find_to_use(&mut hash, key);
+        let Some((entry, old)) = found.filter(|(_, old)| allowed(old.deadline)) else { return Ok(false) };
+        let new = Record::plan(old.key().len(), old.rest().len(), deadline, old.list);
+        if deadline <= self.now {
+            self.remove(hash, entry, &old, false);
+        } else if new.rest() == old.rest() {
+            self.log.set_deadline(entry.handle(), &old, &new);
+        } else {
+            // With a header of another form it is written anew. It has no chunks, which all have one form.
+            let rest = self.log.bytes(entry.handle())[old.rest()].to_vec();
+            self.work += 1 + rest.len() as u64 / COPIED_BYTES_PER_UNIT;
+            self.put(hash, key, Value::small(&rest), found, Expiry::At(deadline))?;
+        }
+        Ok(true)
     }
 
     /// Adds to the number stored under a key and returns the sum. A missing key counts as 0; an expiry is kept. A value
@@ -217,7 +251,7 @@ impl Store {
             self.index.count_use(hash, entry);
             return Ok(sum);
         }
-        let found = self.find(&mut hash, key, true);
+        let found = self.find_to_use(&mut hash, key);
         self.work += found.map_or(0, |(_, record)| record.rest().len() as u64 / STEPS_PER_UNIT);
         let number = found.map_or(Some(0), |(entry, record)| {
             number::parse(self.value(entry, &record).rest).filter(|_| record.list.is_none())
@@ -231,7 +265,7 @@ impl Store {
     /// Removes a key, and returns whether it was there.
     #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let found = self.find_seen(hash, key, self.now).or_else(|| self.find(&mut hash, key, false));
+        let found = self.find_seen(hash, key, self.now).or_else(|| self.find(&mut hash, key));
         found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
@@ -316,8 +350,14 @@ impl Store {
         (record.deadline >= now && record.is_of(key, bytes)).then_some((entry, record))
     }
 
-    /// Finds the item of a key, and counts a use if `is_use`. An item that has expired is removed instead.
-    fn find(&mut self, hash: &mut KeyHash, key: &[u8], is_use: bool) -> Option<(Entry, Record)> {
+    /// Finds the item of a key, and counts that as a use.
+    fn find_to_use(&mut self, hash: &mut KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
+        let (entry, record) = self.find_seen(*hash, key, self.now).or_else(|| self.find(hash, key))?;
+        Some((self.index.count_use(*hash, entry), record))
+    }
+
+    /// Finds the item of a key. One that has expired is removed instead.
+    fn find(&mut self, hash: &mut KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
         let read = |entry: Entry| Record::read(self.log.bytes(entry.handle()));
         let entry = self.index.find(hash, |entry| read(entry).is_of(key, self.log.bytes(entry.handle())))?;
         let record = read(entry);
@@ -325,7 +365,7 @@ impl Store {
             self.remove(*hash, entry, &record, false);
             return None;
         }
-        Some((if is_use { self.index.count_use(*hash, entry) } else { entry }, record))
+        Some((entry, record))
     }
 
     fn value(&self, entry: Entry, record: &Record) -> Value<'_> {
@@ -366,7 +406,7 @@ impl Store {
         if self.granted_bytes < size {
             self.make_room(size)?;
             // Making room may have moved or evicted this very item.
-            found = found.and_then(|_| self.find(&mut hash, key, false));
+            found = found.and_then(|_| self.find(&mut hash, key));
         }
         let (queue, uses) = match found {
             Some((entry, _)) => (self.log.queue(entry.handle()), entry.uses()),

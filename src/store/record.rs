@@ -110,6 +110,13 @@ impl Record {
 
     /// Writes the record to the start of `bytes`.
     pub fn write(&self, bytes: &mut [u8], key: &[u8], rest: &[u8]) {
+        self.write_header(bytes);
+        bytes[self.key()].copy_from_slice(key);
+        bytes[self.rest()].copy_from_slice(rest);
+    }
+
+    /// Writes the record's header to the start of `bytes`.
+    pub fn write_header(&self, bytes: &mut [u8]) {
         bytes[0] = self.form;
         match self.form {
             ..SHORT => bytes[1] = self.rest as u8,
@@ -128,8 +135,6 @@ impl Record {
                 }
             }
         }
-        bytes[self.key()].copy_from_slice(key);
-        bytes[self.rest()].copy_from_slice(rest);
     }
 }
 

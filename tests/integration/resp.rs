@@ -326,6 +326,7 @@ fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
 fn info_is_true() {
     let (server, mut client) = start(&["--max-clients", "100", "--max-memory", "1gb"]);
     client.check_words("SET a 1 EX 100", "+OK\n");
+    client.check_words("MULTI\nSET a 1 EX 100\nEXEC", "+OK\n+QUEUED\n*1\n+OK\n");
     client.check_words("MGET a b c", "*3\n$1\n1\n$-1\n$-1\n");
     let info = client.text("INFO");
     for line in [
@@ -337,7 +338,7 @@ fn info_is_true() {
         "keyspace_hits:1",
         "keyspace_misses:2",
         "cmdstat_info:calls=1,usec=0,usec_per_call=0.00",
-        "cmdstat_set:calls=1,usec=0,usec_per_call=0.00",
+        "cmdstat_set:calls=2,usec=0,usec_per_call=0.00",
         "cmdstat_mget:calls=1,usec=0,usec_per_call=0.00",
         "db0:keys=1,expires=1,avg_ttl=0",
         "role:master",

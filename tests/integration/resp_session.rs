@@ -344,12 +344,12 @@ fn work_is_counted() {
         ("INCR zeros", 320),
         ("GET long", 31),
         ("GETEX long EX 9", 31),
+        ("PERSIST long", 31),
         ("APPEND long v", 62),
         ("COMMAND", 100),
         (&info, 40),
-        // It copies references to chunks, although there is nothing to change.
-        ("PERSIST large", 4),
-        ("PERSIST zeros", 31),
+        // It copies references to chunks, although the value stays where it is.
+        ("GETEX large EX 9", 4),
         (&unknown, 8),
         ("PING", 1),
     ] {

@@ -1,5 +1,6 @@
 //! The store as a whole: a model that it must agree with, and its bounds, measured in its own counters.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Range};
 
@@ -127,7 +128,11 @@ fn flat(value: Value<'_>) -> Vec<u8> {
 }
 
 fn key_of(id: u64) -> String {
-    if id.is_multiple_of(50) { format!("{id:0300}") } else { format!("key {id}") }
+    match id {
+        25 => format!("{id:0200}"),
+        _ if id.is_multiple_of(50) => format!("{id:0300}"),
+        _ => format!("key {id}"),
+    }
 }
 
 /// All keys that a complete scan visits, and how often, with `meanwhile` called between its steps.
@@ -146,8 +151,16 @@ fn scanned(store: &mut Subject, mut meanwhile: impl FnMut(&mut Subject)) -> Hash
 fn pick_condition(random: &mut Random) -> Condition {
     match random.below(4) {
         0 => Condition::Missing,
-        1 => Condition::PRESENT,
+        1 => Condition::Present,
         _ => Condition::Always,
+    }
+}
+
+fn allows(condition: Condition, is_present: bool) -> bool {
+    match condition {
+        Condition::Always => true,
+        Condition::Missing => !is_present,
+        Condition::Present => is_present,
     }
 }
 
@@ -210,11 +223,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                 let deadline = if below(&mut random, 3) == 0 { now + 1 + below(&mut random, 500) } else { NEVER };
                 let expiry = if deadline == NEVER { Expiry::Default } else { Expiry::At(deadline) };
                 let condition = pick_condition(&mut random);
-                let expected = match condition {
-                    Condition::Always => true,
-                    Condition::Missing => !model.contains_key(&id),
-                    Condition::Present { .. } => model.contains_key(&id),
-                };
+                let expected = allows(condition, model.contains_key(&id));
                 match store.write(hash, key, owned.value(), condition, expiry) {
                     Ok(written) => {
                         assert_eq!(written, expected, "step {step}");
@@ -261,8 +270,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             10 => {
                 let owned = Owned::new(&store, length as usize, fill);
                 let (value, condition) = (owned.value(), pick_condition(&mut random));
-                let action =
-                    Action::Write { value: Some(value), condition, expiry: Expiry::Default, returns_old: true };
+                let action = Action::Write { value, condition, expiry: Expiry::Default, returns_old: true };
                 let old = model.get(&id).map(|(value, _)| value.clone());
                 let reply = store.executor.execute(hash, &Command { key, action });
                 match reply {
@@ -270,33 +278,33 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                     Reply::Missing => assert_eq!(None, old, "step {step}"),
                     _ => assert_eq!(reply, Reply::Refused(Refusal::OutOfMemory)),
                 }
-                if !matches!(reply, Reply::Refused(_)) && condition.allows(old.map(|_| NEVER), Expiry::Default) {
+                if !matches!(reply, Reply::Refused(_)) && allows(condition, old.is_some()) {
                     model.insert(id, (flat(owned.value()), NEVER));
                 }
             }
             11 => {
                 let old = model.remove(&id).map(|(value, _)| value);
-                let (condition, expiry) = (Condition::Always, Expiry::At(0));
-                let action = Action::Write { value: None, condition, expiry, returns_old: true };
+                let action = Action::Expire { deadline: 0, has_expiry: None, moves: None, returns_value: true };
                 match store.executor.execute(hash, &Command { key, action }) {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     reply => assert_eq!((reply, None), (Reply::Missing, old), "step {step}"),
                 }
             }
             _ => {
-                let deadline = if below(&mut random, 2) == 0 { now + 1 + below(&mut random, 500) } else { NEVER };
-                let Some(item) = store.peek(hash, key) else {
-                    continue;
-                };
-                let (mut chunks, rest) = (item.value.chunks.to_vec(), item.value.rest.to_vec());
-                let value = Value { chunks: &chunks, rest: &rest };
-                if let Ok(found) = store.write(hash, key, value, Condition::PRESENT, Expiry::At(deadline)) {
-                    assert_eq!(found, store.peek(hash, key).is_some());
-                    if let Some((_, expected)) = model.get_mut(&id) {
-                        *expected = deadline;
-                    }
+                let deadline =
+                    [NEVER, now + 1 + below(&mut random, 500), now + (1 << 41)][below(&mut random, 3) as usize];
+                let has_expiry = [None, Some(false), Some(true)][below(&mut random, 3) as usize];
+                let moves = [None, Some(Ordering::Greater), Some(Ordering::Less)][below(&mut random, 3) as usize];
+                let is_met = model.get(&id).is_some_and(|(_, old)| {
+                    has_expiry.is_none_or(|has| has == (*old != NEVER))
+                        && moves.is_none_or(|moves| deadline.cmp(old) == moves)
+                });
+                let action = Action::Expire { deadline, has_expiry, moves, returns_value: false };
+                match store.executor.execute(hash, &Command { key, action }) {
+                    Reply::Done => model.get_mut(&id).expect("it is there").1 = deadline,
+                    reply if is_met => assert_eq!(reply, Reply::Refused(Refusal::OutOfMemory), "step {step}"),
+                    reply => assert_eq!(reply, Reply::Missing, "step {step}"),
                 }
-                store.drop_chunks(&mut chunks);
             }
         }
         assert!(
