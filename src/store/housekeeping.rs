@@ -30,7 +30,7 @@ impl Store {
         }
         // A search may find no segment worth cleaning, so there is a pause between two of them.
         let searches = !self.evicts() && !self.is_empty() && self.log.dead > self.log.held() / 4 && !self.has_reserve();
-        if searches { Some(1) } else { (self.expiring() > 0).then(|| self.next_sweep[1] - self.now) }
+        if searches { Some(1) } else { (self.expiring() > 0).then(|| self.must_sweep_at - self.now) }
     }
 
     /// The number of items that have an expiry.
@@ -59,14 +59,14 @@ impl Store {
 
     /// Sweeps some expired items out of a segment, or passes one in which none can be. False if no sweep is due.
     fn sweep(&mut self) -> bool {
-        if self.expiring() == 0 || self.now < self.next_sweep[0] {
+        if self.expiring() == 0 || self.now < self.may_sweep_at {
             return false;
         }
         let Some((expired, searched)) = self.log.expired(self.swept, self.now, SWEEP_ITEMS) else {
             // What has expired keeps others out of a full store. To search a segment takes some 20 us, 100 if items
             // are tiny, so a pause of a millisecond for each leaves a fiftieth of the time to sweeps, a tenth at worst.
             let pause = SWEEP_PAUSE_MILLIS.min(mem::take(&mut self.swept) as u64);
-            self.next_sweep = [self.now + pause, self.now + SWEEP_PAUSE_MILLIS];
+            (self.may_sweep_at, self.must_sweep_at) = (self.now + pause, self.now + SWEEP_PAUSE_MILLIS);
             return false;
         };
         self.work += 1 + 4 * searched / STEPS_PER_UNIT + expired.len() as u64 * ITEM_UNITS;

@@ -97,9 +97,10 @@ pub struct Store {
     pub stats: Stats,
     /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
-    /// How many segments the sweep for expired items has passed, and when the next may begin and must, in milliseconds.
-    swept: usize,
-    next_sweep: [u64; 2],
+    swept: usize, // how many segments the sweep for expired items has passed
+    /// When the next sweep may begin, if there is time for it, and when it must, in milliseconds.
+    may_sweep_at: u64,
+    must_sweep_at: u64,
 }
 
 impl Store {
