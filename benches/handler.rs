@@ -17,6 +17,7 @@ use gostash::store::{Eviction, Settings, Store};
 
 /// Requests in a turn.
 const PIPELINE: usize = 64;
+const LAST: usize = PIPELINE - 1;
 
 /// How many keys the rows in random order have: so many that their items do not fit into a core's own caches.
 const KEYS: usize = 100_032;
@@ -84,7 +85,7 @@ fn main() {
 }
 
 /// The rows of a group. A round of each has a request for each key in `order`.
-fn rows(pipeline: usize, order: &[usize]) -> [Row; 10] {
+fn rows(pipeline: usize, order: &[usize]) -> [Row; 11] {
     let set = |key| (set_frame(key, VALUE), "OK\r\n".into());
     let sets = Script::new(order, set);
     let gets = Script::new(order, |key| (frame("GET", key), format!("{VALUE}\r\n")));
@@ -93,6 +94,15 @@ fn rows(pipeline: usize, order: &[usize]) -> [Row; 10] {
     let resp_gets = Script::new(order, |key| (resp_frame(&["GET", &padded(key)]), format!("$32\r\n{VALUE}\r\n")));
     // What an application that uses a cache sends, as a rule: each item has a time to live.
     let lives = Script::new(order, |key| (resp_frame(&["SET", &padded(key), VALUE, "EX", "3600"]), "+OK\r\n".into()));
+    // What many client libraries make of a pipeline: its first request is MULTI, its last EXEC.
+    let mut places = (0..PIPELINE).cycle();
+    let transactions = Script::new(order, |key| match places.next() {
+        Some(0) => (resp_frame(&["MULTI"]), "+OK\r\n".into()),
+        Some(LAST) => {
+            (resp_frame(&["EXEC"]), format!("*{}\r\n", LAST - 1) + &format!("$32\r\n{VALUE}\r\n").repeat(LAST - 1))
+        }
+        _ => (resp_frame(&["GET", &padded(key)]), "+QUEUED\r\n".into()),
+    });
     // Each key's number is the key at first.
     let mut numbers: Vec<i64> = (0..KEYS as i64).collect();
     let starts = Script::new(order, |key| (set_frame(key, &key.to_string()), "OK\r\n".into()));
@@ -109,7 +119,7 @@ fn rows(pipeline: usize, order: &[usize]) -> [Row; 10] {
     let deletes = Script::new(&distinct, |key| (frame("DEL", key), "OK\r\n".into()));
     let nothing = Script::default();
 
-    let rows: [(&str, &[&Script], &Script, &Script); 10] = [
+    let rows: [(&str, &[&Script], &Script, &Script); 11] = [
         ("get", &[&sets], &gets, &nothing),
         ("set", &[&sets], &sets, &nothing),
         ("incr", &[&starts], &ups, &downs),
@@ -120,6 +130,7 @@ fn rows(pipeline: usize, order: &[usize]) -> [Row; 10] {
         ("set, RESP", &[&resp_sets], &resp_sets, &nothing),
         ("get, RESP, expiring", &[&lives], &resp_gets, &nothing),
         ("set, RESP, expiring", &[&lives], &lives, &nothing),
+        ("get, RESP, MULTI", &[&resp_sets], &transactions, &nothing),
     ];
     rows.map(|(name, before, requests, undo)| {
         let mut handler = Handler::new(pipeline);

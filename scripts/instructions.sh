@@ -22,7 +22,7 @@ row() {
 }
 
 cargo bench --locked --quiet --no-run --bench handler
-for name in get set miss 'get, RESP' 'set, RESP' 'get, RESP, expiring' 'set, RESP, expiring'; do
+for name in get set miss 'get, RESP' 'set, RESP' 'get, RESP, expiring' 'set, RESP, expiring' 'get, RESP, MULTI'; do
     row 'one key' "$name" "$name"
 done
 # A round of these two is taken back after it, which counts, too.
