@@ -128,7 +128,8 @@ impl Executor {
             }
             Action::Expire { deadline, has_expiry, moves, returns_value } => {
                 let is_kept = returns_value && self.keep(hash, key);
-                *(if returns_value { &mut self.stats.gets } else { &mut self.stats.others }) += 1;
+                let count = if returns_value { &mut self.stats.gets } else { &mut self.stats.others };
+                *count += 1;
                 self.stats.hits += u64::from(is_kept);
                 let written = self.store.expire(hash, key, deadline, |old| {
                     has_expiry.is_none_or(|has| has == (old != NEVER))

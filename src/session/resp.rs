@@ -147,6 +147,7 @@ impl Resp {
         Err(None)
     }
 
+    /// A plain command, for which the table need not be searched.
     #[inline(always)]
     fn next_plain<'a>(&self, input: &'a [u8], bytes_max: usize, clock: Clock) -> Option<(Command<'a>, Part, usize)> {
         let is_between = self.authenticated && self.cursor.left == 0;
