@@ -157,19 +157,15 @@ impl EventLoop {
     fn turn(&mut self, events: &Events) -> Option<u64> {
         let is_tick = self.begin_turn();
         events.iter().for_each(|event| self.dispatch(event));
-        // A client is there before CLIENT LIST asks for it. But near max-clients, those who left are closed first.
-        let accepts_late = self.clients() + TURN_ACCEPTS > self.config.max_clients;
-        if !accepts_late && self.accept_by.is_some() {
-            self.accept();
-        }
+        // A client is there before CLIENT LIST asks for it, if there is a place. If not, those who left are closed first.
+        let places = self.config.max_clients.saturating_sub(self.clients()).min(TURN_ACCEPTS);
+        self.accept(places);
         self.read_ready();
         self.serve_visits();
         self.relieve_pressure();
         self.sweep(is_tick);
         (0..TURN_CLOSES).for_each(|_| drop(self.ended.pop_front()));
-        if accepts_late && self.accept_by.is_some() {
-            self.accept();
-        }
+        self.accept(TURN_ACCEPTS - places);
         let housekeeping = self.executor.housekeep();
         let Executor { stats, store, .. } = &self.executor;
         let (accepted, commands) = (stats.accepted(), stats.commands());
@@ -246,11 +242,14 @@ impl EventLoop {
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, most: usize) {
         // A socket on its way out still has its descriptor, and closing is slower than accepting.
         let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(self.connections.len() + self.ended.len());
-        let most = if self.ended.is_empty() { TURN_ACCEPTS } else { TURN_ACCEPTS.min(left) };
+        let most = if self.ended.is_empty() { most } else { most.min(left) };
         for _ in 0..most {
+            if self.accept_by.is_none() {
+                return;
+            }
             match self.listeners.accept() {
                 None => return self.accept_by = None,
                 Some(Ok(socket)) => self.admit(socket),
