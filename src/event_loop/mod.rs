@@ -136,8 +136,7 @@ impl EventLoop {
     /// Waits for events, or until something else is due. After a turn that served a client, it first polls without
     /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events, housekeeping: Option<u64>) -> io::Result<()> {
-        let is_busy =
-            self.pressure.line_moves || !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
+        let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let until = |by: u64| by.saturating_sub(self.now_millis);
         let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
