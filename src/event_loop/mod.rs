@@ -190,10 +190,7 @@ impl EventLoop {
         }
         let outside_bytes = self.outside_bytes(is_tick);
         if !self.executor.store.evicts() {
-            // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
-            // Chunks that come in do not use that up: they are to be the store's.
-            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes);
-            self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
+            self.limit_store();
         }
         self.executor.begin_turn(self.now_millis, outside_bytes);
         is_tick
@@ -242,13 +239,13 @@ impl EventLoop {
     }
 
     fn accept(&mut self, most: usize) {
+        if self.accept_by.is_none() {
+            return;
+        }
         // A socket on its way out still has its descriptor, and closing is slower than accepting.
         let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(self.connections.len() + self.ended.len());
         let most = if self.ended.is_empty() { most } else { most.min(left) };
         for _ in 0..most {
-            if self.accept_by.is_none() {
-                return;
-            }
             match self.listeners.accept() {
                 None => return self.accept_by = None,
                 Some(Ok(socket)) => self.admit(socket),

@@ -62,6 +62,14 @@ impl EventLoop {
         counted + *uncounted_bytes
     }
 
+    /// Tells the store its limit. A full one that may not evict could not make room for buffers that grow later, so it
+    /// leaves them all that they may take. Chunks that come in do not use that up: they are to be the store's.
+    pub(super) fn limit_store(&mut self) {
+        let left_bytes = self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes);
+        let reserved_bytes = if self.executor.store.evicts() { 0 } else { left_bytes };
+        self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
+    }
+
     /// Shares what room is left for buffers among the connections of this turn, and returns how many it may serve.
     pub(super) fn share_room(&mut self) -> usize {
         let store = &self.executor.store;
