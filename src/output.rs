@@ -147,7 +147,8 @@ impl Output {
     /// beyond `capacity_max` bytes, or that `spare` has no room for, is dropped.
     pub fn take_back(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
         if self.is_empty() && self.bytes.capacity() > 0 {
-            let buffer = mem::take(self).bytes;
+            self.chunks.shrink_to_fit();
+            let buffer = mem::take(&mut self.bytes);
             if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {
                 spare.push(buffer);
             }
