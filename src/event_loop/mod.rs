@@ -156,7 +156,7 @@ impl EventLoop {
     fn turn(&mut self, events: &Events) -> Option<u64> {
         let is_tick = self.begin_turn();
         events.iter().for_each(|event| self.dispatch(event));
-        // A client is there before CLIENT LIST asks for it, if there is a place. If not, those who left are closed first.
+        // A client is there before CLIENT LIST asks for it, if it has a place. If not, those who left are closed first.
         let places = self.config.max_clients.saturating_sub(self.clients()).min(TURN_ACCEPTS);
         self.accept(places);
         self.read_ready();

@@ -113,8 +113,8 @@ impl EventLoop {
         is_free || connection.session.burden_bytes(usize::MAX) <= fair_bytes
     }
 
-    /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone. Whoever
-    /// leaves it goes on the ready queue, even one that is gone: so the next turn comes at once, and looks at the others.
+    /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
+    /// Whoever leaves it goes on the ready queue, even one that is gone: so the next turn comes at once, and looks on.
     fn move_line(&mut self, mut room_bytes: usize) {
         let Pressure { eighths, line, .. } = &mut self.pressure;
         let now = self.now_millis;
