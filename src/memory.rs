@@ -44,7 +44,10 @@ impl MemoryLimit {
         let text = read("/proc/self/limits".as_ref());
         let lines = text.lines().filter(|line| line.starts_with("Max address space") || line.starts_with("Max data"));
         let addresses = lines.filter_map(|line| Some(line.split_whitespace().nth(3)?.parse::<usize>().ok()? / 5 * 2));
-        let machine = kilobytes(&read("/proc/meminfo".as_ref()), "MemTotal").into_iter().chain(addresses).min();
+        let text = read("/proc/meminfo".as_ref());
+        let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix(" kB"));
+        let total = total.and_then(|kilobytes| Some(kilobytes.trim().parse::<usize>().ok()? * 1024));
+        let machine = total.into_iter().chain(addresses).min();
         let files = limit_files(&read("/proc/self/cgroup".as_ref()));
         let limits = files.into_iter().filter_map(|file| Some((read(&file).trim().parse().ok()?, file)));
         // A group without a limit says so with a word or, in version 1, with a number beyond any machine's memory.
@@ -65,10 +68,11 @@ impl MemoryLimit {
 
 /// This process's resident memory in bytes, if the system tells. The file stays open, since descriptors may run out.
 pub fn resident_bytes() -> Option<usize> {
-    static STATUS: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/status").ok());
-    let mut text = [0; 16 * 1024]; // room for a list of a thousand groups
-    let length = rustix::io::pread(STATUS.as_ref()?, &mut text, 0).ok()?;
-    kilobytes(str::from_utf8(&text[..length]).ok()?, "VmRSS")
+    static STATM: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/statm").ok());
+    let mut text = [0; 256]; // room for its seven numbers, which are pages; the second is what is resident
+    let length = rustix::io::pread(STATM.as_ref()?, &mut text, 0).ok()?;
+    let pages = str::from_utf8(&text[..length]).ok()?.split(' ').nth(1)?;
+    Some(pages.parse::<usize>().ok()? * rustix::param::page_size())
 }
 
 /// A mapping of its own: `bytes` zero bytes, which take memory page by page as they are touched. The C library would
@@ -146,10 +150,4 @@ pub fn limit_files(groups: &str) -> Vec<PathBuf> {
         }
     }
     files
-}
-
-/// The value of a line such as `VmRSS:   1234 kB` in a status file, in bytes.
-pub fn kilobytes(text: &str, name: &str) -> Option<usize> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
 }

@@ -2,7 +2,7 @@
 //! neither the wire format of what it holds nor the socket it is for.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::mem;
 
 use bytes::{Buf, Bytes};
@@ -91,23 +91,17 @@ impl Output {
     }
 
     /// Writes all of the output if it has no chunks, or else about `bytes_max` bytes, and removes what was written.
-    /// Returns how many bytes it tried to write, and the result. A write that a signal interrupts is repeated.
+    /// Returns how many bytes it tried to write, and the result.
     pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
-        loop {
-            let (tried, result) = if let Some(bytes) = self.contiguous() {
-                (bytes.len(), socket.write(bytes))
-            } else {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let (filled, tried) = self.slices(&mut slices, bytes_max);
-                (tried, socket.write_vectored(&slices[..filled]))
-            };
-            match &result {
-                Ok(count) => self.consume(*count),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => {}
-            }
-            return (tried, result);
-        }
+        let (tried, result) = if let Some(bytes) = self.contiguous() {
+            (bytes.len(), socket.write(bytes))
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let (filled, tried) = self.slices(&mut slices, bytes_max);
+            (tried, socket.write_vectored(&slices[..filled]))
+        };
+        self.consume(*result.as_ref().unwrap_or(&0));
+        (tried, result)
     }
 
     /// All of the output, if there are no chunks in it.
@@ -153,7 +147,8 @@ impl Output {
     /// beyond `capacity_max` bytes, or that `spare` has no room for, is dropped.
     pub fn take_back(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
         if self.is_empty() && self.bytes.capacity() > 0 {
-            let buffer = mem::take(self).bytes;
+            self.chunks.shrink_to_fit();
+            let buffer = mem::take(&mut self.bytes);
             if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {
                 spare.push(buffer);
             }

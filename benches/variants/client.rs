@@ -3,7 +3,7 @@
 //! used: they borrow one executor, and borrowing sixteen behind locks would need a trait that serves only this
 //! comparison.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use bytes::Bytes;
 use gostash::chunk::Chunk;
@@ -95,7 +95,10 @@ impl Client {
     /// Those of the socket; after `WouldBlock` the rest is kept.
     pub(crate) fn write_to(&mut self, socket: &mut impl Write, scratch: &mut Scratch) -> io::Result<()> {
         while !self.output.is_empty() {
-            self.output.write_to(socket, usize::MAX).1?;
+            match self.output.write_to(socket, usize::MAX).1 {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => drop(result?),
+            }
         }
         self.output.take_back(&mut scratch.spare, OUTPUT_HIGH_BYTES);
         Ok(())

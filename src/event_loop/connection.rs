@@ -85,13 +85,13 @@ impl Connection {
     /// Writes the start of its output, about `bytes_max` bytes at most, and returns how many bytes were taken.
     pub(super) fn write(&mut self, bytes_max: usize, now_millis: u64) -> usize {
         let (tried, result) = self.session.output.write_to(&mut self.socket, bytes_max);
-        if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::WouldBlock) {
-            self.session.abandon();
+        match &result {
+            Ok(count) => (self.writable, self.waits_since_millis) = (*count == tried, now_millis),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => self.session.abandon(),
         }
-        let count = result.unwrap_or(0);
-        self.writable = count == tried;
-        self.waits_since_millis = if count > 0 { now_millis } else { self.waits_since_millis };
-        count
+        result.unwrap_or(0)
     }
 
     /// The client's address and ours, as text; a Unix socket's clients have none.

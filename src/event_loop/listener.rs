@@ -54,7 +54,7 @@ impl Listeners {
         make_way(path)?;
         let address = SockAddr::unix(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // The mask applies as the path is made: a chmod afterwards would leave a moment for others to connect.
+        // The mask applies as the path is made: a chmod afterwards would follow a link that somebody put there since.
         let mask = umask(Mode::RWXG | Mode::RWXO);
         let bound = socket.bind(&address);
         umask(mask);

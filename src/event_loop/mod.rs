@@ -136,8 +136,7 @@ impl EventLoop {
     /// Waits for events, or until something else is due. After a turn that served a client, it first polls without
     /// sleeping, for as long as the option `spin` says.
     fn wait(&mut self, events: &mut Events, housekeeping: Option<u64>) -> io::Result<()> {
-        let is_busy =
-            self.pressure.line_moves || !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
+        let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
         let until = |by: u64| by.saturating_sub(self.now_millis);
         let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
@@ -157,19 +156,15 @@ impl EventLoop {
     fn turn(&mut self, events: &Events) -> Option<u64> {
         let is_tick = self.begin_turn();
         events.iter().for_each(|event| self.dispatch(event));
-        // A client is there before CLIENT LIST asks for it. But near max-clients, those who left are closed first.
-        let accepts_late = self.clients() + TURN_ACCEPTS > self.config.max_clients;
-        if !accepts_late && self.accept_by.is_some() {
-            self.accept();
-        }
+        // A client is there before CLIENT LIST asks for it, if it has a place. If not, those who left are closed first.
+        let places = self.config.max_clients.saturating_sub(self.clients()).min(TURN_ACCEPTS);
+        self.accept(places);
         self.read_ready();
         self.serve_visits();
         self.relieve_pressure();
         self.sweep(is_tick);
         (0..TURN_CLOSES).for_each(|_| drop(self.ended.pop_front()));
-        if accepts_late && self.accept_by.is_some() {
-            self.accept();
-        }
+        self.accept(TURN_ACCEPTS - places);
         let housekeeping = self.executor.housekeep();
         let Executor { stats, store, .. } = &self.executor;
         let (accepted, commands) = (stats.accepted(), stats.commands());
@@ -195,10 +190,7 @@ impl EventLoop {
         }
         let outside_bytes = self.outside_bytes(is_tick);
         if !self.executor.store.evicts() {
-            // A full store could not make room for buffers that grow later, so it leaves them all that they may take.
-            // Chunks that come in do not use that up: they are to be the store's.
-            let reserved_bytes = self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes);
-            self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
+            self.limit_store();
         }
         self.executor.begin_turn(self.now_millis, outside_bytes);
         is_tick
@@ -246,10 +238,13 @@ impl EventLoop {
         }
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, most: usize) {
+        if self.accept_by.is_none() {
+            return;
+        }
         // A socket on its way out still has its descriptor, and closing is slower than accepting.
         let left = (self.config.max_clients + DRAINING_MAX).saturating_sub(self.connections.len() + self.ended.len());
-        let most = if self.ended.is_empty() { TURN_ACCEPTS } else { TURN_ACCEPTS.min(left) };
+        let most = if self.ended.is_empty() { most } else { most.min(left) };
         for _ in 0..most {
             match self.listeners.accept() {
                 None => return self.accept_by = None,

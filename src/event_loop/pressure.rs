@@ -28,7 +28,6 @@ pub(super) struct Pressure {
     /// While buffers are crowded: connections that collect a long frame or a transaction, in the order of its beginning. The
     /// first of them are received.
     line: VecDeque<Token>,
-    pub(super) line_moves: bool, // some left it in the last turn, and not all of it has been looked at
     relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
 }
 
@@ -63,6 +62,14 @@ impl EventLoop {
         counted + *uncounted_bytes
     }
 
+    /// Tells the store its limit. A full one that may not evict could not make room for buffers that grow later, so it
+    /// leaves them all that they may take. Chunks that come in do not use that up: they are to be the store's.
+    pub(super) fn limit_store(&mut self) {
+        let left_bytes = self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes);
+        let reserved_bytes = if self.executor.store.evicts() { 0 } else { left_bytes };
+        self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
+    }
+
     /// Shares what room is left for buffers among the connections of this turn, and returns how many it may serve.
     pub(super) fn share_room(&mut self) -> usize {
         let store = &self.executor.store;
@@ -88,7 +95,7 @@ impl EventLoop {
     #[cold]
     fn may_grow(&mut self, slot: usize) -> bool {
         let fair_bytes = self.buffer_bytes_max() / self.connections.len();
-        let Pressure { eighths, line, relieve_at, .. } = &mut self.pressure;
+        let Pressure { eighths, line, .. } = &mut self.pressure;
         let connection = &mut self.connections[slot];
         let token = connection.token(slot);
         // Strangers, who could take their time, stand in nobody's way.
@@ -102,46 +109,46 @@ impl EventLoop {
             // While nobody may be received, who has closed is found out at least.
             return place.reads_until.is_some() || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
-        let is_free = relieve_at.is_none() || connection.read_closed; // who has closed brings little more
+        let is_free = *eighths < OVER_EIGHTHS || connection.read_closed; // who has closed brings little more
         is_free || connection.session.burden_bytes(usize::MAX) <= fair_bytes
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
+    /// Whoever leaves it goes on the ready queue, even one that is gone: so the next turn comes at once, and looks on.
     fn move_line(&mut self, mut room_bytes: usize) {
-        let Pressure { eighths, line, line_moves, .. } = &mut self.pressure;
+        let Pressure { eighths, line, .. } = &mut self.pressure;
         let now = self.now_millis;
         let mut at = 0;
-        *line_moves = false;
         for _ in 0..TURN_LOOKS {
-            let Some(token) = line.get(at) else { return *line_moves = false };
-            if let Some((slot, connection)) = find(&mut self.connections, *token) {
-                let (mut fits, can_run) = (true, connection.session.can_run());
-                connection.in_line = false;
-                if *eighths >= CROWDED_EIGHTHS
-                    && let Some((place, missing_bytes)) = connection.session.collected(&self.executor)
-                    // A frame that began behind the one that stood here goes to the end of the line.
-                    && place.missing_bytes > 0
-                {
-                    let read =
-                        mem::replace(&mut place.missing_bytes, missing_bytes).saturating_sub(missing_bytes) as u64;
-                    // One that sends little at a time could hold up the others for as long as it likes.
-                    let until = place.reads_until.map_or(now, |until| until.max(now)) + read / LINE_BYTES_PER_MILLI;
-                    let taken_bytes = missing_bytes.next_multiple_of(CHUNK_BYTES);
-                    fits = taken_bytes <= room_bytes || at == 0 && *eighths < FULL_EIGHTHS;
-                    place.reads_until = fits.then_some(until.min(now + PRESSURE_MILLIS));
-                    connection.in_line = connection.readable || can_run || until > now;
-                    room_bytes = room_bytes.saturating_sub(taken_bytes);
-                }
-                if !connection.in_line || connection.readable && fits {
-                    connection.enqueue(slot, &mut self.ready);
-                }
-                if connection.in_line {
-                    at += 1;
-                    continue;
-                }
+            let Some(token) = line.get(at) else { return };
+            let Some((slot, connection)) = find(&mut self.connections, *token) else {
+                self.ready.extend(line.remove(at));
+                continue;
+            };
+            let (mut fits, can_run) = (true, connection.session.can_run());
+            connection.in_line = false;
+            if *eighths >= CROWDED_EIGHTHS
+                && let Some((place, missing_bytes)) = connection.session.collected(&self.executor)
+                // A frame that began behind the one that stood here goes to the end of the line.
+                && place.missing_bytes > 0
+            {
+                let read = mem::replace(&mut place.missing_bytes, missing_bytes).saturating_sub(missing_bytes) as u64;
+                // One that sends little at a time could hold up the others for as long as it likes.
+                let until = place.reads_until.map_or(now, |until| until.max(now)) + read / LINE_BYTES_PER_MILLI;
+                let taken_bytes = missing_bytes.next_multiple_of(CHUNK_BYTES);
+                fits = taken_bytes <= room_bytes || at == 0 && *eighths < FULL_EIGHTHS;
+                place.reads_until = fits.then_some(until.min(now + PRESSURE_MILLIS));
+                connection.in_line = connection.readable || can_run || until > now;
+                room_bytes = room_bytes.saturating_sub(taken_bytes);
             }
-            line.remove(at);
-            *line_moves = true;
+            if !connection.in_line || connection.readable && fits {
+                connection.enqueue(slot, &mut self.ready);
+            }
+            if connection.in_line {
+                at += 1;
+            } else {
+                line.remove(at);
+            }
         }
     }
 

@@ -89,7 +89,6 @@ impl EventLoop {
             return Err("ERR CONFIG SET failed - the limit on descriptors allows fewer clients".into());
         }
         let max_memory = config.max_memory.bytes;
-        self.executor.store.set_memory_limit(max_memory);
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
         let Config { max_clients, idle_timeout, .. } = config;
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {idle_timeout}");
@@ -97,6 +96,7 @@ impl EventLoop {
             config.max_memory.warn_if_too_much();
         }
         self.config = config;
+        self.limit_store();
         self.connections[slot].session.output.push(b"+OK\r\n");
         Ok(())
     }

@@ -536,6 +536,28 @@ fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
     drop(readers);
 }
 
+/// Not even for the rest of its turn does CONFIG SET give items the room that is left to buffers.
+#[test]
+fn a_full_store_that_may_not_evict_stays_full_when_options_are_set() {
+    let (server, mut writer) = start(&["--max-memory", "16mb", "--eviction", "none"]);
+    let frame = |number: u32| set(&number.to_le_bytes(), &[b'v'; 1000]);
+    let is_refused = |number: u32| {
+        writer.send(&frame(number));
+        writer.read_line() == b"ERR\r\n"
+    };
+    assert!((0..16_384).any(is_refused), "more was stored than there is room for");
+    let mut operator = Client::tcp(&server);
+    operator.check_words("PING", "+PONG\n");
+    for option in ["timeout 60", "maxmemory 16777217"] {
+        at_once(&server, || {
+            operator.send(&words(&format!("CONFIG SET {option}")));
+            writer.send(&(20_000..20_010).flat_map(frame).collect::<Vec<_>>());
+        });
+        writer.expect(&b"ERR\r\n".repeat(10));
+        operator.expect(b"+OK\r\n");
+    }
+}
+
 /// Clients without the password may fill the buffers, but nobody who has it is closed for that.
 #[test]
 fn strangers_drive_out_nobody() {

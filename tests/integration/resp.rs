@@ -6,7 +6,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use gostash::limits::{BATCH_COMMANDS, EXEC_COMMANDS};
 
 use crate::client::{Client, ask, bulk, get, number, queued, set, start, words};
-use crate::process::{cpu_share, cpu_ticks};
+use crate::process::{at_once, cpu_share, cpu_ticks, wait_until_quiet};
 use crate::resp_rows::{SHORT_BYTES, rows};
 use crate::rows::Row;
 use crate::server::{FREE_PORT, Server, command, wait_until};
@@ -222,6 +222,23 @@ fn clients_are_listed_and_killed() {
     others[9].expect_end();
     client.check_words("CLIENT KILL TYPE normal SKIPME no", ":1\n");
     client.expect_end();
+}
+
+/// Who is connected before a client asks is listed, even if the server finds out about both at once and is nearly full.
+#[test]
+fn who_has_just_connected_is_listed() {
+    for most in ["100", "3"] {
+        let (server, mut client) = start(&["--max-clients", most]);
+        client.check_words("PING", "+PONG\n");
+        wait_until_quiet(&server);
+        let mut others = Vec::new();
+        at_once(&server, || {
+            others = Client::many(&server, 2);
+            client.send(&words("CLIENT LIST"));
+        });
+        let list = client.read_text();
+        assert_eq!(list.lines().filter(|line| line.starts_with("id=")).count(), 3, "{list}");
+    }
 }
 
 /// A client may stay connected when it has been sent its last reply. What its transaction has left takes neither time nor
