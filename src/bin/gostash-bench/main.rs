@@ -35,7 +35,7 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let done = Options::parse().map_err(|problem| (2, problem));
-    let done = done.and_then(|options| run(options).map_err(|problem| (1, problem.to_string())));
+    let done = done.and_then(|options| run(options).map_err(|problem| (1, problem)));
     ExitCode::from(done.unwrap_or_else(|(status, problem)| {
         report::progress("");
         eprintln!("gostash-bench: {problem}");
