@@ -273,7 +273,6 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--value-size", "-3"], "--value-size: expected bytes"),
         (&["--key-size", "70000"], "--key-size: expected bytes from 1 to 65535"),
         (&["--keys", "100000", "--key-size", "4"], "--key-size: expected at least 5 to tell 100000 keys apart, got 4"),
-        (&["--key-size", "300", "--protocol", "memcached"], "--key-size: expected at most 250"),
         (&["--distribution", "zipf:x"], "--distribution: expected"),
         (&["--command", "mget"], "--command: expected"),
         (&["--command", "del", "--keys", "9"], "--keys: expected at least one for each of 50 clients"),

@@ -86,7 +86,6 @@ options! {
         },
         "uniform, zipf or zipf:EXPONENT up to 10", "how keys are drawn, where zipf is zipf:0.99";
     preload: bool = "yes", |text| Some(text == "yes"), FLAG, "set every key first, or, with --no-preload, do not";
-    seed: u64 = "1", number(0..=u64::MAX), "a number", "seed of the random numbers";
     request_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "length of an echo's requests";
     reply_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "length of an echo's replies";
     verify: bool = "no", |text| Some(text == "yes"), FLAG, "check each byte of each reply, and end at a wrong one";
@@ -138,15 +137,13 @@ impl Options {
 
     /// Why these options do not go together, if they do not.
     fn conflict(&self) -> Option<String> {
-        let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
+        let Options { keys, clients, key_size: Sizes { low, .. }, .. } = *self;
         let digits = format!("{:x}", keys - 1).len();
         let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
         Some(if has_shape && (self.shape().is_none() || self.protocol.name != "echo" || self.verify) {
             "--request-bytes, --reply-bytes: expected both, with --protocol echo and without --verify".into()
         } else if low < digits {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
-        } else if self.protocol.name == "memcached" && high > 250 {
-            format!("--key-size: expected at most 250, the limit of memcached, got {high}")
         } else if self.owns_keys() && (keys as usize) < clients {
             format!("--keys: expected at least one for each of {clients} clients, which have their own, got {keys}")
         } else if self.verify && !self.preload && self.counts() {
