@@ -223,7 +223,7 @@ fn lengths_are_checked_without_verify() {
 #[test]
 fn a_refused_preload_tells_why() {
     let server = Server::start(&["--password", "secret"]);
-    let expected = ["expected the preload to be taken, got '-NOAUTH Authentication required.\\r\\n'"];
+    let expected = ["wrong reply to SET key:", "expected '+OK\\r\\n', got '-NOAUTH Authentication required.\\r\\n'"];
     fails(&mut at(server.addr(), &["--protocol", "resp", "--keys", "100"]), 1, &expected);
 }
 

@@ -123,13 +123,12 @@ impl Connection {
             let wrong = |problem: String| workload.wrong(&request, &problem);
             let mut outcome = Outcome::Done;
             if self.body_left == 0 {
-                let Some((said, bytes, body_bytes)) = workload.parse_head(&request, data).map_err(wrong)? else {
+                let Some((said, bytes, body_bytes)) =
+                    workload.parse_head(&request, data, phase.is_preload).map_err(wrong)?
+                else {
                     self.partial_head = data.to_vec();
                     return Ok(());
                 };
-                if phase.is_preload && said == Outcome::Refused {
-                    return Err(wrong(format!("expected the preload to be taken, got {}", quote(&data[..bytes]))));
-                }
                 (outcome, self.body_left, data) = (said, body_bytes, &data[bytes..]);
             }
             let (piece, rest) = data.split_at(self.body_left.min(data.len()));

@@ -104,8 +104,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         let count = self.connections.len();
         // An echo keeps nothing, so it is enough that each connection has worked once.
         let keys = if protocol.name == "echo" { keys.min(count as u32) } else { keys };
-        let depth = PRELOAD_DEPTH.min((keys as usize).div_ceil(count));
-        let (is_preload, requests_max) = (true, Some(keys.into()));
+        let (is_preload, depth, requests_max) = (true, PRELOAD_DEPTH, Some(keys.into()));
         let phase = Phase { name: "preload", is_preload, depth, requests_max, ..Phase::default() };
         self.work(count, phase).map(|_| ())
     }
@@ -113,9 +112,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
     /// Replays a trace, or warms up and measures.
     pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Figures, Box<dyn Error>> {
         let Options { clients, rate, requests, duration, warmup, .. } = *self.options;
-        if let Some(trace) = trace {
-            let (requests_max, trace) = (Some(trace.records.len() as u64), Some(trace));
-            return self.work(clients, Phase { name: "replay", trace, depth, requests_max, ..Phase::default() });
+        if trace.is_some() {
+            return self.work(clients, Phase { name: "replay", trace, depth, ..Phase::default() });
         }
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
@@ -151,7 +149,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             if !is_over {
                 self.issue(&mut phase, now)?;
             }
-            if phase.replies == phase.sent && (is_over || phase.unsent() == 0) {
+            // In open loop the next request may only not be due yet.
+            if phase.replies == phase.sent && (is_over || phase.unsent() == 0 || phase.rate.is_none()) {
                 break;
             }
             let is_due = !is_over && phase.unsent() > 0 && !self.ready.is_empty();
@@ -191,12 +190,12 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         Ok(figures)
     }
 
-    /// Sends what is due on the connections that may send; in open loop each of them gets an equal share.
+    /// Sends what is due on the connections that may send, each of which gets an equal share.
     fn issue(&mut self, phase: &mut Phase, now: u64) -> Result<(), String> {
         while let due @ 1.. = phase.due(now)
             && let Some(slot) = self.ready.pop_front()
         {
-            let share = phase.rate.map_or(due, |_| due.div_ceil(1 + self.ready.len() as u64));
+            let share = due.div_ceil(1 + self.ready.len() as u64);
             let now = self.now();
             let connection = &mut self.connections[slot];
             for _ in 0..share.min((phase.depth - connection.waiting.len()) as u64) {
@@ -214,7 +213,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                 phase.sent += 1;
             }
             self.flush(slot, phase)?;
-            if self.connections[slot].waiting.len() < phase.refill_below() {
+            if (1..phase.refill_below()).contains(&self.connections[slot].waiting.len()) {
                 self.ready.push_back(slot);
             }
         }

@@ -88,10 +88,8 @@ impl Phase {
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }
-        let Some(trace) = self.trace.as_mut().filter(|_| request.operation == Operation::Get) else { return false };
-        let is_missed = trace.note(outcome);
-        self.requests_max = self.requests_max.map(|most| most + u64::from(is_missed));
-        is_missed
+        let trace = self.trace.as_mut().filter(|_| request.operation == Operation::Get);
+        trace.is_some_and(|trace| trace.note(outcome))
     }
 
     /// The figures of a phase that took so long. A process is given with its name and the CPU time that it had used
