@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 /// Measures each depth, or replays a trace, prints the results and returns the exit status.
 fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
-    let mut trace = Trace::read(&mut options)?;
+    let trace = Trace::read(&mut options)?;
     let mut load = Load::new(&options, draws::draws(&options))?;
     if options.preload {
         load.preload()?;
@@ -58,7 +58,7 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
         if load.is_interrupted() {
             break;
         }
-        let figures = load.run(depth, trace.take())?;
+        let figures = load.run(depth, trace.clone())?;
         if options.json {
             print(&report::json(&options, &figures))?;
         } else {

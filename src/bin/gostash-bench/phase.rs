@@ -128,7 +128,6 @@ impl Phase {
         add("misses", self.misses as f64);
         add("miss_ratio", ratio(self.misses, self.hits + self.misses));
         if let Some(trace) = &self.trace {
-            add("first_sights", trace.seen.len() as f64);
             add("cold_floor", ratio(trace.seen.len() as u64, requests));
             add("byte_hit_ratio", ratio(trace.hit_bytes, trace.asked_bytes));
         }

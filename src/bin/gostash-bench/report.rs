@@ -33,8 +33,7 @@ const COLUMNS: [Column; 11] = [
 ];
 
 /// Figures that have a line below their row, unless they are 0.
-const NOTES: [&str; 7] =
-    ["unanswered", "refused", "misses", "miss_ratio", "first_sights", "cold_floor", "byte_hit_ratio"];
+const NOTES: [&str; 6] = ["unanswered", "refused", "misses", "miss_ratio", "cold_floor", "byte_hit_ratio"];
 
 /// What is about to be measured, and the head of the table.
 pub fn head(options: &Options) -> String {
@@ -87,8 +86,7 @@ pub fn json(options: &Options, figures: &Figures) -> String {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     // What cannot be printed is left out, because Rust and JSON escape it differently.
     let command = words.collect::<Vec<_>>().join(" ").replace(|it: char| it.escape_debug().len() > 2, "?");
-    let value_bytes = options.value_size;
-    format!("{{{figures}\"limited_by\":\"{limit}\",\"value_bytes\":\"{value_bytes}\",\"command\":{command:?}}}\n")
+    format!("{{{figures}\"limited_by\":\"{limit}\",\"command\":{command:?}}}\n")
 }
 
 /// What stands below the table.
