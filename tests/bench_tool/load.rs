@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
 use crate::fake::{self, Fault};
-use crate::server::Server;
+use crate::server::{Server, wait_until};
 use crate::{Row, at, command, ended, fails, rows, run};
 
 const BRIEFLY: [&str; 4] = ["--duration", "0.1", "--warmup", "0.02"];
@@ -254,6 +254,15 @@ fn figures_that_cannot_be_written_are_an_error() {
     }
 }
 
+/// Whatever an argument contains, and even if it cannot be written.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_error_is_one_line_and_no_panic() {
+    fails(&mut command(&["--port", "1\n\u{1b}[31m2"]), 2, &["--port: expected a port from 1 to 65535, got '1??[31m2'"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a device that is always full");
+    assert_eq!(command(&["--fast"]).stderr(Stdio::from(full)).status().expect("it starts").code(), Some(2));
+}
+
 #[test]
 fn wrong_usage_is_one_line_and_status_2() {
     for (args, expected) in [
@@ -348,4 +357,41 @@ fn ctrl_c_prints_what_was_measured() {
     // A busy machine may have needed more than the 300 ms, but not the 60 s that it was to take.
     let seconds = text.split("interrupted after ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
     assert!(seconds.is_some_and(|seconds: f64| seconds < 50.0) && text.contains("resident"), "{text}");
+}
+
+/// Nothing was measured, so there is no row: one of zeros would look like a result.
+#[test]
+fn ctrl_c_before_anything_is_measured_prints_no_row() {
+    let server = Server::start(&[]);
+    let mut child = at(server.addr(), &["--warmup", "60"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("requests/s")), "the table's head comes before the warm-up");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let rest: Vec<_> = lines.collect();
+    assert_eq!((child.wait().expect("it ends").code(), rest.concat()), (Some(130), String::new()));
+}
+
+/// Nothing is lost yet, so one Ctrl-C is enough, even if the server takes no more connections.
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_ends_it_while_it_connects() {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    full.listen(0).expect("a queue of one");
+    let address = full.local_addr().expect("its address");
+    let first = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    first.connect(&address).expect("room for one");
+    let address = address.as_socket().expect("TCP");
+    let mut child = at(address, &[]).spawn().expect("it starts");
+    let unanswered = format!(":{:04X} 02 ", address.port());
+    wait_until("it to connect", || std::fs::read_to_string("/proc/net/tcp").expect("Linux").contains(&unanswered));
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let started = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if started.elapsed() > Duration::from_secs(10) {
+            child.kill().expect("it runs");
+            panic!("it still waits for a connection");
+        }
+        sleep(Duration::from_millis(10));
+    }
 }

@@ -31,11 +31,8 @@ const PRELOAD_DEPTH: usize = 64;
 /// A request that is due within this time is waited for without sleeping: the poll's timeout counts in milliseconds.
 const SPIN_NANOS: u64 = 1_500_000;
 
-/// The poll returns at least this often, to look at the clock and for Ctrl-C.
-const TICK: Duration = Duration::from_millis(100);
-
-/// How often the progress line changes.
-const PROGRESS_NANOS: u64 = 250_000_000;
+/// The poll returns at least this often, to look at the clock and for Ctrl-C, and the progress line changes as often.
+const TICK: Duration = Duration::from_millis(200);
 
 /// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead.
 const SILENCE_NANOS: u64 = 60 * SECOND;
@@ -66,10 +63,6 @@ pub struct Load<'a, D> {
 impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> Load<'a, D> {
     /// Connects all clients.
     pub fn new(options: &'a Options, draw: D) -> Result<Self, Box<dyn Error>> {
-        // The first Ctrl-C sets the flag, the second ends the program. Without handlers the first ends it.
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
-        let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
         let count = options.clients + options.idle_clients;
         // Each client needs a file descriptor. If there are too few all the same, connecting fails and says so.
         let limit = getrlimit(Resource::Nofile);
@@ -82,6 +75,10 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             })
         });
         let connections = connections.collect::<Result<_, String>>()?;
+        // From now on the first Ctrl-C sets the flag, and the second ends the program. Without handlers the first ends it.
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
+        let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
         Ok(Load {
             options,
             workload: Workload::new(options),
@@ -109,21 +106,23 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         self.work(count, phase).map(|_| ())
     }
 
-    /// Replays a trace, or warms up and measures.
-    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Figures, Box<dyn Error>> {
+    /// Warms up and measures, perhaps by replaying a trace; `None` if it was interrupted before it measured anything.
+    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Option<Figures>, Box<dyn Error>> {
         let Options { clients, rate, requests, duration, warmup, .. } = *self.options;
-        if trace.is_some() {
-            return self.work(clients, Phase { name: "replay", trace, depth, ..Phase::default() });
-        }
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
         self.work(clients, warm_up)?;
+        if self.is_interrupted() {
+            return Ok(None);
+        }
         // In open loop all that is due in the duration is sent, however late, or a stall at its end would not show.
         let due = rate.map(|rate| (rate * duration) as u64);
         let requests_max = requests.or(due).map(|count| count.max(1));
         let patience = rate.map_or(0.0, |_| duration + 10.0);
-        let nanos_max = requests.is_none().then(|| nanos(duration + patience));
-        self.work(clients, Phase { name: "measuring", depth, rate, requests_max, nanos_max, ..Phase::default() })
+        let is_timed = requests.is_none() && trace.is_none();
+        let nanos_max = is_timed.then(|| nanos(duration + patience));
+        let phase = Phase { name: "measuring", trace, depth, rate, requests_max, nanos_max, ..Phase::default() };
+        self.work(clients, phase).map(Some)
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -177,7 +176,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             } else if now - last_moved > SILENCE_NANOS {
                 return Err(silence(phase.sent - phase.replies, SILENCE_NANOS));
             }
-            if now - last_shown > PROGRESS_NANOS {
+            if now - last_shown > TICK.as_nanos() as u64 {
                 last_shown = now;
                 let (name, seconds, replies) = (phase.name, now as f64 / SECOND as f64, phase.replies as f64);
                 let (replies, rate) = (report::count(replies), report::count(replies / seconds));

@@ -38,7 +38,9 @@ fn main() -> ExitCode {
     let done = done.and_then(|options| run(options).map_err(|problem| (1, problem)));
     ExitCode::from(done.unwrap_or_else(|(status, problem)| {
         report::progress("");
-        eprintln!("gostash-bench: {problem}");
+        // One line, whatever characters it quotes; and where it cannot be written, the status tells all the same.
+        let problem = problem.to_string().replace(char::is_control, "?");
+        let _ = writeln!(std::io::stderr(), "gostash-bench: {problem}");
         status
     }))
 }
@@ -55,10 +57,7 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
     }
     let mut foot = String::new();
     for &depth in &options.pipeline {
-        if load.is_interrupted() {
-            break;
-        }
-        let figures = load.run(depth, trace.clone())?;
+        let Some(figures) = load.run(depth, trace.clone())? else { break };
         if options.json {
             print(&report::json(&options, &figures))?;
         } else {

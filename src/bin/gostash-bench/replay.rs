@@ -55,7 +55,7 @@ impl Trace {
         }
         options.key_size = Sizes { low: KEY_BYTES, high: KEY_BYTES };
         options.value_size = Sizes { low: 1, high: longest };
-        (options.clients, options.preload) = (1, false);
+        (options.clients, options.preload, options.warmup) = (1, false, 0.0);
         Ok(Some(Trace { records, ..Trace::default() }))
     }
 
