@@ -34,7 +34,7 @@ const SPIN_NANOS: u64 = 1_500_000;
 /// The poll returns at least this often, to look at the clock and for Ctrl-C, and the progress line changes as often.
 const TICK: Duration = Duration::from_millis(200);
 
-/// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead.
+/// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead, and the phase ends.
 const SILENCE_NANOS: u64 = 60 * SECOND;
 
 /// When a phase's time is over, it waits for its last replies until no byte has moved for so long, a minute at most.
@@ -119,8 +119,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         let due = rate.map(|rate| (rate * duration) as u64);
         let requests_max = requests.or(due).map(|count| count.max(1));
         let patience = rate.map_or(0.0, |_| duration + 10.0);
-        let is_timed = requests.is_none() && trace.is_none();
-        let nanos_max = is_timed.then(|| nanos(duration + patience));
+        let nanos_max = (requests.is_none() && trace.is_none()).then(|| nanos(duration + patience));
         let phase = Phase { name: "measuring", trace, depth, rate, requests_max, nanos_max, ..Phase::default() };
         self.work(clients, phase).map(Some)
     }
@@ -129,13 +128,17 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Runs a phase on the first `clients` connections: sends until all is sent or the time is over, then waits for the
-    /// replies. What is not answered by then stays unanswered, and another phase fails.
-    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
+    /// Fails if the last phase has left requests without a reply, but not because it was interrupted.
+    pub fn all_answered(&self) -> Result<(), String> {
         let waiting: usize = self.connections.iter().map(|connection| connection.waiting.len()).sum();
-        if waiting > 0 && !self.is_interrupted() {
-            return Err(silence(waiting as u64, DRAIN_NANOS));
-        }
+        let problem = format!("expected {waiting} more replies, got none in time");
+        if waiting == 0 || self.is_interrupted() { Ok(()) } else { Err(problem) }
+    }
+
+    /// Runs a phase on the first `clients` connections: sends until all is sent or the time is over, then waits for the
+    /// replies. What the server does not answer by then, or when it has fallen silent, stays unanswered.
+    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
+        self.all_answered()?;
         self.ready = (0..clients).collect();
         let processes = [("server", self.server), ("client", Some(std::process::id()))].into_iter();
         let processes: Vec<_> =
@@ -171,10 +174,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             now = self.now();
             if phase.sent_bytes + phase.received_bytes > moved {
                 last_moved = now;
-            } else if is_over && now - last_moved > DRAIN_NANOS {
+            } else if now - last_moved > if is_over { DRAIN_NANOS } else { SILENCE_NANOS } {
                 break;
-            } else if now - last_moved > SILENCE_NANOS {
-                return Err(silence(phase.sent - phase.replies, SILENCE_NANOS));
             }
             if now - last_shown > TICK.as_nanos() as u64 {
                 last_shown = now;
@@ -265,8 +266,4 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
     fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
-}
-
-fn silence(count: u64, nanos: u64) -> Box<dyn Error> {
-    format!("expected {count} more replies, got none for {} s", nanos / SECOND).into()
 }

@@ -66,6 +66,7 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
         }
     }
     print(&foot)?;
+    load.all_answered()?;
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 

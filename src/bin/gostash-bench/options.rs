@@ -139,8 +139,9 @@ impl Options {
     fn conflict(&self) -> Option<String> {
         let Options { keys, clients, key_size: Sizes { low, .. }, .. } = *self;
         let digits = format!("{:x}", keys - 1).len();
-        let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
-        Some(if has_shape && (self.shape().is_none() || self.protocol.name != "echo" || self.verify) {
+        let shape = [self.request_bytes, self.reply_bytes];
+        let can_shape = !shape.contains(&None) && self.protocol.name == "echo" && !self.verify;
+        Some(if shape != [None; 2] && !can_shape {
             "--request-bytes, --reply-bytes: expected both, with --protocol echo and without --verify".into()
         } else if low < digits {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
@@ -161,11 +162,6 @@ impl Options {
     /// Whether values are numbers, for INC and DEC.
     pub fn counts(&self) -> bool {
         matches!(self.command, Some(Operation::Inc | Operation::Dec))
-    }
-
-    /// The lengths of request and reply when an echo stands in for a server whose replies have another length.
-    pub fn shape(&self) -> Option<(usize, usize)> {
-        self.request_bytes.zip(self.reply_bytes)
     }
 
     pub fn target(&self) -> String {

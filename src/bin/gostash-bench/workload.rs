@@ -94,7 +94,8 @@ impl<'a> Workload<'a> {
         if options.counts() {
             shared = FIRST_NUMBER.to_string().into_bytes();
         }
-        let filler = options.shape().map(|(request_bytes, _)| "x".repeat(request_bytes));
+        // An echo that stands in for a server whose replies have another length.
+        let filler = options.request_bytes.map(|bytes| "x".repeat(bytes));
         let exchanges = options.protocol.exchanges.map(|(request, reply, miss)| {
             let (request, reply, miss) = match &filler {
                 Some(filler) => (filler.as_str(), "{v}", ""),
