@@ -337,6 +337,22 @@ fn the_table_is_for_people() {
 }
 
 #[test]
+fn numbers_are_written_for_people() {
+    let delayed = fake::start(Fault::Delay(Duration::from_millis(30)));
+    for (keys, written) in [("999", "; 999 keys"), ("1000", "; 1,000 keys"), ("1234567", "; 1,234,567 keys")] {
+        let what = ["--keys", keys, "--no-preload", "--command", "set", "--requests", "1", "--warmup", "0"];
+        let text = String::from_utf8(ended(&mut at(delayed, &what)).stdout).expect("text");
+        assert!(text.contains(written), "{text}");
+        // The six latencies are of one request: 30.12ms, say.
+        let latencies: Vec<_> = text.split_whitespace().filter_map(|word| word.strip_suffix("ms")).collect();
+        let millis = latencies[0].parse::<f64>().expect("a number");
+        assert!(latencies.len() == 6 && latencies[0].len() == 5 && (30.0..90.0).contains(&millis), "{text}");
+    }
+    let text = String::from_utf8(ended(&mut at(Server::start(&[]).addr(), &BRIEFLY)).stdout).expect("text");
+    assert!(text.is_ascii() && text.contains("us "), "{text}");
+}
+
+#[test]
 fn progress_moves_on_a_terminal() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let server = Server::start(&[]);
