@@ -241,6 +241,22 @@ fn a_refused_preload_tells_why() {
     fails(&mut at(server.addr(), &["--protocol", "resp", "--keys", "100"]), 1, &expected);
 }
 
+/// The server answers while the value is on its way, and closes the connection when ever more of it comes. That it is
+/// closed tells less than the answer.
+#[test]
+fn what_a_server_says_before_it_goes_away_is_told() {
+    let server = Server::start(&["--max-value-size", "1mb"]);
+    let large = ["--clients", "1", "--keys", "3", "--value-size", "20mb"];
+    for (protocol, said) in [("gostash", "got 'ERR\\r\\n'"), ("resp", "got '-ERR Protocol error: invalid bulk length")]
+    {
+        fails(
+            &mut at(server.addr(), &[&large[..], &["--protocol", protocol]].concat()),
+            1,
+            &["wrong reply to SET", said],
+        );
+    }
+}
+
 #[test]
 fn a_server_that_goes_away_is_an_error() {
     fails(&mut at(fake::start(Fault::Hangs), &[]), 1, &["connection", "requests unanswered"]);

@@ -2,7 +2,7 @@
 //! knows no clock.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -77,10 +77,9 @@ impl Connection {
         let before = self.sent;
         let total = self.output.len() + self.borrowed.iter().map(|(_, value)| value.len()).sum::<usize>();
         while self.sent < total {
-            match self.write(shared) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                taken => self.sent += taken?,
-            }
+            // Otherwise it is full; or the connection broke, which is told where what the server said last is read.
+            let Ok(taken) = self.write(shared) else { break };
+            self.sent += taken;
         }
         let (bytes, is_full) = (self.sent - before, self.sent < total);
         if !is_full {

@@ -129,9 +129,8 @@ impl Options {
             (row.set)(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
         }
         // A number has a known length, and the value of a shaped echo is its reply.
-        let numbers = options.counts().then(|| FIRST_NUMBER.to_string().len());
-        options.value_size =
-            options.reply_bytes.or(numbers).map_or(options.value_size, |bytes| Sizes { low: bytes, high: bytes });
+        let known = options.reply_bytes.or(options.counts().then(|| FIRST_NUMBER.to_string().len()));
+        options.value_size = known.map_or(options.value_size, |bytes| Sizes { low: bytes, high: bytes });
         options.conflict().map_or(Ok(options), |problem| Err(problem.into()))
     }
 
