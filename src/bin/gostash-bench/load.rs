@@ -149,7 +149,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         while !self.is_interrupted() && phase.nanos_max.is_none_or(|most| now.saturating_sub(most) < SILENCE_NANOS) {
             let is_over = phase.nanos_max.is_some_and(|most| now >= most);
             if !is_over {
-                self.issue(&mut phase, now)?;
+                self.issue(&mut phase, now);
             }
             // In open loop the next request may only not be due yet.
             if phase.replies == phase.sent && (is_over || phase.unsent() == 0 || phase.rate.is_none()) {
@@ -165,7 +165,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             let moved = phase.sent_bytes + phase.received_bytes;
             for event in &events {
                 if event.is_writable() {
-                    self.flush(event.token().0, &mut phase)?;
+                    self.flush(event.token().0, &mut phase);
                 }
                 if event.is_readable() {
                     self.receive(event.token().0, event.is_read_closed(), &mut phase)?;
@@ -191,7 +191,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
     }
 
     /// Sends what is due on the connections that may send, each of which gets an equal share.
-    fn issue(&mut self, phase: &mut Phase, now: u64) -> Result<(), String> {
+    fn issue(&mut self, phase: &mut Phase, now: u64) {
         while let due @ 1.. = phase.due(now)
             && let Some(slot) = self.ready.pop_front()
         {
@@ -212,18 +212,16 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                 connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);
                 phase.sent += 1;
             }
-            self.flush(slot, phase)?;
+            self.flush(slot, phase);
             if (1..phase.refill_below()).contains(&self.connections[slot].waiting.len()) {
                 self.ready.push_back(slot);
             }
         }
-        Ok(())
     }
 
-    fn flush(&mut self, slot: usize, phase: &mut Phase) -> Result<(), String> {
-        let flushed = self.connections[slot].flush(&self.workload.shared, self.poll.registry(), Token(slot));
-        phase.sent_bytes += flushed.map_err(|error| self.broken(slot, error))? as u64;
-        Ok(())
+    fn flush(&mut self, slot: usize, phase: &mut Phase) {
+        let bytes = self.connections[slot].flush(&self.workload.shared, self.poll.registry(), Token(slot));
+        phase.sent_bytes += bytes as u64;
     }
 
     fn receive(&mut self, slot: usize, is_closed: bool, phase: &mut Phase) -> Result<(), String> {
@@ -238,7 +236,10 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 other => other,
             };
-            let count = read.map_err(|error| self.broken(slot, error))?;
+            let count = read.map_err(|reason| {
+                let (target, number, waiting) = (self.options.target(), slot + 1, self.connections[slot].waiting.len());
+                format!("{target}: connection {number} broke with {waiting} requests unanswered: {reason}")
+            })?;
             phase.received_bytes += count as u64;
             self.connections[slot].feed(&self.buffer[..count], &self.workload, phase, now)?;
             // After a short read the socket is empty, unless the same event reported its end.
@@ -254,12 +255,6 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             self.ready.push_back(slot);
         }
         Ok(())
-    }
-
-    fn broken(&self, slot: usize, reason: io::Error) -> String {
-        let waiting = self.connections[slot].waiting.len();
-        let (target, number) = (self.options.target(), slot + 1);
-        format!("{target}: connection {number} broke with {waiting} requests unanswered: {reason}")
     }
 
     /// Nanoseconds since the phase began.
