@@ -140,9 +140,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
     fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
         self.all_answered()?;
         self.ready = (0..clients).collect();
-        let processes = [("server", self.server), ("client", Some(std::process::id()))].into_iter();
-        let processes: Vec<_> =
-            processes.flat_map(|(whose, pid)| Some((whose, pid?, process::usage(pid?)?[0]))).collect();
+        let used = |whose, pid: Option<u32>| Some((whose, pid?, process::usage(pid?)?[0]));
+        let processes = [used("server", self.server), used("client", Some(std::process::id()))];
         let mut events = Events::with_capacity(1024);
         self.start = Instant::now();
         let (mut now, mut last_moved, mut last_shown) = (0_u64, 0, 0);
