@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
 use crate::fake::{self, Fault};
-use crate::server::Server;
+use crate::server::{Server, wait_until};
 use crate::{Row, at, command, ended, fails, rows, run};
 
 const BRIEFLY: [&str; 4] = ["--duration", "0.1", "--warmup", "0.02"];
@@ -129,6 +129,18 @@ fn a_rate_is_kept() {
     assert_eq!(row.number("unanswered"), 0.0);
 }
 
+/// The last replies come after the time that the rate is counted in, however well it is kept.
+#[test]
+fn a_rate_is_kept_by_a_server_far_away_and_missed_by_one_that_cannot_keep_up() {
+    // The last of ten requests is due after 1.8 s and answered after 2.2, which is more than the 2 s that ten should take.
+    let quick = ["--rate", "5", "--duration", "2", "--no-preload", "--command", "set", "--warmup", "0"];
+    for (clients, limited_by) in [("10", "\"rate\""), ("1", "\"rate missed\"")] {
+        let far = fake::start(Fault::Delay(Duration::from_millis(400)));
+        let row = &rows(far, &[&quick[..], &["--clients", clients]].concat())[0];
+        assert_eq!([row.text("requests"), row.text("limited_by")], ["10", limited_by], "{}", row.0);
+    }
+}
+
 #[test]
 fn a_stall_shows_in_every_request_that_was_due_in_it() {
     let stall = Fault::Stall { after: 300, length: Duration::from_millis(400) };
@@ -158,11 +170,14 @@ fn a_stall_at_the_end_is_waited_for() {
 fn a_server_that_falls_silent_leaves_a_row_and_is_not_measured_again() {
     let stall = Fault::Stall { after: 10, length: Duration::from_secs(60) };
     let args = ["--clients", "2", "--no-preload", "--command", "set", "--warmup", "0", "--duration", "0.2", "--json"];
-    let output = ended(at(fake::start(stall), &args).args(["--pipeline", "1,3"]));
-    let row = Row(String::from_utf8(output.stdout).expect("text"));
-    assert_eq!((row.0.lines().count(), row.number("unanswered")), (1, 2.0), "{}", row.0);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("expected 2 more replies, got none for 5 s"), "{said}");
+    for depths in ["1", "1,3"] {
+        let output = ended(at(fake::start(stall), &args).args(["--pipeline", depths]));
+        let row = Row(String::from_utf8(output.stdout).expect("text"));
+        assert_eq!((row.0.lines().count(), row.number("unanswered")), (1, 2.0), "{}", row.0);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said, "gostash-bench: expected 2 more replies, got none in time\n");
+        assert_eq!(output.status.code(), Some(1));
+    }
 }
 
 #[test]
@@ -223,8 +238,24 @@ fn lengths_are_checked_without_verify() {
 #[test]
 fn a_refused_preload_tells_why() {
     let server = Server::start(&["--password", "secret"]);
-    let expected = ["expected the preload to be taken, got '-NOAUTH Authentication required.\\r\\n'"];
+    let expected = ["wrong reply to SET key:", "expected '+OK\\r\\n', got '-NOAUTH Authentication required.\\r\\n'"];
     fails(&mut at(server.addr(), &["--protocol", "resp", "--keys", "100"]), 1, &expected);
+}
+
+/// The server answers while the value is on its way, and closes the connection when ever more of it comes. That it is
+/// closed tells less than the answer.
+#[test]
+fn what_a_server_says_before_it_goes_away_is_told() {
+    let server = Server::start(&["--max-value-size", "1mb"]);
+    let large = ["--clients", "1", "--keys", "3", "--value-size", "20mb"];
+    for (protocol, said) in [("gostash", "got 'ERR\\r\\n'"), ("resp", "got '-ERR Protocol error: invalid bulk length")]
+    {
+        fails(
+            &mut at(server.addr(), &[&large[..], &["--protocol", protocol]].concat()),
+            1,
+            &["wrong reply to SET", said],
+        );
+    }
 }
 
 #[test]
@@ -254,6 +285,15 @@ fn figures_that_cannot_be_written_are_an_error() {
     }
 }
 
+/// Whatever an argument contains, and even if it cannot be written.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_error_is_one_line_and_no_panic() {
+    fails(&mut command(&["--port", "1\n\u{1b}[31m2"]), 2, &["--port: expected a port from 1 to 65535, got '1??[31m2'"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a device that is always full");
+    assert_eq!(command(&["--fast"]).stderr(Stdio::from(full)).status().expect("it starts").code(), Some(2));
+}
+
 #[test]
 fn wrong_usage_is_one_line_and_status_2() {
     for (args, expected) in [
@@ -273,7 +313,6 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--value-size", "-3"], "--value-size: expected bytes"),
         (&["--key-size", "70000"], "--key-size: expected bytes from 1 to 65535"),
         (&["--keys", "100000", "--key-size", "4"], "--key-size: expected at least 5 to tell 100000 keys apart, got 4"),
-        (&["--key-size", "300", "--protocol", "memcached"], "--key-size: expected at most 250"),
         (&["--distribution", "zipf:x"], "--distribution: expected"),
         (&["--command", "mget"], "--command: expected"),
         (&["--command", "del", "--keys", "9"], "--keys: expected at least one for each of 50 clients"),
@@ -287,10 +326,10 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--fast"], "--fast: no such option"),
         (&["replay"], "replay: expected the file of a trace"),
         (&["replay", "file", "--rate", "5"], "--rate: not an option of replay"),
-        (&["--rate", "5", "replay", "file"], "--rate: not an option of replay"),
+        (&["--rate", "5", "replay", "file"], "unexpected argument \"replay\""),
         // Its default, but not for a replay, which has one client.
         (&["replay", "file", "--clients", "50"], "--clients: not an option of replay"),
-        (&["--replay", "file"], "invalid option '--replay'"),
+        (&["--replay", "file"], "--replay: no such option"),
         (&["now"], "unexpected argument"),
     ] {
         fails(&mut command(args), 2, &["gostash-bench: ", expected]);
@@ -312,6 +351,23 @@ fn the_table_is_for_people() {
     assert!(width <= 100, "{width} columns: {text}");
     assert!(text.contains("resident"), "{text}");
     assert!(output.stderr.is_empty(), "no progress in a pipe");
+}
+
+#[test]
+fn numbers_are_written_for_people() {
+    let delayed = fake::start(Fault::Delay(Duration::from_millis(30)));
+    for (keys, written) in [("999", "; 999 keys"), ("1000", "; 1,000 keys"), ("1234567", "; 1,234,567 keys")] {
+        let what = ["--keys", keys, "--no-preload", "--command", "set", "--requests", "1", "--warmup", "0"];
+        let text = String::from_utf8(ended(&mut at(delayed, &what)).stdout).expect("text");
+        assert!(text.contains(written), "{text}");
+        // The six latencies are of one request: 30.12ms, say.
+        let times: Vec<_> = text.split_whitespace().filter(|word| word.contains('.') && word.ends_with('s')).collect();
+        let decimals = times[0].split_once('.').expect("a point").1.trim_end_matches(['m', 's']);
+        assert!(times.len() == 6 && times.iter().all(|time| *time == times[0]) && decimals.len() == 2, "{text}");
+    }
+    // Microseconds, too.
+    let text = String::from_utf8(ended(&mut at(Server::start(&[]).addr(), &BRIEFLY)).stdout).expect("text");
+    assert!(text.is_ascii(), "{text}");
 }
 
 #[test]
@@ -349,4 +405,41 @@ fn ctrl_c_prints_what_was_measured() {
     // A busy machine may have needed more than the 300 ms, but not the 60 s that it was to take.
     let seconds = text.split("interrupted after ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
     assert!(seconds.is_some_and(|seconds: f64| seconds < 50.0) && text.contains("resident"), "{text}");
+}
+
+/// Nothing was measured, so there is no row: one of zeros would look like a result.
+#[test]
+fn ctrl_c_before_anything_is_measured_prints_no_row() {
+    let server = Server::start(&[]);
+    let mut child = at(server.addr(), &["--warmup", "60"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("requests/s")), "the table's head comes before the warm-up");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let rest: Vec<_> = lines.collect();
+    assert_eq!((child.wait().expect("it ends").code(), rest.concat()), (Some(130), String::new()));
+}
+
+/// Nothing is lost yet, so one Ctrl-C is enough, even if the server takes no more connections.
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_ends_it_while_it_connects() {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    full.listen(0).expect("a queue of one");
+    let address = full.local_addr().expect("its address");
+    let first = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    first.connect(&address).expect("room for one");
+    let address = address.as_socket().expect("TCP");
+    let mut child = at(address, &[]).spawn().expect("it starts");
+    let unanswered = format!(":{:04X} 02 ", address.port());
+    wait_until("it to connect", || std::fs::read_to_string("/proc/net/tcp").expect("Linux").contains(&unanswered));
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let started = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if started.elapsed() > Duration::from_secs(10) {
+            child.kill().expect("it runs");
+            panic!("it still waits for a connection");
+        }
+        sleep(Duration::from_millis(10));
+    }
 }

@@ -31,13 +31,10 @@ const PRELOAD_DEPTH: usize = 64;
 /// A request that is due within this time is waited for without sleeping: the poll's timeout counts in milliseconds.
 const SPIN_NANOS: u64 = 1_500_000;
 
-/// The poll returns at least this often, to look at the clock and for Ctrl-C.
-const TICK: Duration = Duration::from_millis(100);
+/// The poll returns at least this often, to look at the clock and for Ctrl-C, and the progress line changes as often.
+const TICK: Duration = Duration::from_millis(200);
 
-/// How often the progress line changes.
-const PROGRESS_NANOS: u64 = 250_000_000;
-
-/// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead.
+/// A server that owes replies, and neither took nor sent a byte for so long, is taken for dead, and the phase ends.
 const SILENCE_NANOS: u64 = 60 * SECOND;
 
 /// When a phase's time is over, it waits for its last replies until no byte has moved for so long, a minute at most.
@@ -66,10 +63,6 @@ pub struct Load<'a, D> {
 impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> Load<'a, D> {
     /// Connects all clients.
     pub fn new(options: &'a Options, draw: D) -> Result<Self, Box<dyn Error>> {
-        // The first Ctrl-C sets the flag, the second ends the program. Without handlers the first ends it.
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
-        let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
         let count = options.clients + options.idle_clients;
         // Each client needs a file descriptor. If there are too few all the same, connecting fails and says so.
         let limit = getrlimit(Resource::Nofile);
@@ -82,6 +75,10 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             })
         });
         let connections = connections.collect::<Result<_, String>>()?;
+        // From now on the first Ctrl-C sets the flag, and the second ends the program. Without handlers the first ends it.
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
+        let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
         Ok(Load {
             options,
             workload: Workload::new(options),
@@ -104,54 +101,57 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         let count = self.connections.len();
         // An echo keeps nothing, so it is enough that each connection has worked once.
         let keys = if protocol.name == "echo" { keys.min(count as u32) } else { keys };
-        let depth = PRELOAD_DEPTH.min((keys as usize).div_ceil(count));
-        let (is_preload, requests_max) = (true, Some(keys.into()));
+        let (is_preload, depth, requests_max) = (true, PRELOAD_DEPTH, Some(keys.into()));
         let phase = Phase { name: "preload", is_preload, depth, requests_max, ..Phase::default() };
         self.work(count, phase).map(|_| ())
     }
 
-    /// Replays a trace, or warms up and measures.
-    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Figures, Box<dyn Error>> {
+    /// Warms up and measures, perhaps by replaying a trace; `None` if it was interrupted before it measured anything.
+    pub fn run(&mut self, depth: usize, trace: Option<Trace>) -> Result<Option<Figures>, Box<dyn Error>> {
         let Options { clients, rate, requests, duration, warmup, .. } = *self.options;
-        if let Some(trace) = trace {
-            let (requests_max, trace) = (Some(trace.records.len() as u64), Some(trace));
-            return self.work(clients, Phase { name: "replay", trace, depth, requests_max, ..Phase::default() });
-        }
         let nanos = |seconds: f64| (seconds * SECOND as f64) as u64;
         let warm_up = Phase { name: "warm-up", depth, rate, nanos_max: Some(nanos(warmup)), ..Phase::default() };
         self.work(clients, warm_up)?;
+        if self.is_interrupted() {
+            return Ok(None);
+        }
         // In open loop all that is due in the duration is sent, however late, or a stall at its end would not show.
         let due = rate.map(|rate| (rate * duration) as u64);
         let requests_max = requests.or(due).map(|count| count.max(1));
         let patience = rate.map_or(0.0, |_| duration + 10.0);
-        let nanos_max = requests.is_none().then(|| nanos(duration + patience));
-        self.work(clients, Phase { name: "measuring", depth, rate, requests_max, nanos_max, ..Phase::default() })
+        let nanos_max = (requests.is_none() && trace.is_none()).then(|| nanos(duration + patience));
+        let phase = Phase { name: "measuring", trace, depth, rate, requests_max, nanos_max, ..Phase::default() };
+        self.work(clients, phase).map(Some)
     }
 
     pub fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Runs a phase on the first `clients` connections: sends until all is sent or the time is over, then waits for the
-    /// replies. What is not answered by then stays unanswered, and another phase fails.
-    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
+    /// Fails if the last phase has left requests without a reply, but not because it was interrupted.
+    pub fn all_answered(&self) -> Result<(), String> {
         let waiting: usize = self.connections.iter().map(|connection| connection.waiting.len()).sum();
-        if waiting > 0 && !self.is_interrupted() {
-            return Err(silence(waiting as u64, DRAIN_NANOS));
-        }
+        let problem = format!("expected {waiting} more replies, got none in time");
+        if waiting == 0 || self.is_interrupted() { Ok(()) } else { Err(problem) }
+    }
+
+    /// Runs a phase on the first `clients` connections: sends until all is sent or the time is over, then waits for the
+    /// replies. What the server does not answer by then, or when it has fallen silent, stays unanswered.
+    fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
+        self.all_answered()?;
         self.ready = (0..clients).collect();
-        let processes = [("server", self.server), ("client", Some(std::process::id()))].into_iter();
-        let processes: Vec<_> =
-            processes.flat_map(|(whose, pid)| Some((whose, pid?, process::usage(pid?)?[0]))).collect();
+        let used = |whose, pid: Option<u32>| Some((whose, pid?, process::usage(pid?)?[0]));
+        let processes = [used("server", self.server), used("client", Some(std::process::id()))];
         let mut events = Events::with_capacity(1024);
         self.start = Instant::now();
         let (mut now, mut last_moved, mut last_shown) = (0_u64, 0, 0);
         while !self.is_interrupted() && phase.nanos_max.is_none_or(|most| now.saturating_sub(most) < SILENCE_NANOS) {
             let is_over = phase.nanos_max.is_some_and(|most| now >= most);
             if !is_over {
-                self.issue(&mut phase, now)?;
+                self.issue(&mut phase, now);
             }
-            if phase.replies == phase.sent && (is_over || phase.unsent() == 0) {
+            // In open loop the next request may only not be due yet.
+            if phase.replies == phase.sent && (is_over || phase.unsent() == 0 || phase.rate.is_none()) {
                 break;
             }
             let is_due = !is_over && phase.unsent() > 0 && !self.ready.is_empty();
@@ -164,7 +164,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             let moved = phase.sent_bytes + phase.received_bytes;
             for event in &events {
                 if event.is_writable() {
-                    self.flush(event.token().0, &mut phase)?;
+                    self.flush(event.token().0, &mut phase);
                 }
                 if event.is_readable() {
                     self.receive(event.token().0, event.is_read_closed(), &mut phase)?;
@@ -173,12 +173,10 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             now = self.now();
             if phase.sent_bytes + phase.received_bytes > moved {
                 last_moved = now;
-            } else if is_over && now - last_moved > DRAIN_NANOS {
+            } else if now - last_moved > if is_over { DRAIN_NANOS } else { SILENCE_NANOS } {
                 break;
-            } else if now - last_moved > SILENCE_NANOS {
-                return Err(silence(phase.sent - phase.replies, SILENCE_NANOS));
             }
-            if now - last_shown > PROGRESS_NANOS {
+            if now - last_shown > TICK.as_nanos() as u64 {
                 last_shown = now;
                 let (name, seconds, replies) = (phase.name, now as f64 / SECOND as f64, phase.replies as f64);
                 let (replies, rate) = (report::count(replies), report::count(replies / seconds));
@@ -191,12 +189,12 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         Ok(figures)
     }
 
-    /// Sends what is due on the connections that may send; in open loop each of them gets an equal share.
-    fn issue(&mut self, phase: &mut Phase, now: u64) -> Result<(), String> {
+    /// Sends what is due on the connections that may send, each of which gets an equal share.
+    fn issue(&mut self, phase: &mut Phase, now: u64) {
         while let due @ 1.. = phase.due(now)
             && let Some(slot) = self.ready.pop_front()
         {
-            let share = phase.rate.map_or(due, |_| due.div_ceil(1 + self.ready.len() as u64));
+            let share = due.div_ceil(1 + self.ready.len() as u64);
             let now = self.now();
             let connection = &mut self.connections[slot];
             for _ in 0..share.min((phase.depth - connection.waiting.len()) as u64) {
@@ -213,18 +211,16 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                 connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);
                 phase.sent += 1;
             }
-            self.flush(slot, phase)?;
-            if self.connections[slot].waiting.len() < phase.refill_below() {
+            self.flush(slot, phase);
+            if (1..phase.refill_below()).contains(&self.connections[slot].waiting.len()) {
                 self.ready.push_back(slot);
             }
         }
-        Ok(())
     }
 
-    fn flush(&mut self, slot: usize, phase: &mut Phase) -> Result<(), String> {
-        let flushed = self.connections[slot].flush(&self.workload.shared, self.poll.registry(), Token(slot));
-        phase.sent_bytes += flushed.map_err(|error| self.broken(slot, error))? as u64;
-        Ok(())
+    fn flush(&mut self, slot: usize, phase: &mut Phase) {
+        let bytes = self.connections[slot].flush(&self.workload.shared, self.poll.registry(), Token(slot));
+        phase.sent_bytes += bytes as u64;
     }
 
     fn receive(&mut self, slot: usize, is_closed: bool, phase: &mut Phase) -> Result<(), String> {
@@ -239,7 +235,10 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 other => other,
             };
-            let count = read.map_err(|error| self.broken(slot, error))?;
+            let count = read.map_err(|reason| {
+                let (target, number, waiting) = (self.options.target(), slot + 1, self.connections[slot].waiting.len());
+                format!("{target}: connection {number} broke with {waiting} requests unanswered: {reason}")
+            })?;
             phase.received_bytes += count as u64;
             self.connections[slot].feed(&self.buffer[..count], &self.workload, phase, now)?;
             // After a short read the socket is empty, unless the same event reported its end.
@@ -257,18 +256,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         Ok(())
     }
 
-    fn broken(&self, slot: usize, reason: io::Error) -> String {
-        let waiting = self.connections[slot].waiting.len();
-        let (target, number) = (self.options.target(), slot + 1);
-        format!("{target}: connection {number} broke with {waiting} requests unanswered: {reason}")
-    }
-
     /// Nanoseconds since the phase began.
     fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
-}
-
-fn silence(count: u64, nanos: u64) -> Box<dyn Error> {
-    format!("expected {count} more replies, got none for {} s", nanos / SECOND).into()
 }

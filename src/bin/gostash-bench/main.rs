@@ -35,17 +35,19 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let done = Options::parse().map_err(|problem| (2, problem));
-    let done = done.and_then(|options| run(options).map_err(|problem| (1, problem.to_string())));
+    let done = done.and_then(|options| run(options).map_err(|problem| (1, problem)));
     ExitCode::from(done.unwrap_or_else(|(status, problem)| {
         report::progress("");
-        eprintln!("gostash-bench: {problem}");
+        // One line, whatever characters it quotes; and where it cannot be written, the status tells all the same.
+        let problem = problem.to_string().replace(char::is_control, "?");
+        let _ = writeln!(std::io::stderr(), "gostash-bench: {problem}");
         status
     }))
 }
 
 /// Measures each depth, or replays a trace, prints the results and returns the exit status.
 fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
-    let mut trace = Trace::read(&mut options)?;
+    let trace = Trace::read(&mut options)?;
     let mut load = Load::new(&options, draws::draws(&options))?;
     if options.preload {
         load.preload()?;
@@ -55,10 +57,7 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
     }
     let mut foot = String::new();
     for &depth in &options.pipeline {
-        if load.is_interrupted() {
-            break;
-        }
-        let figures = load.run(depth, trace.take())?;
+        let Some(figures) = load.run(depth, trace.clone())? else { break };
         if options.json {
             print(&report::json(&options, &figures))?;
         } else {
@@ -67,6 +66,7 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
         }
     }
     print(&foot)?;
+    load.all_answered()?;
     Ok(if load.is_interrupted() { INTERRUPTED } else { 0 })
 }
 

@@ -1,7 +1,7 @@
 //! The command line: one table with every option, its default, its parser and its help text. It knows no socket and
 //! measures nothing.
 
-use std::collections::BTreeMap;
+use std::error::Error;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::exit;
@@ -86,7 +86,6 @@ options! {
         },
         "uniform, zipf or zipf:EXPONENT up to 10", "how keys are drawn, where zipf is zipf:0.99";
     preload: bool = "yes", |text| Some(text == "yes"), FLAG, "set every key first, or, with --no-preload, do not";
-    seed: u64 = "1", number(0..=u64::MAX), "a number", "seed of the random numbers";
     request_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "length of an echo's requests";
     reply_bytes: Option<usize> = "none", number(1..=1_usize << 30), "a number from 1", "length of an echo's replies";
     verify: bool = "no", |text| Some(text == "yes"), FLAG, "check each byte of each reply, and end at a wrong one";
@@ -98,59 +97,53 @@ const REPLAY_OPTIONS: [&str; 8] = ["host", "port", "unix_socket", "protocol", "p
 
 impl Options {
     /// Parses the command line. An error is one sentence. `--help` prints and ends the program.
-    pub fn parse() -> Result<Options, String> {
-        let (mut options, mut given) = (Options::default(), BTreeMap::new());
+    pub fn parse() -> Result<Options, Box<dyn Error>> {
+        let mut options = Options::default();
+        for Row { default, set, .. } in OPTIONS.iter().filter(|row| row.default != "none") {
+            set(&mut options, default).expect("a default that its own parser takes");
+        }
         let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        if parser.raw_args()?.next_if(|word| word == "replay").is_some() {
+            let file = parser.value().map_err(|_| "replay: expected the file of a trace, got nothing")?;
+            options.replay = Some(file.into());
+        }
+        while let Some(argument) = parser.next()? {
             let name = match argument {
                 Short('h') | Long("help") => exit_after(&help())?,
                 Short('V') | Long("version") => exit_after(concat!("gostash-bench ", env!("CARGO_PKG_VERSION"), "\n"))?,
-                Value(word) if word == "replay" => {
-                    let file = parser.value().map_err(|_| "replay: expected the file of a trace, got nothing")?;
-                    options.replay = Some(file.into());
-                    continue;
-                }
-                Long(name) if name != "replay" => name.to_owned(),
-                other => return Err(other.unexpected().to_string()),
+                Long(name) => name.to_owned(),
+                other => return Err(other.unexpected().into()),
             };
             let (flag, meant) = name.strip_prefix("no-").map_or((&*name, "yes"), |flag| (flag, "no"));
             let is_it = |row: &&Row| row.name.replace('_', "-") == if row.expected == FLAG { flag } else { &name };
-            let Some(row) = OPTIONS.iter().find(is_it) else {
-                return Err(format!("--{name}: no such option; --help lists them"));
-            };
-            let text = match row.expected {
-                FLAG => meant.into(),
-                expected => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?,
-            };
-            given.insert(row.name, text.string().map_err(|error| error.to_string())?);
-        }
-        for Row { name, default, expected, set, .. } in OPTIONS {
-            let (option, given) = (name.replace('_', "-"), given.remove(name));
-            if given.is_some() && options.replay.is_some() && !REPLAY_OPTIONS.contains(name) {
-                return Err(format!("--{option}: not an option of replay"));
+            let row =
+                OPTIONS.iter().find(is_it).ok_or_else(|| format!("--{name}: no such option; --help lists them"))?;
+            if options.replay.is_some() && !REPLAY_OPTIONS.contains(&row.name) {
+                return Err(format!("--{name}: not an option of replay").into());
             }
-            let default = Some(default.to_string()).filter(|default| default != "none");
-            let Some(text) = given.or(default) else { continue };
-            set(&mut options, &text).ok_or_else(|| format!("--{option}: expected {expected}, got '{text}'"))?;
+            let expected = row.expected;
+            let text = match expected {
+                FLAG => meant.to_owned(),
+                _ => parser.value().map_err(|_| format!("--{name}: expected {expected}, got nothing"))?.string()?,
+            };
+            (row.set)(&mut options, &text).ok_or_else(|| format!("--{name}: expected {expected}, got '{text}'"))?;
         }
         // A number has a known length, and the value of a shaped echo is its reply.
-        let numbers = options.counts().then(|| FIRST_NUMBER.to_string().len());
-        options.value_size =
-            options.reply_bytes.or(numbers).map_or(options.value_size, |bytes| Sizes { low: bytes, high: bytes });
-        options.conflict().map_or(Ok(options), Err)
+        let known = options.reply_bytes.or(options.counts().then(|| FIRST_NUMBER.to_string().len()));
+        options.value_size = known.map_or(options.value_size, |bytes| Sizes { low: bytes, high: bytes });
+        options.conflict().map_or(Ok(options), |problem| Err(problem.into()))
     }
 
     /// Why these options do not go together, if they do not.
     fn conflict(&self) -> Option<String> {
-        let Options { keys, clients, key_size: Sizes { low, high }, .. } = *self;
+        let Options { keys, clients, key_size: Sizes { low, .. }, .. } = *self;
         let digits = format!("{:x}", keys - 1).len();
-        let has_shape = self.request_bytes.or(self.reply_bytes).is_some();
-        Some(if has_shape && (self.shape().is_none() || self.protocol.name != "echo" || self.verify) {
+        let shape = [self.request_bytes, self.reply_bytes];
+        let can_shape = !shape.contains(&None) && self.protocol.name == "echo" && !self.verify;
+        Some(if shape != [None; 2] && !can_shape {
             "--request-bytes, --reply-bytes: expected both, with --protocol echo and without --verify".into()
         } else if low < digits {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
-        } else if self.protocol.name == "memcached" && high > 250 {
-            format!("--key-size: expected at most 250, the limit of memcached, got {high}")
         } else if self.owns_keys() && (keys as usize) < clients {
             format!("--keys: expected at least one for each of {clients} clients, which have their own, got {keys}")
         } else if self.verify && !self.preload && self.counts() {
@@ -168,11 +161,6 @@ impl Options {
     /// Whether values are numbers, for INC and DEC.
     pub fn counts(&self) -> bool {
         matches!(self.command, Some(Operation::Inc | Operation::Dec))
-    }
-
-    /// The lengths of request and reply when an echo stands in for a server whose replies have another length.
-    pub fn shape(&self) -> Option<(usize, usize)> {
-        self.request_bytes.zip(self.reply_bytes)
     }
 
     pub fn target(&self) -> String {

@@ -88,15 +88,13 @@ impl Phase {
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }
-        let Some(trace) = self.trace.as_mut().filter(|_| request.operation == Operation::Get) else { return false };
-        let is_missed = trace.note(outcome);
-        self.requests_max = self.requests_max.map(|most| most + u64::from(is_missed));
-        is_missed
+        let trace = self.trace.as_mut().filter(|_| request.operation == Operation::Get);
+        trace.is_some_and(|trace| trace.note(outcome))
     }
 
-    /// The figures of a phase that took so long. A process is given with its name and the CPU time that it had used
-    /// before.
-    pub fn figures(&self, now: u64, processes: &[(&str, u32, u64)]) -> Figures {
+    /// The figures of a phase that took so long. A process that can be read is given with its name and the CPU time that
+    /// it had used before.
+    pub fn figures(&self, now: u64, processes: &[Option<(&str, u32, u64)>]) -> Figures {
         // In a replay the requests of the trace count, and not the SETs after its misses.
         let requests = self.trace.as_ref().map_or(self.replies, |trace| trace.requests as u64);
         let seconds = now as f64 / SECOND as f64;
@@ -114,7 +112,7 @@ impl Phase {
         for (name, share) in QUANTILES {
             add(&format!("latency_{name}_ns"), self.latency.0.value_at_quantile(share) as f64);
         }
-        for &(whose, pid, before) in processes {
+        for &(whose, pid, before) in processes.iter().flatten() {
             let Some([cpu_nanos, resident_bytes, peak_bytes]) = usage(pid) else { continue };
             let cpu_nanos = cpu_nanos.saturating_sub(before);
             add(&format!("{whose}_cpu_ns_per_request"), ratio(cpu_nanos, requests));
@@ -130,7 +128,6 @@ impl Phase {
         add("misses", self.misses as f64);
         add("miss_ratio", ratio(self.misses, self.hits + self.misses));
         if let Some(trace) = &self.trace {
-            add("first_sights", trace.seen.len() as f64);
             add("cold_floor", ratio(trace.seen.len() as u64, requests));
             add("byte_hit_ratio", ratio(trace.hit_bytes, trace.asked_bytes));
         }

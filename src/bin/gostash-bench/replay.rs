@@ -20,9 +20,9 @@ const RECORD_BYTES: usize = 8;
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
 /// A trace, and how far its replay has come.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Trace {
-    pub records: Vec<Record>,
+    records: Vec<Record>,
     /// How many records' GETs were sent.
     asked: usize,
     /// The keys that were asked for: the first GET of a key misses in any cache. Each has the length of the value that
@@ -55,8 +55,7 @@ impl Trace {
         }
         options.key_size = Sizes { low: KEY_BYTES, high: KEY_BYTES };
         options.value_size = Sizes { low: 1, high: longest };
-        (options.clients, options.preload) = (1, false);
-        options.pipeline.truncate(1);
+        (options.clients, options.preload, options.warmup) = (1, false, 0.0);
         Ok(Some(Trace { records, ..Trace::default() }))
     }
 

@@ -33,24 +33,17 @@ const COLUMNS: [Column; 11] = [
 ];
 
 /// Figures that have a line below their row, unless they are 0.
-const NOTES: [&str; 7] =
-    ["unanswered", "refused", "misses", "miss_ratio", "first_sights", "cold_floor", "byte_hit_ratio"];
+const NOTES: [&str; 6] = ["unanswered", "refused", "misses", "miss_ratio", "cold_floor", "byte_hit_ratio"];
 
 /// What is about to be measured, and the head of the table.
 pub fn head(options: &Options) -> String {
     let Options { protocol, key_size, value_size, get_percent, .. } = options;
-    let commands = match options.command {
-        None => format!("{get_percent} % GET, {} % SET", 100 - get_percent),
-        Some(command) => command.name().to_owned(),
-    };
+    let mix = format!("{get_percent} % GET, {} % SET", 100 - get_percent);
+    let commands = options.command.map_or(mix, |it| it.name().to_owned());
+    let drawn = options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"));
     let keys = count(options.keys.into());
-    let what = match &options.replay {
-        Some(file) => format!("replay of {}", file.display()),
-        None => {
-            let drawn = options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"));
-            format!("{commands}; {keys} keys, {drawn}, values of {value_size} b, keys of {key_size} b")
-        }
-    };
+    let work = format!("{commands}; {keys} keys, {drawn}, values of {value_size} b, keys of {key_size} b");
+    let what = options.replay.as_ref().map_or(work, |file| format!("replay of {}", file.display()));
     let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate)));
     let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as f64));
     let columns = COLUMNS.map(|(head, width, ..)| format!("{head:>width$}")).concat();
@@ -87,8 +80,7 @@ pub fn json(options: &Options, figures: &Figures) -> String {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     // What cannot be printed is left out, because Rust and JSON escape it differently.
     let command = words.collect::<Vec<_>>().join(" ").replace(|it: char| it.escape_debug().len() > 2, "?");
-    let value_bytes = options.value_size;
-    format!("{{{figures}\"limited_by\":\"{limit}\",\"value_bytes\":\"{value_bytes}\",\"command\":{command:?}}}\n")
+    format!("{{{figures}\"limited_by\":\"{limit}\",\"command\":{command:?}}}\n")
 }
 
 /// What stands below the table.
@@ -105,7 +97,9 @@ pub fn foot(figures: &Figures) -> String {
 fn limit(options: &Options, figures: &Figures) -> &'static str {
     let [server, client] = ["server_busy", "client_busy"].map(|name| figures.get(name).copied());
     let is_client_full = client >= Some(BUSY);
-    let is_rate_kept = |rate| figures["unanswered"] == 0.0 && figures["requests_per_second"] >= 0.99 * rate;
+    // The last reply comes a latency after it was due, so that much of the time does not count.
+    let sending = || figures["seconds"] - figures["latency_p50_ns"] / 1e9;
+    let is_rate_kept = |rate| figures["unanswered"] == 0.0 && figures["requests"] >= 0.995 * rate * sending();
     match options.rate {
         // In open loop the client polls the clock, so it is always busy and that says nothing.
         Some(rate) if is_rate_kept(rate) => "rate",
@@ -146,16 +140,6 @@ fn time(nanos: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        assert_eq!([0.0, 999.0, 1000.0, 1_234_567.0].map(count), ["0", "999", "1,000", "1,234,567"]);
-        let times = [512.0, 1000.0, 9_994.0, 9_996.0, 99_960.0, 1_234_567.0, 999_999_999.0, 61e9];
-        assert_eq!(
-            times.map(time),
-            ["512.00ns", "1.00us", "9.99us", "10.00us", "99.96us", "1.23ms", "1000.00ms", "61.00s"]
-        );
-    }
 
     #[test]
     fn the_limit_is_who_was_busy_all_the_time() {
