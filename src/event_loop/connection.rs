@@ -70,10 +70,7 @@ impl Connection {
         let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
         let (asked, result, large) = read.unwrap_or_else(|| (buffer.len(), self.socket.read(buffer), 0));
         match &result {
-            Ok(0) => {
-                self.readable = false;
-                self.session.input_ended = true;
-            }
+            Ok(0) => (self.readable, self.session.input_ended) = (false, true),
             Ok(count) => self.readable = *count == asked || self.read_closed,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -89,6 +86,10 @@ impl Connection {
             Ok(count) => (self.writable, self.waits_since_millis) = (*count == tried, now_millis),
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // What EXEC has begun is executed to its end, though nobody reads the replies.
+            Err(_) if self.session.is_busy() => {
+                (self.session.output, self.session.input_ended) = (Default::default(), true);
+            }
             Err(_) => self.session.abandon(),
         }
         result.unwrap_or(0)

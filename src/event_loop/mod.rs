@@ -452,9 +452,7 @@ impl EventLoop {
         let mut listeners = mem::take(&mut self.listeners);
         // For each socket, the kernel holds one connection more than the backlog says.
         let most = listeners.sockets.len() * (LISTEN_BACKLOG as usize + 1);
-        for socket in (0..most).map_while(|_| listeners.accept()).flatten() {
-            self.admit(socket);
-        }
+        (0..most).map_while(|_| listeners.accept()).flatten().for_each(|socket| self.admit(socket));
         self.stop_by = Some(self.now_millis + STOP_MILLIS);
         for (slot, connection) in &mut self.connections {
             connection.readable = true;

@@ -276,6 +276,21 @@ fn a_transaction_ends_with_its_client() {
     }
 }
 
+/// A client goes once its EXEC has begun, and with it the place for replies. Half of a transaction must not stay.
+#[test]
+fn what_exec_has_begun_is_done_although_the_client_is_gone() {
+    let (server, mut other) = start(&[]);
+    other.check(&ask(&[b"SET".as_slice(), b"value", &[b'v'; 30_000]]), b"+OK\r\n");
+    let mut client = Client::tcp(&server);
+    // The replies fill every buffer on the way, so that EXEC has to wait for the client to read.
+    let commands = format!("MULTI\nINCR begun{}\nINCR done", "\nGET value".repeat(900));
+    client.check_beside(&words(&commands), false, &queued(902));
+    client.send(&words("EXEC"));
+    wait_until("EXEC to begin", || other.text("EXISTS begun done") == ":1");
+    client.reset();
+    wait_until("EXEC to end", || other.text("EXISTS begun done") == ":2");
+}
+
 #[test]
 fn settings_are_shown_and_take_effect() {
     let (server, mut client) = start(&["--max-memory", "64mb"]);
