@@ -37,7 +37,7 @@ const SMALL_SHARE: usize = 26;
 
 /// The dead share, in 256ths, from which a segment is cleaned before anything is evicted. Most have a larger one when
 /// they are found: random overwrites with other lengths cause just under a byte of copying per byte written.
-const DEAD_SHARE: usize = 88;
+pub(super) const DEAD_SHARE: usize = 88;
 
 /// The same for a store without eviction, where space is worth more.
 const DEAD_SHARE_NO_EVICTION: usize = 32;
@@ -131,6 +131,11 @@ impl Store {
         if !self.log.is_walking() {
             self.choose_walk();
         }
+        self.walk()
+    }
+
+    /// Decides about the next few items of the walk. False if nothing can be done.
+    pub(super) fn walk(&mut self) -> bool {
         self.work += 1;
         let looked_up = |(handle, record): (Handle, Record)| {
             let hash = (!record.is_gap()).then(|| self.hash(&self.log.bytes(handle)[record.key()]));

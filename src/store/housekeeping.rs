@@ -5,7 +5,7 @@
 use std::{iter, mem};
 
 use super::Store;
-use super::eviction::{CHUNK_UNITS, ITEM_UNITS};
+use super::eviction::{CHUNK_UNITS, DEAD_SHARE, ITEM_UNITS};
 use crate::limits::{ROOM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, STEPS_PER_UNIT, SWEEP_PAUSE_MILLIS};
 
 /// The cost of giving back a segment or an index block of a flushed store, in units of about 100 ns: a segment is read
@@ -23,7 +23,7 @@ impl Store {
         self.set_memory_limit(self.settings.memory_bytes);
         // Clients can have every turn do all the work that it may, so a step of the sweep and one of the rest are free.
         self.sweep();
-        while self.give_back() || !self.has_reserve() && self.step() || self.sweep() {
+        while self.give_back() || !self.has_reserve() && self.step() || self.cleans() && self.walk() || self.sweep() {
             if self.work >= end {
                 return Some(0);
             }
@@ -31,6 +31,15 @@ impl Store {
         // A search may find no segment worth cleaning, so there is a pause between two of them.
         let searches = !self.evicts() && !self.is_empty() && self.log.dead > self.log.held() / 4 && !self.has_reserve();
         if searches { Some(1) } else { (self.expiring() > 0).then(|| self.must_sweep_at - self.now) }
+    }
+
+    /// Whether a segment is being cleaned. One is begun with when two thirds of the log are dead: otherwise a store that
+    /// is not full would grow to its limit by overwrites.
+    fn cleans(&mut self) -> bool {
+        if !self.log.is_walking() && self.log.dead > self.log.held() / 3 * 2 {
+            self.log.walk_deadest(DEAD_SHARE);
+        }
+        self.log.walk.is_cleaning
     }
 
     /// The number of items that have an expiry.

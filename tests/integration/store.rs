@@ -967,6 +967,24 @@ fn what_fits_stays_though_it_is_overwritten_with_other_lengths() {
     assert_eq!(store.stats.evictions, 0);
 }
 
+/// Values that are overwritten with longer ones, some often and some never, leave a living item in each segment.
+#[test]
+fn a_store_that_is_not_full_does_not_fill_up_with_what_was_overwritten() {
+    let (mut store, mut random) = (store(64 << 20, Eviction::S3Fifo), Random::new(1));
+    for step in 0..1_000_000 {
+        if step % 32 == 0 {
+            store.begin_turn(0, 0);
+            store.housekeep(TURN_WORK_UNITS);
+        }
+        let keys = 1 + below(&mut random, 20_000);
+        store.set_id(below(&mut random, keys), 10 + below(&mut random, 400) as usize).expect("there is room");
+    }
+    let [_, log, live_bytes] = store.shares();
+    assert!(log < 4 * live_bytes, "{log} for {live_bytes}");
+    assert_eq!(store.stats.evictions, 0);
+    store.check();
+}
+
 #[test]
 fn a_full_store_is_full_of_items() {
     let memory_bytes = 16 << 20;
