@@ -33,10 +33,10 @@ impl Store {
         if searches { Some(1) } else { (self.expiring() > 0).then(|| self.must_sweep_at - self.now) }
     }
 
-    /// Whether a segment is being cleaned. One is begun with when two thirds of the log are dead: otherwise a store that
-    /// is not full would grow to its limit by overwrites.
+    /// Whether a segment is being cleaned. Begins with one when three quarters of the log are dead: otherwise overwrites
+    /// with other lengths would have a store that is not full grow to its limit. They take a tenth longer for it.
     fn cleans(&mut self) -> bool {
-        if !self.log.is_walking() && self.log.dead > self.log.held() / 3 * 2 {
+        if !self.log.is_walking() && self.log.dead > self.log.held() / 4 * 3 {
             self.log.walk_deadest(DEAD_SHARE);
         }
         self.log.walk.is_cleaning
