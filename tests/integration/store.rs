@@ -284,11 +284,14 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             }
             11 => {
                 let old = model.remove(&id).map(|(value, _)| value);
-                let action = Action::Expire { deadline: 0, has_expiry: None, moves: None, returns_value: true };
+                let deadline = [0, now][below(&mut random, 2) as usize];
+                let evictions = store.stats.evictions;
+                let action = Action::Expire { deadline, has_expiry: None, moves: None, returns_value: true };
                 match store.executor.execute(hash, &Command { key, action }) {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     reply => assert_eq!((reply, None), (Reply::Missing, old), "step {step}"),
                 }
+                assert_eq!(store.stats.evictions, evictions, "step {step}: this makes no room");
             }
             _ => {
                 let deadline =
@@ -442,20 +445,21 @@ fn what_is_used_stays_longer_whatever_used_it() {
         store.set(hash, key.as_bytes(), Value::small(b"1000")).expect("there is room");
     };
     type Way = fn(&mut Subject, KeyHash, &[u8]) -> bool;
-    let ways: [Way; 4] = [
+    let ways: [Way; 5] = [
         |store, hash, key| store.peek(hash, key).is_some(),
         |store, hash, key| store.get(hash, key).is_some(),
         |store, hash, key| store.set(hash, key, Value::small(b"2000")).is_ok(),
         |store, hash, key| store.add(hash, key, 1).is_ok(),
+        |store, hash, key| store.expire(hash, key, 1, |_| true).is_ok(),
     ];
-    (0..8_000).for_each(|id| set(&mut store, id));
-    for id in 0..8_000 {
+    (0..10_000).for_each(|id| set(&mut store, id));
+    for id in 0..10_000 {
         let key = key_of(id);
         let hash = if id % 2 == 0 { store.seen(key.as_bytes()) } else { store.hash(key.as_bytes()) };
         assert!(ways[id as usize / 2_000](&mut store, hash, key.as_bytes()));
     }
-    (8_000..600_000).for_each(|id| set(&mut store, id));
-    for (way, first) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)] {
+    (10_000..600_000).for_each(|id| set(&mut store, id));
+    for (way, first) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1)] {
         let ids = (way * 2_000 + first..(way + 1) * 2_000).step_by(2);
         let left = ids.filter(|id| store.peek_id(*id).is_some()).count();
         assert!(if way == 0 { left < 50 } else { left > 800 }, "{left} of 1,000 are left after {way}, {first}");
