@@ -162,16 +162,10 @@ impl Resp {
         }
         let verb = step.next.verb.ok_or_else(|| verbs::unknown_command(arguments))?;
         let verb = verbs::resolve(verb, arguments)?;
-        if !verb.takes(step.left + 1) {
-            return Err(verbs::wrong_arity(verb.name));
-        }
-        if step.left > ARGUMENTS_MAX && !verb.comes_in_parts() {
-            return Err(SYNTAX);
-        }
-        if !self.authenticated && !verb.flags.contains("no_auth") {
-            return Err(NOT_AUTHENTICATED);
-        }
         match arguments.long {
+            _ if !verb.takes(step.left + 1) => Err(verbs::wrong_arity(verb.name)),
+            _ if step.left > ARGUMENTS_MAX && !verb.comes_in_parts() => Err(SYNTAX),
+            _ if !self.authenticated && !verb.flags.contains("no_auth") => Err(NOT_AUTHENTICATED),
             Some((at, _)) if at + 1 == verb.keys.0 as usize => Err("ERR a key can have 65535 bytes at most".into()),
             Some(_) if verb.plan.is_none() && !matches!(verb.name, "echo" | "ping") => Err(SYNTAX),
             _ => Ok(Some(verb)),
@@ -239,7 +233,8 @@ impl RespClient<'_> {
                 Some(_) => self.enqueue(true, &input[..consumed], Vec::new(), false),
                 None => {
                     self.executor.calls[usize::from(part.verb)] += 1;
-                    self.execute(&command, part, false);
+                    let reply = self.executor.execute_whole(&command, false);
+                    self.resp.answer(reply, part, self.output);
                 }
             }
             return Ok(consumed);
@@ -270,7 +265,8 @@ impl RespClient<'_> {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
             let command = Command { key: verb.key(arguments), action: plan(arguments, self.executor.clock)? };
-            self.execute(&command, Part::new(verb, step), is_refused);
+            let reply = self.executor.execute_whole(&command, is_refused);
+            self.resp.answer(reply, Part::new(verb, step), self.output);
             return Ok(());
         }
         if is_refused {
@@ -290,12 +286,6 @@ impl RespClient<'_> {
         if let Some(queue) = &mut self.resp.queue {
             **queue = Queue { broken: true, ..Queue::default() };
         }
-    }
-
-    /// Executes a command on a key, or a part of one, and answers it.
-    fn execute(&mut self, command: &Command<'_>, part: Part, is_refused: bool) {
-        let reply = self.executor.execute_whole(command, is_refused);
-        self.resp.answer(reply, part, self.output);
     }
 
     /// Puts a command, or a part of one, into the transaction that is being queued.
