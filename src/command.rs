@@ -61,10 +61,10 @@ pub enum Action<'a> {
     Add(i64),
     /// Remove it.
     Delete,
-    /// If the condition holds, store `value`. An item that would have expired by now is removed instead. The reply is
-    /// the old value if `returns_old` is set.
+    /// Store `value`, if the key is present or missing as `is_present` asks, unless that is `None`. An item that would
+    /// have expired by now is removed instead. The reply is the old value if `returns_old` is set.
     #[allow(missing_docs)]
-    Write { value: Value<'a>, condition: Condition, expiry: Expiry, returns_old: bool },
+    Write { value: Value<'a>, is_present: Option<bool>, expiry: Expiry, returns_old: bool },
     /// Have it expire at `deadline`, as [`Expiry::At`] does, if it is present and, for each of these that is not `None`:
     /// it expires or does not, as `has_expiry` says; `deadline` compares with its old one as `moves` says. The reply is
     /// its value if `returns_value` is set.
@@ -74,17 +74,6 @@ pub enum Action<'a> {
     Append(Value<'a>),
     /// Measure it, which does not count as an access to it.
     Measure(Measure),
-}
-
-/// When a write happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// In any case.
-    Always,
-    /// If the key is missing.
-    Missing,
-    /// If the key is present.
-    Present,
 }
 
 /// When a written item expires.

@@ -3,7 +3,7 @@
 use std::mem;
 
 use crate::chunk::{Chunk, Chunked};
-use crate::command::{Action, Clock, Command, Condition, Expiry, Measure, NEVER, Refusal, Reply, Value};
+use crate::command::{Action, Clock, Command, Expiry, Measure, NEVER, Refusal, Reply, Value};
 use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
 use crate::stats::Stats;
@@ -120,10 +120,10 @@ impl Executor {
     fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
         let Command { key, action } = *command;
         match action {
-            Action::Write { value, condition, expiry, returns_old } => {
+            Action::Write { value, is_present, expiry, returns_old } => {
                 self.stats.sets += 1;
                 let is_kept = returns_old && self.keep(hash, key);
-                let written = self.store.write(hash, key, value, condition, expiry);
+                let written = self.store.write(hash, key, value, is_present, expiry);
                 self.written(written, returns_old, is_kept)
             }
             Action::Expire { deadline, has_expiry, moves, returns_value } => {
@@ -143,7 +143,7 @@ impl Executor {
                 let Some(item) = self.store.peek(hash, key) else { return Reply::Missing };
                 Reply::Number(match measure {
                     Measure::Length => item.value.len() as i64,
-                    Measure::Memory => (item.bytes + self.store.share_bytes()) as i64,
+                    Measure::Memory => (item.bytes + self.store.index_share_bytes()) as i64,
                     _ if item.deadline == NEVER => -1,
                     Measure::TimeLeft => (item.deadline - self.clock.now_millis) as i64,
                     Measure::ExpiryTime => (item.deadline as i64).saturating_add(self.clock.unix_offset_millis),
@@ -178,7 +178,7 @@ impl Executor {
         let old_bytes = self.store.peek(hash, key).map(|item| item.value.len());
         let length = old_bytes.unwrap_or(0) + value.len();
         let written = match old_bytes {
-            None => self.store.write(hash, key, value, Condition::Always, Expiry::Default),
+            None => self.store.write(hash, key, value, None, Expiry::Default),
             Some(_) if length > self.value_bytes_max || value.len() > APPEND_BYTES_MAX => Err(Refusal::TooLong),
             Some(_) => {
                 self.keep(hash, key);
@@ -189,7 +189,7 @@ impl Executor {
                 if !is_room {
                     return self.refuse(Refusal::OutOfMemory);
                 }
-                self.store.write(hash, key, kept(&whole), Condition::Always, Expiry::Keep)
+                self.store.write(hash, key, kept(&whole), None, Expiry::Keep)
             }
         };
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))

@@ -84,7 +84,7 @@ fn parse_length(input: &[u8], at: usize, max: usize) -> Parsed<usize> {
 
 #[inline(never)]
 fn parse_any_length(input: &[u8], at: usize, max: usize) -> Parsed<usize> {
-    let digits = input[at..].iter().take_while(|byte| byte.is_ascii_digit()).count().min(LENGTH_DIGITS_MAX);
+    let digits = input[at..].iter().take(LENGTH_DIGITS_MAX).take_while(|byte| byte.is_ascii_digit()).count();
     let length = number::parse(&input[at..at + digits]).map(|length| length as usize);
     match input.get(at + digits) {
         // A number that does not fit exceeds every limit.

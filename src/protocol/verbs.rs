@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use self::Form::*;
 use super::resp::Arguments;
-use crate::command::{Action, Clock, Condition, Expiry, Measure, NEVER, Refusal};
+use crate::command::{Action, Clock, Expiry, Measure, NEVER, Refusal};
 use crate::number;
 
 /// The version of Redis that clients are told: the first that has all that is spoken here.
@@ -134,7 +134,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     unkeyed("multi", 1, "noscript loading stale fast allow_busy"),
     unkeyed("exec", 1, "noscript loading stale skip_slowlog"),
     unkeyed("ping", -1, "fast"),
-    keyed("setnx", 3, "write denyoom fast", (1, 1, 1), Count, |a, _| write(a, Condition::Missing, false)),
+    keyed("setnx", 3, "write denyoom fast", (1, 1, 1), Count, |a, _| write(a, Some(false), false)),
     keyed("incrby", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| add(a, 1)),
     keyed("decrby", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| add(a, -1)),
     keyed("append", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| Ok(Action::Append(a.value(1)))),
@@ -142,7 +142,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("expiretime", 2, "readonly fast", (1, 1, 1), Seconds, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
     keyed("getdel", 2, "write fast", (1, 1, 1), Plain, |_, _| Ok(re_expire(0))),
     keyed("getex", -2, "write fast", (1, 1, 1), Plain, getex),
-    keyed("getset", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| write(a, Condition::Always, true)),
+    keyed("getset", 3, "write denyoom fast", (1, 1, 1), Plain, |a, _| write(a, None, true)),
     keyed("persist", 2, "write fast", (1, 1, 1), Count, persist),
     keyed("pexpire", -3, "write fast", (1, 1, 1), Count, |a, clock| expire(a, b"px", clock)),
     keyed("pexpireat", -3, "write fast", (1, 1, 1), Count, |a, clock| expire(a, b"pxat", clock)),
@@ -243,21 +243,21 @@ fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint
 
 fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
     let expiry = Expiry::At(deadline(a.name, unit, a.all()[1], 1, clock)?);
-    Ok(Action::Write { value: a.value(2), condition: Condition::Always, expiry, returns_old: false })
+    Ok(Action::Write { value: a.value(2), is_present: None, expiry, returns_old: false })
 }
 
 /// SETNX and GETSET.
-fn write<'a>(a: &Arguments<'a>, condition: Condition, returns_old: bool) -> Result<Action<'a>, Complaint> {
-    Ok(Action::Write { value: a.value(1), condition, expiry: Expiry::Default, returns_old })
+fn write<'a>(a: &Arguments<'a>, is_present: Option<bool>, returns_old: bool) -> Result<Action<'a>, Complaint> {
+    Ok(Action::Write { value: a.value(1), is_present, expiry: Expiry::Default, returns_old })
 }
 
 fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
-    let (mut condition, mut keeps, mut time, mut returns_old) = (Condition::Always, false, None, false);
+    let (mut is_present, mut keeps, mut time, mut returns_old) = (None, false, None, false);
     let mut words = a.all()[2..].iter();
     while let Some(word) = words.next() {
         match lower(word, &mut [0; 8]) {
-            b"nx" if condition != Condition::Present => condition = Condition::Missing,
-            b"xx" if condition != Condition::Missing => condition = Condition::Present,
+            b"nx" if is_present != Some(true) => is_present = Some(false),
+            b"xx" if is_present != Some(false) => is_present = Some(true),
             b"get" => returns_old = true,
             b"keepttl" if time.is_none() => keeps = true,
             // Perhaps EX or its like: `deadline` refuses a word that is no unit.
@@ -270,7 +270,7 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
         None if keeps => Expiry::Keep,
         None => Expiry::Default,
     };
-    Ok(Action::Write { value: a.value(1), condition, expiry, returns_old })
+    Ok(Action::Write { value: a.value(1), is_present, expiry, returns_old })
 }
 
 fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {

@@ -31,7 +31,7 @@ pub use self::record::Record;
 use self::index::{Entry, Index};
 use self::log::{Log, Queue};
 use crate::chunk::ChunkPool;
-use crate::command::{Action, Condition, Expiry, NEVER, Refusal, Value};
+use crate::command::{Action, Expiry, NEVER, Refusal, Value};
 use crate::limits::*;
 use crate::number;
 
@@ -169,7 +169,7 @@ impl Store {
     }
 
     /// An item's share of the index in bytes: four entries' while that is mostly free places.
-    pub fn share_bytes(&self) -> usize {
+    pub fn index_share_bytes(&self) -> usize {
         self.index.held().checked_div(self.index.len).map_or(0, |bytes| bytes.min(4 * size_of::<Entry>()))
     }
 
@@ -187,25 +187,21 @@ impl Store {
             self.index.count_use(hash, entry);
             return Ok(());
         }
-        self.write(hash, key, value, Condition::Always, Expiry::Default).map(|_| ())
+        self.write(hash, key, value, None, Expiry::Default).map(|_| ())
     }
 
-    /// Stores a value if the condition holds, and returns whether it did. A past expiry removes the key instead. Fails
-    /// as [`set`](Self::set) does.
+    /// Stores a value if the key is present or missing as `is_present` asks, and returns whether it did. A past expiry
+    /// removes the key instead. Fails as [`set`](Self::set) does.
     pub fn write(
         &mut self,
         mut hash: KeyHash,
         key: &[u8],
         value: Value<'_>,
-        condition: Condition,
+        is_present: Option<bool>,
         expiry: Expiry,
     ) -> Result<bool, Refusal> {
         let found = self.find_to_use(&mut hash, key);
-        let is_met = match condition {
-            Condition::Always => true,
-            Condition::Missing => found.is_none(),
-            Condition::Present => found.is_some(),
-        };
+        let is_met = is_present.is_none_or(|is_present| is_present == found.is_some());
         if is_met {
             self.put(hash, key, value, found, expiry)?;
         }

@@ -53,6 +53,15 @@ fn time_passes_as_it_is_told() {
         (110_000, 0, "DBSIZE", ":0\n"),
         (110_000, 0, "SET b 2 GET EXAT 1", "$-1\n"),
         (110_000, 0, "DBSIZE", ":0\n"),
+        // So is what lives no longer than until now.
+        (110_000, 0, "MSET a 1 b 2 c 3", "+OK\n"),
+        (110_000, 0, "PEXPIRE a 9\nPEXPIRE b 9\nPEXPIRE c 9", ":1\n:1\n:1\n"),
+        (110_000, 0, "PEXPIRE a 0\nGETDEL b\nDBSIZE", ":1\n$1\n2\n:1\n"),
+        // Nobody has noticed yet that it has expired.
+        (110_010, 0, "EXPIRE c 9", ":0\n"),
+        (110_010, 0, "EXPIRE a 9 GT\nSET a 1 EX 9\nEXPIRE a 9 GT\nEXPIRE a 9 LT", ":0\n+OK\n:0\n:0\n"),
+        (110_010, 0, "SET c 4 PX 9", "+OK\n"),
+        (110_020, 0, "SETNX c 5", ":1\n"),
     ] {
         driver.executor.clock.unix_offset_millis = offset;
         check(&mut driver, now, line, expect);
@@ -358,6 +367,11 @@ fn work_is_counted() {
         let work = driver.executor.store.work - before;
         assert!(work >= units, "{line}: {work} units");
     }
+    // A deadline changes where it lies, however long the value is.
+    driver.received();
+    let before = driver.executor.store.work;
+    driver.feed(&words("EXPIRE large 9\nPERSIST large"));
+    assert_eq!((driver.executor.store.work - before, &*driver.received()), (0, &b":1\r\n:1\r\n"[..]), "EXPIRE");
     let before = driver.executor.store.work;
     driver.feed(&b"\r\n".repeat(1000));
     assert_eq!(driver.executor.store.work - before, 1000, "empty lines");

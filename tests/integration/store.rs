@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Range};
 
 use bytes::Bytes;
-use gostash::command::{Action, Command, Condition, Expiry, NEVER, Refusal, Reply, Value};
+use gostash::command::{Action, Command, Expiry, NEVER, Refusal, Reply, Value};
 use gostash::execute::Executor;
 use gostash::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, TURN_WORK_UNITS};
 use gostash::number;
@@ -73,7 +73,7 @@ impl Subject {
 
     fn expire_id(&mut self, id: u64, deadline: u64) {
         let (key, hash) = (key_of(id), self.hash(key_of(id).as_bytes()));
-        let written = self.write(hash, key.as_bytes(), Value::small(b"value"), Condition::Always, Expiry::At(deadline));
+        let written = self.write(hash, key.as_bytes(), Value::small(b"value"), None, Expiry::At(deadline));
         written.expect("there is room");
     }
 
@@ -148,20 +148,8 @@ fn scanned(store: &mut Subject, mut meanwhile: impl FnMut(&mut Subject)) -> Hash
     }
 }
 
-fn pick_condition(random: &mut Random) -> Condition {
-    match random.below(4) {
-        0 => Condition::Missing,
-        1 => Condition::Present,
-        _ => Condition::Always,
-    }
-}
-
-fn allows(condition: Condition, is_present: bool) -> bool {
-    match condition {
-        Condition::Always => true,
-        Condition::Missing => !is_present,
-        Condition::Present => is_present,
-    }
+fn pick_condition(random: &mut Random) -> Option<bool> {
+    [None, None, Some(false), Some(true)][random.below(4)]
 }
 
 fn deadline_of(store: &mut Subject, hash: KeyHash, key: &[u8]) -> u64 {
@@ -222,9 +210,9 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                 let owned = Owned::new(&store, length as usize, fill);
                 let deadline = if below(&mut random, 3) == 0 { now + 1 + below(&mut random, 500) } else { NEVER };
                 let expiry = if deadline == NEVER { Expiry::Default } else { Expiry::At(deadline) };
-                let condition = pick_condition(&mut random);
-                let expected = allows(condition, model.contains_key(&id));
-                match store.write(hash, key, owned.value(), condition, expiry) {
+                let is_present = pick_condition(&mut random);
+                let expected = is_present.is_none_or(|is_present| is_present == model.contains_key(&id));
+                match store.write(hash, key, owned.value(), is_present, expiry) {
                     Ok(written) => {
                         assert_eq!(written, expected, "step {step}");
                         if written {
@@ -239,7 +227,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             }
             7 => {
                 let owned = Owned::new(&store, length as usize, fill);
-                if store.write(hash, key, owned.value(), Condition::Always, Expiry::Keep).is_ok() {
+                if store.write(hash, key, owned.value(), None, Expiry::Keep).is_ok() {
                     let kept = deadline_of(&mut store, hash, key);
                     // Making room may have evicted the very item.
                     let before = model.insert(id, (flat(owned.value()), kept));
@@ -269,8 +257,8 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             9 => assert_eq!(store.delete(hash, key), model.remove(&id).is_some(), "step {step}"),
             10 => {
                 let owned = Owned::new(&store, length as usize, fill);
-                let (value, condition) = (owned.value(), pick_condition(&mut random));
-                let action = Action::Write { value, condition, expiry: Expiry::Default, returns_old: true };
+                let (value, is_present) = (owned.value(), pick_condition(&mut random));
+                let action = Action::Write { value, is_present, expiry: Expiry::Default, returns_old: true };
                 let old = model.get(&id).map(|(value, _)| value.clone());
                 let reply = store.executor.execute(hash, &Command { key, action });
                 match reply {
@@ -278,17 +266,22 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                     Reply::Missing => assert_eq!(None, old, "step {step}"),
                     _ => assert_eq!(reply, Reply::Refused(Refusal::OutOfMemory)),
                 }
-                if !matches!(reply, Reply::Refused(_)) && allows(condition, old.is_some()) {
+                if !matches!(reply, Reply::Refused(_))
+                    && is_present.is_none_or(|is_present| is_present == old.is_some())
+                {
                     model.insert(id, (flat(owned.value()), NEVER));
                 }
             }
             11 => {
                 let old = model.remove(&id).map(|(value, _)| value);
-                let action = Action::Expire { deadline: 0, has_expiry: None, moves: None, returns_value: true };
+                let deadline = [0, now][below(&mut random, 2) as usize];
+                let evictions = store.stats.evictions;
+                let action = Action::Expire { deadline, has_expiry: None, moves: None, returns_value: true };
                 match store.executor.execute(hash, &Command { key, action }) {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     reply => assert_eq!((reply, None), (Reply::Missing, old), "step {step}"),
                 }
+                assert_eq!(store.stats.evictions, evictions, "step {step}: this makes no room");
             }
             _ => {
                 let deadline =
@@ -442,20 +435,21 @@ fn what_is_used_stays_longer_whatever_used_it() {
         store.set(hash, key.as_bytes(), Value::small(b"1000")).expect("there is room");
     };
     type Way = fn(&mut Subject, KeyHash, &[u8]) -> bool;
-    let ways: [Way; 4] = [
+    let ways: [Way; 5] = [
         |store, hash, key| store.peek(hash, key).is_some(),
         |store, hash, key| store.get(hash, key).is_some(),
         |store, hash, key| store.set(hash, key, Value::small(b"2000")).is_ok(),
         |store, hash, key| store.add(hash, key, 1).is_ok(),
+        |store, hash, key| store.expire(hash, key, 1, |_| true).is_ok(),
     ];
-    (0..8_000).for_each(|id| set(&mut store, id));
-    for id in 0..8_000 {
+    (0..10_000).for_each(|id| set(&mut store, id));
+    for id in 0..10_000 {
         let key = key_of(id);
         let hash = if id % 2 == 0 { store.seen(key.as_bytes()) } else { store.hash(key.as_bytes()) };
         assert!(ways[id as usize / 2_000](&mut store, hash, key.as_bytes()));
     }
-    (8_000..600_000).for_each(|id| set(&mut store, id));
-    for (way, first) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)] {
+    (10_000..600_000).for_each(|id| set(&mut store, id));
+    for (way, first) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1)] {
         let ids = (way * 2_000 + first..(way + 1) * 2_000).step_by(2);
         let left = ids.filter(|id| store.peek_id(*id).is_some()).count();
         assert!(if way == 0 { left < 50 } else { left > 800 }, "{left} of 1,000 are left after {way}, {first}");
@@ -474,7 +468,7 @@ fn a_set_may_change_more_than_as_many_bytes() {
         let large = Owned::new(&store, CHUNK_BYTES + small.len(), b'1');
         for (old, deadline) in [(small, NEVER), (small, 500), (large.value(), NEVER)] {
             for value in [small, large.value()] {
-                let written = store.write(hash, b"key", old, Condition::Always, Expiry::At(deadline));
+                let written = store.write(hash, b"key", old, None, Expiry::At(deadline));
                 assert_eq!(written, Ok(true));
                 let seen = store.seen(b"key");
                 let number = if old == small { Ok(1234) } else { Err(Refusal::NotANumber) };
@@ -631,7 +625,7 @@ fn many_small_gaps_are_no_more_work_to_search_than_one() {
             let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
             for length in (0..=240).rev().step_by(step) {
                 let (value, expiry) = (vec![1; length], Expiry::At(if id % 10 == 0 { 5 } else { 500 }));
-                let set = store.write(hash, key.as_bytes(), Value::small(&value), Condition::Always, expiry);
+                let set = store.write(hash, key.as_bytes(), Value::small(&value), None, expiry);
                 assert_eq!(set, Ok(true));
             }
         }
