@@ -1,7 +1,8 @@
 //! The Redis side of a session: the state of a client that speaks RESP, its transaction, and how it is answered.
 //!
 //! [`Resp::next`] parses commands on keys for the batch. All else goes through [`RespClient::serve`], step by step: long
-//! values, transactions, commands that are wrong, and those in [`unkeyed`](super::unkeyed), which are not about a key.
+//! values, commands that are wrong, those in [`unkeyed`](super::unkeyed), which are not about a key, and transactions,
+//! of which EXEC executes only the plain commands together ([`RespClient::run_plain`]).
 
 use super::{Long, Phase, Place, chunk_bytes};
 use crate::chunk::Chunked;
