@@ -61,15 +61,15 @@ pub enum Action<'a> {
     Add(i64),
     /// Remove it.
     Delete,
-    /// Store `value`, if the key is present or missing as `is_present` asks, unless that is `None`. An item that would
+    /// Store `value`, if the key is present or missing as `if_present` asks, unless that is `None`. An item that would
     /// have expired by now is removed instead. The reply is the old value if `returns_old` is set.
     #[allow(missing_docs)]
-    Write { value: Value<'a>, is_present: Option<bool>, expiry: Expiry, returns_old: bool },
+    Write { value: Value<'a>, if_present: Option<bool>, expiry: Expiry, returns_old: bool },
     /// Have it expire at `deadline`, as [`Expiry::At`] does, if it is present and, for each of these that is not `None`:
-    /// it expires or does not, as `has_expiry` says; `deadline` compares with its old one as `moves` says. The reply is
+    /// it expires or does not, as `if_expiring` says; `deadline` compares with its old one as `moves` says. The reply is
     /// its value if `returns_value` is set.
     #[allow(missing_docs)]
-    Expire { deadline: u64, has_expiry: Option<bool>, moves: Option<Ordering>, returns_value: bool },
+    Expire { deadline: u64, if_expiring: Option<bool>, moves: Option<Ordering>, returns_value: bool },
     /// Append this to its value. A missing key counts as empty.
     Append(Value<'a>),
     /// Measure it, which does not count as an access to it.

@@ -120,19 +120,19 @@ impl Executor {
     fn execute_rare(&mut self, hash: KeyHash, command: &Command<'_>) -> Reply<'_> {
         let Command { key, action } = *command;
         match action {
-            Action::Write { value, is_present, expiry, returns_old } => {
+            Action::Write { value, if_present, expiry, returns_old } => {
                 self.stats.sets += 1;
                 let is_kept = returns_old && self.keep(hash, key);
-                let written = self.store.write(hash, key, value, is_present, expiry);
+                let written = self.store.write(hash, key, value, if_present, expiry);
                 self.written(written, returns_old, is_kept)
             }
-            Action::Expire { deadline, has_expiry, moves, returns_value } => {
+            Action::Expire { deadline, if_expiring, moves, returns_value } => {
                 let is_kept = returns_value && self.keep(hash, key);
                 let count = if returns_value { &mut self.stats.gets } else { &mut self.stats.others };
                 *count += 1;
                 self.stats.hits += u64::from(is_kept);
                 let written = self.store.expire(hash, key, deadline, |old| {
-                    has_expiry.is_none_or(|has| has == (old != NEVER))
+                    if_expiring.is_none_or(|has| has == (old != NEVER))
                         && moves.is_none_or(|moves| deadline.cmp(&old) == moves)
                 });
                 self.written(written, returns_value, is_kept)

@@ -91,7 +91,7 @@ fn expiring<'a>(value: Value<'a>, input: &'a [u8], clock: Clock) -> Option<(Acti
     let (unit, rest) = plain_bulk(input, 4)?;
     let (number, rest) = plain_bulk(rest, LENGTH_DIGITS_MAX)?;
     let expiry = Expiry::At(verbs::deadline(b"set", unit, number, 1, clock).ok()?);
-    Some((Action::Write { value, is_present: None, expiry, returns_old: false }, rest))
+    Some((Action::Write { value, if_present: None, expiry, returns_old: false }, rest))
 }
 
 /// A bulk string, and what follows it. `None` if it is incomplete, too long, or unusual.

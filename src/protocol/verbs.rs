@@ -243,21 +243,21 @@ fn memory_usage<'a>(a: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint
 
 fn setex<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
     let expiry = Expiry::At(deadline(a.name, unit, a.all()[1], 1, clock)?);
-    Ok(Action::Write { value: a.value(2), is_present: None, expiry, returns_old: false })
+    Ok(Action::Write { value: a.value(2), if_present: None, expiry, returns_old: false })
 }
 
 /// SETNX and GETSET.
-fn write<'a>(a: &Arguments<'a>, is_present: Option<bool>, returns_old: bool) -> Result<Action<'a>, Complaint> {
-    Ok(Action::Write { value: a.value(1), is_present, expiry: Expiry::Default, returns_old })
+fn write<'a>(a: &Arguments<'a>, if_present: Option<bool>, returns_old: bool) -> Result<Action<'a>, Complaint> {
+    Ok(Action::Write { value: a.value(1), if_present, expiry: Expiry::Default, returns_old })
 }
 
 fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
-    let (mut is_present, mut keeps, mut time, mut returns_old) = (None, false, None, false);
+    let (mut if_present, mut keeps, mut time, mut returns_old) = (None, false, None, false);
     let mut words = a.all()[2..].iter();
     while let Some(word) = words.next() {
         match lower(word, &mut [0; 8]) {
-            b"nx" if is_present != Some(true) => is_present = Some(false),
-            b"xx" if is_present != Some(false) => is_present = Some(true),
+            b"nx" if if_present != Some(true) => if_present = Some(false),
+            b"xx" if if_present != Some(false) => if_present = Some(true),
             b"get" => returns_old = true,
             b"keepttl" if time.is_none() => keeps = true,
             // Perhaps EX or its like: `deadline` refuses a word that is no unit.
@@ -270,7 +270,7 @@ fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
         None if keeps => Expiry::Keep,
         None => Expiry::Default,
     };
-    Ok(Action::Write { value: a.value(1), is_present, expiry, returns_old })
+    Ok(Action::Write { value: a.value(1), if_present, expiry, returns_old })
 }
 
 fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
@@ -284,11 +284,11 @@ fn getex<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
 
 /// GETEX with a deadline, or GETDEL with one that has passed.
 fn re_expire<'a>(deadline: u64) -> Action<'a> {
-    Action::Expire { deadline, has_expiry: None, moves: None, returns_value: true }
+    Action::Expire { deadline, if_expiring: None, moves: None, returns_value: true }
 }
 
 fn persist<'a>(_: &Arguments<'a>, _: Clock) -> Result<Action<'a>, Complaint> {
-    Ok(Action::Expire { deadline: NEVER, has_expiry: Some(true), moves: None, returns_value: false })
+    Ok(Action::Expire { deadline: NEVER, if_expiring: Some(true), moves: None, returns_value: false })
 }
 
 fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>, Complaint> {
@@ -304,7 +304,7 @@ fn expire<'a>(a: &Arguments<'a>, unit: &[u8], clock: Clock) -> Result<Action<'a>
     }
     let moves = if gt { Some(Ordering::Greater) } else { lt.then_some(Ordering::Less) };
     let deadline = deadline(a.name, unit, a.all()[1], i64::MIN, clock)?;
-    Ok(Action::Expire { deadline, has_expiry: (nx || xx).then_some(xx), moves, returns_value: false })
+    Ok(Action::Expire { deadline, if_expiring: (nx || xx).then_some(xx), moves, returns_value: false })
 }
 
 /// The deadline on the server's clock that `number`, at least `least`, stands for in this `unit`: EX and PX are seconds

@@ -190,18 +190,18 @@ impl Store {
         self.write(hash, key, value, None, Expiry::Default).map(|_| ())
     }
 
-    /// Stores a value if the key is present or missing as `is_present` asks, and returns whether it did. A past expiry
+    /// Stores a value if the key is present or missing as `if_present` asks, and returns whether it did. A past expiry
     /// removes the key instead. Fails as [`set`](Self::set) does.
     pub fn write(
         &mut self,
         mut hash: KeyHash,
         key: &[u8],
         value: Value<'_>,
-        is_present: Option<bool>,
+        if_present: Option<bool>,
         expiry: Expiry,
     ) -> Result<bool, Refusal> {
         let found = self.find_to_use(&mut hash, key);
-        let is_met = is_present.is_none_or(|is_present| is_present == found.is_some());
+        let is_met = if_present.is_none_or(|wanted| wanted == found.is_some());
         if is_met {
             self.put(hash, key, value, found, expiry)?;
         }

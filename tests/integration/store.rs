@@ -210,9 +210,9 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                 let owned = Owned::new(&store, length as usize, fill);
                 let deadline = if below(&mut random, 3) == 0 { now + 1 + below(&mut random, 500) } else { NEVER };
                 let expiry = if deadline == NEVER { Expiry::Default } else { Expiry::At(deadline) };
-                let is_present = pick_condition(&mut random);
-                let expected = is_present.is_none_or(|is_present| is_present == model.contains_key(&id));
-                match store.write(hash, key, owned.value(), is_present, expiry) {
+                let if_present = pick_condition(&mut random);
+                let expected = if_present.is_none_or(|wanted| wanted == model.contains_key(&id));
+                match store.write(hash, key, owned.value(), if_present, expiry) {
                     Ok(written) => {
                         assert_eq!(written, expected, "step {step}");
                         if written {
@@ -257,8 +257,8 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             9 => assert_eq!(store.delete(hash, key), model.remove(&id).is_some(), "step {step}"),
             10 => {
                 let owned = Owned::new(&store, length as usize, fill);
-                let (value, is_present) = (owned.value(), pick_condition(&mut random));
-                let action = Action::Write { value, is_present, expiry: Expiry::Default, returns_old: true };
+                let (value, if_present) = (owned.value(), pick_condition(&mut random));
+                let action = Action::Write { value, if_present, expiry: Expiry::Default, returns_old: true };
                 let old = model.get(&id).map(|(value, _)| value.clone());
                 let reply = store.executor.execute(hash, &Command { key, action });
                 match reply {
@@ -266,9 +266,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                     Reply::Missing => assert_eq!(None, old, "step {step}"),
                     _ => assert_eq!(reply, Reply::Refused(Refusal::OutOfMemory)),
                 }
-                if !matches!(reply, Reply::Refused(_))
-                    && is_present.is_none_or(|is_present| is_present == old.is_some())
-                {
+                if !matches!(reply, Reply::Refused(_)) && if_present.is_none_or(|wanted| wanted == old.is_some()) {
                     model.insert(id, (flat(owned.value()), NEVER));
                 }
             }
@@ -276,7 +274,7 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
                 let old = model.remove(&id).map(|(value, _)| value);
                 let deadline = [0, now][below(&mut random, 2) as usize];
                 let evictions = store.stats.evictions;
-                let action = Action::Expire { deadline, has_expiry: None, moves: None, returns_value: true };
+                let action = Action::Expire { deadline, if_expiring: None, moves: None, returns_value: true };
                 match store.executor.execute(hash, &Command { key, action }) {
                     Reply::Value(value) => assert_eq!(Some(flat(value)), old, "step {step}"),
                     reply => assert_eq!((reply, None), (Reply::Missing, old), "step {step}"),
@@ -286,13 +284,13 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
             _ => {
                 let deadline =
                     [NEVER, now + 1 + below(&mut random, 500), now + (1 << 41)][below(&mut random, 3) as usize];
-                let has_expiry = [None, Some(false), Some(true)][below(&mut random, 3) as usize];
+                let if_expiring = [None, Some(false), Some(true)][below(&mut random, 3) as usize];
                 let moves = [None, Some(Ordering::Greater), Some(Ordering::Less)][below(&mut random, 3) as usize];
                 let is_met = model.get(&id).is_some_and(|(_, old)| {
-                    has_expiry.is_none_or(|has| has == (*old != NEVER))
+                    if_expiring.is_none_or(|has| has == (*old != NEVER))
                         && moves.is_none_or(|moves| deadline.cmp(old) == moves)
                 });
-                let action = Action::Expire { deadline, has_expiry, moves, returns_value: false };
+                let action = Action::Expire { deadline, if_expiring, moves, returns_value: false };
                 match store.executor.execute(hash, &Command { key, action }) {
                     Reply::Done => model.get_mut(&id).expect("it is there").1 = deadline,
                     reply if is_met => assert_eq!(reply, Reply::Refused(Refusal::OutOfMemory), "step {step}"),
