@@ -6,7 +6,7 @@ use std::{iter, mem};
 
 use super::Store;
 use super::eviction::{CHUNK_UNITS, DEAD_SHARE, ITEM_UNITS};
-use crate::limits::{ROOM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, STEPS_PER_UNIT, SWEEP_PAUSE_MILLIS};
+use crate::limits::{ROOM_UNITS_PER_COMMAND, SEGMENT_BYTES, SPARE_BYTES_MAX, STEPS_PER_UNIT, SWEEP_PAUSE_MILLIS};
 
 /// The cost of giving back a segment or an index block of a flushed store, in units of about 100 ns: a segment is read
 /// for the chunks that it leads to, and its pages go back to the system.
@@ -36,7 +36,9 @@ impl Store {
     /// Whether a segment is being cleaned. Begins with one when three quarters of the log are dead: otherwise overwrites
     /// with other lengths would have a store that is not full grow to its limit. They take a tenth longer for it.
     fn cleans(&mut self) -> bool {
-        if !self.log.is_walking() && self.log.dead > self.log.held() / 4 * 3 {
+        // The newest segments are not cleaned: while they are most of the log, each turn would search in vain.
+        let (dead, held) = (self.log.dead, self.log.held());
+        if !self.log.is_walking() && held > 16 * SEGMENT_BYTES && dead > held / 4 * 3 {
             self.log.walk_deadest(DEAD_SHARE);
         }
         self.log.walk.is_cleaning
