@@ -35,12 +35,10 @@ const RESERVE_BYTES: isize = 4 * SEGMENT_BYTES as isize;
 /// The small queue's share of all live bytes, in 256ths.
 const SMALL_SHARE: usize = 26;
 
-/// The dead share, in 256ths, from which a segment is cleaned before anything is evicted. Most have a larger one when
-/// they are found: random overwrites with other lengths cause just under a byte of copying per byte written.
-pub(super) const DEAD_SHARE: usize = 88;
-
-/// The same for a store without eviction, where space is worth more.
-const DEAD_SHARE_NO_EVICTION: usize = 32;
+/// The dead share, in 256ths, from which a segment is cleaned: without eviction, where space is worth more, and with it.
+/// Most have a larger one when they are found: random overwrites with other lengths cause just under a byte of copying
+/// per byte written.
+pub(super) const DEAD_SHARES: [usize; 2] = [32, 88];
 
 /// The cost of deciding about an item, in units of work: to look it up, move or remove it, and leave a ghost.
 pub(super) const ITEM_UNITS: u64 = 3;
@@ -128,10 +126,8 @@ impl Store {
             self.work += CHUNK_UNITS;
             return true;
         }
-        if !self.log.is_walking() {
-            self.choose_walk();
-        }
-        self.walk()
+        let searches = !self.log.is_walking() && self.choose_walk();
+        self.walk() || searches
     }
 
     /// Decides about the next few items of the walk. False if nothing can be done.
@@ -187,14 +183,15 @@ impl Store {
     }
 
     /// Begins the next walk, if there is anything to walk over: to clean a segment of which enough is dead; otherwise
-    /// over the oldest segment of whichever queue has more than its share.
-    fn choose_walk(&mut self) {
-        self.log.walk_deadest(if self.evicts() { DEAD_SHARE } else { DEAD_SHARE_NO_EVICTION });
+    /// over the oldest segment of whichever queue has more than its share. Returns whether the search is to go on.
+    fn choose_walk(&mut self) -> bool {
+        let searches = self.log.walk_deadest(DEAD_SHARES[usize::from(self.evicts())]);
         let [small, main] = self.log.live_bytes;
         if !self.log.is_walking() && self.evicts() && small + main > 0 {
             let is_small = small * 256 > (small + main) * SMALL_SHARE;
             self.log.walk_oldest(if is_small { Queue::Small } else { Queue::Main });
         }
+        searches
     }
 
     /// The queue in which an item gets another round, and the uses that it starts with; `None` if it is to leave.

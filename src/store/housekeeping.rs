@@ -5,8 +5,8 @@
 use std::{iter, mem};
 
 use super::Store;
-use super::eviction::{CHUNK_UNITS, DEAD_SHARE, ITEM_UNITS};
-use crate::limits::{ROOM_UNITS_PER_COMMAND, SEGMENT_BYTES, SPARE_BYTES_MAX, STEPS_PER_UNIT, SWEEP_PAUSE_MILLIS};
+use super::eviction::{CHUNK_UNITS, DEAD_SHARES, ITEM_UNITS};
+use crate::limits::{ROOM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, STEPS_PER_UNIT, SWEEP_PAUSE_MILLIS};
 
 /// The cost of giving back a segment or an index block of a flushed store, in units of about 100 ns: a segment is read
 /// for the chunks that it leads to, and its pages go back to the system.
@@ -28,18 +28,14 @@ impl Store {
                 return Some(0);
             }
         }
-        // A search may find no segment worth cleaning, so there is a pause between two of them.
-        let searches = !self.evicts() && !self.is_empty() && self.log.dead > self.log.held() / 4 && !self.has_reserve();
-        if searches { Some(1) } else { (self.expiring() > 0).then(|| self.must_sweep_at - self.now) }
+        (self.expiring() > 0).then(|| self.must_sweep_at - self.now)
     }
 
     /// Whether a segment is being cleaned. Begins with one when three quarters of the log are dead: otherwise overwrites
     /// with other lengths would have a store that is not full grow to its limit. They take a tenth longer for it.
     fn cleans(&mut self) -> bool {
-        // The newest segments are not cleaned: while they are most of the log, each turn would search in vain.
-        let (dead, held) = (self.log.dead, self.log.held());
-        if !self.log.is_walking() && held > 16 * SEGMENT_BYTES && dead > held / 4 * 3 {
-            self.log.walk_deadest(DEAD_SHARE);
+        if !self.log.is_walking() && self.log.dead > self.log.held() / 4 * 3 {
+            self.log.walk_deadest(DEAD_SHARES[usize::from(self.evicts())]);
         }
         self.log.walk.is_cleaning
     }

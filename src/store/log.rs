@@ -90,6 +90,8 @@ pub(super) struct Log {
     pub(super) dropped: Vec<Bytes>, // references to chunks of dead values, which are still to be given back
     pub(super) chunk_refs: usize,   // references to chunks, of live and dead values
     held: usize,                    // bytes of the segments in use and of the spare one
+    /// How many segments were searched since the last was given back, or since more has died, and what was dead then.
+    searched: (usize, usize),
 }
 
 impl Log {
@@ -231,6 +233,7 @@ impl Log {
         self.segments[older].newer = newer;
         self.segments[newer].older = older;
         self.dead -= dead;
+        self.searched = (0, self.dead);
         let block = &mut self.blocks[number];
         if block.len() == SEGMENT_BYTES && self.spare.is_none() {
             self.spare = Some(number);
@@ -336,20 +339,22 @@ impl Log {
         self.walk = Walk { segment: self.segments[queue as usize].newer, ..Walk::default() };
     }
 
-    /// Starts a cleaning walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead.
-    pub(super) fn walk_deadest(&mut self, dead_share: usize) {
-        let mut best = 0;
-        for _ in 0..DEADEST_SAMPLE {
-            self.probe = (self.probe + 1) % self.segments.len();
-            let segment = &self.segments[self.probe];
-            if segment.dead > self.segments[best].dead && self.newest(segment.queue) != self.probe {
-                best = self.probe;
-            }
+    /// Starts a cleaning walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead. Returns
+    /// whether there are others to search. Once all were, that waits until more is dead: a full store asks all the time.
+    pub(super) fn walk_deadest(&mut self, dead_share: usize) -> bool {
+        if self.dead > self.searched.1 + SEGMENT_BYTES / 16 {
+            self.searched = (0, self.dead);
         }
+        let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));
+        let places = (1..=left.min(DEADEST_SAMPLE)).map(|step| (self.probe + step) % total);
+        let cleanable = places.filter(|at| self.newest(self.segments[*at].queue) != *at);
+        let best = cleanable.max_by_key(|at| self.segments[*at].dead).unwrap_or(0);
+        (self.probe, self.searched.0) = ((self.probe + DEADEST_SAMPLE) % total, self.searched.0 + DEADEST_SAMPLE);
         let Segment { dead, len, .. } = self.segments[best];
         if dead > 0 && dead * 256 >= len * dead_share {
             self.walk = Walk { segment: best, offset: 0, is_cleaning: true };
         }
+        left > DEADEST_SAMPLE
     }
 
     pub(super) fn is_walking(&self) -> bool {
