@@ -109,9 +109,10 @@ impl Store {
         let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES };
         // Rather than refuse a write that room is being made for, the store may exceed its limit by what one command
         // needs: a segment for what it moves, two for what it writes, the spare one, which may be used up first, and
-        // the chunks that APPEND copies into.
+        // the chunks that APPEND copies into. Cleaning gives back more than it takes, but takes it first.
         let appended = self.chunks.bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
-        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { 0 };
+        let moved = if self.log.walk.is_cleaning { 3 * SEGMENT_BYTES } else { 0 };
+        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { moved };
         if self.memory_bytes() + bytes > self.limit + overdraft {
             return Err(Refusal::OutOfMemory);
         }
