@@ -76,8 +76,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         if !self.sessions[slot].as_mut().is_open() {
             // What it executes may use up the turn's work, so the commands parsed so far come first.
             self.run();
-            if self.executor.store.is_short {
-                return; // a long frame or a transaction waits for memory, as any write does
+            if self.executor.store.is_short || self.executor.is_spent() {
+                return; // a long frame or a transaction waits for memory, and for its turn, as any write does
             }
         }
         let mut arguments = None;

@@ -18,7 +18,7 @@ use self::incoming::{Incoming, Long, chunk_bytes};
 pub(crate) use self::resp::Part;
 use self::resp::{Queue, RespClient};
 use crate::execute::Executor;
-use crate::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, CHUNK_BYTES, OUTPUT_HIGH_BYTES};
+use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES};
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::stash;
@@ -194,9 +194,7 @@ impl Session {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
-                // It was interrupted before, so it goes by the turn's bound on work, but always makes some progress.
-                let work_max = executor.work_max.max(executor.store.work + BATCH_COMMANDS as u64);
-                self.resp_client(executor).iter_mut().for_each(|client| client.run(work_max));
+                self.resp_client(executor).iter_mut().for_each(|client| client.run(client.executor.work_max));
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}
@@ -273,9 +271,12 @@ impl Session {
                     let begun = frame.split_off(at);
                     incoming.take(&begun, executor);
                 }
-                Ok(_) | Err(Stop::Broken(_)) => return taken,
+                Ok(_) | Err(Stop::Broken(_)) => break,
             }
         }
+        // Its key was hashed, and it was copied to where nothing was yet: four times what a copy costs.
+        executor.store.work += 4 * incoming.bytes.len() as u64 / COPIED_BYTES_PER_UNIT;
+        taken
     }
 
     /// Executes what stands at the start of `input`, whose long values are `longs`, and returns how many bytes of it

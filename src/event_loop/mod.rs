@@ -232,8 +232,7 @@ impl EventLoop {
     fn requeue(&mut self, slot: usize) {
         let wants_read = self.wants_read(slot);
         let connection = &mut self.connections[slot];
-        let is_writable = connection.writable && !connection.session.output.is_empty();
-        if wants_read || connection.session.can_run() || is_writable {
+        if wants_read || connection.session.can_run() || connection.writable && !connection.session.output.is_empty() {
             connection.enqueue(slot, &mut self.ready);
         }
     }

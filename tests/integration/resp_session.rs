@@ -1,7 +1,9 @@
 //! The Redis protocol through a session without a socket: the rows cut in every way, and what needs a clock of its own
 //! or a look at the store.
 
+use gostash::batch::{Visit, process};
 use gostash::limits::*;
+use gostash::session::Session;
 
 use crate::client::{ask, queued, words};
 use crate::random::{Random, SEED_VARIABLE, seed};
@@ -420,6 +422,30 @@ fn long_keys_take_no_long_scan() {
         let most = SCAN_STEPS_MAX as u64 / STEPS_PER_UNIT + 2 * SCAN_WORK_UNITS;
         assert!(driver.work_max <= most, "{} units", driver.work_max);
     }
+}
+
+/// Of clients that each send the last byte of a long frame, the first has used up the turn.
+#[test]
+fn long_frames_that_end_at_once_have_a_turn_each() {
+    let frame = words(&format!("SET {} v", "k".repeat(KEY_BYTES_MAX)));
+    let mut executor = driver(0).executor;
+    let mut sessions: Vec<Box<Session>> = (0..4).map(|id| Box::new(Session::new(id, 0))).collect();
+    let mut buffer = vec![0; sessions.len() * frame.len()];
+    let (begun, last) = frame.split_at(frame.len() - 1);
+    let sets = [begun, last, b"", b"", b""].map(|piece| {
+        executor.begin_turn(0, 0);
+        let mut end = 0;
+        let mut visit = |(slot, session): (usize, &mut Box<Session>)| {
+            let (start, carried) = (end, session.carry(&mut buffer[end..]));
+            end += carried + piece.len();
+            buffer[start + carried..end].copy_from_slice(piece);
+            Visit::new(slot, start..end)
+        };
+        let mut visits: Vec<Visit> = sessions.iter_mut().enumerate().map(&mut visit).collect();
+        process(&mut visits, &buffer, &mut sessions, &mut executor);
+        executor.stats.sets
+    });
+    assert_eq!(sets, [0, 1, 2, 3, 4]);
 }
 
 /// The caller may take many turns to answer a question, and many clients may have one.
