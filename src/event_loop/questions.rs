@@ -146,8 +146,7 @@ fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) ->
     if let [wanted] = filter {
         return Ok(**wanted == *address.as_bytes());
     }
-    let mut spares_asker = true;
-    let mut all_fit = true;
+    let (mut spares_asker, mut all_fit) = (true, true);
     for pair in filter.chunks(2) {
         let [name, value] = pair else { return Err(SYNTAX) };
         all_fit &= match (&**name, &**value) {
@@ -172,8 +171,7 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let [name, library, library_version] = resp.names();
     let version = 2 + u8::from(resp.is_resp3);
     let [address, local_address] = connection.addresses();
-    let age = (now_millis - connection.accepted_millis) / 1000;
-    let idle = (now_millis - session.last_command_millis) / 1000;
+    let [age, idle] = [connection.accepted_millis, session.last_command_millis].map(|it| (now_millis - it) / 1000);
     let (id, held, waiting) = (session.id, session.burden_bytes(usize::MAX), session.output.len());
     let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(resp.last_verb)].name);
     *text += &format!(

@@ -152,10 +152,11 @@ impl Log {
     }
 
     #[inline(always)]
-    fn drop_list(&mut self, record: &Record) {
-        if let Some(number) = record.list {
-            self.dropped.append(&mut self.lists.remove(number as usize));
-        }
+    fn drop_list(&mut self, record: &Record) -> Option<usize> {
+        let mut list = self.lists.remove(record.list? as usize);
+        let count = list.len();
+        self.dropped.append(&mut list);
+        Some(count)
     }
 
     /// Takes over references to chunks, as if their item had been removed.
@@ -164,16 +165,14 @@ impl Log {
         self.dropped.append(chunks);
     }
 
-    /// Gives back `count` dropped references to chunks, or an eighth of all if that is more, and returns how many. The
-    /// eighth keeps them from piling up, since each APPEND to a large value drops the value's whole list.
+    /// Gives back `count` dropped references to chunks, or a 32nd of all if that is more, and returns how many. The 32nd
+    /// keeps them from piling up, since each APPEND to a large value drops the value's whole list.
     pub(super) fn give_back_dropped(&mut self, count: usize) -> usize {
         let left = self.dropped.len();
-        let count = count.max(left / 8).min(left);
+        let count = count.max(left / 32).min(left);
         self.dropped.truncate(left - count);
         self.chunk_refs -= count;
-        if count == left {
-            self.dropped = Vec::new();
-        }
+        self.dropped.shrink_to(8 * (left - count));
         count
     }
 
@@ -296,9 +295,9 @@ impl Log {
     }
 
     #[inline(always)]
-    pub(super) fn remove(&mut self, handle: Handle, record: &Record) {
+    pub(super) fn remove(&mut self, handle: Handle, record: &Record) -> Option<usize> {
         self.bury(handle, record);
-        self.drop_list(record);
+        self.drop_list(record)
     }
 
     /// Turns a record into a gap, and gives its segment back if nothing in it is alive any more.

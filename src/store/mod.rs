@@ -157,7 +157,8 @@ impl Store {
             return Some(Value::small(rest));
         }
         let (entry, record) = self.find(&mut hash, key)?;
-        self.work += record.rest().len() as u64 / COPIED_BYTES_PER_UNIT;
+        let chunks = self.log.chunks_of(&record).len() as u64;
+        self.work += record.rest().len() as u64 / COPIED_BYTES_PER_UNIT + chunks / 8;
         self.index.count_use(hash, entry);
         Some(self.value(entry, &record))
     }
@@ -428,7 +429,9 @@ impl Store {
         let is_expired = record.deadline < self.now;
         let is_evicted = makes_room && !is_expired;
         self.work += self.index.remove(hash, is_evicted);
-        self.log.remove(entry.handle(), record);
+        if let Some(dropped) = self.log.remove(entry.handle(), record).filter(|_| !makes_room) {
+            self.work += dropped as u64;
+        }
         self.stats.expired += u64::from(is_expired);
         self.stats.evictions += u64::from(is_evicted);
     }

@@ -346,8 +346,9 @@ fn a_queue_shrinks_as_it_is_executed() {
 #[test]
 fn work_is_counted() {
     let mut driver = driver(0);
-    let large = "v".repeat(1 << 20);
-    for (key, value) in [("zeros", "0".repeat(32_000) + "x"), ("long", "v".repeat(32_000)), ("large", large)] {
+    let values = [("zeros", "0".repeat(32_000) + "x"), ("long", "v".repeat(32_000))];
+    let large = ["large", "gone"].map(|key| (key, "v".repeat(1 << 20)));
+    for (key, value) in values.into_iter().chain(large) {
         driver.feed(&words(&format!("SET {key} {value}")));
     }
     let (info, unknown) = ("COMMAND INFO".to_owned() + &" get".repeat(14), "NOSUCH".to_owned() + &" a".repeat(15));
@@ -363,6 +364,9 @@ fn work_is_counted() {
         ("GETEX large EX 9", 4),
         (&unknown, 8),
         ("PING", 1),
+        // So does a reply. What is removed is dropped one by one.
+        ("GET large", 4),
+        ("GETDEL gone", 36),
     ] {
         let before = driver.executor.store.work;
         driver.feed(&words(line));

@@ -637,6 +637,20 @@ fn many_small_gaps_are_no_more_work_to_search_than_one() {
     assert_eq!(work[0], work[1]);
 }
 
+/// A transaction can remove many large values.
+#[test]
+fn many_dropped_chunks_are_given_back_in_many_turns() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    let chunks = vec![Owned::new(&store, CHUNK_BYTES, b'v').chunks[0].clone(); 512];
+    for id in 0..60 {
+        let (key, hash) = (key_of(id), store.hash(key_of(id).as_bytes()));
+        store.set(hash, key.as_bytes(), Value { chunks: &chunks, rest: &[] }).expect("there is room");
+    }
+    (0..60).for_each(|id| assert!(store.delete_id(id)));
+    store.rest(1);
+    store.check();
+}
+
 /// Clients may have each turn do all the work that it may do, for as long as they like.
 #[test]
 fn turns_without_work_left_give_back_what_is_dead() {
