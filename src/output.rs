@@ -90,10 +90,10 @@ impl Output {
         (filled, total)
     }
 
-    /// Writes all of the output if it has no chunks, or else about `bytes_max` bytes, and removes what was written.
-    /// Returns how many bytes it tried to write, and the result.
+    /// Writes up to `bytes_max` bytes, or a chunk more, and removes what was written. Returns how many bytes it tried to
+    /// write, and the result.
     pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
-        let (tried, result) = if let Some(bytes) = self.contiguous() {
+        let (tried, result) = if let Some(bytes) = self.contiguous().and_then(|bytes| bytes.chunks(bytes_max).next()) {
             (bytes.len(), socket.write(bytes))
         } else {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];

@@ -356,7 +356,7 @@ impl EventLoop {
     fn finish_visit(&mut self, slot: usize, budget: &mut usize) {
         let connection = &mut self.connections[slot];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
-            let count = connection.write(*budget, self.now_millis);
+            let count = connection.write((*budget).max(OUTPUT_HIGH_BYTES), self.now_millis);
             self.executor.stats.bytes_out += count as u64;
             *budget = budget.saturating_sub(count);
         }

@@ -92,6 +92,15 @@ fn a_signal_in_the_middle_of_a_write_loses_nothing() {
     assert_eq!(gather(&output), b", world");
 }
 
+/// SCAN of long keys and CLIENT LIST are answered with megabytes, which a socket may take at once.
+#[test]
+fn a_long_reply_is_written_in_pieces() {
+    let mut output = Output::default();
+    output.push(&[b'r'; 100_000]);
+    let (tried, result) = output.write_to(&mut io::sink(), 30_000);
+    assert_eq!((tried, result.ok(), output.len()), (30_000, Some(30_000), 70_000));
+}
+
 /// A reader who never quite catches up, with a chunk waiting for him at any time, makes it grow no further.
 #[test]
 fn what_was_sent_is_given_back_while_chunks_wait() {
