@@ -16,6 +16,7 @@
 //! - `listener`: which addresses are listened on, and how.
 //! - `history`: what the loop remembers of its turns.
 //! - `frames`: what broken and unfinished GoStash frames say.
+//! - `parsers`: both parsers on all short strings of some bytes.
 //! - `output`: replies that are not sent yet.
 //! - `cli`: start-up errors, listening sockets and limits of the built binary.
 //! - `wire`: every line of the wire's tables, cut in every way.
@@ -49,6 +50,7 @@ mod memory;
 mod model;
 mod options;
 mod output;
+mod parsers;
 mod process;
 mod random;
 mod resp;
