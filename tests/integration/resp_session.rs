@@ -14,7 +14,7 @@ use crate::session::{self, Driver, Reader};
 fn session_rows_cut() {
     for row in rows(0) {
         let len = row.send.len();
-        for reader in [Reader::Eager, Reader::Lazy] {
+        for reader in [Reader::Eager, Reader::Lazy, Reader::Crowded] {
             session::run(&row, &[len], reader);
         }
         if len < 4_000 {
@@ -461,6 +461,8 @@ fn what_a_question_is_about_is_held() {
         driver.asking_bytes
     });
     assert_eq!(held[1] - held[0], 2 * (NAME_BYTES_MAX - 1));
+    let long = "x".repeat(NAME_BYTES_MAX + 1);
+    check(&mut driver(0), 0, &format!("CLIENT KILL TYPE {long}"), "-ERR syntax error\n");
 }
 
 fn splits(len: usize) -> Vec<usize> {

@@ -5,7 +5,7 @@ use std::mem;
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
-use gostash::limits::{CARRY_BYTES_MAX, READ_LARGE_BYTES};
+use gostash::limits::{CARRY_BYTES_MAX, READ_BYTES, READ_LARGE_BYTES};
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
 
@@ -18,6 +18,8 @@ pub(crate) enum Reader {
     Eager,
     /// Only when the session would otherwise do nothing more.
     Lazy,
+    /// Always, but buffers are so crowded that whatever begins has to wait until it is received.
+    Crowded,
 }
 
 /// One session, and a store of its own.
@@ -105,8 +107,9 @@ impl Driver {
                 self.run_backlog();
                 assert!(self.sessions[0].wants_input(), "it neither runs nor reads");
             }
-            let count = input.len().min(READ_LARGE_BYTES);
-            let (piece, later) = input.split_at(count);
+            // The event loop reads a large value past the buffer, but not while it is only beginning.
+            let most = if self.reader == Reader::Crowded { READ_BYTES } else { READ_LARGE_BYTES };
+            let (piece, later) = input.split_at(input.len().min(most));
             self.turn(piece);
             self.run_backlog();
             input = later;
@@ -122,6 +125,7 @@ impl Driver {
 
     fn turn(&mut self, piece: &[u8]) {
         self.executor.begin_turn(self.now_millis, self.outside_bytes);
+        self.executor.share_bytes = if self.reader == Reader::Crowded { 0 } else { usize::MAX };
         let (is_short, sets) = (self.executor.store.is_short, self.executor.stats.sets);
         let carried = self.sessions[0].carry(&mut self.buffer);
         let end = carried + piece.len();
@@ -140,7 +144,7 @@ impl Driver {
             self.asking_bytes = held_bytes;
             self.sessions[0].output.push(b"+asked\r\n");
         }
-        if self.reader == Reader::Eager {
+        if self.reader != Reader::Lazy {
             self.receive();
         }
     }
