@@ -88,13 +88,12 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         while is_open && done < end && needed == 0 {
             // Looking up the session's protocol for each frame would take a tenth of a request's instructions.
             let rest = &input[done..];
-            let next = if is_stash {
-                let frame = stash::parse(rest, self.executor.value_bytes_max, None).map_err(Stop::needed);
-                frame.map(|(command, consumed)| (command, Part::default(), consumed))
-            } else if let Some(resp) = &mut self.sessions[slot].as_mut().resp {
+            let resp = if is_stash { None } else { self.sessions[slot].as_mut().resp.as_mut() };
+            let next = if let Some(resp) = resp {
                 resp.next(rest, arguments.get_or_insert_default(), self.executor)
             } else {
-                Err(None)
+                let frame = stash::parse(rest, self.executor.value_bytes_max, None).map_err(Stop::needed);
+                frame.map(|(command, consumed)| (command, Part::default(), consumed))
             };
             match next {
                 Ok((command, part, consumed)) => {

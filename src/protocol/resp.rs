@@ -133,8 +133,7 @@ pub fn parse<'a>(
                 let consumed = line_end(input, 0, "expected '*', got '\\r'")?;
                 return Ok(Step { consumed, ..Step::default() });
             }
-            Some(_) => return inline_ping(input, arguments),
-            None => return Err(Stop::Incomplete(1)),
+            _ => return inline_ping(input, arguments),
         }
         let (count, end) = number(input, 1, "invalid multibulk length")?;
         let count = match usize::try_from(count) {
@@ -191,7 +190,7 @@ fn inline_ping<'a>(input: &'a [u8], arguments: &mut Arguments<'a>) -> Result<Ste
             let next = Cursor { verb: verbs::find(arguments.name), ..Cursor::default() };
             Ok(Step { is_first: true, consumed: PING.len(), next, ..Step::default() })
         }
-        None if input.eq_ignore_ascii_case(&PING[..input.len()]) => Err(Stop::Incomplete(PING.len())),
+        None if input.eq_ignore_ascii_case(&PING[..input.len()]) => Err(Stop::Incomplete(input.len() + 1)),
         _ => Err(Stop::Broken(format!("expected '*', got '{}'", input[0].escape_ascii()).into())),
     }
 }

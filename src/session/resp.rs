@@ -151,9 +151,8 @@ impl Resp {
     /// A plain command, for which the table need not be searched.
     #[inline(always)]
     fn next_plain<'a>(&self, input: &'a [u8], bytes_max: usize, clock: Clock) -> Option<(Command<'a>, Part, usize)> {
-        let is_between = self.authenticated && self.cursor.left == 0;
-        let (command, verb, consumed) = resp::parse_plain(input, bytes_max, clock).filter(|_| is_between)?;
-        Some((command, Part { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 }, consumed))
+        let (command, verb, length) = (self.cursor.left == 0).then(|| resp::parse_plain(input, bytes_max, clock))??;
+        Some((command, Part { verb, form: Form::Plain, is_first: true, is_last: true, left: 0 }, length))
     }
 
     /// The command that a step belongs to, or `None` if it is to be skipped. Checks all but the command's options.
