@@ -403,6 +403,19 @@ fn many_half_sent_values_stay_within_the_limit() {
     assert!(kept.count() > 5_000, "items are left beside them");
 }
 
+/// Those who fall silent in mid-value may each hold up the line for a second. Short values do not stand in it.
+#[test]
+fn nobody_waits_with_a_short_value_behind_half_sent_ones() {
+    let (server, mut bystander) = start(&["--max-memory", "16mb"]);
+    let long = set(b"long", &vec![b'v'; 1_000_000]);
+    let mut half = Client::many(&server, 60);
+    // There is room for two of these, and then for so little that each of all clients has less than the short value.
+    half[..2].iter_mut().for_each(|client| client.send(&long[..990_000]));
+    wait_until_quiet(&server);
+    half[2..].iter_mut().for_each(|client| client.send(&long[..100_000]));
+    bystander.fill(0..100, &[b'v'; 5_000]);
+}
+
 /// Items of any size give way to those of any other: none is refused, and the process stays within its limit.
 #[test]
 fn every_size_gives_way_to_every_other() {
