@@ -67,18 +67,18 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         // Each client needs a file descriptor. If there are too few all the same, connecting fails and says so.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        // While it connects Ctrl-C ends it, even where a shell has a background job ignore it; then a second one does.
+        let interrupted = Arc::new(AtomicBool::new(true));
+        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
+        let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
         let poll = Poll::new()?;
         let connections = (0..count).map(|slot| {
             Connection::new(options, poll.registry(), Token(slot)).map_err(|error| {
-                let (target, number) = (options.target(), slot + 1);
-                format!("{target}: expected a server for connection {number} of {count}, got: {error}")
+                format!("{}: expected a server for connection {} of {count}, got: {error}", options.target(), slot + 1)
             })
         });
         let connections = connections.collect::<Result<_, String>>()?;
-        // From now on the first Ctrl-C sets the flag, and the second ends the program. Without handlers the first ends it.
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let _ = signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&interrupted));
-        let _ = signal_hook::flag::register(SIGINT, Arc::clone(&interrupted));
+        interrupted.store(false, Ordering::Relaxed);
         Ok(Load {
             options,
             workload: Workload::new(options),
