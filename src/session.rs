@@ -84,21 +84,21 @@ impl Session {
         matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
     }
 
-    /// What it goes on to collect, beyond its share: its place in line, and how many bytes more that may take, as far as it
-    /// has said by now.
-    pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(&mut Place, usize)> {
-        if self.input_ended || self.is_busy() || self.is_choked() {
+    /// What it goes on to collect, beyond its share and `few_bytes` in all: how many bytes more that may take, as far as
+    /// it has said by now, and its place in line.
+    pub(crate) fn collected(&mut self, executor: &Executor, few_bytes: usize) -> Option<(usize, &mut Place)> {
+        let missing = |it: &Incoming| it.needed.saturating_sub(it.bytes.len()).max(it.left + it.awaited);
+        let missing_bytes = if let Phase::Receiving(incoming) = &self.phase { missing(incoming) } else { 0 };
+        let is_short = self.burden_bytes(usize::MAX) + missing_bytes <= few_bytes;
+        if is_short || self.input_ended || self.is_busy() || self.is_choked() {
             return None;
         }
         let incoming = if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None };
         if let Some(queue) = self.resp.as_mut().and_then(|resp| resp.queue.as_mut()) {
-            let left_bytes = queue.left(executor.value_bytes_max);
             let is_long = incoming.is_some() || queue.bytes > executor.share_bytes;
-            return is_long.then_some((&mut queue.place, left_bytes));
+            return is_long.then_some((queue.left(executor.value_bytes_max), &mut queue.place));
         }
-        let incoming = incoming?;
-        let missing_bytes = incoming.needed.saturating_sub(incoming.bytes.len()).max(incoming.left + incoming.awaited);
-        Some((&mut incoming.place, missing_bytes))
+        incoming.map(|incoming| (missing_bytes, &mut incoming.place))
     }
 
     /// Whether its client has yet to say the password.

@@ -1,10 +1,10 @@
 //! How buffers stay within their bound. A session is not read from while its output is at its high-water mark; but that
 //! bounds one, and there may be many.
 //!
-//! From an eighth of the bound on, frames and transactions over a fair share stand in line, and as many are received at
-//! a time as have room to their ends; whatever else begins gets a share of the room. Over the bound, whoever holds more
-//! than a fair share is not read from. If that does not help within a second, the largest holder is closed, one more
-//! each tick; a quarter over the bound, it is closed at once, one in each turn.
+//! From an eighth of the bound on, what takes more than a quarter of a fair share stands in line, and as much is
+//! received at a time as has room to its end; whatever else begins gets a share of the room. Over the bound, whoever
+//! holds more than a fair share is not read from. If that does not help within a second, the largest holder is closed,
+//! one more each tick; a quarter over the bound, it is closed at once, one in each turn.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -97,11 +97,10 @@ impl EventLoop {
         let fair_bytes = self.buffer_bytes_max() / self.connections.len();
         let Pressure { eighths, line, .. } = &mut self.pressure;
         let connection = &mut self.connections[slot];
-        let (token, burden_bytes) = (connection.token(slot), connection.session.burden_bytes(usize::MAX));
-        // Strangers could take their time, so they stand in nobody's way. What is within a fair share waits for nobody.
+        let token = connection.token(slot);
+        // Strangers could take their time, so they stand in nobody's way. Who holds little leaves room for the line.
         if !connection.session.is_stranger()
-            && let Some((place, missing_bytes)) = connection.session.collected(&self.executor)
-            && burden_bytes + missing_bytes > fair_bytes
+            && let Some((missing_bytes, place)) = connection.session.collected(&self.executor, fair_bytes / 4)
         {
             if !mem::replace(&mut connection.in_line, true) {
                 *place = Place { missing_bytes: missing_bytes.max(1), reads_until: None };
@@ -110,7 +109,8 @@ impl EventLoop {
             // While nobody may be received, who has closed is found out at least.
             return place.reads_until.is_some() || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
-        *eighths < OVER_EIGHTHS || burden_bytes <= fair_bytes || connection.read_closed // who has closed brings little
+        let is_free = *eighths < OVER_EIGHTHS || connection.read_closed; // who has closed brings little more
+        is_free || connection.session.burden_bytes(usize::MAX) <= fair_bytes
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
@@ -128,7 +128,7 @@ impl EventLoop {
             let (mut fits, can_run) = (true, connection.session.can_run());
             connection.in_line = false;
             if *eighths >= CROWDED_EIGHTHS
-                && let Some((place, missing_bytes)) = connection.session.collected(&self.executor)
+                && let Some((missing_bytes, place)) = connection.session.collected(&self.executor, 0)
                 // A frame that began behind the one that stood here goes to the end of the line.
                 && place.missing_bytes > 0
             {

@@ -403,7 +403,7 @@ fn many_half_sent_values_stay_within_the_limit() {
     assert!(kept.count() > 5_000, "items are left beside them");
 }
 
-/// Those who fall silent in mid-value may each hold up the line for a second. Short values do not stand in it.
+/// Those who fall silent in mid-value may each hold up the line for a second. What is short does not stand in it.
 #[test]
 fn nobody_waits_with_a_short_value_behind_half_sent_ones() {
     let (server, mut bystander) = start(&["--max-memory", "16mb"]);
@@ -414,6 +414,8 @@ fn nobody_waits_with_a_short_value_behind_half_sent_ones() {
     wait_until_quiet(&server);
     half[2..].iter_mut().for_each(|client| client.send(&long[..100_000]));
     bystander.fill(0..100, &[b'v'; 5_000]);
+    let frame = ask(&[&b"SET"[..], b"key", &[b'v'; 5_000]]);
+    Client::tcp(&server).check(&[words("MULTI"), frame, words("EXEC")].concat(), b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
 }
 
 /// Items of any size give way to those of any other: none is refused, and the process stays within its limit.
