@@ -27,7 +27,7 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// A visit of `session`, whose bytes stand at `input`.
+    /// A visit of `session`, whose bytes stand at `input`: those of [`Session::carry`], and behind them what was read.
     pub fn new(session: usize, input: Range<usize>) -> Self {
         Visit { session, is_long: input.len() > SHORT_VISIT_BYTES, input, needed: 0 }
     }
@@ -42,7 +42,7 @@ struct Pending<'i> {
     part: Part,
 }
 
-/// Executes the input of `visits`, in order within each session. What has to wait is stored in its session.
+/// Executes as much of `visits` as the turn allows that [`Executor::begin_turn`] began. Their sessions store the rest.
 pub fn process<S>(visits: &mut [Visit], input: &[u8], sessions: &mut S, executor: &mut Executor)
 where
     S: IndexMut<usize, Output: AsMut<Session> + Sized>,

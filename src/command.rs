@@ -14,13 +14,13 @@ use bytes::Bytes;
 pub struct Value<'a> {
     /// Whole chunks, shared by reference.
     pub chunks: &'a [Bytes],
-    /// What follows the chunks, copied when it is stored and when it is sent.
+    /// What follows the chunks, copied when it is stored and when it is sent. The store panics if it is much too long.
     pub rest: &'a [u8],
 }
 
 #[allow(clippy::len_without_is_empty)] // nobody asks
 impl<'a> Value<'a> {
-    /// A value that is one contiguous run of bytes.
+    /// A value that is one contiguous run of at most [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES) bytes.
     pub fn small(bytes: &'a [u8]) -> Self {
         Value { chunks: &[], rest: bytes }
     }
@@ -44,7 +44,7 @@ pub const NEVER: u64 = u64::MAX;
 /// A command on one key, borrowed from the input that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
-    /// The key.
+    /// The key, of at most [`KEY_BYTES_MAX`](crate::limits::KEY_BYTES_MAX) bytes, or the store panics.
     pub key: &'a [u8],
     /// What to do with it.
     pub action: Action<'a>,
