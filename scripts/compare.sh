@@ -7,5 +7,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# Cargo's configuration may name another folder than target/.
+CARGO_TARGET_DIR=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+export CARGO_TARGET_DIR
 cargo build --release --locked --quiet --features compare --bins
-exec "${CARGO_TARGET_DIR:-target}/release/gostash-compare" "$@"
+exec "$CARGO_TARGET_DIR/release/gostash-compare" "$@"

@@ -13,7 +13,10 @@ DJANGO=5.2.19
 IOREDIS=5.11.1
 NODE_REDIS=5.12.1
 
-binaries=${CARGO_TARGET_DIR:-target}/release
+# Cargo's configuration may name another folder than target/.
+CARGO_TARGET_DIR=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+export CARGO_TARGET_DIR
+binaries=$CARGO_TARGET_DIR/release
 home=$PWD/target/interop
 clients=$PWD/scripts/interop
 mkdir -p "$home"

@@ -36,8 +36,11 @@ trap leave EXIT
 trap interrupted INT
 trap 'exit 143' TERM HUP
 
+# Cargo's configuration may name another folder than target/.
+CARGO_TARGET_DIR=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+export CARGO_TARGET_DIR
 cargo build --release --locked --quiet --bin gostash --bin gostash-bench
-binaries=${CARGO_TARGET_DIR:-target}/release
+binaries=$CARGO_TARGET_DIR/release
 
 # The first and the last core that this process may use. Without taskset nothing is pinned.
 first=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status 2>/dev/null || true)

@@ -15,5 +15,8 @@ PATH=$PATH:/usr/sbin
 for tool in nutcracker python3 setpriv taskset; do
     command -v "$tool" >/dev/null || { echo "scale-out.sh: expected $tool on this machine" >&2; exit 1; }
 done
+# Cargo's configuration may name another folder than target/.
+CARGO_TARGET_DIR=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+export CARGO_TARGET_DIR
 cargo build --release --locked --quiet --bin gostash --bin gostash-bench
 exec python3 -B scripts/scale-out/run.py "$@"

@@ -10,7 +10,7 @@ import time
 # The children are killed when this process ends, whatever ends it, SIGKILL included.
 TIED = ["setpriv", "--pdeathsig", "KILL"]
 
-BINARIES = (os.environ.get("CARGO_TARGET_DIR") or "target") + "/release"
+BINARIES = os.environ["CARGO_TARGET_DIR"] + "/release"
 
 # Settings of the proxy that the trial's checks need; the configuration says why they are what they are.
 FAILURES = 2
