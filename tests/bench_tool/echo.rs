@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use crate::server::socket_dir;
 use crate::{command, rows, run};
 
 struct Echo {
@@ -49,7 +50,7 @@ fn it_echoes_every_byte() {
 
 #[test]
 fn it_echoes_over_a_unix_socket() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = socket_dir();
     let path = directory.path().join("socket");
     let path = path.to_str().expect("a name in UTF-8");
     for gather in [&[][..], &["--gather"]] {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
 use crate::fake::{self, Fault};
-use crate::server::{Server, wait_until};
+use crate::server::{Server, socket_dir, wait_until};
 use crate::{Row, at, command, ended, fails, rows, run};
 
 const BRIEFLY: [&str; 4] = ["--duration", "0.1", "--warmup", "0.02"];
@@ -61,7 +61,7 @@ fn no_two_keys_have_the_same_value() {
 
 #[test]
 fn a_unix_socket_does_as_well() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = socket_dir();
     let path = directory.path().join("a socket");
     let path = path.to_str().expect("a name in UTF-8");
     let server = Server::start(&["--unix-socket", path]);

@@ -13,7 +13,7 @@ use socket2::SockRef;
 use crate::client::{Client, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
-use crate::server::{PATIENCE, Server, wait_until};
+use crate::server::{PATIENCE, Server, socket_dir, wait_until};
 
 /// More than ten times what anybody should wait for others, so that only a server that makes them wait fails.
 const UNNOTICED: Duration = Duration::from_secs(1);
@@ -141,7 +141,7 @@ fn nobody_waits_for_those_who_are_sent_much() {
 /// However many connect at one address, who connects at another is accepted among the first.
 #[test]
 fn nobody_waits_for_a_crowd_at_another_address() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     let server = Server::start(&["--unix-socket", path.to_str().expect("a plain path")]);
     let (mut crowd, mut other) = (Vec::new(), None);

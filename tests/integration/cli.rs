@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, get, inc, start};
 use crate::process::cpu_share;
-use crate::server::{FREE_PORT, Server, command, run, shell, wait_until};
+use crate::server::{FREE_PORT, Server, command, run, shell, socket_dir, wait_until};
 
 #[test]
 fn localhost_is_the_default_and_every_address_has_the_one_port() {
@@ -59,7 +59,7 @@ fn more_memory_than_the_system_has_draws_a_warning_at_start_and_later() {
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
-    let dir = TempDir::new().unwrap();
+    let dir = socket_dir();
     let socket = path_text(&dir.path().join("socket"));
     let file = write(&dir, &format!("# ours\nhost=127.0.0.1\nport=0\nunix-socket={socket}\n"));
 
@@ -174,7 +174,7 @@ fn too_few_descriptors_to_start_with_is_one_line_and_status_1() {
 
 #[test]
 fn a_closed_standard_output_is_no_error() {
-    let dir = TempDir::new().unwrap();
+    let dir = socket_dir();
     let socket = path_text(&dir.path().join("socket"));
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -197,7 +197,7 @@ fn a_closed_standard_output_is_no_error() {
 
 #[test]
 fn a_unix_socket_is_for_its_user_alone_and_gone_at_exit() {
-    let dir = TempDir::new().unwrap();
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     // With the widest umask, so that the mode is the server's own doing.
     let mut server = Server::start_by(shell("umask 0; exec \"$@\"").args(FREE_PORT).arg("--unix-socket").arg(&path));
@@ -214,7 +214,7 @@ fn a_unix_socket_is_for_its_user_alone_and_gone_at_exit() {
 
 #[test]
 fn a_dead_server_s_socket_is_replaced() {
-    let dir = TempDir::new().unwrap();
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "dropping a listener leaves its path");
@@ -224,7 +224,7 @@ fn a_dead_server_s_socket_is_replaced() {
 
 #[test]
 fn what_is_not_a_dead_server_s_socket_is_refused_and_left_alone() {
-    let dir = TempDir::new().unwrap();
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     let text = path_text(&path);
     let refused = |problem: &str| {
@@ -262,7 +262,7 @@ fn what_is_not_a_dead_server_s_socket_is_refused_and_left_alone() {
 
 #[test]
 fn another_server_s_socket_is_not_removed_at_exit() {
-    let dir = TempDir::new().unwrap();
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     let mut server = Server::start(&["--unix-socket", &path_text(&path)]);
     fs::remove_file(&path).unwrap();

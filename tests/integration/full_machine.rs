@@ -13,7 +13,7 @@ use crate::client::{Client, ask, bulk, del, get, inc, line, number, queued, set,
 use crate::process::{
     at_once, cpu_share, descriptors, limit_descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet,
 };
-use crate::server::{Server, wait_until};
+use crate::server::{Server, socket_dir, wait_until};
 
 #[test]
 fn one_client_too_many_is_told_so() {
@@ -319,7 +319,7 @@ fn the_line_moves_on_after_each_value() {
 /// Values whose clients have closed their side stand in line like any others.
 #[test]
 fn half_closed_clients_stand_in_line() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     let server = Server::start(&["--max-memory", "16mb", "--unix-socket", path.to_str().expect("a plain path")]);
     let mut clients: Vec<_> = (0..60).map(|_| Client::unix(&path)).collect();

@@ -9,7 +9,7 @@ use gostash::event_loop::listener::{Listeners, bind_all};
 use gostash::limits::LISTEN_BACKLOG;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::server::allow_descriptors;
+use crate::server::{allow_descriptors, socket_dir};
 
 fn address(socket: &Socket) -> SocketAddr {
     socket.local_addr().expect("bound").as_socket().expect("a TCP address")
@@ -45,7 +45,7 @@ fn accepted_connections_inherit_what_they_need() {
 #[test]
 fn a_unix_socket_s_backlog_is_bounded() {
     allow_descriptors();
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     let mut config = Config::default();
     (config.port, config.unix_socket) = (0, Some(path.clone()));

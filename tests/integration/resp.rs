@@ -9,7 +9,7 @@ use crate::client::{Client, ask, bulk, get, number, queued, set, start, words};
 use crate::process::{at_once, cpu_share, cpu_ticks, wait_until_quiet};
 use crate::resp_rows::{SHORT_BYTES, rows};
 use crate::rows::Row;
-use crate::server::{FREE_PORT, Server, command, wait_until};
+use crate::server::{FREE_PORT, Server, command, socket_dir, wait_until};
 use crate::wire::Bench;
 
 #[test]
@@ -340,7 +340,7 @@ fn settings_are_shown_and_take_effect() {
 
 #[test]
 fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = socket_dir();
     let path = dir.path().join("socket").display().to_string();
     let options = ["--eviction", "none", "--default-ttl", "70", "--idle-timeout", "90", "--unix-socket", &path];
     let server = Server::start(&options);

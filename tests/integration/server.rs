@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use tempfile::TempDir;
 
 /// Longer than anything here takes, so that a test which would hang fails instead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -139,6 +140,11 @@ pub(crate) fn shell(script: &str) -> Command {
     let mut shell = undisturbed(Command::new("sh"));
     shell.args(["-c", script, "sh", env!("CARGO_BIN_EXE_gostash")]);
     shell
+}
+
+/// A directory in which a Unix socket's path is short enough, wherever the tester has temporary files.
+pub(crate) fn socket_dir() -> TempDir {
+    tempfile::tempdir_in("/tmp").expect("a directory")
 }
 
 /// Raises the soft limit on descriptors as far as it goes: it is often 1,024, and some tests have thousands of clients.

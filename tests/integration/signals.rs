@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::client::{Client, dec, del, get, inc, line, set, start};
 use crate::process::{at_once, wait_until_quiet};
-use crate::server::Server;
+use crate::server::{Server, socket_dir};
 
 #[test]
 fn what_arrived_before_sigterm_is_answered() {
@@ -77,7 +77,7 @@ fn a_long_frame_that_arrived_before_sigterm_is_answered() {
 #[test]
 fn who_connected_before_sigterm_is_answered() {
     const CLIENTS: usize = 2 * LISTEN_BACKLOG as usize;
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = socket_dir();
     let path = dir.path().join("socket");
     let mut server = Server::start(&["--unix-socket", path.to_str().expect("a plain path")]);
     let mut clients = Vec::new();

@@ -7,7 +7,7 @@ use gostash::limits::{OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES, TURN_READ
 
 use crate::client::{Client, del, get, inc, line, set, words};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
-use crate::server::Server;
+use crate::server::{Server, socket_dir};
 use crate::session::{self, Reader};
 
 /// A server, and a second client whose round trips prove that it has seen what the first one sent.
@@ -90,7 +90,7 @@ fn large_rows_cut() {
 
 #[test]
 fn rows_over_a_unix_socket() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = socket_dir();
     let path = folder.path().join("socket");
     let server = Server::start(&["--unix-socket", path.to_str().expect("a plain path")]);
     let mut bench = Bench::new(server, Some(path));
