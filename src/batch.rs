@@ -140,6 +140,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
         batch.iter_mut().for_each(|pending| executor.store.prefetch_item(&mut pending.hash));
+        executor.store.count_look_ups(batch.len());
         for commands in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[commands[0].visit];
             let session = sessions[visit.session].as_mut();

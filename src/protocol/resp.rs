@@ -152,9 +152,8 @@ pub fn parse<'a>(
     let parts = verb.filter(|verb| verb.comes_in_parts() && verb.takes(left + 1));
     arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part_arguments);
     arguments.long = None;
-    // How long an argument may be before it is received in chunks, and at all. The first one is a key, as a rule. If it
-    // is too long, the command is answered with an error, but the key of a command on many keys breaks the frame. A
-    // subcommand may have its key further back.
+    // How long an argument may be before it is received in chunks, and at all. The first is a key, as a rule: if it is
+    // too long, the command is answered with an error, but that of a command on many keys breaks the frame.
     let first_max = (KEY_BYTES_MAX, if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max });
     let other_max = match verb.and_then(|verb| verb.plan) {
         Some(_) => (SMALL_VALUE_BYTES_MAX, value_bytes_max),

@@ -36,8 +36,7 @@ const RESERVE_BYTES: isize = 4 * SEGMENT_BYTES as isize;
 const SMALL_SHARE: usize = 26;
 
 /// The dead share, in 256ths, from which a segment is cleaned: without eviction, where space is worth more, and with it.
-/// Most have a larger one when they are found: random overwrites with other lengths cause just under a byte of copying
-/// per byte written.
+/// Most have a larger one: random overwrites with other lengths cause just under a byte of copying per byte written.
 pub(super) const DEAD_SHARES: [usize; 2] = [32, 88];
 
 /// The cost of deciding about an item, in units of work: to look it up, move or remove it, and leave a ghost.
@@ -153,10 +152,8 @@ impl Store {
             return true;
         };
         self.work += ITEM_UNITS;
-        let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) else {
-            debug_assert!(false, "an item in the log is in the index");
-            return false;
-        };
+        let entry = self.index.find(&mut hash, |entry| entry.handle() == handle);
+        let entry = entry.expect("an item in the log is in the index");
         match self.next_round(entry, record) {
             Some((queue, uses)) if self.open_for(queue, size).is_ok() => {
                 self.advance(size, true);

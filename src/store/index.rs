@@ -11,6 +11,7 @@
 //! back. This file knows hashes and handles, neither keys nor values.
 
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memmap2::MmapMut;
 
@@ -130,6 +131,7 @@ pub(super) struct Index {
     /// A hash's bits from [`SHIFT`] up choose its bucket, as many as `mask` has: the least 2^n - 1 >= `buckets` - 1.
     mask: usize,
     pub(super) len: usize,
+    pub(super) walked: AtomicU64, // overflow lines visited and not counted as work yet; atomic so that a store is Sync
     /// The place of a hash that was not found. Each put changes it, so a hash that has the current one is absent still.
     absent: isize,
 }
@@ -203,6 +205,7 @@ impl Index {
             } else {
                 number = self.entry(link).link()?;
                 link = link_place(number);
+                self.walked.fetch_add(1, Relaxed); // rare
             }
         }
     }

@@ -152,11 +152,10 @@ impl Log {
     }
 
     #[inline(always)]
-    fn drop_list(&mut self, record: &Record) -> Option<usize> {
-        let mut list = self.lists.remove(record.list? as usize);
-        let count = list.len();
-        self.dropped.append(&mut list);
-        Some(count)
+    fn drop_list(&mut self, record: &Record) {
+        if let Some(number) = record.list {
+            self.dropped.append(&mut self.lists.remove(number as usize));
+        }
     }
 
     /// Takes over references to chunks, as if their item had been removed.
@@ -295,9 +294,9 @@ impl Log {
     }
 
     #[inline(always)]
-    pub(super) fn remove(&mut self, handle: Handle, record: &Record) -> Option<usize> {
+    pub(super) fn remove(&mut self, handle: Handle, record: &Record) {
         self.bury(handle, record);
-        self.drop_list(record)
+        self.drop_list(record);
     }
 
     /// Turns a record into a gap, and gives its segment back if nothing in it is alive any more.

@@ -346,7 +346,8 @@ fn a_queue_shrinks_as_it_is_executed() {
 #[test]
 fn work_is_counted() {
     let mut driver = driver(0);
-    let values = [("zeros", "0".repeat(32_000) + "x"), ("long", "v".repeat(32_000))];
+    let [long, medium] = [32_000, 1_000].map(|length| "v".repeat(length));
+    let values = [("zeros", "0".repeat(32_000) + "x"), ("long", long), ("medium", medium)];
     let large = ["large", "gone"].map(|key| (key, "v".repeat(1 << 20)));
     for (key, value) in values.into_iter().chain(large) {
         driver.feed(&words(&format!("SET {key} {value}")));
@@ -355,6 +356,7 @@ fn work_is_counted() {
     for (line, units) in [
         ("INCR zeros", 320),
         ("GET long", 31),
+        ("GET medium", 1),
         ("GETEX long EX 9", 31),
         ("PERSIST long", 31),
         ("APPEND long v", 62),
@@ -426,6 +428,20 @@ fn long_keys_take_no_long_scan() {
         let most = SCAN_STEPS_MAX as u64 / STEPS_PER_UNIT + 2 * SCAN_WORK_UNITS;
         assert!(driver.work_max <= most, "{} units", driver.work_max);
     }
+}
+
+/// A turn has some thousand look-ups, however many clients there are and however short their commands.
+#[test]
+fn short_commands_of_many_clients_take_many_turns() {
+    let mut executor = driver(0).executor;
+    let mut sessions: Vec<Box<Session>> = (0..20).map(|id| Box::new(Session::new(id, 0))).collect();
+    let frames = b"GET\x000\x00\r\n".repeat(400);
+    let input = frames.repeat(sessions.len());
+    let visit = |slot| Visit::new(slot, slot * frames.len()..(slot + 1) * frames.len());
+    let mut visits: Vec<Visit> = (0..sessions.len()).map(visit).collect();
+    executor.begin_turn(0, 0);
+    process(&mut visits, &input, &mut sessions, &mut executor);
+    assert!((900..1_100).contains(&executor.stats.gets), "{}", executor.stats.gets);
 }
 
 /// Of clients that each send the last byte of a long frame, the first has used up the turn.

@@ -1165,3 +1165,29 @@ fn what_is_looked_at_ahead_may_move_or_come_in_between() {
     assert_eq!(store.set_id(4_000, 1), Ok(()));
     assert!(store.get(hash, key_of(4_000).as_bytes()).is_some());
 }
+
+/// A scan shows which keys lie in one bucket. Who stores those alone makes each look-up slow, and has his turn end early.
+#[test]
+fn look_ups_with_far_to_go_are_work() {
+    let mut store = store(32 << 20, Eviction::S3Fifo);
+    store.fill(0..200_000, 1);
+    let (mut near, mut cursor) = (Vec::new(), 0);
+    while near.len() < 400 {
+        cursor = store.scan(cursor, |key| near.push(key.to_vec()));
+    }
+    let mut work_of = |keys: &[Vec<u8>]| {
+        store.flush();
+        for key in keys {
+            let hash = store.seen(key);
+            assert_eq!(store.set(hash, key, Value::small(b"v")), Ok(()));
+        }
+        store.count_look_ups(0);
+        let before = store.work;
+        keys.iter().for_each(|key| _ = store.seen(key));
+        store.count_look_ups(keys.len());
+        store.work - before
+    };
+    let any: Vec<_> = (0..400).map(|id| key_of(id).into_bytes()).collect();
+    let work = [work_of(&any), work_of(&near)];
+    assert!(work[0] == 100 && work[1] > 400, "{work:?}");
+}
