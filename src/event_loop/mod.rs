@@ -335,11 +335,11 @@ impl EventLoop {
         visits.sort_by_key(|visit| visit.is_long);
         let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
         for group in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
-            // However many brought little, half of the turn is left for those who brought much.
+            // However much those who brought little do, half of a turn is left for those who brought much.
             let reserved = if is_mixed && !group[0].is_long { TURN_WORK_UNITS / 2 } else { 0 };
             self.executor.work_max -= reserved;
             batch::process(group, &self.input, &mut self.connections, &mut self.executor);
-            self.executor.work_max += reserved;
+            self.executor.work_max = self.executor.work_max.max(self.executor.store.work) + reserved;
             self.answer_questions(group);
             // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
             group.rotate_left(1);

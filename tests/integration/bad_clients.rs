@@ -98,6 +98,21 @@ fn nobody_waits_for_a_long_transaction() {
     other.check(&get(b"19999"), b"v\r\n");
 }
 
+/// A SCAN is more work than a turn has, and many others have asked for one.
+#[test]
+fn who_asks_much_does_not_wait_for_all_who_ask_little() {
+    let (server, mut much) = start(&[]);
+    much.fill(0..1_000, b"value");
+    let mut others = Client::many(&server, 20);
+    others.iter_mut().for_each(|other| other.check_words("PING", "+PONG\n"));
+    at_once(&server, || {
+        much.send(&inc(b"n").repeat(50));
+        others.iter_mut().for_each(|other| other.send(&words("SCAN 0 COUNT 1000\nINCR n")));
+    });
+    let first = number(&much.read_text(), "");
+    assert!(first < 10, "{first}");
+}
+
 /// However much a transaction of few commands answers, nobody else's command comes between those.
 #[test]
 fn a_short_transaction_is_executed_in_one_go() {
