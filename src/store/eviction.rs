@@ -108,11 +108,12 @@ impl Store {
         let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES };
         // Rather than refuse a write that room is being made for, the store may exceed its limit by what one command
         // needs: a segment for what it moves, two for what it writes, the spare one, which may be used up first, and
-        // the chunks that APPEND copies into. Cleaning gives back more than it takes, but takes it first.
+        // the chunks that APPEND copies into. Cleaning gives back more than it takes, but takes it first: without
+        // eviction nothing else gives any back, however much clients take beyond the limit.
         let appended = self.chunks.bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
-        let moved = if self.log.walk.is_cleaning { 3 * SEGMENT_BYTES } else { 0 };
-        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { moved };
-        if self.memory_bytes() + bytes > self.limit + overdraft {
+        let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { 0 };
+        let may_exceed = self.log.walk.is_cleaning && !self.evicts();
+        if !may_exceed && self.memory_bytes() + bytes > self.limit + overdraft {
             return Err(Refusal::OutOfMemory);
         }
         self.log.open(queue, bytes);
@@ -143,8 +144,7 @@ impl Store {
             && places.into_iter().all(|(hash, at, record)| !self.log.dropped.is_empty() || self.pass(hash, at, &record))
     }
 
-    /// Takes the walk past a record: a gap, which has no hash, or an item, which is moved or removed. False if the item
-    /// would have to be copied, but there is no room and it may not be evicted.
+    /// Takes the walk past a record: a gap, which has no hash, or an item, which is moved or removed.
     fn pass(&mut self, hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
         let size = record.size();
         let Some(mut hash) = hash else {
@@ -162,7 +162,6 @@ impl Store {
                 self.work += size as u64 / COPIED_BYTES_PER_UNIT;
                 self.stats.copied_bytes += size as u64;
             }
-            Some(_) if !self.evicts() => return false,
             _ => {
                 self.advance(size, false);
                 self.remove(hash, entry, record, true);
