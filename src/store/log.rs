@@ -338,9 +338,10 @@ impl Log {
     }
 
     /// Starts a cleaning walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead. Returns
-    /// whether there are others to search. Once all were, that waits until more is dead: a full store asks all the time.
+    /// whether there are others to search. Once all were, that waits until 16 bytes more of each are dead.
     pub(super) fn walk_deadest(&mut self, dead_share: usize) -> bool {
-        if self.dead > self.searched.1 + SEGMENT_BYTES / 16 {
+        // A full store asks all the time, and a search of a large one takes longer than what left a few bytes dead.
+        if self.dead > self.searched.1 + 16 * self.segments.len() {
             self.searched = (0, self.dead);
         }
         let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));

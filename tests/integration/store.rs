@@ -990,6 +990,21 @@ fn the_only_segments_worth_cleaning_are_found_among_many() {
     store.check();
 }
 
+/// The larger a store is, the longer all its segments take to search, and the more has to be dead before they are.
+#[test]
+fn a_large_store_is_not_searched_for_a_few_items() {
+    let mut store = store(56 << 20, Eviction::None);
+    let full = (0..).find(|&id| store.set_id(id, 1_000).is_err()).expect("it fills up");
+    store.rest(1);
+    let work = [8, 16].map(|count| {
+        (0..count).for_each(|at| assert!(store.delete_id(full / 50 * (at + count))));
+        let before = store.work;
+        store.rest(1);
+        store.work - before
+    });
+    assert_eq!(work, [1, 16]);
+}
+
 #[test]
 fn what_fits_stays_though_it_is_overwritten_with_other_lengths() {
     const COUNT: u64 = 46_000;
