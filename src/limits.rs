@@ -48,6 +48,7 @@ pub const READ_LARGE_BYTES: usize = 64 * 1024;
 // Unfinished input up to this length is put in front of the next read. A longer frame is collected in its own buffer,
 // since copying it for each read would make the work grow with the square of its length.
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
+pub const TAKEN_EXTRA_BYTES: usize = 64; // by such a frame: its end, with options, instead of a CRLF or digit at a time
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // high-water mark: above it input waits; one reply may exceed it
 pub const OUTPUT_KEPT_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty buffer is dropped, not kept for reuse
 

@@ -218,15 +218,14 @@ impl Session {
     /// Executes what stands at the start of `input`, or begins to receive it if it has a long value, and returns how
     /// many bytes were consumed. If it is incomplete, nothing is, and the error is how many bytes it takes at least.
     pub(crate) fn execute_first(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
-        match self.execute_frame(input, &mut Vec::new(), executor) {
-            Ok(consumed) => Ok(consumed),
-            Err(Stop::Incomplete(needed)) => Err(needed),
-            Err(Stop::Long(_, at)) => {
+        self.execute_frame(input, &mut Vec::new(), executor).or_else(|stop| match stop {
+            Stop::Incomplete(needed) => Err(needed),
+            Stop::Long(_, at) => {
                 self.phase = Phase::Receiving(Box::new(Incoming { needed: at, ..Incoming::default() }));
                 Ok(self.receive(input, executor))
             }
-            Err(Stop::Broken(_)) => Ok(input.len()),
-        }
+            Stop::Broken(_) => Ok(input.len()),
+        })
     }
 
     /// Stores input that was not executed. `needed` is what its first frame takes at least, or 0 if that is executable.
@@ -261,7 +260,7 @@ impl Session {
                     // In a crowd it gets a chunk when more of it is read than its beginning, and so its turn has come.
                     if executor.share_bytes < CHUNK_BYTES && *awaited == 0 {
                         *awaited = value_bytes;
-                        *needed = frame.len() + bytes.len() - taken + 1;
+                        *needed = (at + value_bytes).min(frame.len() + bytes.len() - taken + 1);
                         continue;
                     }
                     let queue = self.resp.as_mut().and_then(|resp| resp.queue.as_mut());
@@ -271,7 +270,7 @@ impl Session {
                     let begun = frame.split_off(at);
                     incoming.take(&begun, executor);
                 }
-                Ok(_) | Err(Stop::Broken(_)) => break,
+                done => break taken -= done.map_or(0, |end| frame.len() - end), // it ends within these bytes
             }
         }
         // Its key was hashed, and it was copied to where nothing was yet: four times what a copy costs.

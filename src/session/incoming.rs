@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::chunk::Chunk;
 use crate::command::Value;
 use crate::execute::Executor;
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, TAKEN_EXTRA_BYTES};
 
 /// A frame that is being received over many reads, and apart from it, in order, its long values.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Incoming {
         Some((asked, result, before - end))
     }
 
-    /// Takes from `bytes` the rest of the long value, then what is known to belong to the frame, and returns how many.
+    /// Takes from `bytes` the rest of the long value, then what the frame needs and a little more. Returns how many.
     pub(super) fn take(&mut self, mut bytes: &[u8], executor: &Executor) -> usize {
         let length = bytes.len();
         while self.left > 0 && !bytes.is_empty() {
@@ -88,7 +88,7 @@ impl Incoming {
                 (bytes, self.left) = (&bytes[count..], self.left - count);
             }
         }
-        let missing = self.needed.saturating_sub(self.bytes.len());
+        let missing = (self.needed + TAKEN_EXTRA_BYTES).saturating_sub(self.bytes.len());
         self.bytes.extend(bytes.split_off(..missing.min(bytes.len())).unwrap_or_default());
         length - bytes.len()
     }

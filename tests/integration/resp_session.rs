@@ -159,7 +159,7 @@ fn random_bytes_in_random_pieces() {
         for _ in 0..1 + random.below(12) {
             let (commands, _) = rows[random.below(rows.len())];
             match random.below(12) {
-                0 => input.extend(ask(&[b"SET".as_slice(), b"a", &long])),
+                0 => input.extend(ask(&[b"SET".as_slice(), b"a", &long, b"PX", b"1000000"][..3 + 2 * random.below(2)])),
                 1 => input.extend(ask(&[b"MSET".as_slice(), b"a", &long, b"b", &long])),
                 2 => input.extend(words("MULTI")),
                 3 => input.extend(words("EXEC")),
@@ -172,7 +172,8 @@ fn random_bytes_in_random_pieces() {
         }
         let mut whole = driver(0);
         whole.feed(&input);
-        let mut pieces = driver(0);
+        let reader = if random.once_in(2) { Reader::Crowded } else { Reader::Eager };
+        let mut pieces = Driver::new(reader, 0, 1 << 20);
         let mut from = 0;
         while from < input.len() && !pieces.is_closing() {
             let longest = if random.once_in(3) { 20_000 } else { 30 };
@@ -375,6 +376,11 @@ fn work_is_counted() {
         let work = driver.executor.store.work - before;
         assert!(work >= units, "{line}: {work} units");
     }
+    // The end of a long value's frame is parsed at once, not a CRLF or a digit at a time.
+    let mut other = self::driver(0);
+    other.feed(&words(&format!("SET a {} PX 1000000 NX GET", "v".repeat(40_000))));
+    let work = other.executor.store.work;
+    assert!(work <= 6, "SET of a long value: {work} units");
     // A deadline changes where it lies, however long the value is.
     driver.received();
     let before = driver.executor.store.work;

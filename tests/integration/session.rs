@@ -5,7 +5,7 @@ use std::mem;
 
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
-use gostash::limits::{CARRY_BYTES_MAX, READ_BYTES, READ_LARGE_BYTES};
+use gostash::limits::{CARRY_BYTES_MAX, READ_LARGE_BYTES};
 use gostash::session::Session;
 use gostash::store::{Eviction, Settings, Store};
 
@@ -107,9 +107,7 @@ impl Driver {
                 self.run_backlog();
                 assert!(self.sessions[0].wants_input(), "it neither runs nor reads");
             }
-            // The event loop reads a large value past the buffer, but not while it is only beginning.
-            let most = if self.reader == Reader::Crowded { READ_BYTES } else { READ_LARGE_BYTES };
-            let (piece, later) = input.split_at(input.len().min(most));
+            let (piece, later) = input.split_at(input.len().min(READ_LARGE_BYTES));
             self.turn(piece);
             self.run_backlog();
             input = later;

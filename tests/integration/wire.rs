@@ -40,9 +40,11 @@ fn session_large_rows_cut() {
     for row in &large_rows() {
         let len = row.send.len();
         session::run(row, &[len], Reader::Eager);
-        session::run(row, &[len], Reader::Lazy);
-        for split in sampled_splits(len) {
-            session::run(row, &[split, len], Reader::Lazy);
+        for reader in [Reader::Lazy, Reader::Crowded] {
+            session::run(row, &[len], reader);
+            for split in sampled_splits(len) {
+                session::run(row, &[split, len], reader);
+            }
         }
         session::run(row, &both_ends_by_bytes(len), Reader::Lazy);
         if len < 40_000 {
