@@ -196,6 +196,6 @@ impl Executor {
     }
 }
 
-fn kept(Chunked { chunks, rest }: &Chunked) -> Value<'_> {
+pub(crate) fn kept(Chunked { chunks, rest }: &Chunked) -> Value<'_> {
     Value { chunks, rest }
 }

@@ -156,7 +156,9 @@ impl Session {
     pub fn burden_bytes(&self, sent_max: usize) -> usize {
         let incoming = if let Phase::Receiving(incoming) = &self.phase { chunk_bytes(&incoming.longs) } else { 0 };
         let queued = |queue: &Queue| queue.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&queue.longs);
-        self.held_bytes() + self.output.chunk_bytes.min(sent_max) + incoming + self.queue().map_or(0, queued)
+        let asked =
+            self.resp.as_ref().and_then(|it| it.question.as_ref()).map_or(0, |it| it.text.chunks.len() * CHUNK_BYTES);
+        self.held_bytes() + self.output.chunk_bytes.min(sent_max) + incoming + asked + self.queue().map_or(0, queued)
     }
 
     /// Whether stored frames can be executed, or a command that has been taken from the input is not done yet.

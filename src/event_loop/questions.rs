@@ -11,7 +11,7 @@ use crate::batch::Visit;
 use crate::config::Config;
 use crate::limits::*;
 use crate::protocol::glob;
-use crate::protocol::verbs::{Complaint, SYNTAX, VERBS, integer, shown, wrong_arity};
+use crate::protocol::verbs::{Complaint, OUT_OF_MEMORY, SYNTAX, VERBS, integer, shown, wrong_arity};
 use crate::session::{Question, Resp, Session};
 
 impl EventLoop {
@@ -103,19 +103,17 @@ impl EventLoop {
 
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
-        let kills = question.verb == "client|kill";
-        let filter = &question.words[1..];
-        let slots = self.connections.capacity();
-        let end = slots.min(question.at + TURN_LOOKS);
+        let (kills, filter) = (question.verb == "client|kill", &question.words[1..]);
+        let (slots, end) = (self.connections.capacity(), question.at + TURN_LOOKS);
         for other in question.at..end {
             let Some(connection) = self.connections.get_mut(other) else { continue };
             if connection.session.is_closing() || kills && !is_selected(filter, connection, other == slot)? {
                 continue;
             }
             question.found += 1;
-            if !kills {
-                describe(connection, self.now_millis, &mut question.text);
-            } else if other != slot {
+            if !kills && !question.text.push(listed(connection, self.now_millis).as_bytes(), || self.executor.chunk()) {
+                return Err(OUT_OF_MEMORY);
+            } else if kills && other != slot {
                 connection.session.abandon();
                 // It is closed when its turn comes.
                 connection.enqueue(other, &mut self.ready);
@@ -128,7 +126,7 @@ impl EventLoop {
             return Ok(());
         }
         match (kills, question.found, filter.len()) {
-            (false, ..) => output.push_bulk(question.text.as_bytes()),
+            (false, ..) => output.push_bulk_value(crate::execute::kept(&question.text)),
             (true, 0, 1) => return Err("ERR No such client".into()),
             (true, _, 1) => output.push(b"+OK\r\n"),
             (true, found, _) => output.push_header(b':', found),
@@ -163,8 +161,8 @@ fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) ->
     Ok(all_fit && !(spares_asker && is_asker))
 }
 
-/// Appends a client's line of CLIENT LIST.
-fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
+/// A client as CLIENT LIST has it: a line.
+fn listed(connection: &Connection, now_millis: u64) -> String {
     let session = &connection.session;
     let none = Resp::default();
     let resp = session.resp.as_deref().unwrap_or(&none);
@@ -174,9 +172,9 @@ fn describe(connection: &Connection, now_millis: u64, text: &mut String) {
     let [age, idle] = [connection.accepted_millis, session.last_command_millis].map(|it| (now_millis - it) / 1000);
     let (id, held, waiting) = (session.id, session.burden_bytes(usize::MAX), session.output.len());
     let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(resp.last_verb)].name);
-    *text += &format!(
+    format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
          ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} \
          lib-ver={library_version} resp={version}\n"
-    );
+    )
 }

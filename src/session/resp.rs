@@ -38,7 +38,7 @@ pub struct Question {
     pub(crate) words: Vec<Box<[u8]>>, // in lower case
     pub(crate) at: usize,             // how many slots of connections have been looked at
     pub(crate) found: i64,            // how many connections matched
-    pub(crate) text: String,          // the answer so far
+    pub(crate) text: Chunked,         // the answer so far
 }
 
 /// A command that may be executed in a batch, how to answer it, and how many bytes it took. The error is how long the
@@ -110,7 +110,7 @@ impl Resp {
     /// Memory held for its transaction and its question in bytes, chunks excluded.
     pub(super) fn held_bytes(&self) -> usize {
         let queued = |queue: &Queue| size_of::<Queue>() + queue.head.capacity() + queue.frames.rest.capacity();
-        let asked = |question: &Question| question.text.capacity() + question.words.iter().flatten().count();
+        let asked = |question: &Question| question.text.rest.capacity() + question.words.iter().flatten().count();
         self.queue.as_deref().map_or(0, queued) + self.question.as_deref().map_or(0, asked)
     }
 

@@ -631,7 +631,7 @@ fn who_vanishes_with_half_a_frame_holds_up_nobody() {
 #[test]
 fn a_full_store_that_may_not_evict_refuses() {
     const ITEMS: usize = 2_000;
-    let (_server, mut client) = start(&["--max-memory", "8mb", "--eviction", "none"]);
+    let (server, mut client) = start(&["--max-memory", "8mb", "--eviction", "none"]);
     let value = |number: usize| format!("{number:010000}").into_bytes();
     let key = |number: usize| format!("key {number}").into_bytes();
     let mut stored = Vec::new();
@@ -655,6 +655,9 @@ fn a_full_store_that_may_not_evict_refuses() {
         client.send(&inc(format!("counter {number}").as_bytes()));
         client.read_line() == b"ERR\r\n"
     }));
+    // A list of all clients takes memory, too.
+    let mut others = Client::many(&server, 1_500);
+    others[0].check_words("CLIENT LIST", "-OOM command not allowed when used memory > 'maxmemory'.\n");
     for number in &stored {
         client.check(&get(&key(*number)), &line(&value(*number)));
         client.check(&del(&key(*number)), b"OK\r\n");
