@@ -80,11 +80,10 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                 return; // a long frame or a transaction waits for memory, and for its turn, as any write does
             }
         }
-        let mut arguments = None;
         let session = self.sessions[slot].as_mut();
         let mut done = start + session.resume(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
-        let (mut needed, mut executed) = (0, 0);
+        let (mut arguments, mut needed, mut executed) = (None, 0, 0);
         while is_open && done < end && needed == 0 {
             // Looking up the session's protocol for each frame would take a tenth of a request's instructions.
             let rest = &input[done..];

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use memmap2::MmapMut;
 
+use crate::command::Value;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
 
@@ -123,6 +124,10 @@ pub(crate) struct Chunked {
 }
 
 impl Chunked {
+    pub(crate) fn value(&self) -> Value<'_> {
+        Value { chunks: &self.chunks, rest: &self.rest }
+    }
+
     /// Appends `bytes`. False if it takes one more chunk, and `chunk` gives none.
     pub(crate) fn push(&mut self, mut bytes: &[u8], chunk: impl Fn() -> Option<Chunk>) -> bool {
         while self.rest.len() + bytes.len() > CHUNK_BYTES {

@@ -157,7 +157,7 @@ impl Executor {
     fn written(&mut self, written: Result<bool, Refusal>, returns_value: bool, is_kept: bool) -> Reply<'_> {
         match written {
             Err(refusal) => self.refuse(refusal),
-            Ok(_) if is_kept => Reply::Value(kept(&self.kept)),
+            Ok(_) if is_kept => Reply::Value(self.kept.value()),
             Ok(true) if !returns_value => Reply::Done,
             Ok(_) => Reply::Missing,
         }
@@ -189,13 +189,9 @@ impl Executor {
                 if !is_room {
                     return self.refuse(Refusal::OutOfMemory);
                 }
-                self.store.write(hash, key, kept(&whole), None, Expiry::Keep)
+                self.store.write(hash, key, whole.value(), None, Expiry::Keep)
             }
         };
         written.map_or_else(|refusal| self.refuse(refusal), |_| Reply::Number(length as i64))
     }
-}
-
-pub(crate) fn kept(Chunked { chunks, rest }: &Chunked) -> Value<'_> {
-    Value { chunks, rest }
 }

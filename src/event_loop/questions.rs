@@ -115,8 +115,7 @@ impl EventLoop {
                 return Err(OUT_OF_MEMORY);
             } else if kills && other != slot {
                 connection.session.abandon();
-                // It is closed when its turn comes.
-                connection.enqueue(other, &mut self.ready);
+                connection.enqueue(other, &mut self.ready); // it is closed when its turn comes
             }
         }
         let Session { resp: Some(resp), output, .. } = &mut self.connections[slot].session else { return Ok(()) };
@@ -126,7 +125,7 @@ impl EventLoop {
             return Ok(());
         }
         match (kills, question.found, filter.len()) {
-            (false, ..) => output.push_bulk_value(crate::execute::kept(&question.text)),
+            (false, ..) => output.push_bulk_value(question.text.value()),
             (true, 0, 1) => return Err("ERR No such client".into()),
             (true, _, 1) => output.push(b"+OK\r\n"),
             (true, found, _) => output.push_header(b':', found),
