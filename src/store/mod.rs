@@ -89,7 +89,7 @@ pub struct Store {
     /// The store is over its limit, although it has done its share of making room: writes wait for a later turn.
     pub is_short: bool,
     now: u64,
-    /// All work done so far, in units of about 100 ns. One unit is four plain look-ups, an item visited, a third of an
+    /// All work done so far, in units of about 100 ns. One unit is eight plain look-ups, an item visited, a third of an
     /// item added, four index entries moved, or a kilobyte copied.
     pub work: u64,
     /// The counters.
@@ -137,7 +137,7 @@ impl Store {
     /// Counts the work of `count` look-ups, whose items were prefetched, and of overflow lines that were visited. A scan
     /// shows which keys lie in one bucket: a thousand of these alone, after a flush, take a microsecond each to look up.
     pub fn count_look_ups(&mut self, count: usize) {
-        self.work += count as u64 / 4 + mem::take(self.index.walked.get_mut()) / 16;
+        self.work += count as u64 / 8 + mem::take(self.index.walked.get_mut()) / 16;
     }
 
     /// Starts a turn at `now_millis` of a clock that never goes back. `outside_bytes` is what the process holds for its

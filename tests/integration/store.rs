@@ -1207,5 +1207,5 @@ fn look_ups_with_far_to_go_are_work() {
     };
     let any: Vec<_> = (0..400).map(|id| key_of(id).into_bytes()).collect();
     let work = [work_of(&any), work_of(&near)];
-    assert!(work[0] == 100 && work[1] > 400, "{work:?}");
+    assert!(work[0] == 50 && work[1] > 400, "{work:?}");
 }
