@@ -73,12 +73,12 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     fn parse(&mut self, at: usize) {
         let Visit { session: slot, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
-        if !self.sessions[slot].as_mut().is_open() {
-            // What it executes may use up the turn's work, so the commands parsed so far come first.
-            self.run();
-            if self.executor.store.is_short || self.executor.is_spent() {
-                return; // a long frame or a transaction waits for memory, and for its turn, as any write does
-            }
+        let waits = !self.sessions[slot].as_mut().is_open() && {
+            self.run(); // what it executes may use up the turn's work, so the commands parsed so far come first
+            self.executor.store.is_short // a long frame or a transaction waits for memory, as any write does
+        };
+        if waits || self.executor.is_spent() {
+            return;
         }
         let session = self.sessions[slot].as_mut();
         let mut done = start + session.resume(&input[start..], self.executor);
@@ -139,7 +139,6 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     fn run(&mut self) {
         let Batch { visits, sessions, executor, pending: batch, .. } = self;
         batch.iter_mut().for_each(|pending| executor.store.prefetch_item(&mut pending.hash));
-        executor.store.count_look_ups(batch.len());
         for commands in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[commands[0].visit];
             let session = sessions[visit.session].as_mut();
@@ -164,6 +163,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                 }
             }
         }
+        // Only now: some may have taken all of a turn's work, and yet each turn is to execute something.
+        executor.store.count_look_ups(batch.len());
         batch.clear();
     }
 }

@@ -50,8 +50,8 @@ impl Executor {
 
     /// Starts a turn at `now_millis` of a monotonic clock, with `outside_bytes` held outside the store and chunks.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
-        self.clock.now_millis = now_millis;
-        self.work_max = self.store.work + TURN_WORK_UNITS;
+        self.store.count_look_ups(0); // those of the last housekeeping
+        (self.clock.now_millis, self.work_max) = (now_millis, self.store.work + TURN_WORK_UNITS);
         self.store.drop_chunks(&mut self.kept.chunks);
         self.store.begin_turn(now_millis, outside_bytes);
     }

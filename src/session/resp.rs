@@ -363,7 +363,6 @@ impl RespClient<'_> {
             batch.push((command, part, hash, end));
         }
         batch.iter_mut().for_each(|(.., hash, _)| self.executor.store.prefetch_item(hash));
-        self.executor.store.count_look_ups(batch.len());
         for (at, (command, part, hash, end)) in batch.iter().enumerate() {
             if !self.may_go_on(work_max) {
                 return at;

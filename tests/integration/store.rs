@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::ops::{Deref, DerefMut, Range};
 
 use bytes::Bytes;
+use gostash::batch::{Visit, process};
 use gostash::command::{Action, Command, Expiry, NEVER, Refusal, Reply, Value};
 use gostash::execute::Executor;
 use gostash::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, SEGMENT_BYTES, TURN_WORK_UNITS};
 use gostash::number;
+use gostash::session::Session;
 use gostash::store::{Eviction, Item, KeyHash, Record, Settings, Store};
 
 use crate::random::{Random, SEED_VARIABLE};
@@ -1208,4 +1210,13 @@ fn look_ups_with_far_to_go_are_work() {
     let any: Vec<_> = (0..400).map(|id| key_of(id).into_bytes()).collect();
     let work = [work_of(&any), work_of(&near)];
     assert!(work[0] == 50 && work[1] > 400, "{work:?}");
+    // Though they take more than a turn, something is executed in each.
+    let mut sessions = vec![Box::new(Session::new(0, 0))];
+    for (rounds, gets) in [(0, 1), (20, 2)] {
+        store.executor.begin_turn(0, 0);
+        (0..rounds).for_each(|_| near.iter().for_each(|key| _ = store.seen(key)));
+        let input = b"GET\x000\x00\r\n";
+        process(&mut [Visit::new(0, 0..input.len())], input, &mut sessions, &mut store.executor);
+        assert_eq!((store.executor.stats.gets, store.executor.is_spent()), (gets, rounds > 0));
+    }
 }
