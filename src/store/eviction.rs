@@ -139,18 +139,19 @@ impl Store {
             (hash.inspect(|hash| self.index.prefetch(*hash, false)), handle, record)
         };
         let places: Vec<_> = self.log.ahead().take(LOOK_AHEAD).map(looked_up).collect();
-        // An evicted value's chunks are given back before the next item is decided about: they may be room enough.
+        for (hash, at, record) in &places {
+            // An evicted value's chunks are given back before the next item is decided about: they may be room enough.
+            if self.log.dropped.is_empty() {
+                self.pass(*hash, *at, record);
+            }
+        }
         !places.is_empty()
-            && places.into_iter().all(|(hash, at, record)| !self.log.dropped.is_empty() || self.pass(hash, at, &record))
     }
 
     /// Takes the walk past a record: a gap, which has no hash, or an item, which is moved or removed.
-    fn pass(&mut self, hash: Option<KeyHash>, handle: Handle, record: &Record) -> bool {
+    fn pass(&mut self, hash: Option<KeyHash>, handle: Handle, record: &Record) {
         let size = record.size();
-        let Some(mut hash) = hash else {
-            self.advance(size, false);
-            return true;
-        };
+        let Some(mut hash) = hash else { return self.advance(size, false) };
         self.work += ITEM_UNITS;
         let entry = self.index.find(&mut hash, |entry| entry.handle() == handle);
         let entry = entry.expect("an item in the log is in the index");
@@ -167,7 +168,6 @@ impl Store {
                 self.remove(hash, entry, record, true);
             }
         }
-        true
     }
 
     /// Moves the walk on by `size` bytes, and takes them off the copy credit or adds them to it.
