@@ -64,9 +64,9 @@ options! {
         |text| Some((!text.is_empty()).then(|| text.into()));
     max_clients: usize = "max-clients", "a number from 1 to 1000000", |text| whole(text, 1..=CLIENTS_MAX);
     max_value_size: usize = "max-value-size", "a size from 1b to 512mb", |text| size(text, 1..=VALUE_BYTES_MAX_MAX);
-    max_memory: MemoryLimit = "max-memory", "a size from 8mb up, or auto", |text| match text {
+    max_memory: MemoryLimit = "max-memory", "a size from 8mb to 256gb, or auto", |text| match text {
         "auto" => Some(MemoryLimit::auto(memory::read)),
-        _ => size(text, MEMORY_BYTES_MIN..=usize::MAX).map(MemoryLimit::chosen),
+        _ => size(text, MEMORY_BYTES_MIN..=STORE_BYTES_MAX).map(MemoryLimit::chosen),
     };
     eviction: Eviction = "eviction", "s3-fifo or none", |text| match text {
         "s3-fifo" => Some(Eviction::S3Fifo),

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use memmap2::{MmapMut, UncheckedAdvice};
 
-use crate::limits::{MACHINE_SHARE_BYTES_MAX, MEMORY_BYTES_MIN, UNKNOWN_MACHINE_BYTES};
+use crate::limits::{MACHINE_SHARE_BYTES_MAX, MEMORY_BYTES_MIN, STORE_BYTES_MAX, UNKNOWN_MACHINE_BYTES};
 
 /// How much memory the process may take, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl MemoryLimit {
         } else {
             (usize::MAX, UNKNOWN_MACHINE_BYTES, " (the machine does not tell how much it has)".to_owned())
         };
-        let bytes = bytes.max(MEMORY_BYTES_MIN);
+        let bytes = bytes.clamp(MEMORY_BYTES_MIN, STORE_BYTES_MAX);
         MemoryLimit { bytes, text: megabytes(bytes) + &reason, safe_bytes: all / 21 * 20 }
     }
 }

@@ -72,8 +72,8 @@ pub struct EventLoop {
     spare: Vec<Vec<u8>>, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
-    /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
-    resumed_millis: u64,
+    /// A second after the loop last went on after over a second, maybe stopped: until then no client's time is over.
+    spared_until: u64,
     base_bytes: usize, // of memory, that the process took before it stored anything
     draining: usize,   // connections that were sent their last reply, and no longer count as clients
     pressure: Pressure,
@@ -109,7 +109,7 @@ impl EventLoop {
             spare: Vec::with_capacity(TURN_CONNECTIONS),
             clock: TurnClock::new(),
             now_millis: 0,
-            resumed_millis: 0,
+            spared_until: 0,
             base_bytes,
             draining: 0,
             pressure: Pressure::default(),
@@ -178,7 +178,7 @@ impl EventLoop {
         let last_millis = mem::replace(&mut self.now_millis, self.clock.begin());
         let is_tick = self.clock.turns == 0 || self.now_millis / TICK_MILLIS > last_millis / TICK_MILLIS;
         if self.now_millis > last_millis + SWEEPS_MILLIS {
-            self.resumed_millis = self.now_millis;
+            self.spared_until = self.now_millis + SWEEPS_MILLIS;
         }
         if is_tick {
             // The wall clock may be set. A difference of one comes from rounding: an expiry is to be told as it was set.
@@ -433,7 +433,7 @@ impl EventLoop {
             let since = session.last_command_millis.max(*since);
             (since, self.config.idle_timeout * 1000, "it sent no command for idle-timeout")
         };
-        let due = (since + limit_millis).max(self.resumed_millis + SWEEPS_MILLIS);
+        let due = (since + limit_millis).max(self.spared_until);
         (limit_millis > 0 && self.now_millis >= due).then_some(reason)
     }
 

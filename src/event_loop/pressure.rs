@@ -138,7 +138,7 @@ impl EventLoop {
                 let taken_bytes = missing_bytes.next_multiple_of(CHUNK_BYTES);
                 fits = taken_bytes <= room_bytes || at == 0 && *eighths < FULL_EIGHTHS;
                 place.reads_until = fits.then_some(until.min(now + PRESSURE_MILLIS));
-                connection.in_line = connection.readable || can_run || until > now;
+                connection.in_line = connection.readable || can_run || until.max(self.spared_until) > now;
                 room_bytes = room_bytes.saturating_sub(taken_bytes);
             }
             if !connection.in_line || connection.readable && fits {
@@ -162,12 +162,12 @@ impl EventLoop {
         self.executor.share_bytes = if eighths < CROWDED_EIGHTHS { usize::MAX } else { share_bytes };
         self.pressure.eighths = eighths;
         self.move_line(room_bytes);
-        let relieve_at = &mut self.pressure.relieve_at;
+        let (now, relieve_at) = (self.now_millis, &mut self.pressure.relieve_at);
         let is_over = eighths >= OVER_EIGHTHS;
         if !is_over && relieve_at.take().is_some() {
             self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
         }
-        let is_due = is_over && self.now_millis >= *relieve_at.get_or_insert(self.now_millis + PRESSURE_MILLIS);
+        let is_due = is_over && now >= (*relieve_at.get_or_insert(now + PRESSURE_MILLIS)).max(self.spared_until);
         if !is_due && eighths < RELIEF_EIGHTHS {
             return;
         }
@@ -180,7 +180,7 @@ impl EventLoop {
             (bytes > STRANGER_HELD_BYTES && session.is_stranger(), bytes, slot)
         });
         if let Some((_, bytes, slot)) = weights.max() {
-            self.pressure.relieve_at = Some(self.now_millis + TICK_MILLIS);
+            self.pressure.relieve_at = Some(now + TICK_MILLIS);
             self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }

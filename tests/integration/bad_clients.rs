@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use gostash::limits::TICK_MILLIS;
+use gostash::limits::{BUFFER_EXTRA_BYTES, BUFFER_SHARE, PRESSURE_MILLIS, TICK_MILLIS};
 use rustix::process::Signal;
 use socket2::SockRef;
 
-use crate::client::{Client, bulk, del, get, inc, line, number, queued, set, start, words};
+use crate::client::{Client, ask, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
 use crate::server::{PATIENCE, Server, socket_dir, wait_until};
@@ -310,6 +310,49 @@ fn who_spoke_while_the_server_was_stopped_is_not_idle() {
         sleep(Duration::from_millis(2_500));
     });
     clients.iter_mut().for_each(|client| client.expect(b"ERR\r\n"));
+}
+
+/// Nor may anybody be closed then for what buffers took before. These read all the time; all of what they are sent has
+/// been overwritten, and so counts until it is sent.
+#[test]
+fn who_read_while_the_server_was_stopped_is_not_closed_for_buffers() {
+    let (server, mut writer) = start(&["--max-memory", "64mb"]);
+    let value = ask(&[b"SET", &b"key"[..], &vec![b'v'; 1 << 20]]);
+    let bytes_max = (64 << 20) / BUFFER_SHARE + BUFFER_EXTRA_BYTES;
+    let mut readers = Vec::new();
+    writer.check(&value, b"+OK\r\n");
+    while writer.info("loop_bytes_waiting:") < bytes_max {
+        let mut reader = Client::tcp(&server);
+        reader.check(&get(b"key"), b"v");
+        readers.push(reader);
+        writer.check(&value, b"+OK\r\n");
+    }
+    at_once(&server, || sleep(Duration::from_millis(PRESSURE_MILLIS + 200)));
+    readers.iter_mut().for_each(|reader| reader.expect(&line(&vec![b'v'; (1 << 20) - 1])));
+}
+
+/// Nor does anybody lose the place in line. Only one of these has room: the first, whose last half is sent meanwhile.
+#[test]
+fn who_is_received_while_the_server_is_stopped_is_still_the_first() {
+    let (server, mut first) = start(&["--max-memory", "16mb"]);
+    let (mut second, mut other) = (Client::tcp(&server), Client::tcp(&server));
+    let (ones, twos) = (set(b"key", &vec![b'1'; 2 << 20]), set(b"key", &vec![b'2'; 2 << 20]));
+    let (begun, rest) = ones.split_at(1 << 20);
+    first.send(begun);
+    wait_until("half of the first to come in", || other.info("mem_clients_normal:") >= 1 << 20);
+    second.send(&twos[..200_000]);
+    wait_until_quiet(&server);
+    let (mut sender, mut second_sender) = (first.again(), second.again());
+    scope(|scope| {
+        at_once(&server, || {
+            scope.spawn(move || sender.send(rest));
+            scope.spawn(|| second_sender.send(&twos[200_000..]));
+            sleep(Duration::from_millis(PRESSURE_MILLIS + 200));
+        });
+    });
+    first.expect(b"OK\r\n");
+    second.expect(b"OK\r\n");
+    assert_eq!(&other.text("GET key")[..1], "2", "the second was received first");
 }
 
 #[test]

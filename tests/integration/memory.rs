@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gostash::chunk::ChunkPool;
-use gostash::limits::{CHUNK_BYTES, MEMORY_BYTES_MIN};
+use gostash::limits::{CHUNK_BYTES, MEMORY_BYTES_MIN, STORE_BYTES_MAX};
 use gostash::memory::{MemoryLimit, block, give_back, limit_files, resident_bytes};
 
 const MB: usize = 1 << 20;
@@ -92,6 +92,7 @@ fn without_a_limit_it_is_a_quarter_of_the_machine_up_to_a_gigabyte() {
     assert!(quarter.safe_bytes < 1002 * MB && of("").safe_bytes > 1 << 60);
 
     assert_eq!(auto(&[none[0], (limit_file, "4194304\n")]).bytes, MEMORY_BYTES_MIN);
+    assert_eq!(auto(&[none[0], (limit_file, "1099511627776\n")]).bytes, STORE_BYTES_MAX);
 }
 
 /// A process that may map so many bytes holds two fifths of them safely: memory that was given back stays mapped.

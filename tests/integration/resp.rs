@@ -308,7 +308,10 @@ fn settings_are_shown_and_take_effect() {
     for (command, answer) in [
         (&endless[..], "-ERR syntax error\n"),
         ("CONFIG SET maxmemory 16mb maxclients 0", &(failed("maxclients") + "number from 1 to 1000000, got \"0\"\n")),
-        ("CONFIG SET timeout 1 maxmemory 7mb", &(failed("maxmemory") + "size from 8mb up, or auto, got \"7mb\"\n")),
+        (
+            "CONFIG SET timeout 1 maxmemory 7mb",
+            &(failed("maxmemory") + "size from 8mb to 256gb, or auto, got \"7mb\"\n"),
+        ),
         ("CONFIG SET maxmemory 16mb maxclients", "-ERR wrong number of arguments for 'config|set' command\n"),
         ("CONFIG SET port 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'port'\n"),
         (&format!("CONFIG SET {} 1", "Y".repeat(128)), &(unknown + &"y".repeat(128) + "'\n")),
