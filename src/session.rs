@@ -288,7 +288,7 @@ impl Session {
             Some(mut client) => client.serve(input, longs, value_bytes_max),
             None => stash::parse(input, value_bytes_max, longs.first().map(Long::value)).map(|(command, consumed)| {
                 let is_refused = longs.iter().any(|long| long.refused);
-                stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
+                stash::encode(executor.execute_alone(&command, is_refused), &mut self.output);
                 consumed
             }),
         };

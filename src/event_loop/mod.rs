@@ -344,9 +344,9 @@ impl EventLoop {
             // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
             group.rotate_left(1);
             // Those with frames that this turn did not come to are requeued first.
-            group.sort_by_key(|visit| !self.connections[visit.session].session.can_run());
+            group.sort_by_key(|visit| !self.connections[visit.slot].session.can_run());
             let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
-            group.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
+            group.iter().for_each(|visit| self.finish_visit(visit.slot, &mut budget));
         }
         self.executor.stats.visited += visits.len() as u64;
         self.visits = visits;

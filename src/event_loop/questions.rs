@@ -21,7 +21,7 @@ impl EventLoop {
         if self.executor.store.is_short {
             return;
         }
-        let mut slots = visits.iter().map(|visit| visit.session);
+        let mut slots = visits.iter().map(|visit| visit.slot);
         let ask = |slot: usize| Some((slot, self.connections[slot].session.resp.as_mut()?.question.take()?));
         let Some((slot, question)) = slots.find_map(ask) else { return };
         let answered = match question.verb {

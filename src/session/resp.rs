@@ -260,7 +260,7 @@ impl RespClient<'_> {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
             let command = Command { key: verb.key(arguments), action: plan(arguments, self.executor.clock)? };
-            let reply = self.executor.execute_whole(&command, is_refused);
+            let reply = self.executor.execute_alone(&command, is_refused);
             self.resp.answer(reply, Part::new(verb, step), self.output);
             return Ok(());
         }
