@@ -31,7 +31,7 @@ pub struct Resp {
 }
 
 /// A command that a session cannot answer by itself, because it is about the whole server or about other clients. To
-/// look at all of these may take several turns.
+/// look at all of these may take several turns, and the loop does not sleep between them.
 #[derive(Debug, Default)]
 pub struct Question {
     pub(crate) verb: &'static str,    // the command's name in the table
