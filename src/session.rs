@@ -196,7 +196,7 @@ impl Session {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
-                self.resp_client(executor).iter_mut().for_each(|client| client.run(client.executor.work_max));
+                self.resp_client(executor).iter_mut().for_each(|client| client.run_queue(client.executor.work_max));
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}

@@ -312,12 +312,12 @@ impl RespClient<'_> {
         queue.runs = true;
         queue.frames.chunks.reverse();
         self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
-        self.run(self.executor.store.work + EXEC_WORK_UNITS);
+        self.run_queue(self.executor.store.work + EXEC_WORK_UNITS);
         Ok(())
     }
 
     /// Executes the queue, or as much of it as may be executed in this turn: until the store's work reaches `work_max`.
-    pub(super) fn run(&mut self, work_max: u64) {
+    pub(super) fn run_queue(&mut self, work_max: u64) {
         let mut commands = 0;
         // Without a queue, commands are executed instead of being queued again.
         while commands < EXEC_COMMANDS
