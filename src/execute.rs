@@ -15,8 +15,8 @@ pub struct Executor {
     pub store: Store,
     pub stats: Stats,
     pub calls: [u64; 256], // how often each Redis command was executed, by its row in the table
-    pub clock: Clock,      // stands still during a turn
     pub password: Option<Password>, // what clients have to authenticate with, if anything
+    pub clock: Clock,      // stands still during a turn
     pub value_bytes_max: usize, // the longest value that is accepted
     pub exec_output_bytes: usize, // how much output may wait before EXEC pauses and lets others have their turn
     /// While buffers are crowded, what is left of them for each connection that begins to send something, in bytes.

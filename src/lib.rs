@@ -54,8 +54,8 @@
 //! - Any other command is a row with a name alone, and an arm in `session::unkeyed` or, if it is a question, in
 //!   `EventLoop::answer_questions`. Subcommands are the last rows, and `verbs::resolve` lists what has some.
 //! - A GoStash frame is one of the `WORDS` in [`protocol::stash`], for an action that there is.
-//! - An option is a line in [`config`], and in `.config.stash.example` with its default. CONFIG is in
-//!   `event_loop::questions`, INFO in `event_loop::info`, what it counts in [`stats`].
+//! - An option is a line in [`config`], and one in `.config.stash.example` with its default; `main` hands it on. CONFIG
+//!   is in `event_loop::questions`, INFO in `event_loop::info`, what it counts in [`stats`].
 //! - Which items leave is decided in `store::eviction`, and in which queue a new one begins, in `Store::put`.
 //!
 //! Tests of commands are rows, in `tests/integration/resp_rows.rs` and, for frames, in `rows.rs`. Other tests see to it
