@@ -18,7 +18,7 @@ use crate::store::KeyHash;
 #[derive(Clone, Debug)]
 pub struct Visit {
     /// The session's slot among those of the caller.
-    pub session: usize,
+    pub slot: usize,
     /// Which bytes of the turn's input are the session's and not consumed yet: neither executed nor in the batch.
     input: Range<usize>,
     needed: usize, // how many bytes the frame that begins there takes at least; 0 if it can be executed
@@ -27,9 +27,9 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// A visit of `session`, whose bytes stand at `input`: those of [`Session::carry`], and behind them what was read.
-    pub fn new(session: usize, input: Range<usize>) -> Self {
-        Visit { session, is_long: input.len() > SHORT_VISIT_BYTES, input, needed: 0 }
+    /// A visit of the session in `slot`, whose bytes are at `input`: those of [`Session::carry`], then what was read.
+    pub fn new(slot: usize, input: Range<usize>) -> Self {
+        Visit { slot, is_long: input.len() > SHORT_VISIT_BYTES, input, needed: 0 }
     }
 }
 
@@ -54,8 +54,8 @@ where
     (0..batch.visits.len()).for_each(|at| batch.parse(at));
     batch.run();
     let share_bytes = batch.executor.share_bytes;
-    for Visit { session, input: range, needed, .. } in visits {
-        sessions[*session].as_mut().keep(&input[range.clone()], *needed, share_bytes);
+    for Visit { slot, input: range, needed, .. } in visits {
+        sessions[*slot].as_mut().keep(&input[range.clone()], *needed, share_bytes);
     }
 }
 
@@ -71,7 +71,7 @@ struct Batch<'a, 'i, S> {
 impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     /// Parses the input of visit `at`. The batch is executed when it is full, and before whatever cannot be part of it.
     fn parse(&mut self, at: usize) {
-        let Visit { session: slot, input: Range { start, end }, .. } = self.visits[at];
+        let Visit { slot, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
         let waits = !self.sessions[slot].as_mut().is_open() && {
             self.run(); // what it executes may use up the turn's work, so the commands parsed so far come first
@@ -131,7 +131,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         self.visits[at].input.start = done;
         self.run();
         let is_done = self.visits[at].input.start == done;
-        is_done && !self.sessions[self.visits[at].session].as_mut().is_choked() && !self.executor.is_spent()
+        is_done && !self.sessions[self.visits[at].slot].as_mut().is_choked() && !self.executor.is_spent()
     }
 
     /// Executes the batch. A visit that has to wait for a later turn is moved back to its first command not executed.
@@ -141,7 +141,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         batch.iter_mut().for_each(|pending| executor.store.prefetch_item(&mut pending.hash));
         for commands in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[commands[0].visit];
-            let session = sessions[visit.session].as_mut();
+            let session = sessions[visit.slot].as_mut();
             session.last_command_millis = executor.clock.now_millis;
             for Pending { start, hash, command, part, .. } in commands {
                 let needs_room = || !matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));

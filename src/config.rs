@@ -38,7 +38,7 @@ macro_rules! options {
 
         impl Default for Config {
             fn default() -> Self {
-                $(let $field = default($name).and_then(Config::$field).expect("a value of the option");)*
+                $(let $field = default($name).and_then(Config::$field).expect("a value in .config.stash.example");)*
                 Config { $($field,)* places: BTreeMap::new() }
             }
         }

@@ -10,21 +10,15 @@ use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
 
 /// What the commands of all sessions act upon: the store, the counters, and the bounds on this turn.
+#[allow(missing_docs)] // a table with a line for each
 pub struct Executor {
-    /// The store.
     pub store: Store,
-    /// The counters.
     pub stats: Stats,
-    /// How often each command of the Redis protocol was executed, by its row in the table.
-    pub calls: [u64; 256],
-    /// What clients have to authenticate with, if anything.
-    pub password: Option<Password>,
-    /// The time, which stands still during a turn.
-    pub clock: Clock,
-    /// The longest value that is accepted, in bytes.
-    pub value_bytes_max: usize,
-    /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
-    pub exec_output_bytes: usize,
+    pub calls: [u64; 256], // how often each Redis command was executed, by its row in the table
+    pub password: Option<Password>, // what clients have to authenticate with, if anything
+    pub clock: Clock,      // stands still during a turn
+    pub value_bytes_max: usize, // the longest value that is accepted
+    pub exec_output_bytes: usize, // how much output may wait before EXEC pauses and lets others have their turn
     /// While buffers are crowded, what is left of them for each connection that begins to send something, in bytes.
     pub share_bytes: usize,
     pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
@@ -100,7 +94,7 @@ impl Executor {
     }
 
     /// Executes a command that is not part of a batch, or refuses it if there was no memory for its value.
-    pub fn execute_whole(&mut self, command: &Command<'_>, is_refused: bool) -> Reply<'_> {
+    pub fn execute_alone(&mut self, command: &Command<'_>, is_refused: bool) -> Reply<'_> {
         if is_refused {
             return self.refuse(Refusal::OutOfMemory);
         }

@@ -28,12 +28,13 @@
 //! # The life of a GET
 //! 1. The poll reports the client's socket as readable. `EventLoop::dispatch` puts the connection on the ready queue.
 //! 2. `EventLoop::read_ready` reads from it, and from up to 31 others that are ready, into one input buffer.
-//! 3. [`batch::process`] has [`protocol::stash::parse`] find the frame where it was read, hashes the key, prefetches
-//!    the line of the index that tells of it, and adds the command to the batch. When the batch is full or the input
-//!    has run out, the items of all its commands are prefetched, too.
-//! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns a reply that borrows
-//!    the value.
-//! 5. [`protocol::stash::encode`] appends it to the session's [`output`]: a small value by copy, a large by reference.
+//! 3. `EventLoop::serve_visits` calls [`batch::process`]. `Batch::parse` finds the frame where it was read, by
+//!    [`protocol::stash::parse`] (in RESP: `Resp::next`), hashes the key, prefetches the line of the index that tells
+//!    of it, and adds the command to the batch. When that is full or the input has run out, `Batch::run` prefetches the
+//!    items of all its commands, and then executes one after the other:
+//! 4. [`execute::Executor::execute`] looks the key up in the [`store`], counts a hit, and returns the value, borrowed.
+//! 5. [`protocol::stash::encode`] (in RESP: `Resp::answer`) appends it to the session's [`output`]: a small value by
+//!    copy, a large by reference.
 //! 6. `EventLoop::finish_visit` writes the output to the socket, takes the empty buffer back for the next client, and
 //!    puts the connection back on the ready queue if it can do more without an event.
 //!
@@ -46,10 +47,19 @@
 //! - What is not about one key, such as SCAN or MULTI, is executed by the session, in `session::unkeyed`. If it is
 //!   about the server or other clients, such as CLIENT LIST, it becomes a question: `EventLoop::answer_questions`.
 //!
-//! # Where a new command goes
-//! Into the table in [`protocol::verbs`]. A row is enough if there is an [`Action`](command::Action) for it and a
-//! `Form` for its reply. A new action is executed in [`execute`]; what is not about one key, in `session::unkeyed`.
-//! Its tests go into `tests/integration/resp_rows.rs`, its name into the README's table.
+//! # Where a change goes
+//! - A command on keys is a row in [`protocol::verbs`], if there are an [`Action`](command::Action) for it and a `Form`
+//!   for its reply. A new action is an arm in [`execute`]; if it needs no memory, `Batch::run` has to know. One on many
+//!   keys is executed for one after the other: it cannot look at all of them first, as MSETNX would have to.
+//! - Any other command is a row with a name alone, and an arm in `session::unkeyed` or, if it is a question, in
+//!   `EventLoop::answer_questions`. Subcommands are the last rows, and `verbs::resolve` lists what has some.
+//! - A GoStash frame is one of the `WORDS` in [`protocol::stash`], for an action that there is.
+//! - An option is a line in [`config`], and one in `.config.stash.example` with its default; `main` hands it on. CONFIG
+//!   is in `event_loop::questions`, INFO in `event_loop::info`, what it counts in [`stats`].
+//! - Which items leave is decided in `store::eviction`, and in which queue a new one begins, in `Store::put`.
+//!
+//! Tests of commands are rows, in `tests/integration/resp_rows.rs` and, for frames, in `rows.rs`. Other tests see to it
+//! that the README's tables have every command, frame and option.
 //!
 //! # Deliberately absent
 //! Threads, locks, TLS, persistence, replication, a cluster, and data types beyond bytes and numbers: see the README.

@@ -196,7 +196,7 @@ impl Session {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
-                self.resp_client(executor).iter_mut().for_each(|client| client.run(client.executor.work_max));
+                self.resp_client(executor).iter_mut().for_each(|client| client.run_queue(client.executor.work_max));
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}
@@ -288,7 +288,7 @@ impl Session {
             Some(mut client) => client.serve(input, longs, value_bytes_max),
             None => stash::parse(input, value_bytes_max, longs.first().map(Long::value)).map(|(command, consumed)| {
                 let is_refused = longs.iter().any(|long| long.refused);
-                stash::encode(executor.execute_whole(&command, is_refused), &mut self.output);
+                stash::encode(executor.execute_alone(&command, is_refused), &mut self.output);
                 consumed
             }),
         };

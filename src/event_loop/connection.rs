@@ -23,13 +23,13 @@ pub(super) struct Connection {
     /// The client has closed its side. After a short read the end is still to be read, and no more event announces it.
     pub(super) read_closed: bool,
     pub(super) queued: bool,
-    pub(super) in_line: bool, // it is in the loop's `line`
+    pub(super) in_line: bool, // it is in `Pressure::line`
     pub(super) accepted_millis: u64,
     /// When the client last took output, in milliseconds. If it is draining, that was its last reply.
     pub(super) waits_since_millis: u64,
     /// While draining, once its last reply (an ERR, or that to QUIT) is sent: how many more bytes will be thrown away.
     pub(super) drain_bytes_left: Option<usize>,
-    pub(super) held_bytes: usize, // its part of the loop's `held_bytes`
+    pub(super) held_bytes: usize, // its part of `Pressure::held_bytes`
 }
 
 impl Connection {

@@ -227,16 +227,6 @@ impl EventLoop {
         }
     }
 
-    /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will bring it back.
-    #[inline(always)]
-    fn requeue(&mut self, slot: usize) {
-        let wants_read = self.wants_read(slot);
-        let connection = &mut self.connections[slot];
-        if wants_read || connection.session.can_run() || connection.writable && !connection.session.output.is_empty() {
-            connection.enqueue(slot, &mut self.ready);
-        }
-    }
-
     fn accept(&mut self, most: usize) {
         if self.accept_by.is_none() {
             return;
@@ -344,9 +334,9 @@ impl EventLoop {
             // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
             group.rotate_left(1);
             // Those with frames that this turn did not come to are requeued first.
-            group.sort_by_key(|visit| !self.connections[visit.session].session.can_run());
+            group.sort_by_key(|visit| !self.connections[visit.slot].session.can_run());
             let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
-            group.iter().for_each(|visit| self.finish_visit(visit.session, &mut budget));
+            group.iter().for_each(|visit| self.finish_visit(visit.slot, &mut budget));
         }
         self.executor.stats.visited += visits.len() as u64;
         self.visits = visits;
@@ -388,6 +378,16 @@ impl EventLoop {
         self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
         self.pressure.held_bytes += connection.held_bytes;
         self.requeue(slot);
+    }
+
+    /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will bring it back.
+    #[inline(always)]
+    fn requeue(&mut self, slot: usize) {
+        let wants_read = self.wants_read(slot);
+        let connection = &mut self.connections[slot];
+        if wants_read || connection.session.can_run() || connection.writable && !connection.session.output.is_empty() {
+            connection.enqueue(slot, &mut self.ready);
+        }
     }
 
     /// Ends a connection. Its socket is closed in this turn or a later one.

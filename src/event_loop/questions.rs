@@ -8,7 +8,6 @@ use super::EventLoop;
 use super::connection::Connection;
 use super::listener::raise_clients_max;
 use crate::batch::Visit;
-use crate::config::Config;
 use crate::limits::*;
 use crate::protocol::glob;
 use crate::protocol::verbs::{Complaint, OUT_OF_MEMORY, SYNTAX, VERBS, integer, shown, wrong_arity};
@@ -21,14 +20,15 @@ impl EventLoop {
         if self.executor.store.is_short {
             return;
         }
-        let mut slots = visits.iter().map(|visit| visit.session);
+        let mut slots = visits.iter().map(|visit| visit.slot);
         let ask = |slot: usize| Some((slot, self.connections[slot].session.resp.as_mut()?.question.take()?));
         let Some((slot, question)) = slots.find_map(ask) else { return };
         let answered = match question.verb {
             "info" => self.info(slot, &question.words),
             "config|get" => self.config_get(slot, &question.words[1..]),
             "config|set" => self.config_set(slot, &question.words[1..]),
-            _ => self.ask_clients(slot, question),
+            "client|list" | "client|kill" => self.ask_clients(slot, question),
+            verb => Err(format!("ERR nothing answers '{verb}'").into()), // a row of the table that lacks its code
         };
         if let Err(complaint) = answered {
             self.executor.stats.errors += 1;
@@ -88,10 +88,9 @@ impl EventLoop {
         if config.max_clients > self.config.max_clients && raise_clients_max(config.max_clients) < config.max_clients {
             return Err("ERR CONFIG SET failed - the limit on descriptors allows fewer clients".into());
         }
-        let max_memory = config.max_memory.bytes;
+        let (max_memory, max_clients, timeout) = (config.max_memory.bytes, config.max_clients, config.idle_timeout);
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
-        let Config { max_clients, idle_timeout, .. } = config;
-        log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {idle_timeout}");
+        log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {timeout}");
         if max_memory != self.config.max_memory.bytes {
             config.max_memory.warn_if_too_much();
         }

@@ -22,8 +22,8 @@ pub const LINE_END: &[u8; 2] = b"\r\n";
 /// The reply to a command that failed, and to a broken frame.
 pub const ERROR_REPLY: &[u8; 5] = b"ERR\r\n";
 
-const WORDS: [&[u8; 4]; 5] = [b"GET\0", b"SET\0", b"INC\0", b"DEC\0", b"DEL\0"];
-// As integers, so that each takes one comparison.
+/// What frames begin with, but never with `*`, `P` or `p`, as RESP does. As integers, each takes one comparison.
+pub const WORDS: [&[u8; 4]; 5] = [b"GET\0", b"SET\0", b"INC\0", b"DEC\0", b"DEL\0"];
 const GET: u32 = u32::from_le_bytes(*WORDS[0]);
 const SET: u32 = u32::from_le_bytes(*WORDS[1]);
 const INC: u32 = u32::from_le_bytes(*WORDS[2]);

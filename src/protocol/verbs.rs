@@ -45,7 +45,7 @@ pub struct Verb {
     pub arity: i32,
     /// What kind of command it is, in Redis's words, separated by spaces.
     pub flags: &'static str,
-    /// The first and the last argument that is a key (-1 is the end), and the step between; 0 if there is none.
+    /// The first and the last argument that is a key (1 follows the name, -1 is the end), and the step; 0 if none is.
     pub keys: Keys,
     pub form: Form,
     /// What it, or one part of it, asks the store; `None` if it is not about keys.
@@ -118,7 +118,7 @@ pub(super) const SET: u8 = 1;
 pub(super) const ADD_ONE: u8 = 2;
 pub(super) const TAKE_ONE: u8 = 3;
 
-/// All commands, the most frequent first, since a look-up searches from the top; then all subcommands.
+/// The commands: the most frequent first, since a look-up searches from the top, then by name. Last, the subcommands.
 pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("get", 2, "readonly fast", (1, 1, 1), Plain, |_, _| Ok(Action::Get)),
     keyed("set", -3, "write denyoom", (1, 1, 1), Plain, set),

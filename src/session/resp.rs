@@ -31,7 +31,7 @@ pub struct Resp {
 }
 
 /// A command that a session cannot answer by itself, because it is about the whole server or about other clients. To
-/// look at all of these may take several turns.
+/// look at all of these may take several turns, and the loop does not sleep between them.
 #[derive(Debug, Default)]
 pub struct Question {
     pub(crate) verb: &'static str,    // the command's name in the table
@@ -260,7 +260,7 @@ impl RespClient<'_> {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
         if let Some(plan) = verb.plan {
             let command = Command { key: verb.key(arguments), action: plan(arguments, self.executor.clock)? };
-            let reply = self.executor.execute_whole(&command, is_refused);
+            let reply = self.executor.execute_alone(&command, is_refused);
             self.resp.answer(reply, Part::new(verb, step), self.output);
             return Ok(());
         }
@@ -312,12 +312,12 @@ impl RespClient<'_> {
         queue.runs = true;
         queue.frames.chunks.reverse();
         self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
-        self.run(self.executor.store.work + EXEC_WORK_UNITS);
+        self.run_queue(self.executor.store.work + EXEC_WORK_UNITS);
         Ok(())
     }
 
     /// Executes the queue, or as much of it as may be executed in this turn: until the store's work reaches `work_max`.
-    pub(super) fn run(&mut self, work_max: u64) {
+    pub(super) fn run_queue(&mut self, work_max: u64) {
         let mut commands = 0;
         // Without a queue, commands are executed instead of being queued again.
         while commands < EXEC_COMMANDS

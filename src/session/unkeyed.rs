@@ -91,8 +91,7 @@ impl RespClient<'_> {
     fn hello(&mut self, words: &[&[u8]]) -> Outcome {
         let is_resp3 = match words.first().map(|number| integer(number)) {
             None => self.resp.is_resp3,
-            Some(Ok(2)) => false,
-            Some(Ok(3)) => true,
+            Some(Ok(version @ (2 | 3))) => version == 3,
             Some(Ok(_)) => return Err("NOPROTO unsupported protocol version".into()),
             Some(Err(_)) => return Err("ERR Protocol version is not an integer or out of range".into()),
         };

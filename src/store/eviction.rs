@@ -76,7 +76,7 @@ impl Store {
 
     /// Whether it may remove items to make room.
     pub fn evicts(&self) -> bool {
-        self.settings.eviction == Eviction::S3Fifo
+        self.settings.eviction != Eviction::None
     }
 
     /// Changes the memory limit. A lower one comes into force as far as room has been made by now, and then in steps.

@@ -48,13 +48,11 @@ pub struct Settings {
 
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // a table with a line for each
 pub struct Stats {
-    /// Items removed to make room.
-    pub evictions: u64,
-    /// Items removed because they had expired.
-    pub expired: u64,
-    /// Bytes of items copied within the log.
-    pub copied_bytes: u64,
+    pub evictions: u64,    // items removed to make room
+    pub expired: u64,      // items removed because they had expired
+    pub copied_bytes: u64, // bytes of items copied within the log
 }
 
 /// An item, as [`Store::peek`] shows it.

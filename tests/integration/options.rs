@@ -65,7 +65,7 @@ fn every_option_can_be_set() {
         ("log-level", "TRACE"),
     ];
     let names: Vec<_> = OPTIONS.iter().map(|(name, _)| *name).collect();
-    assert_eq!(values.map(|(name, _)| name).as_slice(), names);
+    assert_eq!(values.map(|(name, _)| name).as_slice(), names, "`values` of this test: one for each option, in order");
     let lines = values.map(|(name, value)| format!(" {name} = {value} \r\n")).concat();
     let flags = values.map(|(name, value)| format!("--{name}={value}"));
     for config in [read(&lines, &[], None), read("", &flags.each_ref().map(String::as_str), None)] {

@@ -1,6 +1,8 @@
 //! What the Redis protocol says, as rows: commands and replies, then how the connection goes on. Data only, for a
 //! session without a socket and for a real server.
 
+use gostash::protocol::verbs::COMMANDS;
+
 use crate::client::{ask, bulk, words};
 use crate::rows::{Ending, Row};
 
@@ -63,7 +65,7 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("CLIENT GETNAME\nCLIENT SETNAME bob\nCLIENT GETNAME", "$-1\n+OK\n$3\nbob\n"),
     ("CLIENT ID", ":{id}\n"),
     ("CLIENT SETINFO LIB-NAME x\nCLIENT SETINFO lib-ver 1", "+OK\n+OK\n"),
-    ("COMMAND COUNT\nCOMMAND DOCS", ":50\n*0\n"),
+    ("COMMAND COUNT\nCOMMAND DOCS", ":{commands}\n*0\n"),
     ("COMMAND INFO get nosuch", "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0\n$-1\n"),
     (
         "COMMAND INFO Client|ID",
@@ -220,6 +222,7 @@ pub(crate) fn rows(id: u64) -> impl Iterator<Item = Row> {
             .replace("{hello 2}", &hello("2"))
             .replace("{hello 3}", &hello("3"))
             .replace("{id}", &id.to_string())
+            .replace("{commands}", &COMMANDS.to_string())
             .replace('\n', "\r\n")
             .into_bytes(),
         ending: if commands.starts_with("QUIT") { Ending::Closed } else { Ending::Open },
