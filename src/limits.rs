@@ -50,7 +50,9 @@ pub const READ_LARGE_BYTES: usize = 64 * 1024;
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
 pub const TAKEN_EXTRA_BYTES: usize = 64; // by such a frame: its end, with options, instead of a CRLF or digit at a time
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // high-water mark: above it input waits; one reply may exceed it
-pub const OUTPUT_KEPT_BYTES_MAX: usize = OUTPUT_HIGH_BYTES / 2; // a larger empty buffer is dropped, not kept for reuse
+// Empty buffers kept for all outputs: enough for what a turn writes, in buffers that have doubled. To get memory anew from
+// the system takes longer than to fill it: without this, GETs of 4 KB in pipelines of 16 cost twice as much.
+pub const OUTPUT_SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 // A client that was sent ERR is still read from: closed with input unread, it would get a reset, maybe before the ERR.
 pub const DRAIN_MILLIS: u64 = 2000;

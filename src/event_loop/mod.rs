@@ -43,6 +43,7 @@ use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
 use crate::memory;
+use crate::output::Spare;
 use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use pressure::Pressure;
@@ -69,7 +70,7 @@ pub struct EventLoop {
     executor: Executor,
     input: Vec<u8>, // of all connections that this turn serves, one after the other
     visits: Vec<Visit>,
-    spare: Vec<Vec<u8>>, // output buffers that no connection needs now
+    spare: Spare, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
     /// When the loop last went on after over a second, maybe stopped. No client's time is over in the second after that.
@@ -106,7 +107,7 @@ impl EventLoop {
             executor,
             input: vec![0; TURN_READ_BYTES],
             visits: Vec::with_capacity(TURN_CONNECTIONS),
-            spare: Vec::with_capacity(TURN_CONNECTIONS),
+            spare: Spare::default(),
             clock: TurnClock::new(),
             now_millis: 0,
             resumed_millis: 0,
@@ -384,7 +385,7 @@ impl EventLoop {
                 _ => return self.close(slot),
             }
         }
-        session.output.take_back(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
+        session.output.take_back(&mut self.spare);
         self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
         self.pressure.held_bytes += connection.held_bytes;
         self.requeue(slot);
