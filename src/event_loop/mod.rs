@@ -310,7 +310,8 @@ impl EventLoop {
             if wants_read && room_bytes > 0 {
                 let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
                 // In a crowd, all that begin to send something are to have room for it.
-                let bytes_max = if collects { READ_BYTES } else { READ_BYTES.min(self.executor.share_bytes) };
+                let share_bytes = self.executor.share_bytes.max(if collects { READ_BYTES } else { 0 });
+                let bytes_max = connection.session.read_bytes().min(share_bytes);
                 let buffer = &mut self.input[end..end + bytes_max];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
                 large_bytes += large;
