@@ -8,7 +8,7 @@ use std::mem;
 use bytes::{Buf, Bytes};
 
 use crate::command::Value;
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, OUTPUT_SPARE_BYTES_MAX};
 
 /// Replies waiting to be written.
 #[derive(Debug, Default)]
@@ -19,6 +19,14 @@ pub struct Output {
     chunks: VecDeque<(usize, Bytes)>, // each with the index into `bytes` that it is written before
     /// How many bytes of the chunks have not been written yet.
     pub chunk_bytes: usize,
+}
+
+/// Empty buffers for outputs that need one.
+#[derive(Debug, Default)]
+pub struct Spare {
+    buffers: Vec<Vec<u8>>,
+    /// Memory held in bytes.
+    pub bytes: usize,
 }
 
 const SLICES_MAX: usize = 16; // written by one system call at most: half a megabyte of a large value
@@ -137,20 +145,22 @@ impl Output {
     }
 
     /// Takes a spare buffer, unless it has a buffer: to allocate one for each reply would cost more than the reply.
-    pub fn lend(&mut self, spare: &mut Vec<Vec<u8>>) {
+    pub fn lend(&mut self, spare: &mut Spare) {
         if self.bytes.capacity() == 0 {
-            self.bytes = spare.pop().unwrap_or_default();
+            self.bytes = spare.buffers.pop().unwrap_or_default();
+            spare.bytes -= self.bytes.capacity();
         }
     }
 
-    /// Takes the buffer of an empty output back into `spare`, so that idle clients hold none. A buffer that has grown
-    /// beyond `capacity_max` bytes, or that `spare` has no room for, is dropped.
-    pub fn take_back(&mut self, spare: &mut Vec<Vec<u8>>, capacity_max: usize) {
-        if self.is_empty() && self.bytes.capacity() > 0 {
+    /// Takes the buffer of an empty output back into `spare`, so that idle clients hold none, or drops it.
+    pub fn take_back(&mut self, spare: &mut Spare) {
+        let bytes = self.bytes.capacity();
+        if self.is_empty() && bytes > 0 {
             self.chunks.shrink_to_fit();
             let buffer = mem::take(&mut self.bytes);
-            if buffer.capacity() <= capacity_max && spare.len() < spare.capacity() {
-                spare.push(buffer);
+            if spare.bytes + bytes <= OUTPUT_SPARE_BYTES_MAX {
+                spare.bytes += bytes;
+                spare.buffers.push(buffer);
             }
         }
     }

@@ -18,7 +18,7 @@ use self::incoming::{Incoming, Long, chunk_bytes};
 pub(crate) use self::resp::Part;
 use self::resp::{Queue, RespClient};
 use crate::execute::Executor;
-use crate::limits::{CARRY_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES};
+use crate::limits::*;
 use crate::output::Output;
 use crate::protocol::Stop;
 use crate::protocol::stash;
@@ -38,7 +38,8 @@ pub struct Session {
     pub resp: Option<Box<Resp>>,
     phase: Phase,
     input: Vec<u8>, // what waits: the beginning of a short frame, or whole frames that may not be executed yet
-    /// How long `input` must be before parsing it again is of use; 0 if it holds frames that can be executed.
+    /// How long `input` must be before parsing it again is of use; 0 if it holds frames that can be executed. It stays when
+    /// that frame has been executed, since the next one may be as long.
     needed: usize,
 }
 
@@ -77,6 +78,11 @@ impl Session {
     /// Whether more input is wanted now.
     pub fn wants_input(&self) -> bool {
         !self.input_ended && !self.is_closing() && !self.has_work() && !self.is_choked()
+    }
+
+    /// How many bytes to read at once.
+    pub(crate) fn read_bytes(&self) -> usize {
+        if self.needed > READ_BYTES { READ_LONG_BYTES } else { READ_BYTES }
     }
 
     /// Whether reading more of what it collects, a frame or a transaction, may take memory from the store.
@@ -236,12 +242,12 @@ impl Session {
         if rest.is_empty() || self.is_closing() {
             return;
         }
+        self.needed = needed;
         if needed > share_bytes.min(CARRY_BYTES_MAX) {
             self.phase = Phase::Receiving(Box::new(Incoming { bytes: rest.into(), needed, ..Incoming::default() }));
         } else {
             debug_assert!(self.input.is_empty());
             self.input.extend_from_slice(rest);
-            self.needed = needed;
         }
     }
 

@@ -161,7 +161,7 @@ impl Engine {
 
     fn shared(shards: Arc<Shards>) -> Engine {
         let clients = (0..TURN_CONNECTIONS).map(|_| Client::default()).collect();
-        Engine::Shared(Box::new((clients, Scratch::new(1))), shards)
+        Engine::Shared(Box::new((clients, Scratch::default())), shards)
     }
 
     /// Runs a script in turns, each with a pipeline of `depth` requests from each of `clients`, and returns how many

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use gostash::chunk::Chunk;
 use gostash::command::{Action, Command, Reply, Value};
 use gostash::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
-use gostash::output::Output;
+use gostash::output::{Output, Spare};
 use gostash::protocol::Stop;
 use gostash::protocol::stash::{self, LINE_END};
 use gostash::store::KeyHash;
@@ -31,18 +31,12 @@ pub(crate) struct Client {
 
 /// A thread's buffers, which it lends to the client that it serves: all its clients use the same memory, so it stays in
 /// the processor's cache.
+#[derive(Default)]
 pub(crate) struct Scratch {
     /// The replies of a batch in the order of the shards; empty between batches.
     unordered: Output,
     /// Empty buffers for output.
-    spare: Vec<Vec<u8>>,
-}
-
-impl Scratch {
-    /// Buffers for up to `clients` that are served in one turn.
-    pub(crate) fn new(clients: usize) -> Scratch {
-        Scratch { unordered: Output::default(), spare: Vec::with_capacity(clients) }
-    }
+    spare: Spare,
 }
 
 struct Incoming {
@@ -100,7 +94,7 @@ impl Client {
                 result => drop(result?),
             }
         }
-        self.output.take_back(&mut scratch.spare, OUTPUT_HIGH_BYTES);
+        self.output.take_back(&mut scratch.spare);
         Ok(())
     }
 

@@ -98,7 +98,7 @@ impl EventLoop {
             connections: Slab::new(),
             ready: Vec::new(),
             input,
-            scratch: Scratch::new(TURN_CONNECTIONS),
+            scratch: Scratch::default(),
         }
     }
 

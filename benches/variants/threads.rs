@@ -40,7 +40,7 @@ fn serve(arguments: &Arguments) -> io::Result<()> {
 /// Serves one client to its end.
 fn answer(mut socket: TcpStream, shards: &Shards) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let (mut client, mut scratch) = (Client::default(), Scratch::new(1));
+    let (mut client, mut scratch) = (Client::default(), Scratch::default());
     let mut buffer = vec![0; READ_LARGE_BYTES];
     loop {
         let count = match socket.read(&mut buffer) {

@@ -43,6 +43,7 @@ use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
 use crate::memory;
+use crate::output::Spare;
 use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use pressure::Pressure;
@@ -69,7 +70,7 @@ pub struct EventLoop {
     executor: Executor,
     input: Vec<u8>, // of all connections that this turn serves, one after the other
     visits: Vec<Visit>,
-    spare: Vec<Vec<u8>>, // output buffers that no connection needs now
+    spare: Spare, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
     /// A second after the loop last went on after over a second, maybe stopped: until then no client's time is over.
@@ -106,7 +107,7 @@ impl EventLoop {
             executor,
             input: vec![0; TURN_READ_BYTES],
             visits: Vec::with_capacity(TURN_CONNECTIONS),
-            spare: Vec::with_capacity(TURN_CONNECTIONS),
+            spare: Spare::default(),
             clock: TurnClock::new(),
             now_millis: 0,
             spared_until: 0,
@@ -299,7 +300,8 @@ impl EventLoop {
             if wants_read && room_bytes > 0 {
                 let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
                 // In a crowd, all that begin to send something are to have room for it.
-                let bytes_max = if collects { READ_BYTES } else { READ_BYTES.min(self.executor.share_bytes) };
+                let share_bytes = self.executor.share_bytes.max(if collects { READ_BYTES } else { 0 });
+                let bytes_max = connection.session.read_bytes().min(share_bytes);
                 let buffer = &mut self.input[end..end + bytes_max];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
                 large_bytes += large;
@@ -374,7 +376,7 @@ impl EventLoop {
                 _ => return self.close(slot),
             }
         }
-        session.output.take_back(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
+        session.output.take_back(&mut self.spare);
         self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
         self.pressure.held_bytes += connection.held_bytes;
         self.requeue(slot);

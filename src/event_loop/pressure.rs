@@ -46,12 +46,11 @@ impl EventLoop {
     /// Memory that is taken outside of the store and its chunks, in bytes: from the start, for connections, and what nobody
     /// counts.
     pub(super) fn outside_bytes(&mut self, is_tick: bool) -> usize {
-        let spare: usize = self.spare.iter().map(Vec::capacity).sum();
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
         // What connections have freed counts until the next tick, which finds out whether the system got it back.
         let Pressure { held_bytes, held_bytes_peak, uncounted_bytes, .. } = &mut self.pressure;
         *held_bytes_peak = if is_tick { *held_bytes } else { *held_bytes.max(held_bytes_peak) };
-        let counted = self.base_bytes + self.input.len() + spare + places + *held_bytes_peak;
+        let counted = self.base_bytes + self.input.len() + self.spare.bytes + places + *held_bytes_peak;
         if is_tick {
             // Not counted are, for example, holes in the C library's heap, where connections held something.
             let store = &self.executor.store;

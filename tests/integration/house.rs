@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("execute", &["chunk", "command", "limits", "password", "stats", "store"]),
     ("session", &["chunk", "command", "execute", "limits", "output", "protocol"]),
     ("batch", &["command", "execute", "limits", "protocol", "session", "store"]),
-    ("event_loop", &["batch", "config", "execute", "limits", "memory", "protocol", "session", "stats"]),
+    ("event_loop", &["batch", "config", "execute", "limits", "memory", "output", "protocol", "session", "stats"]),
     ("main", &["chunk", "config", "event_loop", "execute", "limits", "logger", "memory", "store"]),
 ];
 

@@ -4,8 +4,8 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 use gostash::command::Value;
-use gostash::limits::CHUNK_BYTES;
-use gostash::output::Output;
+use gostash::limits::{CHUNK_BYTES, OUTPUT_HIGH_BYTES, OUTPUT_SPARE_BYTES_MAX};
+use gostash::output::{Output, Spare};
 
 fn gather(output: &Output) -> Vec<u8> {
     let mut slices = [IoSlice::new(&[]); 64];
@@ -54,16 +54,29 @@ fn a_reader_who_never_catches_up_does_not_make_it_grow() {
 
 #[test]
 fn an_empty_output_gives_its_buffer_back() {
-    let mut spare = Vec::with_capacity(1);
+    let mut spare = Spare::default();
     let mut output = Output::default();
     output.push(b"abc");
-    output.take_back(&mut spare, 100);
-    assert!(spare.is_empty(), "it is not empty yet");
+    output.take_back(&mut spare);
+    assert_eq!(spare.bytes, 0, "it is not empty yet");
     output.consume(3);
-    output.take_back(&mut spare, 100);
-    assert_eq!((spare.len(), output.held_bytes()), (1, 0));
+    output.take_back(&mut spare);
+    assert_eq!((spare.bytes > 0, output.held_bytes()), (true, 0));
     output.lend(&mut spare);
-    assert!(spare.is_empty());
+    assert_eq!((spare.bytes, output.held_bytes() > 0), (0, true));
+}
+
+#[test]
+fn spare_buffers_take_a_bounded_number_of_bytes_in_all() {
+    let mut spare = Spare::default();
+    let reply_bytes = OUTPUT_HIGH_BYTES;
+    for count in 1..=2 * OUTPUT_SPARE_BYTES_MAX / reply_bytes {
+        let mut output = Output::default();
+        output.push(&vec![0; reply_bytes]);
+        output.consume(reply_bytes);
+        output.take_back(&mut spare);
+        assert_eq!(spare.bytes, (count * reply_bytes).min(OUTPUT_SPARE_BYTES_MAX));
+    }
 }
 
 /// A socket that a signal interrupts once, and that then takes five bytes.

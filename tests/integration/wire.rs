@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use gostash::limits::{OUTPUT_HIGH_BYTES, READ_BYTES, READ_LARGE_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES};
+use gostash::limits::*;
 
 use crate::client::{Client, del, get, inc, line, set, words};
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
@@ -120,7 +120,7 @@ fn broken_rows_are_not_refused_early() {
 #[test]
 fn bounds_that_are_hit_exactly_lose_nothing() {
     let server = Server::start(&[]);
-    for bound in [READ_BYTES, READ_LARGE_BYTES, OUTPUT_HIGH_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES] {
+    for bound in [READ_BYTES, READ_LONG_BYTES, READ_LARGE_BYTES, OUTPUT_HIGH_BYTES, TURN_READ_BYTES, TURN_WRITE_BYTES] {
         for len in [bound - 1, bound, bound + 1, 2 * bound, 3 * bound] {
             // Many short frames, behind one that makes up for the rest.
             let shortest = inc(b"");
@@ -151,6 +151,19 @@ fn bounds_that_are_hit_exactly_lose_nothing() {
             client.expect(&line(&value).repeat(3));
             client.expect_end();
         }
+    }
+}
+
+/// A client that has sent a frame which took several reads sends more of its kind, which are to take one.
+#[test]
+fn frames_like_the_last_are_read_at_once() {
+    let server = Server::start(&[]);
+    let (mut client, mut asker) = (Client::tcp(&server), Client::tcp(&server));
+    for bytes in [READ_BYTES, CARRY_BYTES_MAX, SMALL_VALUE_BYTES_MAX] {
+        let (frame, before) = (set(b"key", &vec![b'v'; bytes]), asker.info("loop_turns:"));
+        (0..100).for_each(|_| client.check(&frame, b"OK\r\n"));
+        let turns = asker.info("loop_turns:") - before;
+        assert!(turns < 180, "{turns} turns for 100 frames of {bytes} bytes and some more");
     }
 }
 
