@@ -146,8 +146,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             for Pending { start, hash, command, part, .. } in commands {
                 let needs_room = || !matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
                 if session.is_choked() || executor.is_spent() || executor.store.is_short && needs_room() {
-                    // It goes on from here in a later turn, with a frame that is complete. A choked session comes here
-                    // again in each turn that writes some of its output.
+                    // It goes on from here in a later turn, or in each that writes some of a choked session's output.
                     if let Some(resp) = &mut session.resp {
                         resp.rewind(*part);
                     }

@@ -17,19 +17,11 @@ use crate::memory;
 /// Allocates chunks and counts the live ones: each has a weak reference to the pool's spare blocks. Those are kept for
 /// new chunks until they are [given back](Self::give_back): a fresh block takes longer to get than to fill. The lock is
 /// there only because [`Bytes`] wants an owner that may cross threads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ChunkPool {
     /// The blocks of dropped chunks. The last ones still have memory; those before have only their address range.
     spare: Arc<Mutex<Vec<MmapMut>>>,
     blocks: AtomicUsize, // that have memory: those of live chunks, and the last of `spare`
-    block_bytes: usize,  // what a block takes once it is touched: at least a page, which has 64 KB on some machines
-}
-
-impl Default for ChunkPool {
-    fn default() -> Self {
-        let block_bytes = rustix::param::page_size().max(CHUNK_BYTES);
-        ChunkPool { spare: Arc::default(), blocks: AtomicUsize::new(0), block_bytes }
-    }
 }
 
 impl ChunkPool {
@@ -40,7 +32,7 @@ impl ChunkPool {
 
     /// Bytes of memory that `count` chunks take, including their reference counts.
     pub fn bytes_of(&self, count: usize) -> usize {
-        count * (self.block_bytes + MALLOC_BYTES + 64)
+        count * (block_bytes() + MALLOC_BYTES + 64)
     }
 
     /// Spare blocks that still have memory.
@@ -50,7 +42,7 @@ impl ChunkPool {
 
     /// Bytes of memory kept for new chunks.
     pub fn spare_bytes(&self) -> usize {
-        self.ready() * self.block_bytes
+        self.ready() * block_bytes()
     }
 
     /// Gives a spare chunk's memory back to the system. False if there is none.
@@ -70,6 +62,11 @@ impl ChunkPool {
         let block = spare.pop().or_else(|| Some(memory::block(CHUNK_BYTES)));
         Chunk { block, len: 0, pool: Arc::downgrade(&self.spare) }
     }
+}
+
+/// What a block takes once it is touched: at least a page, which has 64 KB on some machines.
+fn block_bytes() -> usize {
+    rustix::param::page_size().max(CHUNK_BYTES)
 }
 
 fn lock(spare: &Mutex<Vec<MmapMut>>) -> MutexGuard<'_, Vec<MmapMut>> {

@@ -1,5 +1,4 @@
-//! The vocabulary that protocols, executor and store share: commands on keys and their replies. Data only; it knows no
-//! wire format, no store and no client.
+//! What protocols, executor and store share: commands on keys, and replies. Data only: it knows no wire and no client.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -10,15 +10,21 @@ use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
 
 /// What the commands of all sessions act upon: the store, the counters, and the bounds on this turn.
-#[allow(missing_docs)] // a table with a line for each
 pub struct Executor {
+    /// The store.
     pub store: Store,
+    /// The counters.
     pub stats: Stats,
-    pub calls: [u64; 256], // how often each Redis command was executed, by its row in the table
-    pub password: Option<Password>, // what clients have to authenticate with, if anything
-    pub clock: Clock,      // stands still during a turn
-    pub value_bytes_max: usize, // the longest value that is accepted
-    pub exec_output_bytes: usize, // how much output may wait before EXEC pauses and lets others have their turn
+    /// How often each command of the Redis protocol was executed, by its row in the table.
+    pub calls: [u64; 256],
+    /// What clients have to authenticate with, if anything.
+    pub password: Option<Password>,
+    /// The time, which stands still during a turn.
+    pub clock: Clock,
+    /// The longest value that is accepted, in bytes.
+    pub value_bytes_max: usize,
+    /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
+    pub exec_output_bytes: usize,
     /// While buffers are crowded, what is left of them for each connection that begins to send something, in bytes.
     pub share_bytes: usize,
     pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
@@ -122,8 +128,7 @@ impl Executor {
             }
             Action::Expire { deadline, if_expiring, moves, returns_value } => {
                 let is_kept = returns_value && self.keep(hash, key);
-                let count = if returns_value { &mut self.stats.gets } else { &mut self.stats.others };
-                *count += 1;
+                *(if returns_value { &mut self.stats.gets } else { &mut self.stats.others }) += 1;
                 self.stats.hits += u64::from(is_kept);
                 let written = self.store.expire(hash, key, deadline, |old| {
                     if_expiring.is_none_or(|has| has == (old != NEVER))

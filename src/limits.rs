@@ -1,5 +1,4 @@
-//! Every bound, in one place: its name ends in its unit, its reason stands beside it, and relations between bounds are
-//! asserted. This file knows numbers only.
+//! Every bound, in one place: its name ends in its unit, its reason stands beside it, and relations are asserted.
 
 // This is a table with a line for each bound, so the reasons are not doc comments.
 #![allow(missing_docs)]

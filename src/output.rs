@@ -54,16 +54,11 @@ impl Output {
         self.bytes.extend_from_slice(bytes);
     }
 
-    #[inline]
-    fn push_with(&mut self, bytes: &[u8], end: &[u8; 2]) {
-        self.bytes.extend_from_slice(bytes);
-        self.bytes.extend_from_slice(end);
-    }
-
     /// Appends `number` in decimal, and `end`.
     #[inline]
     pub fn push_number(&mut self, number: i64, end: &[u8; 2]) {
-        self.push_with(itoa::Buffer::new().format(number).as_bytes(), end);
+        self.push(itoa::Buffer::new().format(number).as_bytes());
+        self.push(end);
     }
 
     /// Appends `value`, its chunks by reference and its rest as a copy, and `end`.
@@ -72,7 +67,8 @@ impl Output {
         if !value.chunks.is_empty() {
             self.push_chunks(value.chunks);
         }
-        self.push_with(value.rest, end);
+        self.push(value.rest);
+        self.push(end);
     }
 
     #[cold]
@@ -98,8 +94,7 @@ impl Output {
         (filled, total)
     }
 
-    /// Writes up to `bytes_max` bytes, or a chunk more, and removes what was written. Returns how many bytes it tried to
-    /// write, and the result.
+    /// Writes up to `bytes_max` bytes, or a chunk more, and removes what was written. Returns how many it tried.
     pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
         let (tried, result) = if let Some(bytes) = self.contiguous().and_then(|bytes| bytes.chunks(bytes_max).next()) {
             (bytes.len(), socket.write(bytes))

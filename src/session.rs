@@ -2,8 +2,7 @@
 //! phase the client is in. It has never heard of a socket, so tests and benchmarks drive it with bytes alone.
 //!
 //! Most input is never stored here: [`batch`](crate::batch) parses frames in the buffer that they were read into. A
-//! session stores only what cannot be executed yet: an unfinished frame, or frames that wait until the client reads its
-//! replies or until a later turn.
+//! session stores only what cannot be executed yet: an unfinished frame, or frames that wait for a reader or a turn.
 
 mod incoming;
 mod resp;
@@ -80,9 +79,10 @@ impl Session {
         !self.input_ended && !self.is_closing() && !self.has_work() && !self.is_choked()
     }
 
-    /// How many bytes to read at once.
-    pub(crate) fn read_bytes(&self) -> usize {
-        if self.needed > READ_BYTES { READ_LONG_BYTES } else { READ_BYTES }
+    /// How many bytes to read at once. In a crowd, all that begin to send something are to have room for it.
+    pub(crate) fn read_bytes(&self, share_bytes: usize) -> usize {
+        let most = if self.needed > READ_BYTES { READ_LONG_BYTES } else { READ_BYTES };
+        most.min(if self.collects() { share_bytes.max(READ_BYTES) } else { share_bytes })
     }
 
     /// Whether reading more of what it collects, a frame or a transaction, may take memory from the store.

@@ -1,5 +1,4 @@
-//! Listening sockets: on which addresses, how they are bound, and who owns the path of a Unix socket. It knows no more
-//! of a client than to accept it.
+//! Listening sockets: on which addresses, how they are bound, and who owns a Unix socket's path. It serves no client.
 
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};

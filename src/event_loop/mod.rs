@@ -294,14 +294,11 @@ impl EventLoop {
             end += connection.session.carry(&mut self.input[end..]);
             let store = &self.executor.store;
             // What is collected is read only as far as there is room for it; housekeeping makes more between turns.
-            let collects = connection.session.collects();
-            let needs_room = store.evicts() && !store.is_empty() && collects;
+            let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.chunk_room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
                 let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
-                // In a crowd, all that begin to send something are to have room for it.
-                let share_bytes = self.executor.share_bytes.max(if collects { READ_BYTES } else { 0 });
-                let bytes_max = connection.session.read_bytes().min(share_bytes);
+                let bytes_max = connection.session.read_bytes(self.executor.share_bytes);
                 let buffer = &mut self.input[end..end + bytes_max];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
                 large_bytes += large;

@@ -25,8 +25,7 @@ pub(super) struct Pressure {
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
     eighths: usize, // of their bound that all buffers take
-    /// While buffers are crowded: connections that collect a long frame or a transaction, in the order of its beginning. The
-    /// first of them are received.
+    /// In a crowd: who collects a long frame or a transaction, in the order of its beginning. The first are received.
     line: VecDeque<Token>,
     relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
 }
@@ -43,8 +42,7 @@ impl EventLoop {
         share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
     }
 
-    /// Memory that is taken outside of the store and its chunks, in bytes: from the start, for connections, and what nobody
-    /// counts.
+    /// Memory taken outside of the store and its chunks, in bytes: at the start, for connections, and the uncounted.
     pub(super) fn outside_bytes(&mut self, is_tick: bool) -> usize {
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
         // What connections have freed counts until the next tick, which finds out whether the system got it back.

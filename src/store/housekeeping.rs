@@ -1,6 +1,5 @@
 //! Housekeeping: work that no command waits for, done in pieces. It gives back dead memory, makes room, and sweeps
-//! expired items out of one segment after the other. An item is also checked for expiry whenever it is accessed. This
-//! file does not know which items leave a full store.
+//! expired items out of one segment after the other. It does not know which items leave a full store.
 
 use std::{iter, mem};
 

@@ -52,19 +52,15 @@ impl Record {
     #[inline(always)]
     pub fn read(bytes: &[u8]) -> Record {
         let form = bytes[0];
+        let word = |at| field::<4>(bytes, at) as u32;
         let (header, key, rest, deadline, list) = match form {
             ..SHORT => (2, form.into(), bytes[1].into(), NEVER, None),
             SHORT => (8, bytes[1].into(), bytes[2].into(), field::<5>(bytes, 3), None),
             GAP => (2, 0, bytes[1].into(), NEVER, None),
-            LONG_GAP => (6, 0, field::<4>(bytes, 2) as u32, NEVER, None),
-            _ => {
-                let (key, rest) = (field::<2>(bytes, 1) as u16, field::<4>(bytes, 3) as u32);
-                match form {
-                    WIDE => (7, key, rest, NEVER, None),
-                    EXPIRING => (15, key, rest, field::<8>(bytes, 7), None),
-                    _ => (19, key, rest, field::<8>(bytes, 7), Some(field::<4>(bytes, 15) as u32)),
-                }
-            }
+            LONG_GAP => (6, 0, word(2), NEVER, None),
+            WIDE => (7, field::<2>(bytes, 1) as u16, word(3), NEVER, None),
+            EXPIRING => (15, field::<2>(bytes, 1) as u16, word(3), field::<8>(bytes, 7), None),
+            _ => (19, field::<2>(bytes, 1) as u16, word(3), field::<8>(bytes, 7), Some(word(15))),
         };
         Record { form, header, key, rest, list, deadline }
     }
@@ -146,8 +142,7 @@ fn field<const BYTES: usize>(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(number)
 }
 
-/// Whether two slices of equal length have the same bytes. Most keys are so short that this is decided before the C
-/// library's function would have been called.
+/// Whether two slices of equal length are equal. For most keys, that is decided before a library call would begin.
 #[inline(always)]
 fn is_equal(one: &[u8], other: &[u8]) -> bool {
     if !(8..=16).contains(&one.len()) {
