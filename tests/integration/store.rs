@@ -1042,6 +1042,40 @@ fn a_store_that_is_not_full_does_not_fill_up_with_what_was_overwritten() {
     store.check();
 }
 
+/// A segment is left when an item does not fit behind its last one, and so may have been empty for the most part.
+#[test]
+fn what_is_free_behind_items_is_used() {
+    let mut store = store(8 << 20, Eviction::None);
+    let long_key = [b'k'; 65_500];
+    let hash = store.hash(&long_key);
+    for id in 0..1_000 {
+        store.set_id(id, 8).expect("there is room");
+        store.set(hash, &long_key, Value::small(&[b'v'; 29])).expect("there is room");
+        assert!(store.delete(hash, &long_key));
+    }
+    store.check();
+}
+
+/// Values of 32 KB that are overwritten, each with small items beside it and room for no other in its segment.
+#[test]
+fn a_store_does_not_fill_up_with_what_is_free_behind_items() {
+    for eviction in [Eviction::None, Eviction::S3Fifo] {
+        let (mut store, mut random) = (store(64 << 20, eviction), Random::new(1));
+        for step in 0..60_000 {
+            if step % 16 == 0 {
+                store.begin_turn(0, 0);
+                store.housekeep(TURN_WORK_UNITS);
+            }
+            let length = 32_000 + 768 * random.below(2);
+            store.set_id(below(&mut random, 3), length).expect("there is room");
+            store.set_id(3 + below(&mut random, 10_000), random.below(9)).expect("there is room");
+        }
+        let [_, log, live_bytes] = store.shares();
+        assert!(log < 16 << 20, "{log} for {live_bytes}");
+        store.check();
+    }
+}
+
 #[test]
 fn a_full_store_is_full_of_items() {
     let memory_bytes = 16 << 20;
