@@ -958,6 +958,20 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
     store.check();
 }
 
+/// A long piece that came in while there was room may find none for the value that it makes.
+#[test]
+fn an_append_that_finds_no_chunk_changes_nothing() {
+    let mut store = store(4 << 20, Eviction::None);
+    let (value, hash) = (Owned::new(&store, 60_000, 1), store.hash(b"large"));
+    store.set(hash, b"large", value.value()).expect("there is room");
+    (0..).find(|&id| store.set_id(id, 100).is_err()).expect("it fills up");
+    let piece = Owned::new(&store, 150_000, 2);
+    let command = Command { key: b"large", action: Action::Append(piece.value()) };
+    assert_eq!(store.executor.execute_whole(&command, false), Reply::Refused(Refusal::OutOfMemory));
+    assert_eq!(store.peek(hash, b"large").map(|item| flat(item.value)), Some(vec![1; 60_000]));
+    store.check();
+}
+
 /// Items move to a new segment before the old one is given back, so cleaning takes more memory before it takes less. A
 /// store is over its limit once that is lowered, or once many clients have connected.
 #[test]
