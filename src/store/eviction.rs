@@ -182,7 +182,7 @@ impl Store {
     /// Begins the next walk, if there is anything to walk over: to clean a segment of which enough is dead; otherwise
     /// over the oldest segment of whichever queue has more than its share. Returns whether the search is to go on.
     fn choose_walk(&mut self) -> bool {
-        let searches = self.log.walk_deadest(DEAD_SHARES[usize::from(self.evicts())]);
+        let searches = self.log.walk_emptiest(DEAD_SHARES[usize::from(self.evicts())]);
         self.work += if searches { 4 } else { 0 }; // half a microsecond, with the unit that any walk takes
         let [small, main] = self.log.live_bytes;
         if !self.log.is_walking() && self.evicts() && small + main > 0 {

@@ -15,9 +15,8 @@ use crate::command::NEVER;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
 use crate::memory::{self, prefetch};
 
-/// How many neighbours a search for the deadest segment looks at, in half a microsecond: so many that some are not new.
-const DEADEST_SAMPLE: usize = 256;
-
+/// How many neighbours a search for the emptiest segment looks at, in half a microsecond: so many that some are not new.
+const SEARCHED_AT_ONCE: usize = 256;
 const SECOND_BYTES: usize = 48; // from an item's start to a second prefetch: a small item mostly lies in two cache lines
 
 /// What a reference to a chunk takes, in bytes, including the memory of the list that it is in.
@@ -82,7 +81,7 @@ pub(super) struct Log {
     vacant: Vec<usize>,   // numbers of unused segments whose memory has been given back
     spare: Option<usize>, // an unused segment that has kept its memory: getting it anew takes 24 us
     pub(super) walk: Walk,
-    probe: usize,                      // where the last search for the deadest segment ended
+    probe: usize,                      // where the last search for the emptiest segment ended
     pub(super) live_bytes: [usize; 2], // bytes of live records and their chunks, in each queue
     pub(super) dead: usize,            // bytes of dead records in segments that are still held
     pub(super) expiring: usize,        // items that carry an expiry
@@ -103,6 +102,11 @@ impl Log {
     /// Bytes held: segments, and references to chunks, but not the chunks themselves.
     pub(super) fn held(&self) -> usize {
         self.held + self.chunk_refs * REFERENCE_BYTES
+    }
+
+    /// Bytes of its segments that no living record takes.
+    pub(super) fn free_bytes(&self) -> usize {
+        self.held + (self.chunk_refs - self.dropped.len()) * CHUNK_BYTES - self.live_bytes.iter().sum::<usize>()
     }
 
     /// The bytes from an item's start to its segment's end. Empty for a handle that leads to no item.
@@ -156,12 +160,6 @@ impl Log {
         if let Some(number) = record.list {
             self.dropped.append(&mut self.lists.remove(number as usize));
         }
-    }
-
-    /// Takes over references to chunks, as if their item had been removed.
-    pub(super) fn drop_chunks(&mut self, chunks: &mut Vec<Bytes>) {
-        self.chunk_refs += chunks.len();
-        self.dropped.append(chunks);
     }
 
     /// Gives back `count` dropped references to chunks, or a 32nd of all if that is more, and returns how many. The 32nd
@@ -222,8 +220,7 @@ impl Log {
         self.held += if spare.is_some() { 0 } else { bytes };
         let (older, newer) = (self.newest(queue), queue as usize);
         self.segments[number] = Segment { queue, older, newer, due: NEVER, ..Segment::default() };
-        self.segments[older].newer = number;
-        self.segments[newer].older = number;
+        (self.segments[older].newer, self.segments[newer].older) = (number, number);
     }
 
     fn give_back_segment(&mut self, number: usize) {
@@ -337,23 +334,26 @@ impl Log {
         self.walk = Walk { segment: self.segments[queue as usize].newer, ..Walk::default() };
     }
 
-    /// Starts a cleaning walk over the deadest of some segments, if at least `dead_share` / 256 of it is dead. Returns
-    /// whether there are others to search. Once all were, that waits until 16 bytes more of each are dead.
-    pub(super) fn walk_deadest(&mut self, dead_share: usize) -> bool {
+    /// Starts a cleaning walk over the emptiest of some segments, if at least `dead_share` / 256 of it is dead, or if over
+    /// half is free: what lives in two of those fits into one. Returns whether there are others to search. Once all were,
+    /// that waits until 16 bytes more of each are dead.
+    pub(super) fn walk_emptiest(&mut self, dead_share: usize) -> bool {
         // A full store asks all the time, and a search of a large one takes longer than what left a few bytes dead.
         if self.dead > self.searched.1 + 16 * self.segments.len() {
             self.searched = (0, self.dead);
         }
         let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));
-        let places = (1..=left.min(DEADEST_SAMPLE)).map(|step| (self.probe + step) % total);
-        let cleanable = places.filter(|at| self.newest(self.segments[*at].queue) != *at);
-        let best = cleanable.max_by_key(|at| self.segments[*at].dead).unwrap_or(0);
-        (self.probe, self.searched.0) = ((self.probe + DEADEST_SAMPLE) % total, self.searched.0 + DEADEST_SAMPLE);
-        let Segment { dead, len, .. } = self.segments[best];
-        if dead > 0 && dead * 256 >= len * dead_share {
-            self.walk = Walk { segment: best, offset: 0, is_cleaning: true };
-        }
-        left > DEADEST_SAMPLE
+        let places = (1..=left.min(SEARCHED_AT_ONCE)).map(|step| (self.probe + step) % total);
+        let free_bytes = |at: &usize| self.blocks[*at].len() - self.segments[*at].len + self.segments[*at].dead;
+        let is_worth_it = |at: &usize| {
+            let Segment { dead, len, queue, .. } = self.segments[*at];
+            let is_emptier = dead * 256 >= len * dead_share || 2 * free_bytes(at) > self.blocks[*at].len();
+            len > 0 && is_emptier && self.newest(queue) != *at
+        };
+        let best = places.filter(is_worth_it).max_by_key(free_bytes);
+        self.walk = best.map_or(Walk::default(), |segment| Walk { segment, offset: 0, is_cleaning: true });
+        (self.probe, self.searched.0) = ((self.probe + SEARCHED_AT_ONCE) % total, self.searched.0 + SEARCHED_AT_ONCE);
+        left > SEARCHED_AT_ONCE
     }
 
     pub(super) fn is_walking(&self) -> bool {

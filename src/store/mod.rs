@@ -271,7 +271,8 @@ impl Store {
 
     /// Drops references to chunks in bounded steps, as if their value had been removed.
     pub fn drop_chunks(&mut self, chunks: &mut Vec<Bytes>) {
-        self.log.drop_chunks(chunks);
+        self.log.chunk_refs += chunks.len();
+        self.log.dropped.append(chunks);
     }
 
     /// Removes all keys at once. Housekeeping and later commands give back their memory.

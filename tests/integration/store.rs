@@ -958,6 +958,20 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
     store.check();
 }
 
+/// A long piece that came in while there was room may find none for the value that it makes.
+#[test]
+fn an_append_that_finds_no_chunk_changes_nothing() {
+    let mut store = store(4 << 20, Eviction::None);
+    let (value, hash) = (Owned::new(&store, 60_000, 1), store.hash(b"large"));
+    store.set(hash, b"large", value.value()).expect("there is room");
+    (0..).find(|&id| store.set_id(id, 100).is_err()).expect("it fills up");
+    let piece = Owned::new(&store, 150_000, 2);
+    let command = Command { key: b"large", action: Action::Append(piece.value()) };
+    assert_eq!(store.executor.execute_whole(&command, false), Reply::Refused(Refusal::OutOfMemory));
+    assert_eq!(store.peek(hash, b"large").map(|item| flat(item.value)), Some(vec![1; 60_000]));
+    store.check();
+}
+
 /// Items move to a new segment before the old one is given back, so cleaning takes more memory before it takes less. A
 /// store is over its limit once that is lowered, or once many clients have connected.
 #[test]
@@ -1040,6 +1054,40 @@ fn a_store_that_is_not_full_does_not_fill_up_with_what_was_overwritten() {
     assert!(log < 5 * live_bytes, "{log} for {live_bytes}");
     assert_eq!(store.stats.evictions, 0);
     store.check();
+}
+
+/// A segment is left when an item does not fit behind its last one, and so may have been empty for the most part.
+#[test]
+fn what_is_free_behind_items_is_used() {
+    let mut store = store(8 << 20, Eviction::None);
+    let long_key = [b'k'; 65_500];
+    let hash = store.hash(&long_key);
+    for id in 0..1_000 {
+        store.set_id(id, 8).expect("there is room");
+        store.set(hash, &long_key, Value::small(&[b'v'; 29])).expect("there is room");
+        assert!(store.delete(hash, &long_key));
+    }
+    store.check();
+}
+
+/// Values of 32 KB that are overwritten, each with small items beside it and room for no other in its segment.
+#[test]
+fn a_store_does_not_fill_up_with_what_is_free_behind_items() {
+    for eviction in [Eviction::None, Eviction::S3Fifo] {
+        let (mut store, mut random) = (store(64 << 20, eviction), Random::new(1));
+        for step in 0..60_000 {
+            if step % 16 == 0 {
+                store.begin_turn(0, 0);
+                store.housekeep(TURN_WORK_UNITS);
+            }
+            let length = 32_000 + 768 * random.below(2);
+            store.set_id(below(&mut random, 3), length).expect("there is room");
+            store.set_id(3 + below(&mut random, 10_000), random.below(9)).expect("there is room");
+        }
+        let [_, log, live_bytes] = store.shares();
+        assert!(log < 16 << 20, "{log} for {live_bytes}");
+        store.check();
+    }
 }
 
 #[test]
