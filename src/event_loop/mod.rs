@@ -340,7 +340,7 @@ impl EventLoop {
             self.executor.work_max -= reserved;
             batch::process(group, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max = self.executor.work_max.max(self.executor.store.work) + reserved;
-            self.answer_questions(group);
+            self.answer_questions(group, reserved > 0);
             // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
             group.rotate_left(1);
             // Those with frames that this turn did not come to are requeued first.

@@ -15,15 +15,14 @@ use crate::protocol::verbs::{Complaint, OUT_OF_MEMORY, SYNTAX, VERBS, integer, s
 use crate::session::{Question, Resp, Session};
 
 impl EventLoop {
-    /// Answers one of the questions that these sessions have, as an INFO alone takes 50 us; the others wait for later
-    /// turns. Answers may be long, so none is given while the store has to make room.
-    pub(super) fn answer_questions(&mut self, visits: &[Visit]) {
-        if self.executor.store.is_short {
+    /// Answers one of the questions that these sessions have, as an INFO alone takes 50 us, unless the turn has others to
+    /// come. The rest wait for later turns. Answers may be long, so none is given while the store has to make room.
+    pub(super) fn answer_questions(&mut self, visits: &[Visit], others_follow: bool) {
+        if self.executor.store.is_short || others_follow {
             return;
         }
-        let mut slots = visits.iter().map(|visit| visit.session);
-        let ask = |slot: usize| Some((slot, self.connections[slot].session.resp.as_mut()?.question.take()?));
-        let Some((slot, question)) = slots.find_map(ask) else { return };
+        let ask = |it: &Visit| Some((it.session, self.connections[it.session].session.resp.as_mut()?.question.take()?));
+        let Some((slot, question)) = visits.iter().find_map(ask) else { return };
         let answered = match question.verb {
             "info" => self.info(slot, &question.words),
             "config|get" => self.config_get(slot, &question.words[1..]),

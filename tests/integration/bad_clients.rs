@@ -409,6 +409,28 @@ fn clients_with_work_waiting_are_disconnected_once() {
     }
 }
 
+/// An INFO takes 50 us, and some ask for it with little else, others behind much else.
+#[test]
+fn a_turn_answers_one_question() {
+    let server = Server::start(&[]);
+    let mut clients = Client::many(&server, 20);
+    clients.iter_mut().for_each(|client| client.check_words("PING", "+PONG\n"));
+    at_once(&server, || {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(&[words("PING").repeat(number % 2 * 30), words("INFO loop")].concat());
+        }
+    });
+    let mut turns: Vec<_> = (clients.iter_mut().enumerate())
+        .map(|(at, client)| {
+            client.expect(&b"+PONG\r\n".repeat(at % 2 * 30));
+            number(&client.read_text(), "loop_turns:")
+        })
+        .collect();
+    turns.sort_unstable();
+    turns.dedup();
+    assert_eq!(turns.len(), clients.len());
+}
+
 /// Slow readers that hold far more than buffers may take are closed for it, and nobody else is.
 #[test]
 fn slow_readers_cost_nobody_else_the_connection() {
