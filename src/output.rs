@@ -90,8 +90,7 @@ impl Output {
         (filled, total)
     }
 
-    /// Writes up to `bytes_max` bytes, or a chunk more, and removes what was written. Returns how many bytes it tried to
-    /// write, and the result.
+    /// Writes up to `bytes_max` bytes, or a chunk more, and removes them. Returns how many it tried, and the result.
     pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
         let (tried, result) = if let Some(bytes) = self.contiguous().and_then(|bytes| bytes.chunks(bytes_max).next()) {
             (bytes.len(), socket.write(bytes))

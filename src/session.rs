@@ -2,8 +2,7 @@
 //! phase the client is in. It has never heard of a socket, so tests and benchmarks drive it with bytes alone.
 //!
 //! Most input is never stored here: [`batch`](crate::batch) parses frames in the buffer that they were read into. A
-//! session stores only what cannot be executed yet: an unfinished frame, or frames that wait until the client reads its
-//! replies or until a later turn.
+//! session stores only what cannot be executed yet: an unfinished frame, or frames that wait for the client or a turn.
 
 mod incoming;
 mod resp;

@@ -29,7 +29,7 @@ pub(super) struct Connection {
     pub(super) waits_since_millis: u64,
     /// While draining, once its last reply (an ERR, or that to QUIT) is sent: how many more bytes will be thrown away.
     pub(super) drain_bytes_left: Option<usize>,
-    pub(super) held_bytes: usize, // its part of the loop's `held_bytes`
+    pub(super) held_bytes: [usize; 2], // its part of what all connections hold
 }
 
 impl Connection {
@@ -47,7 +47,7 @@ impl Connection {
             accepted_millis: now_millis,
             waits_since_millis: now_millis,
             drain_bytes_left: None,
-            held_bytes: 0,
+            held_bytes: [0; 2],
         }
     }
 
@@ -66,8 +66,7 @@ impl Connection {
     /// Reads once. Of a large value that is coming in, up to `large_max` bytes go to where they will stay; what follows
     /// it, and any other input, goes into `buffer`. Returns how many bytes went to each.
     pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &Executor) -> (usize, usize) {
-        let incoming = self.session.incoming();
-        let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
+        let read = self.session.incoming().and_then(|it| it.read(&mut self.socket, large_max, buffer, executor));
         let (asked, result, large) = read.unwrap_or_else(|| (buffer.len(), self.socket.read(buffer), 0));
         match &result {
             Ok(0) => (self.readable, self.session.input_ended) = (false, true),

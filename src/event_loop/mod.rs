@@ -23,11 +23,11 @@ pub mod turn;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::Shutdown;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+use std::{array, mem};
 
 use log::{debug, info, warn};
 use mio::event::Event;
@@ -200,7 +200,7 @@ impl EventLoop {
     fn needs_ticks(&self) -> bool {
         // Who does not read, or holds up others, holds buffers.
         let has_timeouts = self.draining > 0 || self.config.idle_timeout > 0 && self.clients() > 0;
-        has_timeouts || self.pressure.held_bytes > 0
+        has_timeouts || self.pressure.held_bytes[0] > 0
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -312,7 +312,8 @@ impl EventLoop {
                 let bytes_max = if collects { READ_BYTES } else { READ_BYTES.min(self.executor.share_bytes) };
                 let buffer = &mut self.input[end..end + bytes_max];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
-                large_bytes += large;
+                // What those held who are gone is freed in this turn, a megabyte in 70 us.
+                large_bytes += large + if connection.session.input_ended { connection.held_bytes[0] } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {
                     // What a client sends after its last reply is thrown away: what is read next is written over it.
@@ -372,6 +373,7 @@ impl EventLoop {
         }
         let session = &mut connection.session;
         if session.is_finished() {
+            *budget = budget.saturating_sub(connection.held_bytes[0]); // which is freed in this turn
             let is_there = session.is_closing() && !session.input_ended;
             match connection.drain_bytes_left {
                 Some(1..) if is_there => {}
@@ -385,8 +387,8 @@ impl EventLoop {
             }
         }
         session.output.take_back(&mut self.spare, OUTPUT_KEPT_BYTES_MAX);
-        self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
-        self.pressure.held_bytes += connection.held_bytes;
+        let was = mem::replace(&mut connection.held_bytes, [session.held_bytes(), session.burden_bytes(0)]);
+        self.pressure.held_bytes = array::from_fn(|n| self.pressure.held_bytes[n] - was[n] + connection.held_bytes[n]);
         self.requeue(slot);
     }
 
@@ -395,7 +397,7 @@ impl EventLoop {
         let connection = self.connections.remove(slot);
         debug!("connection {} closed", connection.session.id);
         self.draining -= usize::from(connection.drain_bytes_left.is_some());
-        self.pressure.held_bytes -= connection.held_bytes;
+        self.pressure.held_bytes = array::from_fn(|n| self.pressure.held_bytes[n] - connection.held_bytes[n]);
         self.ended.push_back(connection.socket);
     }
 

@@ -1,5 +1,4 @@
-//! Wire formats: pure functions from bytes to commands and from replies to bytes. Nothing here knows a socket, a
-//! session or the store.
+//! Wire formats: pure functions from bytes to commands and from replies to bytes, without socket, session or store.
 
 use std::borrow::Cow;
 

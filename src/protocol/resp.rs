@@ -4,8 +4,7 @@
 //! value: `MGET a b c` takes three. Where a command has more arguments than it may have, the rest is skipped in steps,
 //! too. An incomplete step is parsed again from its first byte, which stays linear because a step is small. Between two
 //! steps a [`Cursor`] is all that has to be remembered, so memory follows neither the number of arguments nor their
-//! length: a long one is left to the caller to receive. This file knows no session, and of commands only how many
-//! arguments make a step.
+//! length: a long one is left to the caller to receive. It knows no session, and only how many arguments make a step.
 
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
 use super::{Parsed, Stop, broken};

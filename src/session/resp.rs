@@ -221,8 +221,7 @@ impl Resp {
 }
 
 impl RespClient<'_> {
-    /// Executes or queues the step at the start of `input`, whose long values are `longs`, and returns how many bytes
-    /// of `input` were consumed.
+    /// Executes or queues the step at the start of `input`, whose long values are `longs`. Returns how long that is.
     pub(super) fn serve(&mut self, input: &[u8], longs: &mut Vec<Long>, value_bytes_max: usize) -> Result<usize, Stop> {
         let Resp { cursor, authenticated, .. } = *self.resp;
         // Counted for all that is not parsed for the batch: 16 KB can be 8,192 empty lines, at 60 ns each.

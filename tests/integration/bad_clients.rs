@@ -10,7 +10,7 @@ use gostash::limits::TICK_MILLIS;
 use rustix::process::Signal;
 use socket2::SockRef;
 
-use crate::client::{Client, bulk, del, get, inc, line, number, queued, set, start, words};
+use crate::client::{Client, ask, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{at_once, descriptors, peak_resident_bytes, wait_until_quiet};
 use crate::random::Random;
 use crate::server::{PATIENCE, Server, socket_dir, wait_until};
@@ -407,6 +407,42 @@ fn clients_with_work_waiting_are_disconnected_once() {
         busy.iter_mut().for_each(|client| client.send(&inc(b"key").repeat(50_000)));
         other.check_words("CLIENT KILL TYPE normal", ":4\n");
     }
+}
+
+/// To free what sixty clients held takes milliseconds, which nobody else is to wait for in one piece.
+#[test]
+fn what_many_clients_held_is_freed_over_many_turns() {
+    let (server, mut client) = start(&[]);
+    let frame = ask(&[b"NOSUCH".as_slice(), &[b'a'; 50_000], &[b'b'; 60_000]]);
+    let hold = |sent: &[u8]| {
+        let mut others = Client::many(&server, 60);
+        others.iter_mut().for_each(|other| other.send(sent));
+        wait_until_quiet(&server);
+        others
+    };
+    let others = hold(&frame[..100_000]);
+    client.send(&words("INFO loop\nCLIENT KILL TYPE normal\nINFO loop"));
+    let before = number(&client.read_text(), "loop_turns:");
+    client.expect(b":60\r\n");
+    assert!(number(&client.read_text(), "loop_turns:") >= before + 10);
+    drop(others);
+    for leave in [drop, Client::reset] {
+        let others = hold(&frame[..100_000]);
+        let before = client.info("loop_turns:");
+        at_once(&server, || {
+            others.into_iter().for_each(leave);
+            client.send(&words("INFO loop"));
+        });
+        assert!(number(&client.read_text(), "loop_turns:") >= before + 40);
+    }
+    // Those that are sent more than they read are found to be gone when they are written to.
+    client.check(&ask(&["SET", "key", &"v".repeat(30_000)]), b"+OK\r\n");
+    let others = hold(&words("GET key").repeat(80));
+    at_once(&server, || {
+        others.into_iter().for_each(Client::reset);
+        client.send(&words("INFO clients"));
+    });
+    assert!(number(&client.read_text(), "connected_clients:") > 20);
 }
 
 /// An INFO takes 50 us, and some ask for it with little else, others behind much else.
