@@ -113,12 +113,10 @@ impl Output {
         debug_assert!(count <= self.len());
         while let Some((until, chunk)) = self.chunks.front_mut() {
             let copied = (*until - self.sent).min(count);
-            self.sent += copied;
-            count -= copied;
+            (self.sent, count) = (self.sent + copied, count - copied);
             let shared = chunk.len().min(count);
             chunk.advance(shared);
-            self.chunk_bytes -= shared;
-            count -= shared;
+            (self.chunk_bytes, count) = (self.chunk_bytes - shared, count - shared);
             if !chunk.is_empty() {
                 break;
             }

@@ -189,9 +189,7 @@ impl EventLoop {
             }
         }
         let outside_bytes = self.outside_bytes(is_tick);
-        if !self.executor.store.evicts() {
-            self.limit_store();
-        }
+        self.limit_store();
         self.executor.begin_turn(self.now_millis, outside_bytes);
         is_tick
     }
@@ -409,16 +407,21 @@ impl EventLoop {
     }
 
     /// Looks at one part of the connections, and closes those whose time has run out. The others are requeued if they
-    /// have something to do: they may have been held back while buffers were over their bound.
+    /// have something to do: they may have been held back while buffers were over their bound. As many as one turn can
+    /// free are closed; then the next turn looks at this part again.
     fn sweep(&mut self, is_tick: bool) {
         self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
-        let Some(part) = self.sweeps.next() else { return };
+        let (Some(part), mut freed_bytes) = (self.sweeps.next(), 0) else { return };
         for slot in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             // The poll reports room when there is much. A client that reads slowly makes some, which writing finds.
             connection.writable |= connection.watches_output;
             match self.overdue(&self.connections[slot]) {
-                Some(reason) => self.disconnect(slot, reason),
+                Some(_) if freed_bytes > READ_LARGE_BYTES => return self.sweeps.start = part,
+                Some(reason) => {
+                    freed_bytes += self.connections[slot].held_bytes[0].max(READ_LARGE_BYTES / TURN_CONNECTIONS);
+                    self.disconnect(slot, reason);
+                }
                 None => self.requeue(slot),
             }
         }

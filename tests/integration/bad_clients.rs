@@ -398,6 +398,24 @@ fn who_has_just_got_a_long_reply_is_not_idle() {
     slow.check(&inc(b"number"), b"1\r\n");
 }
 
+/// To close three thousand in ten turns takes 100 us of each.
+#[test]
+fn who_is_idle_is_closed_over_many_turns() {
+    let (server, mut client) = start(&["--idle-timeout", "1"]);
+    let _others = Client::many(&server, 3_000);
+    let mut look = || {
+        let info = client.text("INFO");
+        ["connected_clients:", "loop_turns:"].map(|field| number(&info, field))
+    };
+    let mut last = look();
+    while last[0] > 1 {
+        let next = look();
+        let (closed, turns) = (last[0].saturating_sub(next[0]), next[1] - last[1]);
+        assert!(closed <= 40 * turns, "{closed} in {turns} turns");
+        last = next;
+    }
+}
+
 /// A pipeline that does not end has its client on the ready queue when the other one comes to disconnect it.
 #[test]
 fn clients_with_work_waiting_are_disconnected_once() {
