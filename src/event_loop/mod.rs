@@ -236,7 +236,8 @@ impl EventLoop {
     }
 
     fn accept(&mut self, most: usize) {
-        if self.accept_by.is_none() {
+        // A turn serves one client while buffers are over their bound. Meanwhile nobody else is to join a long queue.
+        if self.accept_by.is_none() || self.pressure.eighths >= OVER_EIGHTHS && self.ready.len() >= TURN_CONNECTIONS {
             return;
         }
         // A socket on its way out still has its descriptor, and closing is slower than accepting.
