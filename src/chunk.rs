@@ -5,7 +5,7 @@
 //! while slow readers keep values that were evicted long ago. This file knows neither sessions nor the store.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use memmap2::MmapMut;
@@ -13,6 +13,9 @@ use memmap2::MmapMut;
 use crate::command::Value;
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES};
 use crate::memory;
+
+/// What a block takes once it is touched: at least a page, which has 64 KB on some machines.
+static BLOCK_BYTES: LazyLock<usize> = LazyLock::new(|| rustix::param::page_size().max(CHUNK_BYTES));
 
 /// Allocates chunks and counts the live ones: each has a weak reference to the pool's spare blocks. Those are kept for
 /// new chunks until they are [given back](Self::give_back): a fresh block takes longer to get than to fill. The lock is
@@ -32,7 +35,7 @@ impl ChunkPool {
 
     /// Bytes of memory that `count` chunks take, including their reference counts.
     pub fn bytes_of(&self, count: usize) -> usize {
-        count * (block_bytes() + MALLOC_BYTES + 64)
+        count * (*BLOCK_BYTES + MALLOC_BYTES + 64)
     }
 
     /// Spare blocks that still have memory.
@@ -42,7 +45,7 @@ impl ChunkPool {
 
     /// Bytes of memory kept for new chunks.
     pub fn spare_bytes(&self) -> usize {
-        self.ready() * block_bytes()
+        self.ready() * *BLOCK_BYTES
     }
 
     /// Gives a spare chunk's memory back to the system. False if there is none.
@@ -62,11 +65,6 @@ impl ChunkPool {
         let block = spare.pop().or_else(|| Some(memory::block(CHUNK_BYTES)));
         Chunk { block, len: 0, pool: Arc::downgrade(&self.spare) }
     }
-}
-
-/// What a block takes once it is touched: at least a page, which has 64 KB on some machines.
-fn block_bytes() -> usize {
-    rustix::param::page_size().max(CHUNK_BYTES)
 }
 
 fn lock(spare: &Mutex<Vec<MmapMut>>) -> MutexGuard<'_, Vec<MmapMut>> {

@@ -2,9 +2,8 @@
 //!
 //! Standard error may be a pipe that nobody reads, or a terminal stopped with Ctrl-S, and writing to it would then
 //! block. It cannot be made non-blocking, since that would change it for every process that shares it, and a thread for
-//! the logger would make the server's threads two. So before a line is written, the kernel is asked whether there is
-//! room; if there is none, the line is dropped and counted. A terminal with room for half a line would still block, so
-//! a terminal is opened anew, in non-blocking mode.
+//! the logger would be the server's second. So before a line is written, the kernel is asked whether there is room; if
+//! not, the line is dropped and counted. A terminal with room for half a line would block, and is opened anew instead.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};

@@ -195,8 +195,7 @@ impl Session {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
-    /// Goes on with what earlier input began: a frame that is being received, or a transaction that is being executed.
-    /// Returns how many bytes of `input` were consumed.
+    /// Goes on with what earlier input began, a frame or an EXEC. Returns how many bytes of `input` were consumed.
     #[inline]
     pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {

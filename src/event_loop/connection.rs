@@ -66,8 +66,7 @@ impl Connection {
     /// Reads once. Of a large value that is coming in, up to `large_max` bytes go to where they will stay; what follows
     /// it, and any other input, goes into `buffer`. Returns how many bytes went to each.
     pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &Executor) -> (usize, usize) {
-        let incoming = self.session.incoming();
-        let read = incoming.and_then(|incoming| incoming.read(&mut self.socket, large_max, buffer, executor));
+        let read = self.session.incoming().and_then(|it| it.read(&mut self.socket, large_max, buffer, executor));
         let (asked, result, large) = read.unwrap_or_else(|| (buffer.len(), self.socket.read(buffer), 0));
         match &result {
             Ok(0) => (self.readable, self.session.input_ended) = (false, true),

@@ -67,8 +67,7 @@ impl EventLoop {
                 ("uptime_in_seconds", &seconds), ("uptime_in_days", &(seconds / 86_400)),
             ]),
             ("Clients", &[
-                ("connected_clients", &self.clients()), ("maxclients", &self.config.max_clients),
-                ("blocked_clients", &0),
+                ("connected_clients", &self.clients()), ("maxclients", &self.config.max_clients), ("blocked_clients", &0),
             ]),
             ("Memory", &[
                 ("used_memory", &used), ("used_memory_rss", &resident), ("used_memory_startup", &self.base_bytes),

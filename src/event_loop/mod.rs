@@ -134,8 +134,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Waits for events, or until something else is due. After a turn that served a client, it first polls without
-    /// sleeping, for as long as the option `spin` says.
+    /// Waits for events, or until something else is due. After a turn with clients, it first polls for the time `spin`.
     fn wait(&mut self, events: &mut Events, housekeeping: Option<u64>) -> io::Result<()> {
         let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
         let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
@@ -200,8 +199,7 @@ impl EventLoop {
     /// Whether the mere passing of time may give the loop something to do.
     fn needs_ticks(&self) -> bool {
         // Who does not read, or holds up others, holds buffers.
-        let has_timeouts = self.draining > 0 || self.config.idle_timeout > 0 && self.clients() > 0;
-        has_timeouts || self.pressure.held_bytes > 0
+        self.draining > 0 || self.config.idle_timeout > 0 && self.clients() > 0 || self.pressure.held_bytes > 0
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -229,7 +227,8 @@ impl EventLoop {
     }
 
     fn accept(&mut self, most: usize) {
-        if self.accept_by.is_none() {
+        // A turn serves one client while buffers are over their bound. Meanwhile nobody else is to join a long queue.
+        if self.accept_by.is_none() || self.pressure.eighths >= OVER_EIGHTHS && self.ready.len() >= TURN_CONNECTIONS {
             return;
         }
         // A socket on its way out still has its descriptor, and closing is slower than accepting.
@@ -301,7 +300,8 @@ impl EventLoop {
                 let bytes_max = connection.session.read_bytes(self.executor.share_bytes);
                 let buffer = &mut self.input[end..end + bytes_max];
                 let (large, count) = connection.read(large_max, buffer, &self.executor);
-                large_bytes += large;
+                // What those held who are gone is freed in this turn, a megabyte in 70 us.
+                large_bytes += large + if connection.session.input_ended { connection.held_bytes } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {
                     // What a client sends after its last reply is thrown away: what is read next is written over it.
@@ -329,7 +329,7 @@ impl EventLoop {
             self.executor.work_max -= reserved;
             batch::process(group, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max = self.executor.work_max.max(self.executor.store.work) + reserved;
-            self.answer_questions(group);
+            self.answer_questions(group, reserved > 0);
             // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
             group.rotate_left(1);
             // Those with frames that this turn did not come to are requeued first.
@@ -361,6 +361,7 @@ impl EventLoop {
         }
         let session = &mut connection.session;
         if session.is_finished() {
+            *budget = budget.saturating_sub(connection.held_bytes); // which is freed in this turn
             let is_there = session.is_closing() && !session.input_ended;
             match connection.drain_bytes_left {
                 Some(1..) if is_there => {}
@@ -405,17 +406,21 @@ impl EventLoop {
         self.close(slot);
     }
 
-    /// Looks at one part of the connections, and closes those whose time has run out. The others are requeued if they
-    /// have something to do: they may have been held back while buffers were over their bound.
+    /// Looks at one part of the connections, and requeues them: they may have been held back to keep buffers in bounds.
+    /// Closes those whose time has run out: as many as one turn can free, and then the next looks at this part again.
     fn sweep(&mut self, is_tick: bool) {
         self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
-        let Some(part) = self.sweeps.next() else { return };
+        let (Some(part), mut freed_bytes) = (self.sweeps.next(), 0) else { return };
         for slot in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             // The poll reports room when there is much. A client that reads slowly makes some, which writing finds.
             connection.writable |= connection.watches_output;
             match self.overdue(&self.connections[slot]) {
-                Some(reason) => self.disconnect(slot, reason),
+                Some(_) if freed_bytes > READ_LARGE_BYTES => return self.sweeps.start = part,
+                Some(reason) => {
+                    freed_bytes += self.connections[slot].held_bytes.max(READ_LARGE_BYTES / TURN_CONNECTIONS);
+                    self.disconnect(slot, reason);
+                }
                 None => self.requeue(slot),
             }
         }

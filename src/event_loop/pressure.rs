@@ -24,7 +24,7 @@ pub(super) struct Pressure {
     held_bytes_peak: usize,       // since the last tick
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
-    eighths: usize, // of their bound that all buffers take
+    pub(super) eighths: usize, // of their bound that all buffers take
     /// In a crowd: who collects a long frame or a transaction, in the order of its beginning. The first are received.
     line: VecDeque<Token>,
     relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds

@@ -14,15 +14,14 @@ use crate::protocol::verbs::{Complaint, OUT_OF_MEMORY, SYNTAX, VERBS, integer, s
 use crate::session::{Question, Resp, Session};
 
 impl EventLoop {
-    /// Answers one of the questions that these sessions have, as an INFO alone takes 50 us; the others wait for later
-    /// turns. Answers may be long, so none is given while the store has to make room.
-    pub(super) fn answer_questions(&mut self, visits: &[Visit]) {
-        if self.executor.store.is_short {
+    /// Answers one question in a turn, as an INFO alone takes 50 us, and so none if others are to be served in it yet.
+    /// Answers may be long, so none is given while the store has to make room.
+    pub(super) fn answer_questions(&mut self, visits: &[Visit], others_follow: bool) {
+        if self.executor.store.is_short || others_follow {
             return;
         }
-        let mut slots = visits.iter().map(|visit| visit.slot);
-        let ask = |slot: usize| Some((slot, self.connections[slot].session.resp.as_mut()?.question.take()?));
-        let Some((slot, question)) = slots.find_map(ask) else { return };
+        let ask = |it: &Visit| Some((it.slot, self.connections[it.slot].session.resp.as_mut()?.question.take()?));
+        let Some((slot, question)) = visits.iter().find_map(ask) else { return };
         let answered = match question.verb {
             "info" => self.info(slot, &question.words),
             "config|get" => self.config_get(slot, &question.words[1..]),
@@ -103,8 +102,10 @@ impl EventLoop {
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
         let (kills, filter) = (question.verb == "client|kill", &question.words[1..]);
-        let (slots, end) = (self.connections.capacity(), question.at + TURN_LOOKS);
-        for other in question.at..end {
+        let (slots, mut looks) = (self.connections.capacity(), TURN_LOOKS);
+        while question.at < slots && looks > 0 {
+            let other = question.at;
+            (question.at, looks) = (other + 1, looks - 1);
             let Some(connection) = self.connections.get_mut(other) else { continue };
             if connection.session.is_closing() || kills && !is_selected(filter, connection, other == slot)? {
                 continue;
@@ -113,13 +114,14 @@ impl EventLoop {
             if !kills && !question.text.push(listed(connection, self.now_millis).as_bytes(), || self.executor.chunk()) {
                 return Err(OUT_OF_MEMORY);
             } else if kills && other != slot {
+                // What it held is freed here, and a megabyte takes 70 us.
+                looks = looks.saturating_sub(connection.session.burden_bytes(usize::MAX) / READ_BYTES);
                 connection.session.abandon();
                 connection.enqueue(other, &mut self.ready); // it is closed when its turn comes
             }
         }
         let Session { resp: Some(resp), output, .. } = &mut self.connections[slot].session else { return Ok(()) };
-        if end < slots {
-            question.at = end;
+        if question.at < slots {
             resp.question = Some(question);
             return Ok(());
         }

@@ -111,16 +111,15 @@ impl RespClient<'_> {
         }
         name.into_iter().for_each(|name| self.resp.set_name(0, name));
         self.resp.is_resp3 = is_resp3;
-        let output = &mut *self.output;
-        output.push_map(7, is_resp3);
+        self.output.push_map(7, is_resp3);
         for word in ["server", "redis", "version", REDIS_VERSION, "mode", "standalone", "role", "master", "proto"] {
-            output.push_bulk(word.as_bytes());
+            self.output.push_bulk(word.as_bytes());
         }
-        output.push_header(b':', 2 + i64::from(is_resp3));
-        output.push_bulk(b"id");
-        output.push_header(b':', self.id as i64);
-        output.push_bulk(b"modules");
-        output.push_header(b'*', 0);
+        self.output.push_header(b':', 2 + i64::from(is_resp3));
+        self.output.push_bulk(b"id");
+        self.output.push_header(b':', self.id as i64);
+        self.output.push_bulk(b"modules");
+        self.output.push_header(b'*', 0);
         Ok(())
     }
 

@@ -441,6 +441,24 @@ fn who_has_just_got_a_long_reply_is_not_idle() {
     slow.check(&inc(b"number"), b"1\r\n");
 }
 
+/// To close three thousand in ten turns takes 100 us of each.
+#[test]
+fn who_is_idle_is_closed_over_many_turns() {
+    let (server, mut client) = start(&["--idle-timeout", "1"]);
+    let _others = Client::many(&server, 3_000);
+    let mut look = || {
+        let info = client.text("INFO");
+        ["connected_clients:", "loop_turns:"].map(|field| number(&info, field))
+    };
+    let mut last = look();
+    while last[0] > 1 {
+        let next = look();
+        let (closed, turns) = (last[0].saturating_sub(next[0]), next[1] - last[1]);
+        assert!(closed <= 40 * turns, "{closed} in {turns} turns");
+        last = next;
+    }
+}
+
 /// A pipeline that does not end has its client on the ready queue when the other one comes to disconnect it.
 #[test]
 fn clients_with_work_waiting_are_disconnected_once() {
@@ -450,6 +468,64 @@ fn clients_with_work_waiting_are_disconnected_once() {
         busy.iter_mut().for_each(|client| client.send(&inc(b"key").repeat(50_000)));
         other.check_words("CLIENT KILL TYPE normal", ":4\n");
     }
+}
+
+/// To free what sixty clients held takes milliseconds, which nobody else is to wait for in one piece.
+#[test]
+fn what_many_clients_held_is_freed_over_many_turns() {
+    let (server, mut client) = start(&[]);
+    let frame = ask(&[b"NOSUCH".as_slice(), &[b'a'; 50_000], &[b'b'; 60_000]]);
+    let hold = |sent: &[u8]| {
+        let mut others = Client::many(&server, 60);
+        others.iter_mut().for_each(|other| other.send(sent));
+        wait_until_quiet(&server);
+        others
+    };
+    let others = hold(&frame[..100_000]);
+    client.send(&words("INFO loop\nCLIENT KILL TYPE normal\nINFO loop"));
+    let before = number(&client.read_text(), "loop_turns:");
+    client.expect(b":60\r\n");
+    assert!(number(&client.read_text(), "loop_turns:") >= before + 10);
+    drop(others);
+    for leave in [drop, Client::reset] {
+        let others = hold(&frame[..100_000]);
+        let before = client.info("loop_turns:");
+        at_once(&server, || {
+            others.into_iter().for_each(leave);
+            client.send(&words("INFO loop"));
+        });
+        assert!(number(&client.read_text(), "loop_turns:") >= before + 40);
+    }
+    // Those that are sent more than they read are found to be gone when they are written to.
+    client.check(&ask(&["SET", "key", &"v".repeat(30_000)]), b"+OK\r\n");
+    let others = hold(&words("GET key").repeat(80));
+    at_once(&server, || {
+        others.into_iter().for_each(Client::reset);
+        client.send(&words("INFO clients"));
+    });
+    assert!(number(&client.read_text(), "connected_clients:") > 20);
+}
+
+/// An INFO takes 50 us, and some ask for it with little else, others behind much else.
+#[test]
+fn a_turn_answers_one_question() {
+    let server = Server::start(&[]);
+    let mut clients = Client::many(&server, 20);
+    clients.iter_mut().for_each(|client| client.check_words("PING", "+PONG\n"));
+    at_once(&server, || {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(&[words("PING").repeat(number % 2 * 30), words("INFO loop")].concat());
+        }
+    });
+    let mut turns: Vec<_> = (clients.iter_mut().enumerate())
+        .map(|(at, client)| {
+            client.expect(&b"+PONG\r\n".repeat(at % 2 * 30));
+            number(&client.read_text(), "loop_turns:")
+        })
+        .collect();
+    turns.sort_unstable();
+    turns.dedup();
+    assert_eq!(turns.len(), clients.len());
 }
 
 /// Slow readers that hold far more than buffers may take are closed for it, and nobody else is.
