@@ -967,7 +967,7 @@ fn an_append_that_finds_no_chunk_changes_nothing() {
     (0..).find(|&id| store.set_id(id, 100).is_err()).expect("it fills up");
     let piece = Owned::new(&store, 150_000, 2);
     let command = Command { key: b"large", action: Action::Append(piece.value()) };
-    assert_eq!(store.executor.execute_whole(&command, false), Reply::Refused(Refusal::OutOfMemory));
+    assert_eq!(store.executor.execute_alone(&command, false), Reply::Refused(Refusal::OutOfMemory));
     assert_eq!(store.peek(hash, b"large").map(|item| flat(item.value)), Some(vec![1; 60_000]));
     store.check();
 }
