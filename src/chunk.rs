@@ -53,7 +53,7 @@ impl ChunkPool {
         let mut spare = lock(&self.spare);
         let first = spare.len() - self.ready();
         let Some(block) = spare.get_mut(first) else { return false };
-        memory::give_back(block);
+        memory::give_back(block, 0);
         self.blocks.fetch_sub(1, Relaxed);
         true
     }

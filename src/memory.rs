@@ -40,10 +40,10 @@ impl MemoryLimit {
     /// The default: three quarters of the tightest control-group limit; if there is none, a quarter of the machine's
     /// memory, or of what a limit on addresses allows, at most 1 GiB. `read` returns the text of a system's file.
     pub fn auto(read: impl Fn(&Path) -> String) -> Self {
-        // Memory that was given back keeps its addresses: at worst they come to two and a half times what is in use.
+        // Memory that was given back keeps its addresses: at worst they come to three times what is in use.
         let text = read("/proc/self/limits".as_ref());
         let lines = text.lines().filter(|line| line.starts_with("Max address space") || line.starts_with("Max data"));
-        let addresses = lines.filter_map(|line| Some(line.split_whitespace().nth(3)?.parse::<usize>().ok()? / 5 * 2));
+        let addresses = lines.filter_map(|line| Some(line.split_whitespace().nth(3)?.parse::<usize>().ok()? / 3));
         let text = read("/proc/meminfo".as_ref());
         let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix(" kB"));
         let total = total.and_then(|kilobytes| Some(kilobytes.trim().parse::<usize>().ok()? * 1024));
@@ -96,13 +96,13 @@ pub fn prevent_hoarding() {
     }
 }
 
-/// Gives a block's memory back but keeps its addresses. The content is unspecified then; on Linux, zeros. Dropping many
-/// blocks instead would leave holes between mappings; the kernel bounds their number (65,530), and then unmaps no more.
+/// Gives back a block's memory from a page on but keeps its addresses. The content is undefined then; on Linux, zeros.
+/// Dropping many blocks would leave holes between mappings: the kernel bounds their number (65,530).
 #[allow(unsafe_code)]
-pub fn give_back(block: &mut MmapMut) {
+pub fn give_back(block: &mut MmapMut, start: usize) {
     // SAFETY: The pages are private and backed by no file, so at most they are zero from now on. Nobody else can look
     // at them, since they are borrowed mutably. If the system refuses, nothing happens.
-    let _ = unsafe { block.unchecked_advise(UncheckedAdvice::DontNeed) };
+    let _ = unsafe { block.unchecked_advise_range(UncheckedAdvice::DontNeed, start, block.len() - start) };
 }
 
 /// Has the processor load a place without waiting for it, if Rust can express that; otherwise loads it. `None` does

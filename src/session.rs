@@ -37,8 +37,7 @@ pub struct Session {
     pub resp: Option<Box<Resp>>,
     phase: Phase,
     input: Vec<u8>, // what waits: the beginning of a short frame, or whole frames that may not be executed yet
-    /// How long `input` must be before parsing it again is of use; 0 if it holds frames that can be executed. It stays when
-    /// that frame has been executed, since the next one may be as long.
+    /// How long `input` must be before parsing it is of use; 0 if it can be executed. Stays as a guess for the next.
     needed: usize,
 }
 

@@ -11,10 +11,10 @@
 //! It works in steps of a few items, a bounded number with each command. If they make less room than the command needs,
 //! the reserve shrinks, and the next command does more. This file does not know what the room is for.
 
-use super::Store;
 use super::index::{Entry, KeyHash};
 use super::log::{Handle, Queue};
 use super::record::Record;
+use super::{Store, Written};
 use crate::command::Refusal;
 use crate::limits::*;
 
@@ -88,7 +88,7 @@ impl Store {
     /// Does one command's share of making room for `size` bytes. Any item may be moved or evicted. Fails with
     /// `OutOfMemory` if that is not enough and eviction is off, so that later commands cannot make up for it.
     #[cold]
-    pub(super) fn make_room(&mut self, size: usize) -> Result<(), Refusal> {
+    pub(super) fn make_room(&mut self, size: usize) -> Written {
         let (wanted, end) = (RESERVE_BYTES + size as isize, self.work + ROOM_UNITS_PER_COMMAND);
         while self.log_room_bytes() < wanted && self.work < end && (self.give_back() || self.step()) {}
         let spare = self.log_room_bytes() - RESERVE_BYTES;
@@ -101,7 +101,7 @@ impl Store {
     }
 
     /// Sees to it that a record of `size` bytes fits into the queue's newest segment, and opens one for it if need be.
-    pub(super) fn open_for(&mut self, queue: Queue, size: usize) -> Result<(), Refusal> {
+    pub(super) fn open_for(&mut self, queue: Queue, size: usize) -> Written {
         if self.log.tail_room_bytes(queue) >= size {
             return Ok(());
         }

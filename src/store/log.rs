@@ -53,6 +53,7 @@ pub(super) enum Queue {
 /// The counters of a segment. A segment in a queue has at least one live item, unless it is the queue's newest.
 #[derive(Debug, Default)]
 struct Segment {
+    held: usize, // bytes of memory: those of its block, or of its records' pages once it gets no more
     len: usize,  // bytes appended so far
     dead: usize, // how many of these are dead
     due: u64,    // none of its items expires before the end of this millisecond
@@ -181,8 +182,8 @@ impl Log {
             self.write_gap(last, handle.offset(), record.size());
             self.drop_list(&record);
         } else if last > 1 {
-            let is_used = self.segments.pop().is_some_and(|segment| segment.len > 0);
-            self.held -= self.blocks.pop().filter(|_| is_used).map_or(0, |block| block.len());
+            self.held -= self.segments.pop().map_or(0, |segment| segment.held);
+            self.blocks.pop();
         }
         last > 1
     }
@@ -201,12 +202,13 @@ impl Log {
     /// segments, what the walk has passed, and the spare segment.
     pub(super) fn reusable_bytes(&self) -> usize {
         let tails = self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main);
-        tails + self.walk.offset + self.spare.map_or(0, |_| SEGMENT_BYTES)
+        tails + self.walk.offset + self.spare.map_or(0, |number| self.segments[number].held)
     }
 
     /// Opens a segment of `bytes` bytes as the queue's newest.
     pub(super) fn open(&mut self, queue: Queue, bytes: usize) {
         let newest = self.newest(queue);
+        self.trim(newest);
         if newest != queue as usize && self.segments[newest].dead == self.segments[newest].len {
             self.give_back_segment(newest);
         }
@@ -217,14 +219,22 @@ impl Log {
         if self.blocks[number].len() != bytes {
             self.blocks[number] = memory::block(bytes);
         }
-        self.held += if spare.is_some() { 0 } else { bytes };
+        self.held += bytes - self.segments[number].held;
         let (older, newer) = (self.newest(queue), queue as usize);
-        self.segments[number] = Segment { queue, older, newer, due: NEVER, ..Segment::default() };
+        self.segments[number] = Segment { held: bytes, queue, older, newer, due: NEVER, ..Segment::default() };
         (self.segments[older].newer, self.segments[newer].older) = (number, number);
     }
 
+    /// Gives back the pages behind the last record of a segment that gets no more: a third behind two items of 22 KB.
+    fn trim(&mut self, number: usize) {
+        let Segment { held, len, .. } = &mut self.segments[number];
+        let kept = len.next_multiple_of(rustix::param::page_size()).min(*held);
+        self.held -= mem::replace(held, kept) - kept;
+        memory::give_back(&mut self.blocks[number], kept);
+    }
+
     fn give_back_segment(&mut self, number: usize) {
-        let Segment { dead, older, newer, .. } = mem::take(&mut self.segments[number]);
+        let Segment { held, dead, older, newer, .. } = mem::take(&mut self.segments[number]);
         self.segments[older].newer = newer;
         self.segments[newer].older = older;
         self.dead -= dead;
@@ -232,9 +242,10 @@ impl Log {
         let block = &mut self.blocks[number];
         if block.len() == SEGMENT_BYTES && self.spare.is_none() {
             self.spare = Some(number);
+            self.segments[number].held = held;
         } else {
-            self.held -= block.len();
-            memory::give_back(block);
+            self.held -= held;
+            memory::give_back(block, 0);
             self.vacant.push(number);
         }
         if self.walk.segment == number {
@@ -344,10 +355,10 @@ impl Log {
         }
         let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));
         let places = (1..=left.min(SEARCHED_AT_ONCE)).map(|step| (self.probe + step) % total);
-        let free_bytes = |at: &usize| self.blocks[*at].len() - self.segments[*at].len + self.segments[*at].dead;
+        let free_bytes = |at: &usize| self.segments[*at].held - self.segments[*at].len + self.segments[*at].dead;
         let is_worth_it = |at: &usize| {
-            let Segment { dead, len, queue, .. } = self.segments[*at];
-            let is_emptier = dead * 256 >= len * dead_share || 2 * free_bytes(at) > self.blocks[*at].len();
+            let Segment { held, dead, len, queue, .. } = self.segments[*at];
+            let is_emptier = dead * 256 >= len * dead_share || 2 * free_bytes(at) > held;
             len > 0 && is_emptier && self.newest(queue) != *at
         };
         let best = places.filter(is_worth_it).max_by_key(free_bytes);
@@ -396,7 +407,7 @@ impl Log {
                 assert_eq!(self.segments[segment.newer].older, number);
                 live_bytes[ring] += living.iter().map(|(_, record)| self.weight(record)).sum::<usize>();
                 items.extend(living);
-                held += self.blocks[number].len();
+                held += segment.held;
                 (number, linked, dead_bytes) = (segment.newer, linked + 1, dead_bytes + dead);
             }
         }
@@ -405,7 +416,7 @@ impl Log {
         assert_eq!((linked + unused, dead_bytes), (self.segments.len(), self.dead));
         let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
         assert_eq!(chunks + self.dropped.len(), self.chunk_refs);
-        assert_eq!(held + self.spare.iter().len() * SEGMENT_BYTES, self.held);
+        assert_eq!(held + self.spare.map_or(0, |number| self.segments[number].held), self.held);
         let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
         assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");
         assert_eq!(count(|record| record.deadline != NEVER), self.expiring);

@@ -66,6 +66,9 @@ pub struct Item<'a> {
     pub bytes: usize,
 }
 
+type Written<T = ()> = Result<T, Refusal>;
+type Found = Option<(Entry, Record)>; // an item's entry in the index, and its record's header
+
 /// The store. See the module.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -179,7 +182,7 @@ impl Store {
     /// Stores a value, replacing any earlier one and its expiry. The default time to live applies. Fails with
     /// `OutOfMemory` if there is no room, and eviction is off or could not make enough within one command's bounds.
     #[inline(always)]
-    pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Result<(), Refusal> {
+    pub fn set(&mut self, hash: KeyHash, key: &[u8], value: Value<'_>) -> Written {
         // The commonest write changes only the value's bytes, in place. An item that expires is none at this time.
         if value.chunks.is_empty()
             && self.settings.default_ttl_millis == 0
@@ -202,7 +205,7 @@ impl Store {
         value: Value<'_>,
         if_present: Option<bool>,
         expiry: Expiry,
-    ) -> Result<bool, Refusal> {
+    ) -> Written<bool> {
         let found = self.find_to_use(&mut hash, key);
         let is_met = if_present.is_none_or(|wanted| wanted == found.is_some());
         if is_met {
@@ -211,17 +214,11 @@ impl Store {
         Ok(is_met)
     }
 
-    /// Gives an item another deadline if the old one is `allowed`, and returns whether it did. A past deadline removes
+    /// Gives an item another deadline if the old one `may` change, and returns whether it did. A past deadline removes
     /// the item. Fails as [`set`](Self::set) does if it takes a longer record.
-    pub fn expire(
-        &mut self,
-        mut hash: KeyHash,
-        key: &[u8],
-        deadline: u64,
-        allowed: impl Fn(u64) -> bool,
-    ) -> Result<bool, Refusal> {
+    pub fn expire(&mut self, mut hash: KeyHash, key: &[u8], deadline: u64, may: impl Fn(u64) -> bool) -> Written<bool> {
         let found = self.find_to_use(&mut hash, key);
-        let Some((entry, old)) = found.filter(|(_, old)| allowed(old.deadline)) else { return Ok(false) };
+        let Some((entry, old)) = found.filter(|(_, old)| may(old.deadline)) else { return Ok(false) };
         let new = Record::plan(old.key().len(), old.rest().len(), deadline, old.list);
         if deadline <= self.now {
             self.remove(hash, entry, &old, false);
@@ -344,7 +341,7 @@ impl Store {
 
     /// A shortcut, 6 % off a GET: the item where `prefetch_item` saw one, if it is this key's and there at `now`.
     #[inline(always)]
-    fn find_seen(&self, hash: KeyHash, key: &[u8], now: u64) -> Option<(Entry, Record)> {
+    fn find_seen(&self, hash: KeyHash, key: &[u8], now: u64) -> Found {
         let entry = self.index.last_seen(hash);
         let bytes = self.log.bytes(entry.handle());
         let record = Record::read(bytes.first().map(|_| bytes)?);
@@ -352,13 +349,13 @@ impl Store {
     }
 
     /// Finds the item of a key, and counts that as a use.
-    fn find_to_use(&mut self, hash: &mut KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
+    fn find_to_use(&mut self, hash: &mut KeyHash, key: &[u8]) -> Found {
         let (entry, record) = self.find_seen(*hash, key, self.now).or_else(|| self.find(hash, key))?;
         Some((self.index.count_use(*hash, entry), record))
     }
 
     /// Finds the item of a key. One that has expired is removed instead.
-    fn find(&mut self, hash: &mut KeyHash, key: &[u8]) -> Option<(Entry, Record)> {
+    fn find(&mut self, hash: &mut KeyHash, key: &[u8]) -> Found {
         let read = |entry: Entry| Record::read(self.log.bytes(entry.handle()));
         let entry = self.index.find(hash, |entry| read(entry).is_of(key, self.log.bytes(entry.handle())))?;
         let record = read(entry);
@@ -374,14 +371,7 @@ impl Store {
     }
 
     /// Writes an item: over the record of `found` if it fits there, otherwise behind the newest record of a queue.
-    fn put(
-        &mut self,
-        mut hash: KeyHash,
-        key: &[u8],
-        value: Value<'_>,
-        mut found: Option<(Entry, Record)>,
-        expiry: Expiry,
-    ) -> Result<(), Refusal> {
+    fn put(&mut self, mut hash: KeyHash, key: &[u8], value: Value<'_>, mut found: Found, expiry: Expiry) -> Written {
         let deadline = match (expiry, found) {
             (Expiry::At(deadline), _) if deadline <= self.now => {
                 found.iter().for_each(|(entry, old)| self.remove(hash, *entry, old, false));

@@ -1120,6 +1120,24 @@ fn a_full_store_is_full_of_items() {
     store.check();
 }
 
+/// However many items fit into a segment: what is free behind the last of them is not held.
+#[test]
+fn a_full_store_is_full_of_items_of_any_length() {
+    let memory_bytes = 16 << 20;
+    // With larger pages than this, less can be given back.
+    if rustix::param::page_size() > 4096 {
+        return;
+    }
+    for length in [10_000, 17_000, 22_000, 26_000, 30_000] {
+        let mut store = store(memory_bytes, Eviction::S3Fifo);
+        store.fill(0..2_000, length);
+        let [_, _, live_bytes] = store.shares();
+        assert!(live_bytes > memory_bytes / 100 * 86, "{live_bytes} for items of {length}");
+        assert!(store.memory_bytes() <= memory_bytes);
+        store.check();
+    }
+}
+
 #[test]
 fn keys_spread_evenly_whatever_they_look_like() {
     let store = store(16 << 20, Eviction::S3Fifo);
