@@ -364,7 +364,7 @@ fn info_is_true() {
     client.check_words("SET a 1 EX 100", "+OK\n");
     client.check_words("MULTI\nSET a 1 EX 100\nEXEC", "+OK\n+QUEUED\n*1\n+OK\n");
     client.check_words("MGET a b c", "*3\n$1\n1\n$-1\n$-1\n");
-    client.check_words("GETEX a EX 100\nGETEX b EX 100\nEXPIRE a 100\nGETEX a EX 9", "$1\n1\n$-1\n:1\n$1\n1\n");
+    client.check_words("GETEX a EX 100\nGETEX b EX 100\nEXPIRE a 100\nGETEX a EX 99", "$1\n1\n$-1\n:1\n$1\n1\n");
     let info = client.text("INFO");
     for line in [
         "# Server",
