@@ -345,8 +345,8 @@ impl Log {
         self.walk = Walk { segment: self.segments[queue as usize].newer, ..Walk::default() };
     }
 
-    /// Starts a cleaning walk over the emptiest of some segments, if at least `dead_share` / 256 of it is dead, or if over
-    /// half is free: what lives in two of those fits into one. Returns whether there are others to search. Once all were,
+    /// Starts a cleaning walk over the emptiest of some segments, if over `dead_share` / 256 of it is dead, or if over half
+    /// is free: what lives in two of those fits into one. Returns whether there are others to search. Once all were,
     /// that waits until 16 bytes more of each are dead.
     pub(super) fn walk_emptiest(&mut self, dead_share: usize) -> bool {
         // A full store asks all the time, and a search of a large one takes longer than what left a few bytes dead.
@@ -354,15 +354,14 @@ impl Log {
             self.searched = (0, self.dead);
         }
         let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));
-        let places = (1..=left.min(SEARCHED_AT_ONCE)).map(|step| (self.probe + step) % total);
-        let free_bytes = |at: &usize| self.segments[*at].held - self.segments[*at].len + self.segments[*at].dead;
-        let is_worth_it = |at: &usize| {
-            let Segment { held, dead, len, queue, .. } = self.segments[*at];
-            let is_emptier = dead * 256 >= len * dead_share || 2 * free_bytes(at) > held;
-            len > 0 && is_emptier && self.newest(queue) != *at
-        };
-        let best = places.filter(is_worth_it).max_by_key(free_bytes);
-        self.walk = best.map_or(Walk::default(), |segment| Walk { segment, offset: 0, is_cleaning: true });
+        let places = (self.probe..total).chain(0..self.probe).take(left.min(SEARCHED_AT_ONCE));
+        let found = places.filter_map(|at| {
+            let &Segment { held, len, dead, newer, .. } = &self.segments[at];
+            let free_bytes = held - len + dead;
+            let is_emptier = dead * 256 > len * dead_share || 2 * free_bytes > held;
+            (is_emptier && newer > 1).then_some((free_bytes, at)) // not the newest, behind which is the head
+        });
+        self.walk = found.max().map_or(Walk::default(), |(_, segment)| Walk { segment, offset: 0, is_cleaning: true });
         (self.probe, self.searched.0) = ((self.probe + SEARCHED_AT_ONCE) % total, self.searched.0 + SEARCHED_AT_ONCE);
         left > SEARCHED_AT_ONCE
     }
