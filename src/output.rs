@@ -132,9 +132,7 @@ impl Output {
         if self.sent > 0 && self.sent * 2 >= self.bytes.len() {
             // Otherwise it would grow for ever if a client never quite catches up. No more is moved than was written.
             self.bytes.drain(..self.sent);
-            for (until, _) in &mut self.chunks {
-                *until -= self.sent;
-            }
+            self.chunks.iter_mut().for_each(|(until, _)| *until -= self.sent);
             self.sent = 0;
         }
     }
@@ -147,12 +145,14 @@ impl Output {
         }
     }
 
-    /// Takes the buffer of an empty output back into `spare`, so that idle clients hold none, or drops it.
+    /// Takes a buffer that is mostly empty back into `spare`, or drops it: idle clients hold none, nor do slow ones a large.
     pub fn take_back(&mut self, spare: &mut Spare) {
         let bytes = self.bytes.capacity();
-        if self.is_empty() && bytes > 0 {
+        if bytes > 0 && self.bytes.len() <= bytes / 8 {
             self.chunks.shrink_to_fit();
-            let buffer = mem::take(&mut self.bytes);
+            let waiting = self.bytes.clone();
+            let mut buffer = mem::replace(&mut self.bytes, waiting);
+            buffer.clear();
             if spare.bytes + bytes <= OUTPUT_SPARE_BYTES_MAX {
                 spare.bytes += bytes;
                 spare.buffers.push(buffer);

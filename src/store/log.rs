@@ -356,7 +356,7 @@ impl Log {
         let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));
         let places = (self.probe..total).chain(0..self.probe).take(left.min(SEARCHED_AT_ONCE));
         let found = places.filter_map(|at| {
-            let &Segment { held, len, dead, newer, .. } = &self.segments[at];
+            let Segment { held, len, dead, newer, .. } = self.segments[at];
             let free_bytes = held - len + dead;
             let is_emptier = dead * 256 > len * dead_share || 2 * free_bytes > held;
             (is_emptier && newer > 1).then_some((free_bytes, at)) // not the newest, behind which is the head

@@ -79,6 +79,22 @@ fn spare_buffers_take_a_bounded_number_of_bytes_in_all() {
     }
 }
 
+#[test]
+fn who_is_slow_to_read_little_holds_no_large_buffer() {
+    let (mut spare, mut long, mut short) = (Spare::default(), Output::default(), Output::default());
+    long.push(&[b'v'; OUTPUT_HIGH_BYTES]);
+    long.consume(OUTPUT_HIGH_BYTES);
+    long.take_back(&mut spare);
+    short.lend(&mut spare);
+    short.push(b"short");
+    short.take_back(&mut spare);
+    assert_eq!((short.held_bytes(), spare.bytes >= OUTPUT_HIGH_BYTES), (5, true));
+    assert_eq!(gather(&short), b"short");
+    short.consume(5);
+    short.take_back(&mut spare);
+    assert_eq!((short.held_bytes(), short.contiguous()), (0, Some(&b""[..])));
+}
+
 /// A socket that a signal interrupts once, and that then takes five bytes.
 struct Interrupted(usize);
 
