@@ -158,8 +158,9 @@ fn bounds_that_are_hit_exactly_lose_nothing() {
 #[test]
 fn frames_like_the_last_are_read_at_once() {
     let server = Server::start(&[]);
-    let (mut client, mut asker) = (Client::tcp(&server), Client::tcp(&server));
+    let mut asker = Client::tcp(&server);
     for bytes in [READ_BYTES, CARRY_BYTES_MAX, SMALL_VALUE_BYTES_MAX] {
+        let mut client = Client::tcp(&server);
         let (frame, before) = (set(b"key", &vec![b'v'; bytes]), asker.info("loop_turns:"));
         (0..100).for_each(|_| client.check(&frame, b"OK\r\n"));
         let turns = asker.info("loop_turns:") - before;
