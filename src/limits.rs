@@ -42,7 +42,7 @@ pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: other clients wait for no more commands than that
-// Asked for if its last unfinished frame was longer than that: a SET of 30 KB takes half the time, and there are few in it.
+// Asked for if its last unfinished frame was over a 16th of that: there are eighty in it, and SETs take half the time.
 pub const READ_LONG_BYTES: usize = SMALL_VALUE_BYTES_MAX + READ_BYTES;
 // Read of large values in one turn: 35 us into new memory. Twice as much made turns of over 200 us and no better total.
 pub const READ_LARGE_BYTES: usize = 64 * 1024;
