@@ -208,9 +208,15 @@ impl Log {
     /// Opens a segment of `bytes` bytes as the queue's newest.
     pub(super) fn open(&mut self, queue: Queue, bytes: usize) {
         let newest = self.newest(queue);
-        self.trim(newest);
-        if newest != queue as usize && self.segments[newest].dead == self.segments[newest].len {
+        let Segment { held, len, dead, .. } = self.segments[newest];
+        let kept = len.next_multiple_of(rustix::param::page_size());
+        if newest != queue as usize && dead == len {
             self.give_back_segment(newest);
+        } else if kept < held {
+            // It gets no more, and so need not hold the pages behind its last record: a third behind two of 22 KB.
+            memory::give_back(&mut self.blocks[newest], kept);
+            self.segments[newest].held = kept;
+            self.held -= held - kept;
         }
         let spare = self.spare.take_if(|_| bytes == SEGMENT_BYTES);
         let number = spare.or_else(|| self.vacant.pop()).unwrap_or(self.segments.len());
@@ -223,14 +229,6 @@ impl Log {
         let (older, newer) = (self.newest(queue), queue as usize);
         self.segments[number] = Segment { held: bytes, queue, older, newer, due: NEVER, ..Segment::default() };
         (self.segments[older].newer, self.segments[newer].older) = (number, number);
-    }
-
-    /// Gives back the pages behind the last record of a segment that gets no more: a third behind two items of 22 KB.
-    fn trim(&mut self, number: usize) {
-        let Segment { held, len, .. } = &mut self.segments[number];
-        let kept = len.next_multiple_of(rustix::param::page_size()).min(*held);
-        self.held -= mem::replace(held, kept) - kept;
-        memory::give_back(&mut self.blocks[number], kept);
     }
 
     fn give_back_segment(&mut self, number: usize) {
