@@ -80,7 +80,7 @@ impl Session {
 
     /// How many bytes to read at once. In a crowd, all that begin to send something are to have room for it.
     pub(crate) fn read_bytes(&self, share_bytes: usize) -> usize {
-        let most = if self.needed > READ_BYTES / 16 { READ_LONG_BYTES } else { READ_BYTES };
+        let most = (self.needed * BATCH_COMMANDS).clamp(READ_BYTES, READ_LONG_BYTES);
         most.min(if self.collects() { share_bytes.max(READ_BYTES) } else { share_bytes })
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use gostash::limits::*;
 
 use crate::client::{Client, del, get, inc, line, set, words};
+use crate::process::at_once;
 use crate::rows::{Ending, KEYS, Row, large_rows, rows};
 use crate::server::{Server, socket_dir};
 use crate::session::{self, Reader};
@@ -166,6 +167,16 @@ fn frames_like_the_last_are_read_at_once() {
         let turns = asker.info("loop_turns:") - before;
         assert!(turns < 180, "{turns} turns for 100 times {count} frames of {bytes} bytes and some more");
     }
+    let mut client = Client::tcp(&server);
+    let (frames, replies) = (set(b"key", &vec![b'v'; 10_000]).repeat(12), b"OK\r\n".repeat(12));
+    client.check(&frames, &replies);
+    let before = asker.info("loop_turns:");
+    for _ in 0..20 {
+        at_once(&server, || client.send(&frames));
+        client.expect(&replies);
+    }
+    let turns = asker.info("loop_turns:") - before;
+    assert!(turns < 60, "{turns} turns for 20 times 12 long frames that are there at once");
 }
 
 /// The limit on values is an option, and an eighth of the memory is one, too.
