@@ -124,7 +124,7 @@ impl Chunked {
     }
 
     /// Appends `bytes`. False if it takes one more chunk, and `chunk` gives none.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], chunk: impl Fn() -> Option<Chunk>) -> bool {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], mut chunk: impl FnMut() -> Option<Chunk>) -> bool {
         while self.rest.len() + bytes.len() > CHUNK_BYTES {
             let Some(mut chunk) = chunk() else { return false };
             chunk.fill(&self.rest);

@@ -2,9 +2,9 @@
 
 use std::mem;
 
-use crate::chunk::{Chunk, Chunked};
+use crate::chunk::Chunked;
 use crate::command::{Action, Clock, Command, Expiry, Measure, NEVER, Refusal, Reply, Value};
-use crate::limits::{APPEND_BYTES_MAX, CHUNK_BYTES, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES, TURN_WORK_UNITS};
+use crate::limits::{APPEND_BYTES_MAX, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES, TURN_WORK_UNITS};
 use crate::password::Password;
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
@@ -60,11 +60,6 @@ impl Executor {
     #[inline]
     pub fn is_spent(&self) -> bool {
         self.store.work >= self.work_max
-    }
-
-    /// A new chunk for what is being received, or `None` if the store is full and may not evict.
-    pub fn chunk(&self) -> Option<Chunk> {
-        (self.store.evicts() || self.store.chunk_room_bytes() >= CHUNK_BYTES).then(|| self.store.chunks.chunk())
     }
 
     /// Lets the store use what is left of this turn's work for what could wait. Returns what [`Store::housekeep`] does.
@@ -183,7 +178,7 @@ impl Executor {
                 self.keep(hash, key);
                 let mut whole = mem::take(&mut self.kept);
                 let mut pieces = value.chunks.iter().map(|chunk| &chunk[..]).chain([value.rest]);
-                let is_room = pieces.all(|piece| whole.push(piece, || self.chunk()));
+                let is_room = pieces.all(|piece| whole.push(piece, || self.store.chunk()));
                 self.store.work += (whole.rest.len() + value.len()) as u64 / COPIED_BYTES_PER_UNIT;
                 if !is_room {
                     return self.refuse(Refusal::OutOfMemory);

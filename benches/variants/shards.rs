@@ -66,7 +66,7 @@ impl Shards {
 
     /// A chunk for a large value of a key with this hash.
     pub(crate) fn chunk(&self, hash: KeyHash) -> Option<Chunk> {
-        self.lock(number(hash)).executor.chunk()
+        self.lock(number(hash)).executor.store.chunk()
     }
 
     /// Executes commands shard by shard, in their order within a shard, and passes each reply to `answer` with its

@@ -65,7 +65,7 @@ impl Connection {
 
     /// Reads once. Of a large value that is coming in, up to `large_max` bytes go to where they will stay; what follows
     /// it, and any other input, goes into `buffer`. Returns how many bytes went to each.
-    pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &Executor) -> (usize, usize) {
+    pub(super) fn read(&mut self, large_max: usize, buffer: &mut [u8], executor: &mut Executor) -> (usize, usize) {
         let read = self.session.incoming().and_then(|it| it.read(&mut self.socket, large_max, buffer, executor));
         let (asked, result, large) = read.unwrap_or_else(|| (buffer.len(), self.socket.read(buffer), 0));
         match &result {

@@ -299,7 +299,7 @@ impl EventLoop {
                 let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
                 let bytes_max = connection.session.read_bytes(self.executor.share_bytes);
                 let buffer = &mut self.input[end..end + bytes_max];
-                let (large, count) = connection.read(large_max, buffer, &self.executor);
+                let (large, count) = connection.read(large_max, buffer, &mut self.executor);
                 // What those held who are gone is freed in this turn, a megabyte in 70 us.
                 large_bytes += large + if connection.session.input_ended { connection.held_bytes } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;

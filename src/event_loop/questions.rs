@@ -111,7 +111,9 @@ impl EventLoop {
                 continue;
             }
             question.found += 1;
-            if !kills && !question.text.push(listed(connection, self.now_millis).as_bytes(), || self.executor.chunk()) {
+            if !kills
+                && !question.text.push(listed(connection, self.now_millis).as_bytes(), || self.executor.store.chunk())
+            {
                 return Err(OUT_OF_MEMORY);
             } else if kills && other != slot {
                 // What it held is freed here, and a megabyte takes 70 us.

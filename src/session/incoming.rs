@@ -45,13 +45,13 @@ impl Incoming {
         source: &mut impl Read,
         bytes_max: usize,
         rest: &mut [u8],
-        executor: &Executor,
+        executor: &mut Executor,
     ) -> Option<(usize, io::Result<usize>, usize)> {
         debug_assert!(bytes_max > 0, "a value that has to wait for memory must not be refused");
         let long = self.longs.last_mut().filter(|long| self.left > 0 && !long.refused)?;
         let wanted = self.left.min(bytes_max);
         while long.filling.iter().map(Chunk::room_bytes).sum::<usize>() < wanted
-            && let Some(chunk) = executor.chunk()
+            && let Some(chunk) = executor.store.chunk()
         {
             long.filling.push(chunk);
         }
@@ -80,7 +80,7 @@ impl Incoming {
     }
 
     /// Takes from `bytes` the rest of the long value, then what the frame needs and a little more. Returns how many.
-    pub(super) fn take(&mut self, mut bytes: &[u8], executor: &Executor) -> usize {
+    pub(super) fn take(&mut self, mut bytes: &[u8], executor: &mut Executor) -> usize {
         let length = bytes.len();
         while self.left > 0 && !bytes.is_empty() {
             let count = self.left.min(bytes.len());

@@ -289,7 +289,7 @@ impl RespClient<'_> {
         let bytes_in_all = bytes.len() + chunk_bytes(&longs);
         let is_full = bytes_in_all > queue.left(self.executor.value_bytes_max);
         queue.bytes += bytes_in_all;
-        let is_refused = !is_full && (is_refused || !queue.frames.push(bytes, || self.executor.chunk()));
+        let is_refused = !is_full && (is_refused || !queue.frames.push(bytes, || self.executor.store.chunk()));
         queue.longs.extend(longs);
         if is_refused || is_full || queue.broken {
             **queue = Queue { broken: true, ..Queue::default() };

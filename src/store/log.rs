@@ -17,6 +17,8 @@ use crate::memory::{self, prefetch};
 
 /// How many neighbours a search for the emptiest segment looks at, in half a microsecond: so many that some are not new.
 const SEARCHED_AT_ONCE: usize = 256;
+/// Unused segments that keep their memory: getting one anew takes 24 us. A full store opens one soon after it frees one.
+const SPARE_SEGMENTS: usize = 4;
 const SECOND_BYTES: usize = 48; // from an item's start to a second prefetch: a small item mostly lies in two cache lines
 
 /// What a reference to a chunk takes, in bytes, including the memory of the list that it is in.
@@ -80,7 +82,7 @@ pub(super) struct Log {
     segments: Vec<Segment>,
     blocks: Vec<MmapMut>, // the bytes of each segment, in a table of their own, since a look-up needs nothing else
     vacant: Vec<usize>,   // numbers of unused segments whose memory has been given back
-    spare: Option<usize>, // an unused segment that has kept its memory: getting it anew takes 24 us
+    spare: Vec<usize>,    // numbers of unused segments that have kept their memory
     pub(super) walk: Walk,
     probe: usize,                      // where the last search for the emptiest segment ended
     pub(super) live_bytes: [usize; 2], // bytes of live records and their chunks, in each queue
@@ -89,7 +91,7 @@ pub(super) struct Log {
     lists: Slab<Vec<Bytes>>,
     pub(super) dropped: Vec<Bytes>, // references to chunks of dead values, which are still to be given back
     pub(super) chunk_refs: usize,   // references to chunks, of live and dead values
-    held: usize,                    // bytes of the segments in use and of the spare one
+    held: usize,                    // bytes of the segments in use and of the spare ones
     /// How many segments were searched since the last was given back, or since more has died, and what was dead then.
     searched: (usize, usize),
 }
@@ -199,10 +201,29 @@ impl Log {
     }
 
     /// Bytes of held memory that new records can use, now or after the current walk: what is left of the newest
-    /// segments, what the walk has passed, and the spare segment.
+    /// segments, what the walk has passed, and the spare segments.
     pub(super) fn reusable_bytes(&self) -> usize {
         let tails = self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main);
-        tails + self.walk.offset + self.spare.map_or(0, |number| self.segments[number].held)
+        tails + self.walk.offset + self.spare_bytes()
+    }
+
+    /// Bytes of the spare segments.
+    pub(super) fn spare_bytes(&self) -> usize {
+        self.spare.iter().map(|number| self.segments[*number].held).sum()
+    }
+
+    /// Gives back the memory of a spare segment. False if there is none.
+    pub(super) fn give_back_spare(&mut self) -> bool {
+        let Some(number) = self.spare.pop() else { return false };
+        self.held -= mem::take(&mut self.segments[number].held);
+        memory::give_back(&mut self.blocks[number], 0);
+        self.vacant.push(number);
+        true
+    }
+
+    /// How many bytes more are held once a segment of `bytes` bytes is opened.
+    pub(super) fn opening_bytes(&self, bytes: usize) -> usize {
+        self.spare.last().filter(|_| bytes == SEGMENT_BYTES).map_or(bytes, |number| bytes - self.segments[*number].held)
     }
 
     /// Opens a segment of `bytes` bytes as the queue's newest.
@@ -218,7 +239,7 @@ impl Log {
             self.segments[newest].held = kept;
             self.held -= held - kept;
         }
-        let spare = self.spare.take_if(|_| bytes == SEGMENT_BYTES);
+        let spare = self.spare.pop_if(|_| bytes == SEGMENT_BYTES);
         let number = spare.or_else(|| self.vacant.pop()).unwrap_or(self.segments.len());
         self.segments.resize_with(self.segments.len().max(number + 1), Segment::default);
         self.blocks.resize_with(self.segments.len(), || memory::block(bytes));
@@ -237,14 +258,10 @@ impl Log {
         self.segments[newer].older = older;
         self.dead -= dead;
         self.searched = (0, self.dead);
-        let block = &mut self.blocks[number];
-        if block.len() == SEGMENT_BYTES && self.spare.is_none() {
-            self.spare = Some(number);
-            self.segments[number].held = held;
-        } else {
-            self.held -= held;
-            memory::give_back(block, 0);
-            self.vacant.push(number);
+        self.segments[number].held = held;
+        self.spare.push(number);
+        if self.spare.len() > SPARE_SEGMENTS || self.blocks[number].len() > SEGMENT_BYTES {
+            self.give_back_spare();
         }
         if self.walk.segment == number {
             self.walk = Walk::default();
@@ -409,11 +426,11 @@ impl Log {
             }
         }
         assert_eq!(live_bytes, self.live_bytes);
-        let unused = self.vacant.len() + self.spare.iter().len();
+        let unused = self.vacant.len() + self.spare.len();
         assert_eq!((linked + unused, dead_bytes), (self.segments.len(), self.dead));
         let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
         assert_eq!(chunks + self.dropped.len(), self.chunk_refs);
-        assert_eq!(held + self.spare.map_or(0, |number| self.segments[number].held), self.held);
+        assert_eq!(held + self.spare_bytes(), self.held);
         let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
         assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");
         assert_eq!(count(|record| record.deadline != NEVER), self.expiring);

@@ -11,9 +11,27 @@ use gostash::limits::{DESCRIPTORS_RESERVED, TICK_MILLIS};
 use crate::bad_clients::OnDrop;
 use crate::client::{Client, ask, bulk, del, get, inc, line, number, queued, set, start, words};
 use crate::process::{
-    at_once, cpu_share, descriptors, limit_descriptors, peak_resident_bytes, resident_bytes, wait_until_quiet,
+    at_once, cpu_share, descriptors, limit_descriptors, page_faults, peak_resident_bytes, resident_bytes,
+    wait_until_quiet,
 };
+use crate::random::Random;
 use crate::server::{Server, socket_dir, wait_until};
+
+/// What is given back to the system comes back page by page, in longer than it takes to fill it.
+#[test]
+fn what_a_full_store_frees_is_used_again() {
+    let server = Server::start(&["--max-memory", "32mb"]);
+    let (mut client, mut random) = (Client::tcp(&server), Random::new(1));
+    let mut faults = || {
+        for _ in 0..12_000 {
+            let (key, bits) = (random.below(30_000).to_string(), random.below(17));
+            client.check(&set(key.as_bytes(), &vec![b'v'; random.below(1 << bits)]), b"OK\r\n");
+        }
+        page_faults(&server)
+    };
+    let [before, after] = [(); 2].map(|()| faults());
+    assert!(after - before < 4_000, "{} pages touched anew by 12,000 SETs", after - before);
+}
 
 #[test]
 fn one_client_too_many_is_told_so() {

@@ -58,10 +58,20 @@ pub(crate) fn wait_until_quiet(server: &Server) {
 
 /// The CPU time that it has taken in user mode and in the kernel, in hundredths of a second.
 pub(crate) fn cpu_ticks(server: &Server) -> [i64; 2] {
+    stat(server, [12, 13])
+}
+
+/// How often it touched a page that it had to be given.
+pub(crate) fn page_faults(server: &Server) -> i64 {
+    let [faults] = stat(server, [8]);
+    faults
+}
+
+fn stat<const N: usize>(server: &Server, fields: [usize; N]) -> [i64; N] {
     let path = format!("/proc/{}/stat", server.pid());
     let text = fs::read_to_string(path).expect("the server's process is there");
-    let fields: Vec<_> = text.rsplit(')').next().unwrap().split(' ').collect();
-    [12, 13].map(|at| fields[at].parse().expect("a number of ticks"))
+    let all: Vec<_> = text.rsplit(')').next().unwrap().split(' ').collect();
+    fields.map(|at| all[at].parse().expect("a number"))
 }
 
 fn cpu_time(server: &Server) -> Duration {
