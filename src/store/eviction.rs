@@ -60,7 +60,7 @@ impl Store {
     /// Bytes that should be available. Where some values have chunks it is more: what segments gain, chunks lose, and the
     /// other way round, and less of it is given back and got anew. SETs of 10 to 80 KB at 512 MB take .87 of the time.
     fn reserve_bytes(&self) -> isize {
-        RESERVE_BYTES_MIN.max(if self.log.chunk_refs > 0 { self.limit as isize / 128 } else { 0 })
+        RESERVE_BYTES_MIN.max(if self.log.chunk_refs > 0 && self.evicts() { self.limit as isize / 128 } else { 0 })
     }
 
     /// Bytes that may still be taken from the system. Negative if the store is over its limit.
