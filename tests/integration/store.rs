@@ -958,6 +958,20 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
     store.check();
 }
 
+/// Memory may be kept for new chunks while connections take as much. A write does not have to give all of it back.
+#[test]
+fn what_is_spare_when_connections_grow_is_given_back_in_pieces() {
+    for eviction in [Eviction::S3Fifo, Eviction::None] {
+        let limit = 32 << 20;
+        let mut store = store(limit, eviction);
+        drop(Owned::new(&store, 16 << 20, 1));
+        store.begin_turn(0, 20 << 20);
+        store.within(0, |store| store.set_id(0, 100)).expect("there is room once that is given back");
+        store.rest(256);
+        assert!(store.memory_bytes() <= limit, "{eviction:?}: {}", store.memory_bytes());
+    }
+}
+
 /// What eviction keeps at hand where some values have chunks is of no use without eviction.
 #[test]
 fn one_large_value_takes_no_more_than_it_needs() {
