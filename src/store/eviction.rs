@@ -60,12 +60,17 @@ impl Store {
     /// Bytes that should be available. Where some values have chunks it is more: what segments gain, chunks lose, and the
     /// other way round, and less of it is given back and got anew. SETs of 10 to 80 KB at 512 MB take .87 of the time.
     fn reserve_bytes(&self) -> isize {
-        RESERVE_BYTES_MIN.max(if self.log.chunk_refs > 0 { self.limit as isize / 128 } else { 0 })
+        RESERVE_BYTES_MIN.max(if self.log.chunk_refs > 0 && self.evicts() { self.limit as isize / 128 } else { 0 })
     }
 
     /// Bytes that may still be taken from the system. Negative if the store is over its limit.
     fn free_bytes(&self) -> isize {
         self.limit as isize - self.memory_bytes() as isize
+    }
+
+    /// Bytes that may be taken once no memory is spare.
+    fn room_bytes(&self) -> isize {
+        self.free_bytes() + (self.chunks.spare_bytes() + self.log.spare_bytes()) as isize
     }
 
     /// Gives a spare chunk's or segment's memory back to the system. False if there is none.
@@ -87,7 +92,7 @@ impl Store {
 
     /// Bytes that can be written to the log before more room has to be made. Negative if the store is over its limit.
     fn log_room_bytes(&self) -> isize {
-        self.free_bytes() + (self.log.reusable_bytes() + self.chunks.spare_bytes()) as isize
+        self.room_bytes() + self.log.reusable_bytes() as isize
     }
 
     /// Whether a lowered limit is reached, the reserve complete, and enough memory outside segments free for new chunks.
@@ -100,8 +105,7 @@ impl Store {
     /// The most bytes of new chunks that may be allocated before [`housekeep`](Store::housekeep) has made more room. As
     /// long as there is anything left to evict, housekeeping raises this to four chunks.
     pub fn chunk_room_bytes(&self) -> usize {
-        let spare_bytes = self.chunks.spare_bytes() + self.log.spare_bytes();
-        (self.limit + spare_bytes).saturating_sub(self.memory_bytes() + SEGMENT_BYTES)
+        (self.room_bytes() - SEGMENT_BYTES as isize).max(0) as usize
     }
 
     /// Whether the store is over its limit by more than `excess_bytes` and can evict something.
@@ -148,11 +152,12 @@ impl Store {
         let appended = self.chunks.bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
         let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { 0 };
         let may_exceed = self.log.walk.is_cleaning && !self.evicts();
-        while self.free_bytes() < self.log.opening_bytes(bytes) as isize && self.give_back_spare() {}
-        if !may_exceed && self.memory_bytes() + self.log.opening_bytes(bytes) > self.limit + overdraft {
+        if !may_exceed && self.room_bytes() + (overdraft as isize) < bytes as isize {
             return Err(Refusal::OutOfMemory);
         }
         self.log.open(queue, bytes);
+        // This may be more than it takes, after connections have grown: housekeeping gives back the rest.
+        _ = (0..4).all(|_| self.free_bytes() < 0 && self.give_back_spare());
         self.is_short = self.is_over(0);
         Ok(())
     }

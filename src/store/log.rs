@@ -200,11 +200,11 @@ impl Log {
         if newest == self.walk.segment { 0 } else { self.blocks[newest].len() - self.segments[newest].len }
     }
 
-    /// Bytes of held memory that new records can use, now or after the current walk: what is left of the newest
-    /// segments, what the walk has passed, and the spare segments.
+    /// Bytes of segments in use that new records can take, now or after the current walk: what is left of the newest,
+    /// and what the walk has passed.
     pub(super) fn reusable_bytes(&self) -> usize {
         let tails = self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main);
-        tails + self.walk.offset + self.spare_bytes()
+        tails + self.walk.offset
     }
 
     /// Bytes of the spare segments.
@@ -219,11 +219,6 @@ impl Log {
         memory::give_back(&mut self.blocks[number], 0);
         self.vacant.push(number);
         true
-    }
-
-    /// How many bytes more are held once a segment of `bytes` bytes is opened.
-    pub(super) fn opening_bytes(&self, bytes: usize) -> usize {
-        self.spare.last().filter(|_| bytes == SEGMENT_BYTES).map_or(bytes, |number| bytes - self.segments[*number].held)
     }
 
     /// Opens a segment of `bytes` bytes as the queue's newest.

@@ -958,6 +958,32 @@ fn a_store_that_may_not_evict_refuses_and_recovers() {
     store.check();
 }
 
+/// Memory may be kept for new chunks while connections take as much. A write does not have to give all of it back.
+#[test]
+fn what_is_spare_when_connections_grow_is_given_back_in_pieces() {
+    for eviction in [Eviction::S3Fifo, Eviction::None] {
+        let limit = 32 << 20;
+        let mut store = store(limit, eviction);
+        drop(Owned::new(&store, 16 << 20, 1));
+        store.begin_turn(0, 20 << 20);
+        store.within(0, |store| store.set_id(0, 100)).expect("there is room once that is given back");
+        store.rest(256);
+        assert!(store.memory_bytes() <= limit, "{eviction:?}: {}", store.memory_bytes());
+    }
+}
+
+/// What eviction keeps at hand where some values have chunks is of no use without eviction.
+#[test]
+fn one_large_value_takes_no_more_than_it_needs() {
+    let mut store = store(256 << 20, Eviction::None);
+    let full = (0..).find(|&id| store.set_id(id, 30_000).is_err()).expect("it fills up");
+    (0..6).for_each(|id| assert!(store.delete_id(id)));
+    store.rest(256);
+    let (value, hash) = (Owned::new(&store, 40_000, 1), store.hash(b"large"));
+    store.set(hash, b"large", value.value()).expect("there is room");
+    store.set_id(full, 30_000).expect("there is room for both");
+}
+
 /// A long piece that came in while there was room may find none for the value that it makes.
 #[test]
 fn an_append_that_finds_no_chunk_changes_nothing() {
