@@ -144,13 +144,12 @@ impl RespClient<'_> {
 /// Appends a row of COMMAND's reply.
 fn push_verb(verb: Option<&Verb>, is_resp3: bool, output: &mut Output) {
     let Some(verb) = verb else { return output.push_null(is_resp3) };
-    let (first, last, step) = verb.keys;
     output.push_header(b'*', 10);
     output.push_bulk(verb.name.as_bytes());
     output.push_header(b':', verb.arity.into());
     output.push_header(b'*', verb.flags.split_whitespace().count() as i64);
     verb.flags.split_whitespace().for_each(|flag| output.push_line(b'+', flag));
-    [first, last, step].iter().for_each(|&number| output.push_header(b':', number.into()));
+    verb.keys.iter().for_each(|&number| output.push_header(b':', number.into()));
     // Access categories, tips, key specifications and subcommands: clients expect these fields, which are empty here.
     (0..4).for_each(|_| output.push_header(b'*', 0));
 }
