@@ -12,7 +12,6 @@ use gostash::execute::Executor;
 use gostash::limits::VALUE_SHARE;
 use gostash::store::{Settings, Store};
 use gostash::{logger, memory};
-use rustix::process::{Resource, getrlimit};
 
 const USAGE: u8 = 2; // an option makes no sense
 const FAILURE: u8 = 1; // options make sense, but cannot be carried out
@@ -33,12 +32,9 @@ fn main() -> ExitCode {
 fn serve(mut config: Config) -> Result<(), Box<dyn Error>> {
     memory::prevent_hoarding();
     logger::start(config.log_level).map_err(|problem| format!("cannot log to standard error: {problem}"))?;
-    let wanted = config.max_clients;
-    let clients = raise_clients_max(wanted);
-    if clients < wanted {
+    if let Err((clients, granted)) = raise_clients_max(config.max_clients) {
+        log::warn!("max-clients is {clients}, not {}: the descriptor limit granted is {granted}", config.max_clients);
         config.max_clients = clients;
-        let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        log::warn!("max-clients is {clients}, not {wanted}: the descriptor limit granted is {granted}");
     }
     pin(&config)?;
     let listeners = Listeners::bind(&config)?;

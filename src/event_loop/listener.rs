@@ -157,16 +157,17 @@ fn bound_kernel(socket: &Socket, memory_bytes: usize) {
     }
 }
 
-/// Raises the soft limit on descriptors as far as `wanted` clients need it and the system allows, and returns for how
-/// many clients there are enough then. If there are very few, clients get half of them.
-pub fn raise_clients_max(wanted: usize) -> usize {
+/// Raises the soft limit on descriptors as far as `wanted` clients need it. If the system does not allow that, the error
+/// is for how many clients there are enough then, and that limit. If there are very few, clients get half of them.
+pub fn raise_clients_max(wanted: usize) -> Result<(), (usize, usize)> {
     let needed = (wanted + DESCRIPTORS_RESERVED) as u64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = current.map(|current| maximum.unwrap_or(needed).min(needed).max(current));
     // The system may refuse even this. What counts is the limit in force afterwards.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: raised, maximum });
     let granted = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |granted| granted as usize);
-    (granted - DESCRIPTORS_RESERVED.min(granted / 2)).min(CLIENTS_MAX)
+    let clients = granted - DESCRIPTORS_RESERVED.min(granted / 2);
+    if clients < wanted { Err((clients, granted)) } else { Ok(()) }
 }
 
 pub(super) fn tcp_addresses(sockets: &[Socket]) -> impl Iterator<Item = SocketAddr> {

@@ -84,7 +84,7 @@ impl EventLoop {
             let place = format!("ERR CONFIG SET failed (possibly related to argument '{name}')");
             config.set(place, option, OsStr::from_bytes(value))?;
         }
-        if config.max_clients > self.config.max_clients && raise_clients_max(config.max_clients) < config.max_clients {
+        if config.max_clients > self.config.max_clients && raise_clients_max(config.max_clients).is_err() {
             return Err("ERR CONFIG SET failed - the limit on descriptors allows fewer clients".into());
         }
         let (max_memory, max_clients, timeout) = (config.max_memory.bytes, config.max_clients, config.idle_timeout);
