@@ -123,7 +123,7 @@ impl Config {
         let mut config = Config::default();
         file.map(|path| config.read_file(&path)).transpose()?;
         for (place, name, value) in flags {
-            config.set(place, name, &value)?;
+            config.set(place, name, value.as_encoded_bytes())?;
         }
         Ok(Invocation::Serve(Box::new(config)))
     }
@@ -141,19 +141,20 @@ impl Config {
             let pair = line.split_once('=').filter(|(name, _)| !name.trim_end().contains([' ', '\t', ':']));
             let (name, value) = pair.ok_or_else(|| error(&place, "name=value", "a line of another form"))?;
             let name = name.trim_end();
-            self.set(format!("{place}: {name}"), name, value.trim_start().as_ref())?;
+            self.set(format!("{place}: {name}"), name, value.trim_start().as_bytes())?;
         }
         Ok(())
     }
 
     /// Sets one option from its text; `place` is how an error about it begins.
-    pub(crate) fn set(&mut self, place: String, name: &str, value: &OsStr) -> Result<(), String> {
+    pub(crate) fn set(&mut self, place: String, name: &str, value: &[u8]) -> Result<(), String> {
         let Some((name, expected)) = OPTIONS.iter().find(|(known, _)| *known == name) else {
             return Err(error(&place, format!("one of {}", names(", ")), quote(name)));
         };
         // Errors are shown and logged, and a password must not be.
-        let got = if *name == "password" { format!("{} bytes", value.len()) } else { quote(&value.to_string_lossy()) };
-        let Some(value) = value.to_str() else { return Err(error(&place, "UTF-8", got)) };
+        let shown = String::from_utf8_lossy(value);
+        let got = if *name == "password" { format!("{} bytes", value.len()) } else { quote(&shown) };
+        let Ok(value) = str::from_utf8(value) else { return Err(error(&place, "UTF-8", got)) };
         self.places.insert(name, place);
         self.put(name, value).ok_or_else(|| error(&self.places[name], expected, got))
     }

@@ -1,9 +1,6 @@
 //! Answers that a session cannot give, since they are about the server or about other clients: INFO, CONFIG, CLIENT
 //! LIST and CLIENT KILL. A question about all connections looks at a bounded number of them in each turn.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use super::EventLoop;
 use super::connection::Connection;
 use super::listener::raise_clients_max;
@@ -82,7 +79,7 @@ impl EventLoop {
                 _ => return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'").into()),
             };
             let place = format!("ERR CONFIG SET failed (possibly related to argument '{name}')");
-            config.set(place, option, OsStr::from_bytes(value))?;
+            config.set(place, option, value)?;
         }
         if config.max_clients > self.config.max_clients && raise_clients_max(config.max_clients).is_err() {
             return Err("ERR CONFIG SET failed - the limit on descriptors allows fewer clients".into());
@@ -90,9 +87,7 @@ impl EventLoop {
         let (max_memory, max_clients, timeout) = (config.max_memory.bytes, config.max_clients, config.idle_timeout);
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {timeout}");
-        if max_memory != self.config.max_memory.bytes {
-            config.max_memory.warn_if_too_much();
-        }
+        config.max_memory.warn_if_too_much();
         self.config = config;
         self.limit_store();
         self.connections[slot].session.output.push(b"+OK\r\n");
