@@ -9,6 +9,7 @@ pub const KEY_BYTES_MAX: usize = 65_535; // what a RESP proxy, a log line and a 
 pub const LENGTH_DIGITS_MAX: usize = 20; // as many as the largest unsigned 64-bit number has
 pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20; // for max-value-size: the Redis protocol's own limit on a string
 // The longest value's share of max-memory. One that filled the cache would evict all else; overwritten, it takes two.
+// All buffers together have the same share.
 pub const VALUE_SHARE: usize = 8;
 pub const CHUNK_BYTES: usize = 32 * 1024; // a piece of a large value
 pub const SPARE_BYTES_MAX: usize = 32 << 20; // memory of dropped chunks kept for new ones: making one anew takes 12 us
@@ -58,12 +59,10 @@ pub const OUTPUT_SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 // A client that was sent ERR is still read from: closed with input unread, it would get a reset, maybe before the ERR.
 pub const DRAIN_MILLIS: u64 = 2000;
-pub const DRAIN_EXTRA_BYTES: usize = 64 * 1024; // beyond the value limit
 pub const DRAINING_MAX: usize = 64; // clients at a time; any more are closed at once, and may see a reset
 
-// All buffers together take their share of max-memory, up to the maximum. The longest value has the same share; the
-// extra is for its key, in a buffer that has doubled, and for a chunk that is not full.
-pub const BUFFER_SHARE: usize = 8;
+// All buffers together take as much as the longest value may have, up to the maximum. The extra is for that value's key,
+// in a buffer that has doubled, and for a chunk that is not full.
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
 pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on long frames are received in line, to their ends
@@ -128,7 +127,8 @@ const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_
 // ---- The Redis protocol ----
 
 pub const RESP_ARGUMENTS_MAX: usize = 65_536; // of one command: what a proxy sends when it splits a large MGET
-pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024; // beyond the longest value, in one command or a whole MULTI
+// Beyond the longest value: in one command, in a whole MULTI, and in what is thrown away after the last reply.
+pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024;
 pub const STRANGER_ARGUMENTS_MAX: usize = 10; // before the client has authenticated: HELLO with all its options
 pub const STRANGER_BYTES_MAX: usize = 16 * 1024; // of one argument before that
 pub const STRANGER_HELD_BYTES: usize = 2 * PASSWORD_BYTES_MAX; // before that; more, and under pressure it is closed first

@@ -21,7 +21,6 @@ mod questions;
 pub mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::Shutdown;
@@ -368,7 +367,7 @@ impl EventLoop {
                 None if is_there && self.draining < DRAINING_MAX => {
                     // This fails if the client has gone, which the next read will tell.
                     let _ = connection.socket.shutdown(Shutdown::Write);
-                    connection.drain_bytes_left = Some(self.executor.value_bytes_max + DRAIN_EXTRA_BYTES);
+                    connection.drain_bytes_left = Some(self.executor.value_bytes_max + FRAME_EXTRA_BYTES);
                     self.draining += 1;
                 }
                 _ => return self.close(slot),
@@ -400,7 +399,7 @@ impl EventLoop {
     }
 
     /// Ends a connection for a reason of the server's own, which is logged.
-    fn disconnect(&mut self, slot: usize, reason: impl Display) {
+    fn disconnect(&mut self, slot: usize, reason: &str) {
         self.executor.stats.closed += 1;
         self.warn_limited("a client was closed", |it| format!("{}: {reason}", it.connections[slot].addresses()[0]));
         self.close(slot);

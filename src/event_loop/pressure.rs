@@ -38,7 +38,7 @@ impl EventLoop {
 
     /// The bound on that, in bytes.
     pub(super) fn buffer_bytes_max(&self) -> usize {
-        let share = BUFFER_BYTES_MAX.min(self.config.max_memory.bytes / BUFFER_SHARE);
+        let share = BUFFER_BYTES_MAX.min(self.config.max_memory.bytes / VALUE_SHARE);
         share.max(self.executor.value_bytes_max) + BUFFER_EXTRA_BYTES
     }
 
@@ -82,9 +82,8 @@ impl EventLoop {
     /// Whether to read from a connection now, which may have something for us. In a crowd it may have to wait.
     #[inline(always)]
     pub(super) fn wants_read(&mut self, slot: usize) -> bool {
-        let connection = &self.connections[slot];
-        let wants_read =
-            connection.readable && (connection.drain_bytes_left.is_some() || connection.session.wants_input());
+        let Connection { session, readable, drain_bytes_left, .. } = &self.connections[slot];
+        let wants_read = *readable && (drain_bytes_left.is_some() || session.wants_input());
         wants_read && (self.pressure.eighths < CROWDED_EIGHTHS || self.may_grow(slot))
     }
 
@@ -178,7 +177,7 @@ impl EventLoop {
         });
         if let Some((_, bytes, slot)) = weights.max() {
             self.pressure.relieve_at = Some(now + TICK_MILLIS);
-            self.disconnect(slot, format_args!("buffers were over their bound, {bytes} bytes for it alone"));
+            self.disconnect(slot, &format!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use gostash::limits::{BUFFER_EXTRA_BYTES, BUFFER_SHARE, PRESSURE_MILLIS, TICK_MILLIS};
+use gostash::limits::{BUFFER_EXTRA_BYTES, PRESSURE_MILLIS, TICK_MILLIS, VALUE_SHARE};
 use rustix::process::Signal;
 use socket2::SockRef;
 
@@ -318,7 +318,7 @@ fn who_spoke_while_the_server_was_stopped_is_not_idle() {
 fn who_read_while_the_server_was_stopped_is_not_closed_for_buffers() {
     let (server, mut writer) = start(&["--max-memory", "64mb"]);
     let value = ask(&[b"SET", &b"key"[..], &vec![b'v'; 1 << 20]]);
-    let bytes_max = (64 << 20) / BUFFER_SHARE + BUFFER_EXTRA_BYTES;
+    let bytes_max = (64 << 20) / VALUE_SHARE + BUFFER_EXTRA_BYTES;
     let mut readers = Vec::new();
     writer.check(&value, b"+OK\r\n");
     while writer.info("loop_bytes_waiting:") < bytes_max {

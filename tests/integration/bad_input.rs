@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use gostash::limits::{DESCRIPTORS_RESERVED, DRAIN_EXTRA_BYTES};
+use gostash::limits::{DESCRIPTORS_RESERVED, FRAME_EXTRA_BYTES};
 
 use crate::client::{Client, del, get, inc, set, start};
 use crate::process::{limit_descriptors, resident_bytes, wait_until_quiet};
@@ -43,7 +43,7 @@ fn a_broken_connection_that_goes_on_is_cut_off() {
         }
         // No more was thrown away than what might have been on its way.
         let read = other.info("total_net_input_bytes:");
-        assert!(read < 2 * DRAIN_EXTRA_BYTES, "{read} bytes were read");
+        assert!(read < 2 * FRAME_EXTRA_BYTES, "{read} bytes were read");
     }
 }
 
