@@ -49,7 +49,8 @@ pub struct Command<'a> {
     pub action: Action<'a>,
 }
 
-/// What can be done with a key.
+/// What can be done with a key. The fields are in the sentences above them.
+#[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
     /// Return its value.
@@ -62,12 +63,10 @@ pub enum Action<'a> {
     Delete,
     /// Store `value`, if the key is present or missing as `if_present` asks, unless that is `None`. An item that would
     /// have expired by now is removed instead. The reply is the old value if `returns_old` is set.
-    #[allow(missing_docs)]
     Write { value: Value<'a>, if_present: Option<bool>, expiry: Expiry, returns_old: bool },
     /// Have it expire at `deadline`, as [`Expiry::At`] does, if it is present and, for each of these that is not `None`:
     /// it expires or does not, as `if_expiring` says; `deadline` compares with its old one as `moves` says. The reply is
     /// its value if `returns_value` is set.
-    #[allow(missing_docs)]
     Expire { deadline: u64, if_expiring: Option<bool>, moves: Option<Ordering>, returns_value: bool },
     /// Append this to its value. A missing key counts as empty.
     Append(Value<'a>),

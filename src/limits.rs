@@ -4,7 +4,6 @@
 #![allow(missing_docs)]
 
 // ---- Keys and values ----
-
 pub const KEY_BYTES_MAX: usize = 65_535; // what a RESP proxy, a log line and a person can still handle
 pub const LENGTH_DIGITS_MAX: usize = 20; // as many as the largest unsigned 64-bit number has
 pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20; // for max-value-size: the Redis protocol's own limit on a string
@@ -17,7 +16,6 @@ pub const SMALL_VALUE_BYTES_MAX: usize = CHUNK_BYTES; // parsed whole and copied
 pub const APPEND_BYTES_MAX: usize = 512 * 1024; // to an existing value: moved in one step
 
 // ---- What options may ask for ----
-
 pub const CLIENTS_MAX: usize = 1_000_000; // descriptors and the loop's tokens fit into 32 bits with much to spare
 pub const MEMORY_BYTES_MIN: usize = 8 << 20; // an empty process, and as much again for items
 pub const MACHINE_SHARE_BYTES_MAX: usize = 1 << 30; // the default's maximum where no container sets a limit
@@ -29,7 +27,6 @@ pub const CPU_MAX: usize = 1023; // the highest that the kernel's fixed-size CPU
 pub const LOG_LINE_BYTES_MAX: usize = 4096; // what surely fits a pipe that has room: `PIPE_BUF` on Linux
 
 // ---- Connections ----
-
 pub const LISTEN_BACKLOG: i32 = 1024; // connections that the kernel keeps waiting, for each listening socket
 pub const FREE_PORT_ATTEMPTS: usize = 32; // to find one free on all addresses, when the system picks it on the first
 // What the kernel holds for a client counts in a container's limit: up to 4 MB of replies and 6 MB of input. So it is told
@@ -75,7 +72,6 @@ pub const UNCOUNTED_SHARE: usize = 4; // of max-memory, at most, is set aside fo
 pub const PRESSURE_MILLIS: u64 = 1000; // over that bound until the largest client is closed, then one more each tick
 
 // ---- The event loop's time ----
-
 // How often the loop checks what only time makes due: timeouts of a part of the connections, and new free descriptors.
 pub const TICK_MILLIS: u64 = 100;
 pub const SWEEP_PARTS: usize = 10; // of the connections, one each tick: so each is checked about once a second
@@ -86,7 +82,6 @@ pub const PROCESS_BYTES: usize = 3 << 20; // that a process has when it starts, 
 pub const START_BYTES: usize = 256 * 1024; // that a process still comes to touch once started: code, stack, C library
 
 // ---- One turn of the loop: within these bounds it takes less than 200 us ----
-
 pub const EVENTS_MAX: usize = 256; // taken from one poll: 17 us
 // Commands parsed before they are executed: enough for their cache misses to overlap, few enough for the L1 cache.
 pub const BATCH_COMMANDS: usize = 32;
@@ -110,7 +105,6 @@ pub const TURN_ACCEPTS: usize = 8; // at some 15 us each
 pub const TURN_CLOSES: usize = 2; // at up to 60 us each: the kernel may deliver the end to the peer at once
 
 // ---- The store, whose units of work are about 100 ns each ----
-
 pub const STORE_BYTES_MIN: usize = 1024 * 1024; // 16 segments
 pub const STORE_BYTES_MAX: usize = 1 << 38; // a handle numbers segments with 22 bits
 pub const COPIED_BYTES_PER_UNIT: u64 = 1024;
@@ -125,7 +119,6 @@ const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "a record keeps a key'
 const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_BYTES, "a record fits two segments");
 
 // ---- The Redis protocol ----
-
 pub const RESP_ARGUMENTS_MAX: usize = 65_536; // of one command: what a proxy sends when it splits a large MGET
 // Beyond the longest value: in one command, in a whole MULTI, and in what is thrown away after the last reply.
 pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024;

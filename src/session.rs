@@ -19,8 +19,7 @@ use self::resp::{Queue, RespClient};
 use crate::execute::Executor;
 use crate::limits::*;
 use crate::output::Output;
-use crate::protocol::Stop;
-use crate::protocol::stash;
+use crate::protocol::{Stop, stash};
 
 /// One client without its socket.
 #[derive(Debug, Default)]
