@@ -4,28 +4,23 @@
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs)] // a table with a line for each
 pub struct Stats {
-    pub connections: u64, // that were served
-    pub refused: u64,     // connections refused because there were `max-clients`
-    pub closed: u64,      // connections that the server closed for a reason of its own: see the log
-    pub visited: u64,     // how often a turn served a connection
-    pub gets: u64,        // GET commands
-    pub hits: u64,        // GET commands that found their key
-    pub sets: u64,        // SET commands
-    pub adds: u64,        // commands that add to a number or subtract from it
-    pub deletes: u64,     // DEL commands
-    pub others: u64,      // commands of any other kind
-    pub errors: u64,      // well-formed commands that were answered with an error, a missing key aside
-    pub broken: u64,      // broken frames
-    pub bytes_in: u64,    // read from clients
-    pub bytes_out: u64,   // written to clients
+    pub accepted: u64,  // connections; the next one's number is one more
+    pub refused: u64,   // those of them that were not served, because there were `max-clients`
+    pub closed: u64,    // connections that the server closed for a reason of its own: see the log
+    pub visited: u64,   // how often a turn served a connection
+    pub gets: u64,      // GET commands
+    pub hits: u64,      // GET commands that found their key
+    pub sets: u64,      // SET commands
+    pub adds: u64,      // commands that add to a number or subtract from it
+    pub deletes: u64,   // DEL commands
+    pub others: u64,    // commands of any other kind
+    pub errors: u64,    // well-formed commands that were answered with an error, a missing key aside
+    pub broken: u64,    // broken frames
+    pub bytes_in: u64,  // read from clients
+    pub bytes_out: u64, // written to clients
 }
 
 impl Stats {
-    /// Connections so far; the next one's number is one more.
-    pub fn accepted(&self) -> u64 {
-        self.connections + self.refused
-    }
-
     /// Commands of all kinds.
     pub fn commands(&self) -> u64 {
         self.gets + self.sets + self.adds + self.deletes + self.others

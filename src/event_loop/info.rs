@@ -22,8 +22,9 @@ impl EventLoop {
         let (Executor { stats, store, .. }, TurnClock { turns, long, history, .. }) = (&self.executor, &self.clock);
         let [.., longest] = history.longest(self.now_millis / 1000);
         let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes() - self.base_bytes);
-        let (evictions, expired, misses) = (store.stats.evictions, store.stats.expired, stats.gets - stats.hits);
-        let Stats { connections, refused, closed, gets, hits, sets, adds, deletes, errors, broken, .. } = stats;
+        let (connections, misses) = (stats.accepted - stats.refused, stats.gets - stats.hits);
+        let (evictions, expired) = (store.stats.evictions, store.stats.expired);
+        let Stats { refused, closed, gets, hits, sets, adds, deletes, errors, broken, .. } = stats;
         let Stats { bytes_in, bytes_out, .. } = stats;
         format!(
             "clients={clients} items={items} memory={memory} evictions={evictions} expired={expired} \
@@ -78,7 +79,7 @@ impl EventLoop {
             ]),
             ("Persistence", &[("loading", &0), ("rdb_bgsave_in_progress", &0), ("aof_enabled", &0)]),
             ("Stats", &[
-                ("total_connections_received", &stats.connections), ("total_commands_processed", &stats.commands()),
+                ("total_connections_received", &(stats.accepted - stats.refused)), ("total_commands_processed", &stats.commands()),
                 ("instantaneous_ops_per_sec", &commands_rate),
                 ("total_net_input_bytes", &stats.bytes_in), ("total_net_output_bytes", &stats.bytes_out),
                 ("instantaneous_input_kbps", &two_decimals(in_rate as f64 / 1024.0)),

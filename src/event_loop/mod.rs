@@ -166,7 +166,7 @@ impl EventLoop {
         self.accept(TURN_ACCEPTS - places);
         let housekeeping = self.executor.housekeep();
         let Executor { stats, store, .. } = &self.executor;
-        let (accepted, commands) = (stats.accepted(), stats.commands());
+        let (accepted, commands) = (stats.accepted, stats.commands());
         let closed = accepted - (self.connections.len() + self.ended.len()) as u64;
         self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work]);
         housekeeping
@@ -204,16 +204,12 @@ impl EventLoop {
     fn dispatch(&mut self, event: &Event) {
         match event.token() {
             LISTENERS => self.accept_by = Some(self.now_millis),
-            SIGNALS => {
-                for signal in self.signals.pending().collect::<Vec<_>>() {
-                    match signal {
-                        SIGTERM | SIGINT => self.stop(),
-                        SIGUSR1 => info!("{}", self.report()),
-                        // A terminal has gone, or the log is as long as a file may be: no reasons to end.
-                        _ => {}
-                    }
-                }
-            }
+            SIGNALS => self.signals.pending().collect::<Vec<_>>().into_iter().for_each(|signal| match signal {
+                SIGTERM | SIGINT => self.stop(),
+                SIGUSR1 => info!("{}", self.report()),
+                // A terminal has gone, or the log is as long as a file may be: no reasons to end.
+                _ => {}
+            }),
             token => {
                 let Some((slot, connection)) = find(&mut self.connections, token) else { return };
                 // An error itself is reported by the next read or write.
@@ -246,7 +242,8 @@ impl EventLoop {
     }
 
     fn admit(&mut self, socket: Socket) {
-        let id = self.executor.stats.accepted() + 1;
+        self.executor.stats.accepted += 1;
+        let id = self.executor.stats.accepted;
         let mut connection = Connection::new(socket, id, self.now_millis);
         let slot = self.connections.vacant_key();
         let source = &mut SourceFd(&connection.socket.as_raw_fd());
@@ -255,9 +252,7 @@ impl EventLoop {
         }
         debug!("connection {id} accepted from {}", connection.addresses()[0]);
         let max_clients = self.config.max_clients;
-        if self.clients() < max_clients {
-            self.executor.stats.connections += 1;
-        } else {
+        if self.clients() >= max_clients {
             self.executor.stats.refused += 1;
             self.warn_limited("a client was refused", |_| format!("all {max_clients} of max-clients are connected"));
             connection.session.break_off("max-clients");
