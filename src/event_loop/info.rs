@@ -37,16 +37,14 @@ impl EventLoop {
     /// Answers INFO with the sections named, or with all if none is.
     pub(super) fn info(&mut self, slot: usize, names: &[Box<[u8]>]) -> Result<(), Complaint> {
         let Executor { store, stats, clock, calls, .. } = &self.executor;
-        let history = &mut self.clock.history;
         let seconds = self.now_millis / 1000;
-        let [commands_rate, in_rate, out_rate] = history.rates(seconds);
-        let [last_second, last_minute, last_hour, _] = history.longest(seconds);
+        let [commands_rate, in_rate, out_rate] = self.clock.history.rates(seconds);
+        let [last_second, last_minute, last_hour, _] = self.clock.history.longest(seconds);
         let [user_seconds, sys_seconds] = cpu_seconds().unwrap_or_default();
         let used = store.memory_bytes();
         let resident = memory::resident_bytes().unwrap_or(0);
         let max_memory = self.config.max_memory.bytes;
         let waiting = self.buffer_bytes();
-        let two_decimals = |number: f64| format!("{number:.2}");
         let megabytes = |bytes: usize| format!("{:.2}M", bytes as f64 / f64::from(1 << 20));
         // Commands are counted but not timed: timing one would take longer than most of them do.
         let called = zip(&VERBS, calls).filter(|(_, calls)| **calls > 0).map(|(verb, calls)| {
@@ -73,7 +71,7 @@ impl EventLoop {
             ("Memory", &[
                 ("used_memory", &used), ("used_memory_rss", &resident), ("used_memory_startup", &self.base_bytes),
                 ("maxmemory", &max_memory), ("maxmemory_policy", &self.policy()),
-                ("mem_fragmentation_ratio", &two_decimals(resident as f64 / used as f64)),
+                ("mem_fragmentation_ratio", &format!("{:.2}", resident as f64 / used as f64)),
                 ("mem_clients_normal", &waiting),
                 ("used_memory_human", &megabytes(used)), ("maxmemory_human", &megabytes(max_memory)),
             ]),
@@ -82,8 +80,8 @@ impl EventLoop {
                 ("total_connections_received", &(stats.accepted - stats.refused)), ("total_commands_processed", &stats.commands()),
                 ("instantaneous_ops_per_sec", &commands_rate),
                 ("total_net_input_bytes", &stats.bytes_in), ("total_net_output_bytes", &stats.bytes_out),
-                ("instantaneous_input_kbps", &two_decimals(in_rate as f64 / 1024.0)),
-                ("instantaneous_output_kbps", &two_decimals(out_rate as f64 / 1024.0)),
+                ("instantaneous_input_kbps", &format!("{:.2}", in_rate as f64 / 1024.0)),
+                ("instantaneous_output_kbps", &format!("{:.2}", out_rate as f64 / 1024.0)),
                 ("rejected_connections", &stats.refused), ("expired_keys", &store.stats.expired),
                 ("evicted_keys", &store.stats.evictions), ("keyspace_hits", &stats.hits),
                 ("keyspace_misses", &(stats.gets - stats.hits)),
@@ -102,12 +100,11 @@ impl EventLoop {
         ];
         let is_named = |title: &str| names.iter().any(|name| name.eq_ignore_ascii_case(title.as_bytes()));
         let shows_all = names.is_empty() || ["all", "default", "everything"].into_iter().any(is_named);
-        let mut texts = Vec::new();
-        for (title, fields) in sections.iter().filter(|(title, _)| shows_all || is_named(title)) {
+        let shown = sections.iter().filter(|(title, _)| shows_all || is_named(title)).map(|(title, fields)| {
             let lines = fields.iter().map(|(name, value)| format!("{name}:{value}\r\n"));
-            texts.push(format!("# {title}\r\n") + &lines.filter(|line| !line.ends_with(":\r\n")).collect::<String>());
-        }
-        self.connections[slot].session.output.push_bulk(texts.join("\r\n").as_bytes());
+            format!("# {title}\r\n") + &lines.filter(|line| !line.ends_with(":\r\n")).collect::<String>()
+        });
+        self.connections[slot].session.output.push_bulk(shown.collect::<Vec<_>>().join("\r\n").as_bytes());
         Ok(())
     }
 }
