@@ -237,18 +237,16 @@ impl Store {
     fn next_round(&self, entry: Entry, record: &Record) -> Option<(Queue, u64)> {
         let (queue, uses) = (self.log.queue(entry.handle()), entry.uses());
         let extra = self.copy_credit.min(0).unsigned_abs() as u64 / SEGMENT_BYTES as u64;
+        let (weight, mean) = (self.log.weight(record), self.log.live_bytes.iter().sum::<usize>() / self.index.len);
         match queue {
             _ if record.deadline < self.now => None,
             _ if self.log.walk.is_cleaning => Some((queue, uses)),
-            Queue::Small => (uses >= self.uses_wanted(record) + extra).then_some((Queue::Main, 0)),
-            Queue::Main => uses.checked_sub(1 + extra).map(|uses| (Queue::Main, uses)),
+            // By its weight over the mean, rounded, up to three uses promote an item. Below half the mean it is promoted
+            // in any case: it costs little to keep, and such items by definition hold little of the memory.
+            Queue::Small => (uses >= ((weight + mean / 2) / mean).min(3) as u64 + extra).then_some((Queue::Main, 0)),
+            // Below an eighth it leaves unused only once in as many rounds as its weight goes into the mean.
+            Queue::Main if 8 * weight < mean && self.work as usize % mean >= weight => Some((queue, 0)),
+            Queue::Main => uses.checked_sub(1 + extra).map(|uses| (queue, uses)),
         }
-    }
-
-    /// How many uses promote an item: its weight divided by the mean weight, rounded, up to three. Below half the mean
-    /// it is promoted in any case: it costs little to keep, and such items by definition hold little of the memory.
-    fn uses_wanted(&self, record: &Record) -> u64 {
-        let mean = self.log.live_bytes.iter().sum::<usize>() / self.index.len;
-        ((self.log.weight(record) + mean / 2) / mean).min(3) as u64
     }
 }

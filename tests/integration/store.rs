@@ -426,6 +426,28 @@ fn what_is_used_most_stays_when_all_is_used() {
     assert!(missed < 293_000, "{missed} of 2,000,000");
 }
 
+/// They hold a hundredth of the memory. What nobody asks for any more leaves, if late.
+#[test]
+fn what_is_tiny_beside_the_others_stays_though_it_is_seldom_used() {
+    let (mut store, mut random) = (store(8 << 20, Eviction::S3Fifo), Random::new(1));
+    let mut missed = |first: u64, count: u64| {
+        let mut missed = 0;
+        for at in 0..count {
+            let id = first + below(&mut random, 2_000);
+            missed += u64::from(!store.get_id(id) && store.set_id(id, 40).is_ok());
+            store.set_id(1_000_000 + first + at, 20_000).expect("there is room");
+            (0..3).for_each(|_| _ = store.get_id(1_000_000 + first + at));
+            store.housekeep(TURN_WORK_UNITS);
+        }
+        let old = (0..2_000).filter(|id| store.peek_id(*id).is_some()).count();
+        store.check();
+        (missed, old)
+    };
+    let [(first, _), (again, kept)] = [(); 2].map(|()| missed(0, 20_000));
+    let (_, (_, old)) = (missed(100_000, 20_000), missed(100_000, 40_000));
+    assert!(again < 2_000 && old < kept, "{again} of 20,000 missed after {first}; {old} of {kept} are kept unused");
+}
+
 /// Each command has one path for what was looked up ahead and another for what was not, and each of these counts a use.
 #[test]
 fn what_is_used_stays_longer_whatever_used_it() {
