@@ -73,21 +73,19 @@ impl Store {
         self.free_bytes() + (self.chunks.spare_bytes() + self.log.spare_bytes()) as isize
     }
 
-    /// Gives a spare chunk's or segment's memory back to the system. False if there is none.
-    fn give_back_spare(&mut self) -> bool {
-        let is_given = self.chunks.give_back() || self.log.give_back_spare();
+    /// Gives a spare chunk or segment back to the system if less than `bytes` are free. False if not, or if there is none.
+    fn give_back_spare(&mut self, bytes: isize) -> bool {
+        let is_given = self.free_bytes() < bytes && (self.chunks.give_back() || self.log.give_back_spare());
         self.work += if is_given { CHUNK_UNITS } else { 0 };
         is_given
     }
 
     /// A new chunk for what is being received, or `None` if the store is full and may not evict.
     pub fn chunk(&mut self) -> Option<Chunk> {
-        if !self.evicts() && self.chunk_room_bytes() < CHUNK_BYTES {
-            return None;
-        }
-        let new_bytes = self.chunks.bytes_of(1) as isize;
-        while self.chunks.spare_bytes() == 0 && self.free_bytes() < new_bytes && self.give_back_spare() {}
-        Some(self.chunks.chunk())
+        let may_take = self.evicts() || self.chunk_room_bytes() >= CHUNK_BYTES;
+        let chunk = may_take.then(|| self.chunks.chunk());
+        self.give_back_spare(0); // a segment, if there was no spare chunk
+        chunk
     }
 
     /// Bytes that can be written to the log before more room has to be made. Negative if the store is over its limit.
@@ -157,7 +155,7 @@ impl Store {
         }
         self.log.open(queue, bytes);
         // This may be more than it takes, after connections have grown: housekeeping gives back the rest.
-        _ = (0..4).all(|_| self.free_bytes() < 0 && self.give_back_spare());
+        _ = (0..4).all(|_| self.give_back_spare(0));
         self.is_short = self.is_over(0);
         Ok(())
     }
@@ -165,11 +163,10 @@ impl Store {
     /// Gives back spare memory if little is free, or else decides about the next few items of a walk. False if nothing
     /// can be done.
     pub(super) fn step(&mut self) -> bool {
-        if self.free_bytes() < FREE_BYTES && self.give_back_spare() {
-            return true;
+        self.give_back_spare(FREE_BYTES) || {
+            let searches = !self.log.is_walking() && self.choose_walk();
+            self.walk() || searches
         }
-        let searches = !self.log.is_walking() && self.choose_walk();
-        self.walk() || searches
     }
 
     /// Decides about the next few items of the walk. False if nothing can be done.

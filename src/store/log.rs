@@ -203,8 +203,7 @@ impl Log {
     /// Bytes of segments in use that new records can take, now or after the current walk: what is left of the newest,
     /// and what the walk has passed.
     pub(super) fn reusable_bytes(&self) -> usize {
-        let tails = self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main);
-        tails + self.walk.offset
+        self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main) + self.walk.offset
     }
 
     /// Bytes of the spare segments.
