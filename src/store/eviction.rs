@@ -69,6 +69,7 @@ impl Store {
     }
 
     /// Bytes that may be taken once no memory is spare.
+    #[inline]
     fn room_bytes(&self) -> isize {
         self.free_bytes() + (self.chunks.spare_bytes() + self.log.spare_bytes()) as isize
     }
