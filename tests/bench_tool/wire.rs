@@ -141,6 +141,20 @@ fn replies_are_paired_however_they_are_cut() {
 }
 
 #[test]
+fn a_miss_ratio_is_of_all_that_can_miss() {
+    let memcached = fake::memcached();
+    let how = ["--protocol", "memcached", "--command", "inc", "--clients", "2", "--requests", "4000", "--warmup", "0"];
+    for (args, expected) in [(["--preload", "--keys", "300"], 0.0), (["--no-preload", "--keys", "600"], 0.5)] {
+        let row = &rows(memcached, &[&how[..], &args].concat())[0];
+        assert_eq!(row.number("hits") + row.number("misses"), 4000.0, "{}", row.0);
+        assert!((row.number("miss_ratio") - expected).abs() < 0.1, "{}", row.0);
+    }
+    // A DEL follows the SET of its key, which cannot miss.
+    let row = &rows(memcached, &["--protocol", "memcached", "--command", "del", "--requests", "4000"])[0];
+    assert!((1_900.0..=2_000.0).contains(&row.number("hits")) && row.number("misses") == 0.0, "{}", row.0);
+}
+
+#[test]
 fn no_byte_may_be_another() {
     let (_server, servers) = servers();
     for (protocol, address) in servers {
