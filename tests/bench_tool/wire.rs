@@ -9,7 +9,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use crate::server::Server;
-use crate::{at, ended, fails, fake, rows};
+use crate::{at, ended, fails, fake, rows, words_of};
 
 /// What the proxy does to the replies.
 #[derive(Clone, Copy)]
@@ -104,7 +104,13 @@ fn pass_replies(mut from: TcpStream, mut to: TcpStream, change: Change, answered
 fn servers() -> (Server, [(&'static str, SocketAddr); 3]) {
     let server = Server::start(&[]);
     let address = server.addr();
-    (server, [("gostash", address), ("resp", address), ("memcached", fake::memcached())])
+    let servers = [("gostash", address), ("resp", address), ("memcached", fake::memcached())];
+    // The tests of the echo are elsewhere.
+    assert_eq!(
+        words_of("protocol"),
+        [servers.each_ref().map(|(protocol, _)| *protocol).as_slice(), &["echo"]].concat()
+    );
+    (server, servers)
 }
 
 /// The key with this number and length.
