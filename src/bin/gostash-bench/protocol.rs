@@ -25,7 +25,8 @@ pub enum Outcome {
 pub struct Protocol {
     pub name: &'static str,
     /// Request, reply, and the reply for a missing key, in the order of the operations. `{k}` is the key, `{v}` the
-    /// value, `{K}` and `{V}` are their lengths, and `{n}` is a number. Only text may follow `{v}` or `{n}`.
+    /// value, `{K}` and `{V}` are their lengths, and `{n}` is a number, on a reply's first line. Only text may follow
+    /// `{v}` or `{n}`, and in a request nothing but `\r\n`.
     pub exchanges: [(&'static str, &'static str, &'static str); 5],
     /// The beginnings of lines that refuse a request.
     pub refusals: &'static [&'static str],
