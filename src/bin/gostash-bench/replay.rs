@@ -14,8 +14,6 @@ use crate::workload::Sizes;
 /// The length of every key, in bytes.
 const KEY_BYTES: usize = 16;
 
-const RECORD_BYTES: usize = 8;
-
 /// A file with a longer value than this, in bytes, is not a trace.
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
@@ -44,12 +42,12 @@ impl Trace {
     pub fn read(options: &mut Options) -> Result<Option<Trace>, String> {
         let Some(path) = &options.replay else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
+        let (records, rest) = bytes.as_chunks::<8>();
         let record = |record: u64| (record as u32, ((record >> 32) as usize).saturating_sub(KEY_BYTES).max(1));
         let records: Vec<Record> = records.iter().map(|bytes| record(u64::from_le_bytes(*bytes))).collect();
         let longest = records.iter().map(|&(_, value_bytes)| value_bytes).max().unwrap_or(0);
         if records.is_empty() || !rest.is_empty() || longest > VALUE_BYTES_MAX {
-            let expected = format!("records of {RECORD_BYTES} bytes with values of at most {VALUE_BYTES_MAX}");
+            let expected = format!("records of 8 bytes with values of at most {VALUE_BYTES_MAX}");
             let (path, got) = (path.display(), bytes.len());
             return Err(format!("{path}: expected {expected}, got {got} bytes, longest value {longest}"));
         }
