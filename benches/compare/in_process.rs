@@ -3,12 +3,14 @@
 //! or all share the sixteen locked stores of the multithreaded variants. Replies are checked by their total length.
 
 use std::error::Error;
+use std::io::sink;
 use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
 use gostash::limits::{OUTPUT_HIGH_BYTES, TURN_CONNECTIONS};
@@ -113,10 +115,7 @@ fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, 
             })
         };
         let threads: Vec<_> = (0..threads).map(spawn).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
-            .collect()
+        threads.into_iter().map(|thread| thread.join().expect("a thread whose replies are right")).collect()
     });
     let rate = done.iter().map(|done| done.requests / done.wall.as_secs_f64()).sum();
     let requests: f64 = done.iter().map(|done| done.requests).sum();
@@ -195,29 +194,16 @@ impl Engine {
             }
             Engine::Shared(shared, shards) => {
                 let (clients, scratch) = &mut **shared;
-                let mut replies = Count(0);
+                let mut reply_bytes = 0;
                 for (client, range) in clients.iter_mut().zip(turn.drain(..)) {
                     client.process(&frames[range], shards, scratch);
-                    // Counting never fails.
-                    let _ = client.write_to(&mut replies, scratch);
+                    reply_bytes += client.output.len();
+                    // A sink never fails.
+                    let _ = client.write_to(&mut sink(), scratch);
                 }
-                replies.0
+                reply_bytes
             }
         }
-    }
-}
-
-/// A writer that counts the bytes and drops them.
-struct Count(usize);
-
-impl std::io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -236,17 +222,10 @@ impl Script {
 
     /// 90 % GET and 10 % SET of random keys.
     fn random(options: &Options, seed: u64) -> Script {
-        let mut state = seed;
+        let mut random = Rng::with_seed(seed);
         // One in ten is a SET.
         let count = REQUESTS.min(10 * VALUES_BYTES_MAX / options.value_size.max(1));
-        let requests = (0..count).map(|_| {
-            // SplitMix64, as everywhere here.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut bits = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bits ^= bits >> 31;
-            ((bits >> 32) as usize % options.keys, (bits as u32).is_multiple_of(10))
-        });
+        let requests = (0..count).map(|_| (random.usize(..options.keys), random.u8(..10) == 0));
         Script::new(requests, options.value_size)
     }
 

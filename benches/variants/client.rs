@@ -25,7 +25,7 @@ pub(crate) struct Client {
     needed: usize,
     /// A large value of which a part has arrived.
     incoming: Option<Incoming>,
-    output: Output,
+    pub(crate) output: Output,
     broken: bool,
 }
 
