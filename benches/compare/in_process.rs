@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::client::{Client, Scratch};
 use crate::options::{KEY_BYTES, Options};
 use crate::results::{Measurement, Results};
-use crate::servers::{Pinned, Stop};
+use crate::servers::{Stop, pin};
 use crate::shards::Shards;
 
 /// The memory limit of each store, in bytes.
@@ -101,7 +101,7 @@ fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, 
         let spawn = |number: usize| {
             let (shards, barrier) = (shards.clone(), &barrier);
             scope.spawn(move || {
-                let _pinned = Pinned::to(cores.get(number..=number).unwrap_or(&[]));
+                pin(cores.get(number..=number).unwrap_or(&[]));
                 let mut engine = shards.map_or_else(Engine::own, Engine::shared);
                 if number == 0 || !is_shared {
                     engine.run(&Script::fill(options), 64, 1);
@@ -111,7 +111,11 @@ fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, 
                 // Once to warm up.
                 engine.run(&script, depth, clients);
                 barrier.wait();
-                repeat(Duration::from_secs_f64(options.duration / 2.0), || engine.run(&script, depth, clients))
+                let (since, cpu, mut requests) = (Instant::now(), cpu_time(), 0);
+                while since.elapsed().as_secs_f64() < options.duration / 2.0 {
+                    requests += engine.run(&script, depth, clients);
+                }
+                Done { requests: requests as f64, wall: since.elapsed(), cpu: cpu_time() - cpu }
             })
         };
         let threads: Vec<_> = (0..threads).map(spawn).collect();
@@ -127,15 +131,6 @@ struct Done {
     requests: f64,
     wall: Duration,
     cpu: Duration,
-}
-
-fn repeat(least: Duration, mut round: impl FnMut() -> usize) -> Done {
-    let (since, cpu) = (Instant::now(), cpu_time());
-    let mut requests = 0;
-    while since.elapsed() < least {
-        requests += round();
-    }
-    Done { requests: requests as f64, wall: since.elapsed(), cpu: cpu_time() - cpu }
 }
 
 /// The CPU time that this thread has used so far.
