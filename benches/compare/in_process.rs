@@ -41,21 +41,20 @@ const VALUES_BYTES_MAX: usize = 64 << 20;
 /// locked stores do the same work after as many.
 const TURN_REQUESTS: usize = 256;
 
-/// The rows of the table: a name, and whether the stores are shared.
-pub(crate) const NAMES: [(&str, bool); 2] = [("a store for each thread", false), ("shared stores, locked", true)];
-
-/// The numbers of threads that are measured.
-pub(crate) fn thread_counts(cores: &[usize]) -> Vec<usize> {
+/// The rows of the table: a name, whether the stores are shared, and the number of threads.
+pub(crate) fn rows(cores: &[usize]) -> Vec<(String, bool, usize)> {
     let mut counts = vec![1, 2, cores.len()];
     counts.retain(|count| *count <= cores.len().max(1));
     counts.sort_unstable();
     counts.dedup();
-    counts
-}
-
-/// The name of a row.
-pub(crate) fn name(stores: &str, threads: usize) -> String {
-    format!("{stores}, {threads} {}", if threads == 1 { "thread" } else { "threads" })
+    let mut rows = Vec::new();
+    for (stores, is_shared) in [("a store for each thread", false), ("shared stores, locked", true)] {
+        for &threads in &counts {
+            let unit = if threads == 1 { "thread" } else { "threads" };
+            rows.push((format!("{stores}, {threads} {unit}"), is_shared, threads));
+        }
+    }
+    rows
 }
 
 pub(crate) fn round(
@@ -65,14 +64,12 @@ pub(crate) fn round(
     results: &mut Results,
     stop: &Stop,
 ) -> Result<(), Box<dyn Error>> {
-    for (stores, is_shared) in NAMES {
-        for threads in thread_counts(cores) {
-            for &depth in options.depths.iter().filter(|depth| has_room(options, **depth)) {
-                stop.check()?;
-                let (rate, nanos) = measure(options, cores, is_shared, threads, depth);
-                let row = json!({ "requests_per_second": rate, "server_cpu_ns_per_request": nanos });
-                results.push(&name(stores, threads), Measurement::InProcess(depth), round, row);
-            }
+    for (name, is_shared, threads) in rows(cores) {
+        for &depth in options.depths.iter().filter(|depth| has_room(options, **depth)) {
+            stop.check()?;
+            let (rate, nanos) = measure(options, cores, is_shared, threads, depth);
+            let row = json!({ "requests_per_second": rate, "server_cpu_ns_per_request": nanos });
+            results.push(&name, Measurement::InProcess(depth), round, row);
         }
     }
     Ok(())
