@@ -67,7 +67,7 @@ pub struct Workload<'a> {
     /// The bytes that all values are slices of.
     pub shared: Vec<u8>,
     /// By operation: the request, the reply if it succeeds, and the reply if there is no such key.
-    exchanges: [(Template, Template, &'static str); 5],
+    exchanges: [(Template, Template, &'static str); Operation::ALL.len()],
 }
 
 /// A head, then perhaps a value and what ends it.
