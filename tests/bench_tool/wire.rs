@@ -156,7 +156,8 @@ fn a_miss_ratio_is_of_all_that_can_miss() {
         assert!((row.number("miss_ratio") - expected).abs() < 0.1, "{}", row.0);
     }
     // A DEL follows the SET of its key, which cannot miss.
-    let row = &rows(memcached, &["--protocol", "memcached", "--command", "del", "--requests", "4000"])[0];
+    let row =
+        &rows(memcached, &["--protocol", "memcached", "--command", "del", "--requests", "4000", "--warmup", "0"])[0];
     assert!((1_900.0..=2_000.0).contains(&row.number("hits")) && row.number("misses") == 0.0, "{}", row.0);
 }
 
