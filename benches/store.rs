@@ -14,11 +14,7 @@ const LONGER: &[u8] = b"thirty-two bytes of some value, and a few more..";
 /// Keys of sixteen bytes, in an order that no hardware prefetcher guesses.
 fn keys(count: usize, prefix: char) -> Vec<String> {
     let mut keys: Vec<_> = (0..count).map(|id| format!("{prefix}{id:015}")).collect();
-    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-    for index in (1..count).rev() {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        keys.swap(index, (random >> 33) as usize % (index + 1));
-    }
+    fastrand::Rng::with_seed(1).shuffle(&mut keys);
     keys
 }
 

@@ -20,6 +20,12 @@ pub(crate) struct Contender {
     pub(crate) cores: Vec<usize>,
 }
 
+impl Contender {
+    fn new(name: &str, protocol: &str, role: Role, command: String) -> Contender {
+        Contender { name: name.into(), protocol: protocol.into(), command, role, cores: Vec::new() }
+    }
+}
+
 /// Why it is in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -53,13 +59,7 @@ pub(crate) fn all(options: &Options, budgets: &[&[usize]]) -> Result<Vec<Contend
         }
         Ok(format!("'{}' --port {{port}} {arguments}", path.display()).trim_end().to_owned())
     };
-    let row = |name: &str, protocol: &str, role, command: String| Contender {
-        name: name.into(),
-        protocol: protocol.into(),
-        command,
-        role,
-        cores: Vec::new(),
-    };
+    let row = Contender::new;
     let mut found = vec![
         row("bare echo", "echo", Role::Floor, own("gostash-echo", "")?),
         row("the same again", "echo", Role::Floor, own("gostash-echo", "")?),
@@ -120,8 +120,7 @@ impl FromStr for Contender {
         if name.is_empty() || !command.contains("{port}") || !["gostash", "resp", "memcached"].contains(&protocol) {
             return Err(wrong());
         }
-        let (name, protocol, command) = (name.into(), protocol.into(), command.into());
-        Ok(Contender { name, protocol, command, role: Role::Peer, cores: Vec::new() })
+        Ok(Contender::new(name, protocol, Role::Peer, command.into()))
     }
 }
 

@@ -3,12 +3,14 @@
 //! or all share the sixteen locked stores of the multithreaded variants. Replies are checked by their total length.
 
 use std::error::Error;
+use std::io::sink;
 use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use gostash::batch::{Visit, process};
 use gostash::execute::Executor;
 use gostash::limits::{OUTPUT_HIGH_BYTES, TURN_CONNECTIONS};
@@ -21,7 +23,7 @@ use serde_json::json;
 use crate::client::{Client, Scratch};
 use crate::options::{KEY_BYTES, Options};
 use crate::results::{Measurement, Results};
-use crate::servers::{Pinned, Stop};
+use crate::servers::{Stop, pin};
 use crate::shards::Shards;
 
 /// The memory limit of each store, in bytes.
@@ -39,21 +41,20 @@ const VALUES_BYTES_MAX: usize = 64 << 20;
 /// locked stores do the same work after as many.
 const TURN_REQUESTS: usize = 256;
 
-/// The rows of the table: a name, and whether the stores are shared.
-pub(crate) const NAMES: [(&str, bool); 2] = [("a store for each thread", false), ("shared stores, locked", true)];
-
-/// The numbers of threads that are measured.
-pub(crate) fn thread_counts(cores: &[usize]) -> Vec<usize> {
+/// The rows of the table: a name, whether the stores are shared, and the number of threads.
+pub(crate) fn rows(cores: &[usize]) -> Vec<(String, bool, usize)> {
     let mut counts = vec![1, 2, cores.len()];
     counts.retain(|count| *count <= cores.len().max(1));
     counts.sort_unstable();
     counts.dedup();
-    counts
-}
-
-/// The name of a row.
-pub(crate) fn name(stores: &str, threads: usize) -> String {
-    format!("{stores}, {threads} {}", if threads == 1 { "thread" } else { "threads" })
+    let mut rows = Vec::new();
+    for (stores, is_shared) in [("a store for each thread", false), ("shared stores, locked", true)] {
+        for &threads in &counts {
+            let unit = if threads == 1 { "thread" } else { "threads" };
+            rows.push((format!("{stores}, {threads} {unit}"), is_shared, threads));
+        }
+    }
+    rows
 }
 
 pub(crate) fn round(
@@ -63,14 +64,12 @@ pub(crate) fn round(
     results: &mut Results,
     stop: &Stop,
 ) -> Result<(), Box<dyn Error>> {
-    for (stores, is_shared) in NAMES {
-        for threads in thread_counts(cores) {
-            for &depth in options.depths.iter().filter(|depth| has_room(options, **depth)) {
-                stop.check()?;
-                let (rate, nanos) = measure(options, cores, is_shared, threads, depth);
-                let row = json!({ "requests_per_second": rate, "server_cpu_ns_per_request": nanos });
-                results.push(&name(stores, threads), Measurement::InProcess(depth), round, row);
-            }
+    for (name, is_shared, threads) in rows(cores) {
+        for &depth in options.depths.iter().filter(|depth| has_room(options, **depth)) {
+            stop.check()?;
+            let (rate, nanos) = measure(options, cores, is_shared, threads, depth);
+            let row = json!({ "requests_per_second": rate, "server_cpu_ns_per_request": nanos });
+            results.push(&name, Measurement::InProcess(depth), round, row);
         }
     }
     Ok(())
@@ -99,7 +98,7 @@ fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, 
         let spawn = |number: usize| {
             let (shards, barrier) = (shards.clone(), &barrier);
             scope.spawn(move || {
-                let _pinned = Pinned::to(cores.get(number..=number).unwrap_or(&[]));
+                pin(cores.get(number..=number).unwrap_or(&[]));
                 let mut engine = shards.map_or_else(Engine::own, Engine::shared);
                 if number == 0 || !is_shared {
                     engine.run(&Script::fill(options), 64, 1);
@@ -109,14 +108,15 @@ fn measure(options: &Options, cores: &[usize], is_shared: bool, threads: usize, 
                 // Once to warm up.
                 engine.run(&script, depth, clients);
                 barrier.wait();
-                repeat(Duration::from_secs_f64(options.duration / 2.0), || engine.run(&script, depth, clients))
+                let (since, cpu, mut requests) = (Instant::now(), cpu_time(), 0);
+                while since.elapsed().as_secs_f64() < options.duration / 2.0 {
+                    requests += engine.run(&script, depth, clients);
+                }
+                Done { requests: requests as f64, wall: since.elapsed(), cpu: cpu_time() - cpu }
             })
         };
         let threads: Vec<_> = (0..threads).map(spawn).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
-            .collect()
+        threads.into_iter().map(|thread| thread.join().expect("a thread whose replies are right")).collect()
     });
     let rate = done.iter().map(|done| done.requests / done.wall.as_secs_f64()).sum();
     let requests: f64 = done.iter().map(|done| done.requests).sum();
@@ -128,15 +128,6 @@ struct Done {
     requests: f64,
     wall: Duration,
     cpu: Duration,
-}
-
-fn repeat(least: Duration, mut round: impl FnMut() -> usize) -> Done {
-    let (since, cpu) = (Instant::now(), cpu_time());
-    let mut requests = 0;
-    while since.elapsed() < least {
-        requests += round();
-    }
-    Done { requests: requests as f64, wall: since.elapsed(), cpu: cpu_time() - cpu }
 }
 
 /// The CPU time that this thread has used so far.
@@ -195,29 +186,16 @@ impl Engine {
             }
             Engine::Shared(shared, shards) => {
                 let (clients, scratch) = &mut **shared;
-                let mut replies = Count(0);
+                let mut reply_bytes = 0;
                 for (client, range) in clients.iter_mut().zip(turn.drain(..)) {
                     client.process(&frames[range], shards, scratch);
-                    // Counting never fails.
-                    let _ = client.write_to(&mut replies, scratch);
+                    reply_bytes += client.output.len();
+                    // A sink never fails.
+                    let _ = client.write_to(&mut sink(), scratch);
                 }
-                replies.0
+                reply_bytes
             }
         }
-    }
-}
-
-/// A writer that counts the bytes and drops them.
-struct Count(usize);
-
-impl std::io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -236,17 +214,10 @@ impl Script {
 
     /// 90 % GET and 10 % SET of random keys.
     fn random(options: &Options, seed: u64) -> Script {
-        let mut state = seed;
+        let mut random = Rng::with_seed(seed);
         // One in ten is a SET.
         let count = REQUESTS.min(10 * VALUES_BYTES_MAX / options.value_size.max(1));
-        let requests = (0..count).map(|_| {
-            // SplitMix64, as everywhere here.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut bits = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bits ^= bits >> 31;
-            ((bits >> 32) as usize % options.keys, (bits as u32).is_multiple_of(10))
-        });
+        let requests = (0..count).map(|_| (random.usize(..options.keys), random.u8(..10) == 0));
         Script::new(requests, options.value_size)
     }
 

@@ -78,14 +78,11 @@ fn output(program: &str, arguments: &[&str]) -> String {
 
 /// The numbers in a list such as `0-2,5`.
 fn cores(list: &str) -> Vec<usize> {
-    let mut cores = Vec::new();
-    for range in list.split(',') {
+    let ranges = list.split(',').filter_map(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        if let (Ok(first), Ok(last)) = (first.trim().parse::<usize>(), last.trim().parse()) {
-            cores.extend(first..=last);
-        }
-    }
-    cores
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
 }
 
 #[cfg(test)]

@@ -35,22 +35,12 @@ use results::Results;
 use servers::Stop;
 
 fn main() -> ExitCode {
-    let options = match Options::from_command_line() {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{}", options::USAGE);
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("gostash-compare: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    match compare(&options) {
+    let options = Options::from_command_line().map_err(|problem| (2, problem.into()));
+    match options.and_then(|options| compare(&options).map_err(|problem| (1, problem))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("gostash-compare: {error}");
-            ExitCode::FAILURE
+        Err((status, problem)) => {
+            eprintln!("gostash-compare: {problem}");
+            ExitCode::from(status)
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
+use std::process::exit;
 use std::str::FromStr;
 
 use crate::contenders::Contender;
 
-pub(crate) const USAGE: &str = "\
+const USAGE: &str = "\
 gostash-compare: the same load against this server, its variants, and others
 
 usage: gostash-compare [options]
@@ -72,8 +73,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// `None` asks for the usage.
-    pub(crate) fn from_command_line() -> Result<Option<Self>, lexopt::Error> {
+    /// Parses the command line. `--help` prints the usage and ends the program.
+    pub(crate) fn from_command_line() -> Result<Self, lexopt::Error> {
         use lexopt::prelude::*;
         let words: Vec<String> = std::env::args().skip(1).map(|word| quote(&word)).collect();
         let command = format!("scripts/compare.sh {}", words.join(" ")).trim_end().to_owned();
@@ -103,7 +104,10 @@ impl Options {
                 }
                 Long("markdown") => options.markdown = true,
                 Long("folder") => options.folder = parser.value()?.into(),
-                Short('h') | Long("help") => return Ok(None),
+                Short('h') | Long("help") => {
+                    print!("{USAGE}");
+                    exit(0);
+                }
                 _ => return Err(argument.unexpected()),
             }
         }
@@ -111,7 +115,7 @@ impl Options {
         if options.duration.max(options.warmup) > 1e6 {
             return Err("--duration, --warmup: expected at most 1000000 seconds".into());
         }
-        Ok(Some(options))
+        Ok(options)
     }
 }
 

@@ -92,11 +92,7 @@ pub(crate) fn render(
          server for each core; the shared stores are sixteen, each behind a lock. Longer is better.",
     );
     for depth in &options.depths {
-        let names = in_process::NAMES.iter().flat_map(|(stores, is_shared)| {
-            let counts = in_process::thread_counts(&machine.cores);
-            counts.into_iter().map(|threads| (in_process::name(stores, threads), *is_shared))
-        });
-        let bars = names.map(|(name, is_shared)| Bar {
+        let bars = in_process::rows(&machine.cores).into_iter().map(|(name, is_shared, _)| Bar {
             figure: results
                 .spread(&name, Measurement::InProcess(*depth), "requests_per_second")
                 .map(|s| scaled(s, 1e-6)),

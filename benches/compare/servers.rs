@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -49,9 +49,12 @@ struct Group(Child);
 impl Group {
     /// Starts `command` on these cores; on all if the list is empty.
     fn start(command: &mut Command, cores: &[usize]) -> io::Result<Group> {
-        // A child inherits the cores of the thread that starts it.
-        let _pinned = Pinned::to(cores);
-        command.stdin(Stdio::null()).process_group(0).spawn().map(Group)
+        // A child inherits the cores of the thread that starts it, so that is one of its own.
+        let start = || {
+            pin(cores);
+            command.stdin(Stdio::null()).process_group(0).spawn().map(Group)
+        };
+        thread::scope(|scope| scope.spawn(start).join().expect("no panic"))
     }
 }
 
@@ -136,36 +139,14 @@ pub(crate) fn run(
     Ok(output)
 }
 
-/// Keeps this thread on some cores until it is dropped.
-pub(crate) struct Pinned {
+/// Keeps this thread, and what it starts, on some cores; on all if there are none in the list.
+pub(crate) fn pin(cores: &[usize]) {
     #[cfg(target_os = "linux")]
-    before: Option<rustix::thread::CpuSet>,
-}
-
-#[cfg(target_os = "linux")]
-impl Pinned {
-    pub(crate) fn to(cores: &[usize]) -> Pinned {
-        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-        let mut set = CpuSet::new();
+    if !cores.is_empty() {
+        let mut set = rustix::thread::CpuSet::new();
         cores.iter().for_each(|core| set.set(*core));
-        let before = sched_getaffinity(None).ok();
-        let is_set = !cores.is_empty() && sched_setaffinity(None, &set).is_ok();
-        Pinned { before: before.filter(|_| is_set) }
+        let _ = rustix::thread::sched_setaffinity(None, &set);
     }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            let _ = rustix::thread::sched_setaffinity(None, before);
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Pinned {
-    pub(crate) fn to(_cores: &[usize]) -> Pinned {
-        Pinned {}
-    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = cores;
 }

@@ -98,10 +98,7 @@ fn in_process_table(options: &Options, machine: &Machine, results: &Results) -> 
         head.push(format!("ns, depth {depth}"));
         head.push("million/s".to_owned());
     }
-    let names = in_process::NAMES.iter().flat_map(|(stores, _)| {
-        in_process::thread_counts(&machine.cores).into_iter().map(|threads| in_process::name(stores, threads))
-    });
-    let rows = names.map(|name| {
+    let rows = in_process::rows(&machine.cores).into_iter().map(|(name, ..)| {
         let mut cells = vec![name.clone()];
         for depth in &options.depths {
             let measurement = Measurement::InProcess(*depth);

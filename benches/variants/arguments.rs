@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 
 /// What the user asked for.
 pub(crate) struct Arguments {
@@ -23,24 +23,13 @@ pub(crate) fn run(
     more: &[(&str, &str)],
     serve: impl FnOnce(&Arguments) -> io::Result<()>,
 ) -> ExitCode {
-    let complain = |problem: &dyn std::fmt::Display, status| {
-        eprintln!("{name}: {problem}");
-        ExitCode::from(status)
-    };
-    match parse(more) {
-        Ok(Some(arguments)) => match serve(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&error, 1),
-        },
-        Ok(None) => {
-            println!("{name}: {what}\n\n  --port N            TCP port on 127.0.0.1; 0 picks a free one (0)");
-            println!("  --max-memory BYTES  what all keys and values may take (1 GiB)");
-            for (option, meaning) in more {
-                println!("  --{option:<18}{meaning}");
-            }
-            ExitCode::SUCCESS
+    let arguments = parse(name, what, more).map_err(|problem| (2, problem.to_string()));
+    match arguments.and_then(|arguments| serve(&arguments).map_err(|problem| (1, problem.to_string()))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((status, problem)) => {
+            eprintln!("{name}: {problem}");
+            ExitCode::from(status)
         }
-        Err(error) => complain(&error, 2),
     }
 }
 
@@ -49,8 +38,8 @@ pub(crate) fn announce(address: SocketAddr) {
     let _ = writeln!(io::stdout(), "listening on {address}");
 }
 
-/// `None` asks for the usage.
-fn parse(more: &[(&str, &str)]) -> Result<Option<Arguments>, lexopt::Error> {
+/// Parses the command line. `--help` prints the usage and ends the program.
+fn parse(name: &str, what: &str, more: &[(&str, &str)]) -> Result<Arguments, lexopt::Error> {
     use lexopt::prelude::*;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut arguments = Arguments { port: 0, max_memory: 1 << 30, threads };
@@ -62,9 +51,14 @@ fn parse(more: &[(&str, &str)]) -> Result<Option<Arguments>, lexopt::Error> {
             Long("threads") if more.iter().any(|(option, _)| option.starts_with("threads")) => {
                 arguments.threads = parser.value()?.parse::<usize>()?.max(1);
             }
-            Short('h') | Long("help") => return Ok(None),
+            Short('h') | Long("help") => {
+                println!("{name}: {what}\n\n  --port N            TCP port on 127.0.0.1; 0 picks a free one (0)");
+                println!("  --max-memory BYTES  what all keys and values may take (1 GiB)");
+                more.iter().for_each(|(option, meaning)| println!("  --{option:<18}{meaning}"));
+                exit(0);
+            }
             _ => return Err(argument.unexpected()),
         }
     }
-    Ok(Some(arguments))
+    Ok(arguments)
 }

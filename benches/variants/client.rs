@@ -8,13 +8,13 @@ use std::io::{self, ErrorKind, Write};
 use bytes::Bytes;
 use gostash::chunk::Chunk;
 use gostash::command::{Action, Command, Reply, Value};
-use gostash::limits::{CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
+use gostash::limits::{BATCH_COMMANDS, CARRY_BYTES_MAX, OUTPUT_HIGH_BYTES};
 use gostash::output::{Output, Spare};
 use gostash::protocol::Stop;
 use gostash::protocol::stash::{self, LINE_END};
 use gostash::store::KeyHash;
 
-use crate::shards::{BATCH_COMMANDS, Shards};
+use crate::shards::Shards;
 
 /// One client without its socket.
 #[derive(Default)]
@@ -25,8 +25,9 @@ pub(crate) struct Client {
     needed: usize,
     /// A large value of which a part has arrived.
     incoming: Option<Incoming>,
-    output: Output,
-    broken: bool,
+    pub(crate) output: Output,
+    /// Whether a broken frame has ended this client, with ERR as its last reply.
+    pub(crate) broken: bool,
 }
 
 /// A thread's buffers, which it lends to the client that it serves: all its clients use the same memory, so it stays in
@@ -78,11 +79,6 @@ impl Client {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 
-    /// Whether a broken frame has ended this client, with ERR as its last reply.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken
-    }
-
     /// Writes the output to `socket`.
     ///
     /// # Errors
@@ -111,7 +107,7 @@ impl Client {
             let mut end = at;
             let mut next = Err(Stop::Incomplete(0));
             while end < input.len() && batch.len() < BATCH_COMMANDS {
-                next = stash::parse(&input[end..], shards.value_bytes_max(), None);
+                next = stash::parse(&input[end..], shards.value_bytes_max, None);
                 let Ok((command, consumed)) = next else {
                     break;
                 };
@@ -130,7 +126,7 @@ impl Client {
                 Err(Stop::Long(value_bytes, consumed)) => {
                     // Its head is complete. Parsed once more with an empty value, it gives the key.
                     let head = [&input[at..at + consumed], LINE_END].concat();
-                    let parsed = stash::parse(&head, shards.value_bytes_max(), Some(Value::default()));
+                    let parsed = stash::parse(&head, shards.value_bytes_max, Some(Value::default()));
                     let key = parsed.map_or(&[][..], |(command, _)| command.key).to_vec();
                     at += consumed;
                     self.incoming = Some(Incoming {

@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -42,22 +42,13 @@ usage: gostash-echo [options]
 ";
 
 fn main() -> ExitCode {
-    let options = match Options::from_command_line() {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(problem) => {
-            eprintln!("gostash-echo: {problem}");
-            return ExitCode::from(2);
-        }
-    };
-    match Echo::new(&options).and_then(Echo::run) {
+    let options = Options::from_command_line().map_err(|problem| (2, problem.to_string()));
+    let served = |options| Echo::new(&options).and_then(Echo::run).map_err(|problem| (1, problem.to_string()));
+    match options.and_then(served) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("gostash-echo: {error}");
-            ExitCode::FAILURE
+        Err((status, problem)) => {
+            eprintln!("gostash-echo: {problem}");
+            ExitCode::from(status)
         }
     }
 }
@@ -72,8 +63,8 @@ struct Options {
 }
 
 impl Options {
-    /// `None` asks for the usage text.
-    fn from_command_line() -> Result<Option<Self>, lexopt::Error> {
+    /// Parses the command line. `--help` prints the usage and ends the program.
+    fn from_command_line() -> Result<Self, lexopt::Error> {
         use lexopt::prelude::*;
         let mut options = Options::default();
         let mut arguments = lexopt::Parser::from_env();
@@ -84,14 +75,17 @@ impl Options {
                 Long("gather") => options.gather = true,
                 Long("request-bytes") => options.request_bytes = Some(arguments.value()?.parse()?),
                 Long("reply-bytes") => options.reply_bytes = Some(arguments.value()?.parse()?),
-                Short('h') | Long("help") => return Ok(None),
+                Short('h') | Long("help") => {
+                    print!("{USAGE}");
+                    exit(0);
+                }
                 _ => return Err(argument.unexpected()),
             }
         }
         if options.request_bytes.is_some() != options.reply_bytes.is_some() || options.request_bytes == Some(0) {
             return Err("expected --request-bytes, at least 1, together with --reply-bytes".into());
         }
-        Ok(Some(options))
+        Ok(options)
     }
 }
 
@@ -131,12 +125,11 @@ impl Echo {
             let token = Token(LISTENERS + place);
             poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), token, Interest::READABLE)?;
         }
-        let answer = match (options.request_bytes, options.reply_bytes) {
-            (Some(request_bytes), Some(reply_bytes)) => {
-                Answer::Shaped { request_bytes, reply: vec![b'x'; reply_bytes] }
-            }
-            _ => Answer::Same,
-        };
+        let shape = options.request_bytes.zip(options.reply_bytes);
+        let answer = shape.map_or(Answer::Same, |(request_bytes, reply_bytes)| Answer::Shaped {
+            request_bytes,
+            reply: vec![b'x'; reply_bytes],
+        });
         let _ = writeln!(io::stdout(), "listening on {addresses}");
         let input = vec![0; if options.gather { GATHER_BYTES } else { READ_BYTES }];
         Ok(Echo { poll, listeners, connections: Slab::new(), ready: VecDeque::new(), answer, input })

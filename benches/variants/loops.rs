@@ -213,7 +213,7 @@ impl Connection {
         if self.ended {
             return Next::Close;
         }
-        if self.client.is_broken() && !self.draining {
+        if self.client.broken && !self.draining {
             // Closing with unread input would send a reset, which can overtake the ERR.
             self.draining = true;
             let _ = self.socket.shutdown(Shutdown::Write);

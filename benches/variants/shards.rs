@@ -7,15 +7,12 @@
 use gostash::chunk::Chunk;
 use gostash::command::{Action, Command, Reply};
 use gostash::execute::Executor;
-use gostash::limits::VALUE_SHARE;
+use gostash::limits::{BATCH_COMMANDS, VALUE_SHARE};
 use gostash::store::{Eviction, KeyHash, Settings, Store};
 use parking_lot::{Mutex, MutexGuard};
 
 /// How many stores there are, as many as the original had.
 pub(crate) const SHARDS: usize = 16;
-
-/// How many commands are run together, as many as in the server.
-pub(crate) const BATCH_COMMANDS: usize = gostash::limits::BATCH_COMMANDS;
 
 /// A store does its housekeeping after so many commands, or kilobytes of values.
 const UNITS_BETWEEN_HOUSEKEEPING: usize = 256;
@@ -25,7 +22,8 @@ pub(crate) struct Shards {
     shards: Box<[Shard]>,
     /// Always empty. It hashes keys as all the others do, but needs no lock.
     hasher: Store,
-    value_bytes_max: usize,
+    /// The length of the longest value that is accepted, in bytes.
+    pub(crate) value_bytes_max: usize,
 }
 
 /// Aligned to two cache lines, since processors fetch lines in pairs.
@@ -56,12 +54,6 @@ impl Shards {
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
         self.hasher.hash(key)
-    }
-
-    /// The length of the longest value that is accepted, in bytes.
-    #[inline]
-    pub(crate) fn value_bytes_max(&self) -> usize {
-        self.value_bytes_max
     }
 
     /// A chunk for a large value of a key with this hash.

@@ -55,7 +55,7 @@ fn answer(mut socket: TcpStream, shards: &Shards) -> io::Result<()> {
             client.process(&[], shards, &mut scratch);
             client.write_to(&mut socket, &mut scratch)?;
         }
-        if client.is_broken() {
+        if client.broken {
             // Closing with unread input would send a reset, which can overtake the ERR.
             socket.shutdown(Shutdown::Write)?;
             socket.set_read_timeout(Some(Duration::from_millis(DRAIN_MILLIS)))?;

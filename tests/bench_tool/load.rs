@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::fake::{self, Fault};
 use crate::server::{Server, socket_dir, wait_until};
-use crate::{Row, at, command, ended, fails, rows, run};
+use crate::{Row, at, command, ended, fails, rows, run, words_of};
 
 const BRIEFLY: [&str; 4] = ["--duration", "0.1", "--warmup", "0.02"];
 
@@ -30,7 +30,7 @@ fn plausible(row: &Row) {
 #[test]
 fn every_command_is_verified_against_the_server() {
     let server = Server::start(&[]);
-    for command in ["mix", "get", "set", "inc", "dec", "del"] {
+    for command in &words_of("command") {
         for sizes in [["16", "32"], ["16", "0"], ["8", "3"], ["16", "0-300"], ["12-300", "0-70000"]] {
             let [key_size, value_size] = sizes;
             let what = ["--command", command, "--key-size", key_size, "--value-size", value_size, "--keys", "500"];
@@ -348,9 +348,25 @@ fn the_table_is_for_people() {
     let width = lines[head].len();
     let rows: Vec<_> = lines[head + 1..].iter().filter(|line| line.len() == width).collect();
     assert_eq!(rows.len(), 2, "each row is as wide as the head: {text}");
+    let is_unknown = |row: &&str| cfg!(target_os = "linux") && row.split_whitespace().any(|cell| cell == "-");
+    assert!(!rows.into_iter().any(is_unknown), "a figure for each column: {text}");
     assert!(width <= 100, "{width} columns: {text}");
     assert!(text.contains("resident"), "{text}");
     assert!(output.stderr.is_empty(), "no progress in a pipe");
+}
+
+#[test]
+fn what_went_wrong_is_noted_below_its_row() {
+    let server = Server::start(&["--password", "secret"]);
+    let text = |address, args: &[&str]| String::from_utf8(ended(&mut at(address, args)).stdout).expect("text");
+    let refused = text(server.addr(), &["--protocol", "resp", "--no-preload", "--requests", "500", "--warmup", "0"]);
+    assert!(refused.contains("\n        refused         500\n"), "{refused}");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), [1, 0, 0, 0, 20, 0, 0, 0].repeat(4)).expect("room for it");
+    let replay = text(fake::start(Fault::None), &["replay", file.path().to_str().expect("a name in UTF-8")]);
+    for note in ["misses          1", "miss ratio      0.25", "cold floor      0.25", "byte hit ratio  0.75"] {
+        assert!(replay.contains(&format!("\n        {note}\n")), "{note}: {replay}");
+    }
 }
 
 #[test]

@@ -57,6 +57,14 @@ fn run(command: &mut Command) -> Vec<Row> {
     text.lines().map(|line| Row(line.to_owned())).collect()
 }
 
+/// The words that an option takes, as its line of the help has them: `..., and del a SET: mix, get, inc or del (mix)`.
+fn words_of(option: &str) -> Vec<String> {
+    let help = String::from_utf8(ended(&mut command(&["--help"])).stdout).expect("text");
+    let line = help.lines().find(|line| line.trim_start().starts_with(&format!("--{option} "))).expect("its line");
+    let (words, _default) = line.rsplit(": ").next().and_then(|words| words.split_once(" (")).expect("words");
+    words.replace(" or ", ", ").split(", ").map(str::to_owned).collect()
+}
+
 /// One line of JSON.
 struct Row(String);
 

@@ -9,7 +9,7 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use crate::server::Server;
-use crate::{at, ended, fails, fake, rows};
+use crate::{at, ended, fails, fake, rows, words_of};
 
 /// What the proxy does to the replies.
 #[derive(Clone, Copy)]
@@ -104,7 +104,13 @@ fn pass_replies(mut from: TcpStream, mut to: TcpStream, change: Change, answered
 fn servers() -> (Server, [(&'static str, SocketAddr); 3]) {
     let server = Server::start(&[]);
     let address = server.addr();
-    (server, [("gostash", address), ("resp", address), ("memcached", fake::memcached())])
+    let servers = [("gostash", address), ("resp", address), ("memcached", fake::memcached())];
+    // The tests of the echo are elsewhere.
+    assert_eq!(
+        words_of("protocol"),
+        [servers.each_ref().map(|(protocol, _)| *protocol).as_slice(), &["echo"]].concat()
+    );
+    (server, servers)
 }
 
 /// The key with this number and length.
@@ -138,6 +144,21 @@ fn replies_are_paired_however_they_are_cut() {
         let row = &rows(Wire::new(address, Change::Cut).address, &[&what[..], &how].concat())[0];
         assert_eq!(row.text("misses"), "100", "{protocol}");
     }
+}
+
+#[test]
+fn a_miss_ratio_is_of_all_that_can_miss() {
+    let memcached = fake::memcached();
+    let how = ["--protocol", "memcached", "--command", "inc", "--clients", "2", "--requests", "4000", "--warmup", "0"];
+    for (args, expected) in [(["--preload", "--keys", "300"], 0.0), (["--no-preload", "--keys", "600"], 0.5)] {
+        let row = &rows(memcached, &[&how[..], &args].concat())[0];
+        assert_eq!(row.number("hits") + row.number("misses"), 4000.0, "{}", row.0);
+        assert!((row.number("miss_ratio") - expected).abs() < 0.1, "{}", row.0);
+    }
+    // A DEL follows the SET of its key, which cannot miss.
+    let row =
+        &rows(memcached, &["--protocol", "memcached", "--command", "del", "--requests", "4000", "--warmup", "0"])[0];
+    assert!((1_900.0..=2_000.0).contains(&row.number("hits")) && row.number("misses") == 0.0, "{}", row.0);
 }
 
 #[test]

@@ -71,17 +71,17 @@ impl Connection {
         self.waiting.push_back(request);
     }
 
-    /// Writes what the socket takes, and returns how many bytes that was. The poll reports a writable socket only while
-    /// output is left: a Unix socket would report it after each read of its peer.
-    pub fn flush(&mut self, shared: &[u8], registry: &Registry, token: Token) -> usize {
-        let before = self.sent;
+    /// Writes what the socket takes. The poll reports a writable socket only while output is left: a Unix socket would
+    /// report it after each read of its peer.
+    pub fn flush(&mut self, shared: &[u8], registry: &Registry, token: Token, phase: &mut Phase) {
         let total = self.output.len() + self.borrowed.iter().map(|(_, value)| value.len()).sum::<usize>();
         while self.sent < total {
             // Otherwise it is full; or the connection broke, which is told where what the server said last is read.
             let Ok(taken) = self.write(shared) else { break };
             self.sent += taken;
+            phase.sent_bytes += taken as u64;
         }
-        let (bytes, is_full) = (self.sent - before, self.sent < total);
+        let is_full = self.sent < total;
         if !is_full {
             self.output.clear();
             self.borrowed.clear();
@@ -93,7 +93,6 @@ impl Connection {
             let registered = registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest);
             registered.expect("a socket that is registered");
         }
-        bytes
     }
 
     fn write(&self, shared: &[u8]) -> io::Result<usize> {

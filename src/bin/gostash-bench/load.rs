@@ -164,7 +164,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             let moved = phase.sent_bytes + phase.received_bytes;
             for event in &events {
                 if event.is_writable() {
-                    self.flush(event.token().0, &mut phase);
+                    let connection = &mut self.connections[event.token().0];
+                    connection.flush(&self.workload.shared, self.poll.registry(), event.token(), &mut phase);
                 }
                 if event.is_readable() {
                     self.receive(event.token().0, event.is_read_closed(), &mut phase)?;
@@ -211,16 +212,11 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                 connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);
                 phase.sent += 1;
             }
-            self.flush(slot, phase);
-            if (1..phase.refill_below()).contains(&self.connections[slot].waiting.len()) {
+            connection.flush(&self.workload.shared, self.poll.registry(), Token(slot), phase);
+            if (1..phase.refill_below()).contains(&connection.waiting.len()) {
                 self.ready.push_back(slot);
             }
         }
-    }
-
-    fn flush(&mut self, slot: usize, phase: &mut Phase) {
-        let bytes = self.connections[slot].flush(&self.workload.shared, self.poll.registry(), Token(slot));
-        phase.sent_bytes += bytes as u64;
     }
 
     fn receive(&mut self, slot: usize, is_closed: bool, phase: &mut Phase) -> Result<(), String> {

@@ -7,6 +7,11 @@
 //! [`connection`], which also pairs each reply with its request. The [`phase`] counts the reply. [`process`] reads what
 //! the server used, and [`report`] prints. The server's own code is used for one limit and for parsing sizes only:
 //! sharing more would let both sides be wrong in the same way.
+//!
+//! Where a change goes: a command is a variant of [`protocol::Operation`] with a row in each protocol, and a protocol is
+//! these rows. `Phase::note` says what of it is a hit. An option is a row in [`options`], which has its help. How keys
+//! are drawn is in [`draws`], and told above the table by `report::head`. A figure is added in `Phase::figures`: JSON has
+//! all of them, the table those that a column or a note names.
 
 // In a binary, `pub` means what the other modules may use.
 #![allow(unreachable_pub)]

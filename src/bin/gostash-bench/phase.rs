@@ -35,7 +35,7 @@ pub struct Phase {
     pub sent: u64,
     pub replies: u64,
     pub latency: Latency,
-    /// Hits among GETs.
+    /// Successes of what can miss, which is all but SET.
     pub hits: u64,
     pub misses: u64,
     pub refused: u64,
@@ -84,7 +84,7 @@ impl Phase {
             self.latency.0.saturating_record(now.saturating_sub(request.due_nanos));
         }
         match outcome {
-            Outcome::Done => self.hits += u64::from(request.operation == Operation::Get),
+            Outcome::Done => self.hits += u64::from(request.operation != Operation::Set),
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 
 use crate::options::Options;
 
@@ -52,7 +51,7 @@ pub fn find(options: &Options) -> Option<u32> {
 /// The sockets in one of the kernel's tables that `is_it` accepts, as links to them are written. Their inode is at
 /// this place of a row.
 fn sockets(table: &str, place: usize, is_it: impl Fn(&[&str]) -> bool) -> Vec<String> {
-    let text = fs::read_to_string(Path::new("/proc/net").join(table)).unwrap_or_default();
+    let text = fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
     let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.filter(|row| row.len() > place && is_it(row)).map(|row| format!("socket:[{}]", row[place])).collect()
 }

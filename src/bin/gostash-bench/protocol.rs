@@ -25,8 +25,9 @@ pub enum Outcome {
 pub struct Protocol {
     pub name: &'static str,
     /// Request, reply, and the reply for a missing key, in the order of the operations. `{k}` is the key, `{v}` the
-    /// value, `{K}` and `{V}` are their lengths, and `{n}` is a number. Only text may follow `{v}` or `{n}`.
-    pub exchanges: [(&'static str, &'static str, &'static str); 5],
+    /// value, `{K}` and `{V}` are their lengths, and `{n}` is a number, on a reply's first line. Only text may follow
+    /// `{v}` or `{n}`, and in a request nothing but `\r\n`.
+    pub exchanges: [(&'static str, &'static str, &'static str); Operation::ALL.len()],
     /// The beginnings of lines that refuse a request.
     pub refusals: &'static [&'static str],
 }
@@ -73,9 +74,10 @@ pub const PROTOCOLS: [Protocol; 4] = [
 ];
 
 impl Operation {
+    /// In the order of the variants.
     pub const ALL: [Operation; 5] = [Operation::Get, Operation::Set, Operation::Inc, Operation::Dec, Operation::Del];
 
-    pub fn name(self) -> &'static str {
-        ["GET", "SET", "INC", "DEC", "DEL"][self as usize]
+    pub fn name(self) -> String {
+        format!("{self:?}").to_uppercase()
     }
 }

@@ -14,15 +14,14 @@ use crate::workload::Sizes;
 /// The length of every key, in bytes.
 const KEY_BYTES: usize = 16;
 
-const RECORD_BYTES: usize = 8;
-
 /// A file with a longer value than this, in bytes, is not a trace.
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
 /// A trace, and how far its replay has come.
 #[derive(Clone, Default)]
 pub struct Trace {
-    records: Vec<Record>,
+    /// Each a key's number, and the length of its value in bytes.
+    records: Vec<(u32, usize)>,
     /// How many records' GETs were sent.
     asked: usize,
     /// The keys that were asked for: the first GET of a key misses in any cache. Each has the length of the value that
@@ -36,20 +35,17 @@ pub struct Trace {
     pub hit_bytes: u64,
 }
 
-/// A key's number, and the length of its value in bytes.
-type Record = (u32, usize);
-
 impl Trace {
     /// Reads the trace, if there is one to replay, and sets the options that a replay needs.
     pub fn read(options: &mut Options) -> Result<Option<Trace>, String> {
         let Some(path) = &options.replay else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
+        let (records, rest) = bytes.as_chunks::<8>();
         let record = |record: u64| (record as u32, ((record >> 32) as usize).saturating_sub(KEY_BYTES).max(1));
-        let records: Vec<Record> = records.iter().map(|bytes| record(u64::from_le_bytes(*bytes))).collect();
+        let records: Vec<_> = records.iter().map(|bytes| record(u64::from_le_bytes(*bytes))).collect();
         let longest = records.iter().map(|&(_, value_bytes)| value_bytes).max().unwrap_or(0);
         if records.is_empty() || !rest.is_empty() || longest > VALUE_BYTES_MAX {
-            let expected = format!("records of {RECORD_BYTES} bytes with values of at most {VALUE_BYTES_MAX}");
+            let expected = format!("records of 8 bytes with values of at most {VALUE_BYTES_MAX}");
             let (path, got) = (path.display(), bytes.len());
             return Err(format!("{path}: expected {expected}, got {got} bytes, longest value {longest}"));
         }

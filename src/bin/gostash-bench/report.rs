@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::options::Options;
 use crate::phase::Figures;
+use crate::protocol::Operation;
 
 /// A process that used more CPU time than this share of the time counts as always busy: the rest is the scheduler's.
 const BUSY: f64 = 0.95;
@@ -39,7 +40,7 @@ const NOTES: [&str; 6] = ["unanswered", "refused", "misses", "miss_ratio", "cold
 pub fn head(options: &Options) -> String {
     let Options { protocol, key_size, value_size, get_percent, .. } = options;
     let mix = format!("{get_percent} % GET, {} % SET", 100 - get_percent);
-    let commands = options.command.map_or(mix, |it| it.name().to_owned());
+    let commands = options.command.map_or(mix, Operation::name);
     let drawn = options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"));
     let keys = count(options.keys.into());
     let work = format!("{commands}; {keys} keys, {drawn}, values of {value_size} b, keys of {key_size} b");

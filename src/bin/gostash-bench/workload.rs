@@ -67,7 +67,7 @@ pub struct Workload<'a> {
     /// The bytes that all values are slices of.
     pub shared: Vec<u8>,
     /// By operation: the request, the reply if it succeeds, and the reply if there is no such key.
-    exchanges: [(Template, Template, &'static str); 5],
+    exchanges: [(Template, Template, &'static str); Operation::ALL.len()],
 }
 
 /// A head, then perhaps a value and what ends it.
@@ -111,14 +111,13 @@ impl<'a> Workload<'a> {
     pub fn write(&self, request: &Request, out: &mut Vec<u8>, borrowed: &mut Vec<(usize, Range<usize>)>) {
         let (template, ..) = &self.exchanges[request.operation as usize];
         self.write_head(template, request, out);
-        if template.end.is_none() {
-            return;
-        }
+        let Some(end) = &template.end else { return };
         match self.value(request) {
             large if large.len() >= BORROW_BYTES => borrowed.push((out.len(), large)),
             small => out.extend_from_slice(&self.shared[small]),
         }
-        // Every protocol ends a value like this, and copying a constant length is a single store.
+        // Copying a constant length is a single store.
+        debug_assert_eq!(end, "\r\n");
         out.extend_from_slice(b"\r\n");
     }
 
