@@ -8,7 +8,6 @@ pub const KEY_BYTES_MAX: usize = 65_535; // what a RESP proxy, a log line and a 
 pub const LENGTH_DIGITS_MAX: usize = 20; // as many as the largest unsigned 64-bit number has
 pub const VALUE_BYTES_MAX_MAX: usize = 512 << 20; // for max-value-size: the Redis protocol's own limit on a string
 // The longest value's share of max-memory. One that filled the cache would evict all else; overwritten, it takes two.
-// All buffers together have the same share.
 pub const VALUE_SHARE: usize = 8;
 pub const CHUNK_BYTES: usize = 32 * 1024; // a piece of a large value
 pub const SPARE_BYTES_MAX: usize = 32 << 20; // memory of dropped chunks kept for new ones: making one anew takes 12 us
@@ -40,8 +39,7 @@ pub const KEEPALIVE_SECONDS: u64 = 60; // of silence until the kernel probes the
 pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: other clients wait for no more commands than that
-// Asked for at most if frames are long: as much as a batch of such as its last unfinished one. Twice as much takes SETs
-// in pipelines to .8 of the time, but where what is read waited long, in no cache, one turn in four thousand to 200 us.
+// Asked for at most if frames are long, a batch of such as its last unfinished one. With 128 KB, more turns took 200 us.
 pub const READ_LONG_BYTES: usize = 64 * 1024;
 // Read of large values in one turn: 35 us into new memory. Twice as much made turns of over 200 us and no better total.
 pub const READ_LARGE_BYTES: usize = 64 * 1024;
@@ -120,8 +118,7 @@ const _: () = assert!(KEY_BYTES_MAX + SMALL_VALUE_BYTES_MAX + 64 <= 2 * SEGMENT_
 
 // ---- The Redis protocol ----
 pub const RESP_ARGUMENTS_MAX: usize = 65_536; // of one command: what a proxy sends when it splits a large MGET
-// Beyond the longest value: in one command, in a whole MULTI, and in what is thrown away after the last reply.
-pub const FRAME_EXTRA_BYTES: usize = 64 * 1024 + 1024;
+pub const FRAME_EXTRA_BYTES: usize = 65 * 1024; // beyond the longest value: in a command, a MULTI, or what is drained
 pub const STRANGER_ARGUMENTS_MAX: usize = 10; // before the client has authenticated: HELLO with all its options
 pub const STRANGER_BYTES_MAX: usize = 16 * 1024; // of one argument before that
 pub const STRANGER_HELD_BYTES: usize = 2 * PASSWORD_BYTES_MAX; // before that; more, and under pressure it is closed first

@@ -13,9 +13,8 @@ use crate::limits::{CHUNK_BYTES, OUTPUT_SPARE_BYTES_MAX};
 /// Replies waiting to be written.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// All copied bytes. The first `sent` have been written.
-    bytes: Vec<u8>,
-    sent: usize,
+    bytes: Vec<u8>,                   // all that were copied in
+    sent: usize,                      // how many of these have been written
     chunks: VecDeque<(usize, Bytes)>, // each with the index into `bytes` that it is written before
     /// How many bytes of the chunks have not been written yet.
     pub chunk_bytes: usize,

@@ -61,7 +61,6 @@ impl Session {
     }
 
     // ---- For whoever drives it ----
-
     /// Whether it takes no more input, after a broken frame or QUIT, or because it is being closed.
     pub fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing)
@@ -180,7 +179,6 @@ impl Session {
     }
 
     // ---- For the batch ----
-
     /// Whether frames can be parsed from its input and executed in a batch.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {

@@ -63,8 +63,7 @@ pub struct EventLoop {
     /// client, but none tells when a missing descriptor has become free.
     accept_by: Option<u64>,
     connections: Slab<Connection>,
-    /// The ready queue: connections that can do something without another event, each of them once.
-    ready: VecDeque<Token>,
+    ready: VecDeque<Token>, // the ready queue: who can do something without another event, each of them once
     ended: VecDeque<Socket>, // sockets of connections that are over, still to be closed
     executor: Executor,
     input: Vec<u8>, // of all connections that this turn serves, one after the other

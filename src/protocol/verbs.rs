@@ -107,8 +107,7 @@ const fn numbered<const COUNT: usize>(mut verbs: [Verb; COUNT]) -> [Verb; COUNT]
     verbs
 }
 
-/// How many rows of the table are commands. The rest are subcommands.
-pub const COMMANDS: usize = 50;
+pub const COMMANDS: usize = 50; // rows of the table, before those of subcommands
 
 /// The indices of the first rows.
 pub(super) const GET: u8 = 0;

@@ -375,7 +375,6 @@ impl RespClient<'_> {
         batch.len()
     }
 
-    /// Fetches the next chunk of the queue.
     fn fetch(&mut self, queue: &mut Queue) {
         let Queue { frames: Chunked { chunks, rest }, head, done, .. } = queue;
         debug_assert!(!rest.is_empty(), "what was queued has been parsed before");

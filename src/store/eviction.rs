@@ -35,8 +35,7 @@ pub enum Eviction {
 /// tied up in a walk that is nearly over, each queue may need one at once, and the index needs what is not spare.
 const RESERVE_BYTES_MIN: isize = 4 * SEGMENT_BYTES as isize;
 
-/// How much of that should be free: the index and the caller take it as they grow. The rest may be spare memory, which
-/// the next segment or chunk takes without asking the system.
+/// How much of that should be free for the index and the caller. Segments and chunks take spare memory as readily.
 const FREE_BYTES: isize = SEGMENT_BYTES as isize / 4;
 
 /// The small queue's share of all live bytes, in 256ths.
@@ -59,8 +58,8 @@ const LOOK_AHEAD: usize = 8;
 const COPY_CREDIT_BYTES: isize = 1 << 20;
 
 impl Store {
-    /// Bytes that should be available. Where some values have chunks it is more: what segments gain, chunks lose, and the
-    /// other way round, and less of it is given back and got anew. SETs of 10 to 80 KB at 512 MB take .87 of the time.
+    /// Where some values have chunks it is more. Segments and chunks gain and lose by turns, and less of that is given
+    /// back and got anew: SETs of 10 to 80 KB at 512 MB take .87 of the time.
     fn reserve_bytes(&self) -> isize {
         RESERVE_BYTES_MIN.max(if self.log.chunk_refs > 0 && self.evicts() { self.limit as isize / 128 } else { 0 })
     }
@@ -71,12 +70,11 @@ impl Store {
     }
 
     /// Bytes that may be taken once no memory is spare.
-    #[inline]
     fn room_bytes(&self) -> isize {
         self.free_bytes() + (self.chunks.spare_bytes() + self.log.spare_bytes()) as isize
     }
 
-    /// Gives a spare chunk or segment back to the system if less than `bytes` are free. False if not, or if there is none.
+    /// Gives back a spare chunk or segment if less than `bytes` are free. False if not, or if none is spare.
     fn give_back_spare(&mut self, bytes: isize) -> bool {
         let is_given = self.free_bytes() < bytes && (self.chunks.give_back() || self.log.give_back_spare());
         self.work += if is_given { CHUNK_UNITS } else { 0 };
@@ -85,8 +83,7 @@ impl Store {
 
     /// A new chunk for what is being received, or `None` if the store is full and may not evict.
     pub fn chunk(&mut self) -> Option<Chunk> {
-        let may_take = self.evicts() || self.chunk_room_bytes() >= CHUNK_BYTES;
-        let chunk = may_take.then(|| self.chunks.chunk());
+        let chunk = (self.evicts() || self.chunk_room_bytes() >= CHUNK_BYTES).then(|| self.chunks.chunk());
         self.give_back_spare(0); // a segment, if there was no spare chunk
         chunk
     }
@@ -147,9 +144,8 @@ impl Store {
         }
         let bytes = if size <= SEGMENT_BYTES { SEGMENT_BYTES } else { 2 * SEGMENT_BYTES };
         // Rather than refuse a write that room is being made for, the store may exceed its limit by what one command
-        // needs: a segment for what it moves, two for what it writes, a spare one, which may be used up first, and
-        // the chunks that APPEND copies into. Cleaning gives back more than it takes, but takes it first: without
-        // eviction nothing else gives any back, however much clients take beyond the limit.
+        // needs: four segments for what it moves and writes, and the chunks that APPEND copies into. Without eviction
+        // only cleaning gives any back, however much clients take beyond the limit; and it takes some first.
         let appended = self.chunks.bytes_of(APPEND_BYTES_MAX / CHUNK_BYTES + 1);
         let overdraft = if self.evicts() { 4 * SEGMENT_BYTES + appended } else { 0 };
         let may_exceed = self.log.walk.is_cleaning && !self.evicts();
@@ -163,8 +159,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives back spare memory if little is free, or else decides about the next few items of a walk. False if nothing
-    /// can be done.
+    /// Gives back spare memory if little is free, or else decides about a few items. False if nothing can be done.
     pub(super) fn step(&mut self) -> bool {
         self.give_back_spare(FREE_BYTES) || {
             let searches = !self.log.is_walking() && self.choose_walk();
@@ -241,8 +236,8 @@ impl Store {
         match queue {
             _ if record.deadline < self.now => None,
             _ if self.log.walk.is_cleaning => Some((queue, uses)),
-            // By its weight over the mean, rounded, up to three uses promote an item. Below half the mean it is promoted
-            // in any case: it costs little to keep, and such items by definition hold little of the memory.
+            // Its weight over the mean, rounded, is how many uses promote an item, up to three. One below half the mean
+            // needs none: it costs little to keep, and all of them together hold at most half of the memory.
             Queue::Small => (uses >= ((weight + mean / 2) / mean).min(3) as u64 + extra).then_some((Queue::Main, 0)),
             // Below an eighth it leaves unused only once in as many rounds as its weight goes into the mean.
             Queue::Main if 8 * weight < mean && self.work as usize % mean >= weight => Some((queue, 0)),

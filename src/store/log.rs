@@ -17,7 +17,7 @@ use crate::memory::{self, prefetch};
 
 /// How many neighbours a search for the emptiest segment looks at, in half a microsecond: so many that some are not new.
 const SEARCHED_AT_ONCE: usize = 256;
-/// Unused segments that keep their memory: getting one anew takes 24 us. A full store opens one soon after it frees one.
+/// Unused segments that keep their memory, at most: getting one anew takes 24 us, and a full store soon needs one.
 const SPARE_SEGMENTS: usize = 4;
 const SECOND_BYTES: usize = 48; // from an item's start to a second prefetch: a small item mostly lies in two cache lines
 
@@ -200,8 +200,7 @@ impl Log {
         if newest == self.walk.segment { 0 } else { self.blocks[newest].len() - self.segments[newest].len }
     }
 
-    /// Bytes of segments in use that new records can take, now or after the current walk: what is left of the newest,
-    /// and what the walk has passed.
+    /// Bytes that new records find in segments in use: what is left of the newest, and what the walk has passed.
     pub(super) fn reusable_bytes(&self) -> usize {
         self.tail_room_bytes(Queue::Small) + self.tail_room_bytes(Queue::Main) + self.walk.offset
     }
