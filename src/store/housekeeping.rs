@@ -33,7 +33,7 @@ impl Store {
     /// Whether a segment is being cleaned. Begins with one when three quarters of the log are free: otherwise overwrites
     /// with other lengths would have a store that is not full grow to its limit. They take a tenth longer for it.
     fn cleans(&mut self) -> bool {
-        if !self.log.is_walking() && self.log.free_bytes() > self.log.held() / 4 * 3 {
+        if !self.log.is_walking() && self.log.unused_bytes() > self.log.held() / 4 * 3 {
             self.log.walk_emptiest(DEAD_SHARES[usize::from(self.evicts())]);
         }
         self.log.walk.is_cleaning

@@ -108,7 +108,7 @@ impl Log {
     }
 
     /// Bytes of its segments that no living record takes.
-    pub(super) fn free_bytes(&self) -> usize {
+    pub(super) fn unused_bytes(&self) -> usize {
         self.held + (self.chunk_refs - self.dropped.len()) * CHUNK_BYTES - self.live_bytes.iter().sum::<usize>()
     }
 
