@@ -77,8 +77,8 @@ impl EventLoop {
             ]),
             ("Persistence", &[("loading", &0), ("rdb_bgsave_in_progress", &0), ("aof_enabled", &0)]),
             ("Stats", &[
-                ("total_connections_received", &(stats.accepted - stats.refused)), ("total_commands_processed", &stats.commands()),
-                ("instantaneous_ops_per_sec", &commands_rate),
+                ("total_connections_received", &(stats.accepted - stats.refused)),
+                ("total_commands_processed", &stats.commands()), ("instantaneous_ops_per_sec", &commands_rate),
                 ("total_net_input_bytes", &stats.bytes_in), ("total_net_output_bytes", &stats.bytes_out),
                 ("instantaneous_input_kbps", &format!("{:.2}", in_rate as f64 / 1024.0)),
                 ("instantaneous_output_kbps", &format!("{:.2}", out_rate as f64 / 1024.0)),

@@ -87,7 +87,9 @@ impl EventLoop {
         let (max_memory, max_clients, timeout) = (config.max_memory.bytes, config.max_clients, config.idle_timeout);
         self.executor.value_bytes_max = config.max_value_size.min(max_memory / VALUE_SHARE);
         log::info!("CONFIG SET: maxmemory {max_memory}, maxclients {max_clients}, timeout {timeout}");
-        config.max_memory.warn_if_too_much();
+        if max_memory != self.config.max_memory.bytes {
+            config.max_memory.warn_if_too_much();
+        }
         self.config = config;
         self.limit_store();
         self.connections[slot].session.output.push(b"+OK\r\n");
@@ -106,9 +108,8 @@ impl EventLoop {
                 continue;
             }
             question.found += 1;
-            if !kills
-                && !question.text.push(listed(connection, self.now_millis).as_bytes(), || self.executor.store.chunk())
-            {
+            let chunk = || self.executor.store.chunk();
+            if !kills && !question.text.push(listed(connection, self.now_millis).as_bytes(), chunk) {
                 return Err(OUT_OF_MEMORY);
             } else if kills && other != slot {
                 // What it held is freed here, and a megabyte takes 70 us.
