@@ -2,12 +2,12 @@
 //! knows no clock.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::net::TcpStream;
-use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use gostash::output::Output;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::Socket;
@@ -17,20 +17,12 @@ use crate::phase::Phase;
 use crate::protocol::{Operation, Outcome};
 use crate::workload::{Request, Workload, quote};
 
-/// How many slices one vectored write has at most.
-const PIECES_PER_WRITE: usize = 64;
-
 pub struct Connection {
     pub socket: Socket,
     /// Whether the poll reports that the socket is writable.
     watches_writable: bool,
-    /// Requests that are not sent yet, without their borrowed values.
-    output: Vec<u8>,
-    /// Large values, as ranges of the shared bytes, each with the offset in the output that it comes before: only the
-    /// kernel copies them.
-    borrowed: Vec<(usize, Range<usize>)>,
-    /// How many bytes, borrowed ones included, are sent.
-    sent: usize,
+    /// Requests that are not sent yet.
+    output: Output,
     /// Requests without a reply, oldest first.
     pub waiting: VecDeque<Request>,
     /// What follows from earlier requests, and comes before any other: the DEL of a key that was set for it, and in a
@@ -56,9 +48,7 @@ impl Connection {
         Ok(Connection {
             socket,
             watches_writable: false,
-            output: Vec::new(),
-            borrowed: Vec::new(),
-            sent: 0,
+            output: Output::default(),
             waiting: VecDeque::new(),
             follow_ups: VecDeque::new(),
             partial_head: Vec::new(),
@@ -66,27 +56,21 @@ impl Connection {
         })
     }
 
-    pub fn push(&mut self, request: Request, workload: &Workload) {
-        workload.write(&request, &mut self.output, &mut self.borrowed);
+    pub fn push(&mut self, request: Request, workload: &mut Workload) {
+        workload.write(&request, &mut self.output);
         self.waiting.push_back(request);
     }
 
     /// Writes what the socket takes. The poll reports a writable socket only while output is left: a Unix socket would
     /// report it after each read of its peer.
-    pub fn flush(&mut self, shared: &[u8], registry: &Registry, token: Token, phase: &mut Phase) {
-        let total = self.output.len() + self.borrowed.iter().map(|(_, value)| value.len()).sum::<usize>();
-        while self.sent < total {
-            // Otherwise it is full; or the connection broke, which is told where what the server said last is read.
-            let Ok(taken) = self.write(shared) else { break };
-            self.sent += taken;
+    pub fn flush(&mut self, registry: &Registry, token: Token, phase: &mut Phase) {
+        // An error means that it is full; or the connection broke, which is told where what the server said last is read.
+        while !self.output.is_empty()
+            && let (_, Ok(taken)) = self.output.write_to(&mut &self.socket, usize::MAX)
+        {
             phase.sent_bytes += taken as u64;
         }
-        let is_full = self.sent < total;
-        if !is_full {
-            self.output.clear();
-            self.borrowed.clear();
-            self.sent = 0;
-        }
+        let is_full = !self.output.is_empty();
         if self.watches_writable != is_full {
             self.watches_writable = is_full;
             let interest = if is_full { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
@@ -95,43 +79,27 @@ impl Connection {
         }
     }
 
-    fn write(&self, shared: &[u8]) -> io::Result<usize> {
-        if self.borrowed.is_empty() {
-            return (&self.socket).write(&self.output[self.sent..]);
-        }
-        let (mut pieces, mut at) = (Vec::new(), 0);
-        for (place, value) in &self.borrowed {
-            pieces.extend([&self.output[at..*place], &shared[value.clone()]].map(IoSlice::new));
-            at = *place;
-        }
-        pieces.push(IoSlice::new(&self.output[at..]));
-        let mut left = &mut pieces[..];
-        IoSlice::advance_slices(&mut left, self.sent);
-        (&self.socket).write_vectored(&left[..left.len().min(PIECES_PER_WRITE)])
-    }
-
     /// Parses what was read, and notes each reply that is complete. Fails for the first invalid one; with `--verify`
     /// also for the first wrong byte or number.
-    pub fn feed(&mut self, data: &[u8], workload: &Workload, phase: &mut Phase, now: u64) -> Result<(), String> {
+    pub fn feed(&mut self, data: &[u8], workload: &mut Workload, phase: &mut Phase, now: u64) -> Result<(), String> {
         let joined = (!self.partial_head.is_empty()).then(|| [&std::mem::take(&mut self.partial_head), data].concat());
         let mut data = joined.as_deref().unwrap_or(data);
         let mut at_a_glance = !workload.options.verify;
         while let Some(&request) = self.waiting.front()
             && !data.is_empty()
         {
-            let wrong = |problem: String| workload.wrong(&request, &problem);
             let mut outcome = Outcome::Done;
             if self.body_left == 0 {
-                let Some((said, bytes, body_bytes)) =
-                    workload.parse_head(&request, data, phase.is_preload).map_err(wrong)?
-                else {
+                let Some(head) = workload.parse_head(&request, data, phase.is_preload)? else {
                     self.partial_head = data.to_vec();
                     return Ok(());
                 };
-                (outcome, self.body_left, data) = (said, body_bytes, &data[bytes..]);
+                outcome = head.outcome;
+                self.body_left = head.body_bytes;
+                data = &data[head.bytes..];
             }
             let (piece, rest) = data.split_at(self.body_left.min(data.len()));
-            workload.check(&request, self.body_left, piece).map_err(wrong)?;
+            workload.check(&request, self.body_left, piece)?;
             (self.body_left, data) = (self.body_left - piece.len(), rest);
             if self.body_left > 0 {
                 return Ok(());

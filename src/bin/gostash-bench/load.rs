@@ -140,7 +140,10 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
     fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
         self.all_answered()?;
         self.ready = (0..clients).collect();
-        let used = |whose, pid: Option<u32>| Some((whose, pid?, process::usage(pid?)?[0]));
+        let used = |whose, pid: Option<u32>| {
+            let [cpu_nanos, ..] = process::usage(pid?)?;
+            Some((whose, pid?, cpu_nanos))
+        };
         let processes = [used("server", self.server), used("client", Some(std::process::id()))];
         let mut events = Events::with_capacity(1024);
         self.start = Instant::now();
@@ -165,7 +168,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
             for event in &events {
                 if event.is_writable() {
                     let connection = &mut self.connections[event.token().0];
-                    connection.flush(&self.workload.shared, self.poll.registry(), event.token(), &mut phase);
+                    connection.flush(self.poll.registry(), event.token(), &mut phase);
                 }
                 if event.is_readable() {
                     self.receive(event.token().0, event.is_read_closed(), &mut phase)?;
@@ -205,14 +208,17 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                     None => Some((self.draw)(slot, &mut connection.follow_ups)),
                 });
                 let Some((operation, id)) = next else { break };
-                let value_bytes =
-                    phase.trace.as_ref().map_or_else(|| self.options.value_size.pick(!id), |it| it.seen[&id]);
+                let value_bytes = match &phase.trace {
+                    Some(trace) => trace.seen[&id],
+                    // The length of the value does not follow from that of the key.
+                    None => self.options.value_size.pick(!id),
+                };
                 let writes = self.writes.get_mut(id as usize).map_or(0, |count| std::mem::replace(count, *count + 1));
                 let due_nanos = phase.due_nanos().unwrap_or(now);
-                connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &self.workload);
+                connection.push(Request { operation, id, value_bytes, writes, due_nanos }, &mut self.workload);
                 phase.sent += 1;
             }
-            connection.flush(&self.workload.shared, self.poll.registry(), Token(slot), phase);
+            connection.flush(self.poll.registry(), Token(slot), phase);
             if (1..phase.refill_below()).contains(&connection.waiting.len()) {
                 self.ready.push_back(slot);
             }
@@ -223,7 +229,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         let now = self.now();
         let waiting = &self.connections[slot].waiting;
         let before = waiting.len();
-        // In closed loop all requests of a connection were sent at the same time.
+        // In closed loop all requests of a connection were sent at the same time, and the latencies of those that are now
+        // answered are recorded at once: one by one, they would take a fifth of the client's instructions.
         let sent = waiting.front().map_or(now, |request| request.due_nanos);
         loop {
             let read = match self.connections[slot].socket.read(&mut self.buffer) {
@@ -236,7 +243,7 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
                 format!("{target}: connection {number} broke with {waiting} requests unanswered: {reason}")
             })?;
             phase.received_bytes += count as u64;
-            self.connections[slot].feed(&self.buffer[..count], &self.workload, phase, now)?;
+            self.connections[slot].feed(&self.buffer[..count], &mut self.workload, phase, now)?;
             // After a short read the socket is empty, unless the same event reported its end.
             if count < self.buffer.len() && !is_closed {
                 break;

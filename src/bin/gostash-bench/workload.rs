@@ -5,16 +5,17 @@ use std::fmt;
 use std::iter::zip;
 use std::ops::Range;
 
+use bytes::Bytes;
 use fastrand::Rng;
+use gostash::command::Value;
+use gostash::limits::CHUNK_BYTES;
+use gostash::output::Output;
 
 use crate::options::Options;
 use crate::protocol::{Operation, Outcome};
 
 /// The number of different values. As many keys in a row have one each; the next ones have the same in another order.
 const VALUES: usize = 1 << 18;
-
-/// A value of at least so many bytes is not copied into the output, but sent from the shared bytes.
-const BORROW_BYTES: usize = 16 * 1024;
 
 /// A line of more bytes than this is not a valid reply, whether its end has come or not.
 const LINE_BYTES_MAX: usize = 512;
@@ -65,15 +66,26 @@ impl fmt::Display for Sizes {
 pub struct Workload<'a> {
     pub options: &'a Options,
     /// The bytes that all values are slices of.
-    pub shared: Vec<u8>,
-    /// By operation: the request, the reply if it succeeds, and the reply if there is no such key.
-    exchanges: [(Template, Template, &'static str); Operation::ALL.len()],
+    shared: Bytes,
+    /// In the order of the operations.
+    exchanges: [Exchange; Operation::ALL.len()],
+}
+
+/// An operation in the protocol's words.
+struct Exchange {
+    request: Template,
+    /// The reply if it succeeds.
+    reply: Template,
+    /// The reply if there is no such key.
+    miss: &'static str,
 }
 
 /// A head, then perhaps a value and what ends it.
 struct Template {
-    /// Alternately text and the name of a placeholder. What is the same for all keys has become text already.
-    head: Vec<String>,
+    /// The head: alternately text and the name of a placeholder. What is the same for all keys has become text already.
+    parts: Vec<String>,
+    /// The head of the last request.
+    head: Vec<u8>,
     /// Where in the head the last eight digits of a key go, if all keys have the same length.
     digits_at: Option<usize>,
     /// What follows the value; `None` if there is no value.
@@ -82,8 +94,14 @@ struct Template {
     is_number: bool,
 }
 
-/// What a reply says, the length of its head, and that of the body that follows.
-type Head = (Outcome, usize, usize);
+/// The head of a reply.
+pub struct Head {
+    pub outcome: Outcome,
+    /// How many bytes it has.
+    pub bytes: usize,
+    /// How many bytes follow it: a value and its end.
+    pub body_bytes: usize,
+}
 
 impl<'a> Workload<'a> {
     pub fn new(options: &'a Options) -> Self {
@@ -102,47 +120,21 @@ impl<'a> Workload<'a> {
                 None if options.protocol.name == "echo" => (request, request, ""),
                 None => (request, reply, miss),
             };
-            (Template::new(options, request), Template::new(options, reply), miss)
+            Exchange { request: Template::new(options, request), reply: Template::new(options, reply), miss }
         });
-        Workload { options, shared, exchanges }
+        Workload { options, shared: shared.into(), exchanges }
     }
 
-    /// Appends a request's bytes. Of a large value only its place is kept, with the offset in `out` that it comes before.
-    pub fn write(&self, request: &Request, out: &mut Vec<u8>, borrowed: &mut Vec<(usize, Range<usize>)>) {
-        let (template, ..) = &self.exchanges[request.operation as usize];
-        self.write_head(template, request, out);
-        let Some(end) = &template.end else { return };
-        match self.value(request) {
-            large if large.len() >= BORROW_BYTES => borrowed.push((out.len(), large)),
-            small => out.extend_from_slice(&self.shared[small]),
-        }
-        // Copying a constant length is a single store.
-        debug_assert_eq!(end, "\r\n");
-        out.extend_from_slice(b"\r\n");
-    }
-
-    #[inline(always)]
-    fn write_head(&self, template: &Template, request: &Request, out: &mut Vec<u8>) {
-        let start = out.len();
-        match &template.head[..] {
-            [text] => out.extend_from_slice(text.as_bytes()),
-            parts => self.write_parts(parts, request, out),
-        }
-        if let Some(at) = template.digits_at {
-            out[start + at..start + at + 8].copy_from_slice(&digits(request.id));
-        }
-    }
-
-    #[inline(never)]
-    fn write_parts(&self, parts: &[String], request: &Request, out: &mut Vec<u8>) {
-        let key_bytes = self.options.key_size.pick(request.id);
-        for (place, part) in parts.iter().enumerate() {
-            match part.as_str() {
-                text if place % 2 == 0 => out.extend_from_slice(text.as_bytes()),
-                "k" => write_key(request.id, key_bytes, out),
-                "K" => out.extend_from_slice(itoa::Buffer::new().format(key_bytes).as_bytes()),
-                _ => out.extend_from_slice(itoa::Buffer::new().format(request.value_bytes).as_bytes()),
-            }
+    /// Appends a request's bytes, those of a large value's whole chunks by reference.
+    pub fn write(&mut self, request: &Request, out: &mut Output) {
+        let template = &mut self.exchanges[request.operation as usize].request;
+        out.push(template.head(request, self.options.key_size));
+        if template.end.is_some() {
+            let Range { start, end } = self.value(request);
+            let chunks_end = end - request.value_bytes % CHUNK_BYTES;
+            let chunks = (start..chunks_end).step_by(CHUNK_BYTES).map(|at| self.shared.slice(at..at + CHUNK_BYTES));
+            let chunks: Vec<Bytes> = chunks.collect();
+            out.push_value(Value { chunks: &chunks, rest: &self.shared[chunks_end..end] }, b"\r\n");
         }
     }
 
@@ -155,31 +147,24 @@ impl<'a> Workload<'a> {
 
     /// The length of a successful reply, in bytes; `None` if only formatting its head tells, or a miss is no shorter.
     pub fn reply_bytes(&self, request: &Request) -> Option<usize> {
-        let (_, reply, miss) = &self.exchanges[request.operation as usize];
-        let [head] = &reply.head[..] else { return None };
-        let bytes = head.len() + reply.body_bytes(request);
-        (bytes > miss.len()).then_some(bytes)
+        let Exchange { reply, miss, .. } = &self.exchanges[request.operation as usize];
+        let bytes = reply.head.len() + reply.body_bytes(request);
+        (!reply.varies() && bytes > miss.len()).then_some(bytes)
     }
 
     /// Parses the head of the reply to a request from `input`, which is not empty; `None` if it is incomplete. In a
     /// preload nothing may be refused. With `--verify` neither, a number must be the right one, and only a GET may miss,
     /// if not all keys were set before.
-    pub fn parse_head(&self, request: &Request, input: &[u8], is_preload: bool) -> Result<Option<Head>, String> {
+    pub fn parse_head(&mut self, request: &Request, input: &[u8], is_preload: bool) -> Result<Option<Head>, String> {
         let Options { verify, preload, protocol, .. } = self.options;
         let Request { operation, writes, .. } = *request;
-        let (_, reply, miss) = &self.exchanges[operation as usize];
-        let mut written = Vec::new();
-        let head = match (&reply.head[..], reply.digits_at) {
-            ([text], None) => text.as_bytes(),
-            _ => {
-                self.write_head(reply, request, &mut written);
-                &written
-            }
-        };
+        let Exchange { reply, miss, .. } = &mut self.exchanges[operation as usize];
+        let (is_number, body_bytes) = (reply.is_number, reply.body_bytes(request));
+        let head = reply.head(request, self.options.key_size);
         // No value begins with a capital letter, and the lines that come instead of one do.
-        let is_line = reply.is_number || (head.is_empty() && input[0].is_ascii_uppercase());
+        let is_line = is_number || (head.is_empty() && input[0].is_ascii_uppercase());
         if !is_line && input.starts_with(head) {
-            return Ok(Some((Outcome::Done, head.len(), reply.body_bytes(request))));
+            return Ok(Some(Head { outcome: Outcome::Done, bytes: head.len(), body_bytes }));
         }
         let line = input.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
         if !line.ends_with(b"\n") && line.len() <= LINE_BYTES_MAX.max(head.len()) {
@@ -189,39 +174,43 @@ impl<'a> Workload<'a> {
         let right_number = FIRST_NUMBER + i64::from(writes) * if operation == Operation::Inc { 1 } else { -1 };
         let is_refusal = |it: &&str| line.starts_with(it.as_bytes()) && line.len() <= LINE_BYTES_MAX;
         let outcome = match number() {
-            Some(number) if reply.is_number && (!verify || number == right_number) => Outcome::Done,
+            Some(number) if is_number && (!verify || number == right_number) => Outcome::Done,
             None if line == miss.as_bytes() && (!verify || operation == Operation::Get && !preload) => Outcome::Miss,
             None if !verify && !is_preload && protocol.refusals.iter().any(is_refusal) => Outcome::Refused,
             _ => {
                 let expected = match head {
-                    _ if reply.is_number && *verify => right_number.to_string(),
+                    _ if is_number && *verify => right_number.to_string(),
                     [] => "a value".to_owned(),
                     head => quote(head),
                 };
-                return Err(format!("expected {expected}, got {}", quote(line)));
+                return Err(self.wrong(request, &format!("expected {expected}, got {}", quote(line))));
             }
         };
-        Ok(Some((outcome, line.len(), 0)))
+        Ok(Some(Head { outcome, bytes: line.len(), body_bytes: 0 }))
     }
 
     /// Checks a piece of a reply's body, of which `left` bytes had not been read before. What ends the value is always
     /// checked, since it proves the length; the value itself only with `--verify`.
     pub fn check(&self, request: &Request, left: usize, piece: &[u8]) -> Result<(), String> {
-        let (length, (_, reply, _)) = (request.value_bytes, &self.exchanges[request.operation as usize]);
-        let (end, at) = (reply.end.as_deref().unwrap_or_default().as_bytes(), reply.body_bytes(request) - left);
+        let length = request.value_bytes;
+        let reply = &self.exchanges[request.operation as usize].reply;
+        let end = reply.end.as_deref().unwrap_or_default().as_bytes();
+        let at = reply.body_bytes(request) - left;
         let (value, rest) = piece.split_at(length.saturating_sub(at).min(piece.len()));
         if !end[at.saturating_sub(length)..].starts_with(rest) {
-            return Err(format!("expected {} after {length} bytes of value, got {}", quote(end), quote(rest)));
+            let problem = format!("expected {} after {length} bytes of value, got {}", quote(end), quote(rest));
+            return Err(self.wrong(request, &problem));
         }
         let expected = || &self.shared[self.value(request)][at.min(length)..][..value.len()];
         if !self.options.verify || value == expected() {
             return Ok(());
         }
         let same = zip(value, expected()).take_while(|(got, expected)| got == expected).count();
-        Err(format!("byte {} of {length} differs from what was set, got {}", at + same + 1, quote(&value[same..])))
+        let problem = format!("byte {} of {length} differs from what was set", at + same + 1);
+        Err(self.wrong(request, &format!("{problem}, got {}", quote(&value[same..]))))
     }
 
-    pub fn wrong(&self, request: &Request, problem: &str) -> String {
+    fn wrong(&self, request: &Request, problem: &str) -> String {
         let mut key = Vec::new();
         write_key(request.id, self.options.key_size.pick(request.id), &mut key);
         format!("wrong reply to {} {}: {problem}", request.operation.name(), key.escape_ascii())
@@ -244,9 +233,38 @@ impl Template {
             text = text.replace("{V}", &value_size.low.to_string());
         }
         let is_number = text.contains("{n}");
-        let end = text.split_once(if is_number { "{n}" } else { "{v}" });
-        let (head, end) = end.map_or((text.as_str(), None), |(head, end)| (head, Some(end.to_owned())));
-        Template { head: head.split(['{', '}']).map(str::to_owned).collect(), digits_at, end, is_number }
+        let (head, end) = match text.split_once(if is_number { "{n}" } else { "{v}" }) {
+            Some((head, end)) => (head, Some(end.to_owned())),
+            None => (text.as_str(), None),
+        };
+        let parts = head.split(['{', '}']).map(str::to_owned).collect();
+        Template { parts, head: head.into(), digits_at, end, is_number }
+    }
+
+    /// Whether more of the head varies than the last digits of the key.
+    fn varies(&self) -> bool {
+        self.parts.len() > 1
+    }
+
+    /// The head for this request.
+    #[inline(always)]
+    fn head(&mut self, request: &Request, key_size: Sizes) -> &[u8] {
+        if self.varies() {
+            let key_bytes = key_size.pick(request.id);
+            self.head.clear();
+            for (place, part) in self.parts.iter().enumerate() {
+                match part.as_str() {
+                    text if place % 2 == 0 => self.head.extend_from_slice(text.as_bytes()),
+                    "k" => write_key(request.id, key_bytes, &mut self.head),
+                    "K" => self.head.extend_from_slice(itoa::Buffer::new().format(key_bytes).as_bytes()),
+                    _ => self.head.extend_from_slice(itoa::Buffer::new().format(request.value_bytes).as_bytes()),
+                }
+            }
+        }
+        if let Some(at) = self.digits_at {
+            self.head[at..at + 8].copy_from_slice(&digits(request.id));
+        }
+        &self.head
     }
 
     /// The length of what follows the head: the value and its end.
@@ -271,7 +289,8 @@ pub fn quote(bytes: &[u8]) -> String {
 
 /// A number as eight hexadecimal digits.
 fn digits(id: u32) -> [u8; 8] {
-    // Spread one nibble into each byte, then make letters of those above 9.
+    // Spread one nibble into each byte, then make letters of those above 9. To look each up would take more instructions,
+    // a tenth of a request's.
     let mut nibbles = u64::from(id);
     nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
     nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
