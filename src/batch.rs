@@ -39,7 +39,7 @@ struct Pending<'i> {
     start: usize, // where its frame starts in the turn's input
     hash: KeyHash,
     command: Command<'i>,
-    part: Part,
+    part: Part, // in RESP, how it is answered
 }
 
 /// Executes as much of `visits` as the turn allows that [`Executor::begin_turn`] began. Their sessions store the rest.
@@ -73,12 +73,12 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
     fn parse(&mut self, at: usize) {
         let Visit { slot, input: Range { start, end }, .. } = self.visits[at];
         let input = &self.input[..end];
-        let waits = !self.sessions[slot].as_mut().is_open() && {
+        let is_open = self.sessions[slot].as_mut().is_open();
+        if !is_open {
             self.run(); // what it executes may use up the turn's work, so the commands parsed so far come first
-            self.executor.store.is_short // a long frame or a transaction waits for memory, as any write does
-        };
-        if waits || self.executor.is_spent() {
-            return;
+        }
+        if !is_open && self.executor.store.is_short || self.executor.is_spent() {
+            return; // a long frame or a transaction waits for memory, as any write does
         }
         let session = self.sessions[slot].as_mut();
         let mut done = start + session.resume(&input[start..], self.executor);
@@ -107,7 +107,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                         }
                     }
                 }
-                Err(Some(bytes)) => needed = bytes,
+                Err(Some(bytes)) => needed = bytes, // the frame is incomplete
                 // What stands here may change the session, so everything before it has to be answered first.
                 Err(None) => {
                     executed += self.pending.len() + 1;

@@ -123,12 +123,12 @@ impl Executor {
             }
             Action::Expire { deadline, if_expiring, moves, returns_value } => {
                 let is_kept = returns_value && self.keep(hash, key);
-                *(if returns_value { &mut self.stats.gets } else { &mut self.stats.others }) += 1;
+                let counter = if returns_value { &mut self.stats.gets } else { &mut self.stats.others };
+                *counter += 1;
                 self.stats.hits += u64::from(is_kept);
-                let written = self.store.expire(hash, key, deadline, |old| {
-                    if_expiring.is_none_or(|has| has == (old != NEVER))
-                        && moves.is_none_or(|moves| deadline.cmp(&old) == moves)
-                });
+                let kind_fits = |old| if_expiring.is_none_or(|expires| expires == (old != NEVER));
+                let move_fits = |old| moves.is_none_or(|moves| deadline.cmp(&old) == moves);
+                let written = self.store.expire(hash, key, deadline, |old| kind_fits(old) && move_fits(old));
                 self.written(written, returns_value, is_kept)
             }
             Action::Append(value) => self.append(hash, key, value),
