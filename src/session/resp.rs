@@ -18,7 +18,7 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 #[derive(Debug, Default)]
 pub struct Resp {
     pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
-    names: Box<str>,           // the `names` in one allocation, separated by spaces
+    pub(crate) names: [Box<str>; 3], // the client's, and its library's name and version; empty if it has not said one
     pub(crate) last_verb: u8,  // an index into the table
     pub(crate) authenticated: bool,
     cursor: Cursor,
@@ -112,19 +112,6 @@ impl Resp {
         let queued = |queue: &Queue| size_of::<Queue>() + queue.head.capacity() + queue.frames.rest.capacity();
         let asked = |question: &Question| question.text.rest.capacity() + question.words.iter().flatten().count();
         self.queue.as_deref().map_or(0, queued) + self.question.as_deref().map_or(0, asked)
-    }
-
-    /// The client's name, and its library's name and version. What the client has not said is empty.
-    pub(crate) fn names(&self) -> [&str; 3] {
-        let mut names = self.names.split(' ');
-        [(); 3].map(|()| names.next().unwrap_or_default())
-    }
-
-    /// Sets one of the names, which has no space in it.
-    pub(super) fn set_name(&mut self, at: usize, name: &str) {
-        let mut names = self.names();
-        names[at] = name;
-        self.names = names.join(" ").into();
     }
 
     #[inline]
