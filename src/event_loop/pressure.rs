@@ -21,7 +21,6 @@ use crate::session::{Place, Resp};
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     pub(super) held_bytes: usize, // by all connections, chunks aside
-    held_bytes_peak: usize,       // since the last tick
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
     pub(super) eighths: usize, // of their bound that all buffers take
@@ -45,18 +44,17 @@ impl EventLoop {
     /// Memory taken outside of the store and its chunks, in bytes: at the start, for connections, and the uncounted.
     pub(super) fn outside_bytes(&mut self, is_tick: bool) -> usize {
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
-        // What connections have freed counts until the next tick, which finds out whether the system got it back.
-        let Pressure { held_bytes, held_bytes_peak, uncounted_bytes, .. } = &mut self.pressure;
-        *held_bytes_peak = if is_tick { *held_bytes } else { *held_bytes.max(held_bytes_peak) };
-        let counted = self.base_bytes + self.input.len() + self.spare.bytes + places + *held_bytes_peak;
-        if is_tick {
-            // Not counted are, for example, holes in the C library's heap, where connections held something.
-            let store = &self.executor.store;
-            let counted_in_all = store.memory_bytes() - store.outside_bytes + counted;
-            let uncounted = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted_in_all));
-            *uncounted_bytes = uncounted.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
+        let counted = self.base_bytes + self.input.len() + self.spare.bytes + places + self.pressure.held_bytes;
+        let store = &self.executor.store;
+        if !is_tick {
+            // What was freed counts until the next tick, which finds out whether the system got it back.
+            return store.outside_bytes.max(counted + self.pressure.uncounted_bytes);
         }
-        counted + *uncounted_bytes
+        // Not counted are, for example, holes in the C library's heap, where connections held something.
+        let counted_in_all = store.memory_bytes() - store.outside_bytes + counted;
+        let uncounted = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted_in_all));
+        self.pressure.uncounted_bytes = uncounted.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
+        counted + self.pressure.uncounted_bytes
     }
 
     /// Tells the store its limit. A full one that may not evict could not make room for buffers that grow later, so it
