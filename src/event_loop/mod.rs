@@ -159,7 +159,7 @@ impl EventLoop {
         self.accept(places);
         self.read_ready();
         self.serve_visits();
-        self.relieve_pressure();
+        self.relieve_pressure(is_tick);
         self.sweep(is_tick);
         (0..TURN_CLOSES).for_each(|_| drop(self.ended.pop_front()));
         self.accept(TURN_ACCEPTS - places);

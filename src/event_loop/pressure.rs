@@ -26,7 +26,7 @@ pub(super) struct Pressure {
     pub(super) eighths: usize, // of their bound that all buffers take
     /// In a crowd: who collects a long frame or a transaction, in the order of its beginning. The first are received.
     line: VecDeque<Token>,
-    relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
+    ticks_over: u64, // for how many ticks buffers have been over their bound
 }
 
 impl EventLoop {
@@ -147,21 +147,22 @@ impl EventLoop {
     }
 
     /// Finds out how full buffers are, moves the line on, and closes whoever has to go.
-    pub(super) fn relieve_pressure(&mut self) {
+    pub(super) fn relieve_pressure(&mut self, is_tick: bool) {
         let (held_bytes, bytes_max) = (self.buffer_bytes(), self.buffer_bytes_max());
         let eighths = OVER_EIGHTHS * held_bytes / bytes_max;
         let room_bytes = bytes_max.saturating_sub(held_bytes);
         // Half is left to those who are received.
         let share_bytes = (room_bytes / 2 / self.connections.len().max(1)).max(SHORT_VISIT_BYTES);
         self.executor.share_bytes = if eighths < CROWDED_EIGHTHS { usize::MAX } else { share_bytes };
-        self.pressure.eighths = eighths;
+        let was_over = mem::replace(&mut self.pressure.eighths, eighths) >= OVER_EIGHTHS;
         self.move_line(room_bytes);
-        let (now, relieve_at) = (self.now_millis, &mut self.pressure.relieve_at);
-        let is_over = eighths >= OVER_EIGHTHS;
-        if !is_over && relieve_at.take().is_some() {
-            self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
+        if eighths >= OVER_EIGHTHS {
+            self.pressure.ticks_over += u64::from(is_tick);
+        } else if was_over {
+            self.pressure.ticks_over = 0;
+            self.sweeps.end = self.sweeps.start + SWEEP_PARTS; // who was held back is looked at in the next turns
         }
-        let is_due = is_over && now >= (*relieve_at.get_or_insert(now + PRESSURE_MILLIS)).max(self.spared_until);
+        let is_due = is_tick && self.pressure.ticks_over > PRESSURE_MILLIS / TICK_MILLIS;
         if !is_due && eighths < RELIEF_EIGHTHS {
             return;
         }
@@ -174,7 +175,6 @@ impl EventLoop {
             (bytes > STRANGER_HELD_BYTES && session.is_stranger(), bytes, slot)
         });
         if let Some((_, bytes, slot)) = weights.max() {
-            self.pressure.relieve_at = Some(now + TICK_MILLIS);
             self.disconnect(slot, &format!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }
