@@ -92,7 +92,7 @@ impl Session {
     pub(crate) fn collected(&mut self, executor: &Executor, few_bytes: usize) -> Option<(usize, &mut Place)> {
         let missing = |it: &Incoming| it.needed.saturating_sub(it.bytes.len()).max(it.left + it.awaited);
         let missing_bytes = if let Phase::Receiving(incoming) = &self.phase { missing(incoming) } else { 0 };
-        let is_short = self.burden_bytes(usize::MAX) + missing_bytes <= few_bytes;
+        let is_short = self.burden_bytes() + missing_bytes <= few_bytes;
         if is_short || self.input_ended || self.is_busy() || self.is_choked() {
             return None;
         }
@@ -155,13 +155,11 @@ impl Session {
         self.input.capacity() + self.output.held_bytes() + incoming + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
-    /// How much closing it may free, in bytes: what it holds, and chunks that it keeps alive, `sent_max` of its output.
-    pub fn burden_bytes(&self, sent_max: usize) -> usize {
+    /// How much closing it may free, in bytes: what it holds, with all chunks. Others may hold those in its output, too.
+    pub fn burden_bytes(&self) -> usize {
         let incoming = if let Phase::Receiving(incoming) = &self.phase { chunk_bytes(&incoming.longs) } else { 0 };
-        let queued = |queue: &Queue| queue.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&queue.longs);
-        let asked =
-            self.resp.as_ref().and_then(|it| it.question.as_ref()).map_or(0, |it| it.text.chunks.len() * CHUNK_BYTES);
-        self.held_bytes() + self.output.chunk_bytes.min(sent_max) + incoming + asked + self.queue().map_or(0, queued)
+        let resp = self.resp.as_deref().map_or(0, Resp::chunk_bytes);
+        self.held_bytes() + self.output.chunk_bytes + incoming + resp
     }
 
     /// Whether stored frames can be executed, or a command that has been taken from the input is not done yet.

@@ -15,7 +15,7 @@ use super::EventLoop;
 use super::connection::{Connection, find};
 use crate::limits::*;
 use crate::memory;
-use crate::session::{Place, Resp};
+use crate::session::{Place, Resp, Session};
 
 /// What connections hold, and what they have to wait for because of that.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl EventLoop {
             return place.reads_until.is_some() || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
         let is_free = *eighths < OVER_EIGHTHS || connection.read_closed; // who has closed brings little more
-        is_free || connection.session.burden_bytes(usize::MAX) <= fair_bytes
+        is_free || connection.session.burden_bytes() <= fair_bytes
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
@@ -168,9 +168,10 @@ impl EventLoop {
         }
         let sessions = || self.connections.iter().map(|(slot, connection)| (slot, &connection.session));
         // What all replies together keep alive. Closing a client that is sent what the store holds frees nothing.
-        let sent_bytes = sessions().fold(held_bytes, |left, (_, it)| left.saturating_sub(it.burden_bytes(0)));
+        let own_bytes = |session: &Session| session.burden_bytes() - session.output.chunk_bytes;
+        let sent_bytes = sessions().fold(held_bytes, |left, (_, session)| left.saturating_sub(own_bytes(session)));
         let weights = sessions().map(|(slot, session)| {
-            let bytes = session.burden_bytes(sent_bytes);
+            let bytes = own_bytes(session) + session.output.chunk_bytes.min(sent_bytes);
             // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
             (bytes > STRANGER_HELD_BYTES && session.is_stranger(), bytes, slot)
         });

@@ -113,7 +113,7 @@ impl EventLoop {
                 return Err(OUT_OF_MEMORY);
             } else if kills && other != slot {
                 // What it held is freed here, and a megabyte takes 70 us.
-                looks = looks.saturating_sub(connection.session.burden_bytes(usize::MAX) / READ_BYTES);
+                looks = looks.saturating_sub(connection.session.burden_bytes() / READ_BYTES);
                 connection.session.abandon();
                 connection.enqueue(other, &mut self.ready); // it is closed when its turn comes
             }
@@ -168,7 +168,7 @@ fn listed(connection: &Connection, now_millis: u64) -> String {
     let version = 2 + u8::from(resp.is_resp3);
     let [address, local_address] = connection.addresses();
     let [age, idle] = [connection.accepted_millis, session.last_command_millis].map(|it| (now_millis - it) / 1000);
-    let (id, held, waiting) = (session.id, session.burden_bytes(usize::MAX), session.output.len());
+    let (id, held, waiting) = (session.id, session.burden_bytes(), session.output.len());
     let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(resp.last_verb)].name);
     format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \

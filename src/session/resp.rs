@@ -114,6 +114,12 @@ impl Resp {
         self.queue.as_deref().map_or(0, queued) + self.question.as_deref().map_or(0, asked)
     }
 
+    /// Memory in chunks held for the same, in bytes.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        let queued = self.queue.as_ref().map_or(0, |it| it.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&it.longs));
+        queued + self.question.as_ref().map_or(0, |it| it.text.chunks.len() * CHUNK_BYTES)
+    }
+
     #[inline]
     pub(crate) fn next<'a>(&mut self, input: &'a [u8], arguments: &mut Arguments<'a>, executor: &Executor) -> Next<'a> {
         if !self.authenticated || self.queue.is_some() {
