@@ -87,21 +87,23 @@ impl Session {
         matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
     }
 
-    /// What it goes on to collect, beyond its share and `few_bytes` in all: how many bytes more that may take, as far as
-    /// it has said by now, and its place in line.
-    pub(crate) fn collected(&mut self, executor: &Executor, few_bytes: usize) -> Option<(usize, &mut Place)> {
-        let missing = |it: &Incoming| it.needed.saturating_sub(it.bytes.len()).max(it.left + it.awaited);
-        let missing_bytes = if let Phase::Receiving(incoming) = &self.phase { missing(incoming) } else { 0 };
-        let is_short = self.burden_bytes() + missing_bytes <= few_bytes;
-        if is_short || self.input_ended || self.is_busy() || self.is_choked() {
+    /// What it goes on to collect, unless it will hold no more than its share: how many bytes more that may take, as far
+    /// as it has said by now, and its place in line.
+    pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(usize, &mut Place)> {
+        let held_bytes = self.burden_bytes();
+        // Strangers could take their time, so they stand in nobody's way.
+        if self.is_stranger() || self.input_ended || self.is_busy() || self.is_choked() {
             return None;
         }
         let incoming = if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None };
-        if let Some(queue) = self.resp.as_mut().and_then(|resp| resp.queue.as_mut()) {
-            let is_long = incoming.is_some() || queue.bytes > executor.share_bytes;
-            return is_long.then_some((queue.left(executor.value_bytes_max), &mut queue.place));
+        let missing_bytes = incoming.as_ref().map_or(0, |incoming| incoming.missing_bytes());
+        if held_bytes + missing_bytes <= executor.share_bytes {
+            return None;
         }
-        incoming.map(|incoming| (missing_bytes, &mut incoming.place))
+        match self.resp.as_mut().and_then(|resp| resp.queue.as_mut()) {
+            Some(queue) => Some((queue.left(executor.value_bytes_max), &mut queue.place)),
+            None => incoming.map(|incoming| (missing_bytes, &mut incoming.place)),
+        }
     }
 
     /// Whether its client has yet to say the password.

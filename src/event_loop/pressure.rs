@@ -2,9 +2,9 @@
 //! bounds one, and there may be many.
 //!
 //! From an eighth of the bound on, what takes more than a quarter of a fair share stands in line, and as much is
-//! received at a time as has room to its end; whatever else begins gets a share of the room. Over the bound, whoever
-//! holds more than a fair share is not read from. If that does not help within a second, the largest holder is closed,
-//! one more each tick; a quarter over the bound, it is closed at once, one in each turn.
+//! received at a time as has room to its end. Over the bound, whoever holds more than a fair share is not read from. If
+//! that does not help within a second, the largest holder is closed, one more each tick; a quarter over the bound, it is
+//! closed at once, one in each turn.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -88,14 +88,10 @@ impl EventLoop {
     /// Whether a connection may hold more while buffers are crowded. What collects stands in line for that from now on.
     #[cold]
     fn may_grow(&mut self, slot: usize) -> bool {
-        let fair_bytes = self.buffer_bytes_max() / self.connections.len();
         let Pressure { eighths, line, .. } = &mut self.pressure;
         let connection = &mut self.connections[slot];
         let token = connection.token(slot);
-        // Strangers could take their time, so they stand in nobody's way. Who holds little leaves room for the line.
-        if !connection.session.is_stranger()
-            && let Some((missing_bytes, place)) = connection.session.collected(&self.executor, fair_bytes / 4)
-        {
+        if let Some((missing_bytes, place)) = connection.session.collected(&self.executor) {
             if !mem::replace(&mut connection.in_line, true) {
                 *place = Place { missing_bytes: missing_bytes.max(1), reads_until: None };
                 line.push_back(token);
@@ -104,7 +100,7 @@ impl EventLoop {
             return place.reads_until.is_some() || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
         let is_free = *eighths < OVER_EIGHTHS || connection.read_closed; // who has closed brings little more
-        is_free || connection.session.burden_bytes() <= fair_bytes
+        is_free || connection.session.burden_bytes() <= self.executor.share_bytes * CROWD_SHARE
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
@@ -121,8 +117,7 @@ impl EventLoop {
             };
             let (mut fits, can_run) = (true, connection.session.can_run());
             connection.in_line = false;
-            if *eighths >= CROWDED_EIGHTHS
-                && let Some((missing_bytes, place)) = connection.session.collected(&self.executor, 0)
+            if let Some((missing_bytes, place)) = connection.session.collected(&self.executor)
                 // A frame that began behind the one that stood here goes to the end of the line.
                 && place.missing_bytes > 0
             {
@@ -150,12 +145,10 @@ impl EventLoop {
     pub(super) fn relieve_pressure(&mut self, is_tick: bool) {
         let (held_bytes, bytes_max) = (self.buffer_bytes(), self.buffer_bytes_max());
         let eighths = OVER_EIGHTHS * held_bytes / bytes_max;
-        let room_bytes = bytes_max.saturating_sub(held_bytes);
-        // Half is left to those who are received.
-        let share_bytes = (room_bytes / 2 / self.connections.len().max(1)).max(SHORT_VISIT_BYTES);
+        let share_bytes = (bytes_max / CROWD_SHARE / self.connections.len().max(1)).max(SHORT_VISIT_BYTES);
         self.executor.share_bytes = if eighths < CROWDED_EIGHTHS { usize::MAX } else { share_bytes };
         let was_over = mem::replace(&mut self.pressure.eighths, eighths) >= OVER_EIGHTHS;
-        self.move_line(room_bytes);
+        self.move_line(bytes_max.saturating_sub(held_bytes));
         if eighths >= OVER_EIGHTHS {
             self.pressure.ticks_over += u64::from(is_tick);
         } else if was_over {

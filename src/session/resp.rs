@@ -52,7 +52,7 @@ pub(super) struct Queue {
     pub(super) frames: Chunked,
     pub(super) longs: Vec<Long>,
     commands: usize,
-    pub(super) bytes: usize, // that were queued, long values by their chunks
+    bytes: usize, // that were queued, long values by their chunks
     pub(super) place: Place,
     pub(super) runs: bool,    // EXEC has begun: the last of the chunks comes first now
     pub(super) head: Vec<u8>, // what comes before the chunks: a step may go on from one into the next
