@@ -96,7 +96,7 @@ impl Session {
             return None;
         }
         let incoming = if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None };
-        let missing_bytes = incoming.as_ref().map_or(0, |incoming| incoming.missing_bytes());
+        let missing_bytes = incoming.as_ref().map_or(0, |it| it.needed.saturating_sub(it.bytes.len()).max(it.left));
         if held_bytes + missing_bytes <= executor.share_bytes {
             return None;
         }
@@ -223,9 +223,11 @@ impl Session {
     pub(crate) fn execute_first(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
         self.execute_frame(input, &mut Vec::new(), executor).or_else(|stop| match stop {
             Stop::Incomplete(needed) => Err(needed),
+            // In a crowd, it gets a chunk when more of it is read than its beginning, and so its turn has come.
+            Stop::Long(bytes, at) if executor.share_bytes < CHUNK_BYTES && input.len() < at + bytes => Err(at + bytes),
             Stop::Long(_, at) => {
-                self.phase = Phase::Receiving(Box::new(Incoming { needed: at, ..Incoming::default() }));
-                Ok(self.receive(input, executor))
+                self.phase = Phase::Receiving(Box::new(Incoming { bytes: input[..at].into(), ..Incoming::default() }));
+                Ok(at + self.receive(&input[at..], executor))
             }
             Stop::Broken(_) => Ok(input.len()),
         })
@@ -249,32 +251,30 @@ impl Session {
     /// Adds `bytes` to the frame being received, executes it once it is complete, and returns how many were consumed.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
         let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else { return 0 };
+        incoming.needed = 0; // what it needs may be a chunk for a long value, which has begun while it had to wait
         let mut taken = 0;
         loop {
-            taken += incoming.take(&bytes[taken..], executor);
-            let Incoming { bytes: frame, longs, needed, left, awaited, .. } = &mut *incoming;
-            if *left > 0 || frame.len() < *needed {
+            let Incoming { bytes: frame, longs, needed, left, .. } = &mut *incoming;
+            if *left == 0 && frame.len() >= *needed {
+                match self.execute_frame(frame, longs, executor) {
+                    Err(Stop::Incomplete(bytes)) => *needed = bytes,
+                    Err(Stop::Long(value_bytes, at)) => {
+                        let queue = self.resp.as_mut().and_then(|resp| resp.queue.as_mut());
+                        let refused = queue.is_some_and(|queue| queue.refuses(value_bytes, executor));
+                        longs.push(Long { refused, ..Long::default() });
+                        (*left, *needed) = (value_bytes, at);
+                        let begun = frame.split_off(at);
+                        incoming.take(&begun, executor);
+                        continue;
+                    }
+                    done => break taken -= done.map_or(0, |end| frame.len() - end), // it ends within these bytes
+                }
+            }
+            if taken == bytes.len() {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
-            match self.execute_frame(frame, longs, executor) {
-                Err(Stop::Incomplete(bytes)) => *needed = bytes,
-                Err(Stop::Long(value_bytes, at)) => {
-                    // In a crowd it gets a chunk when more of it is read than its beginning, and so its turn has come.
-                    if executor.share_bytes < CHUNK_BYTES && *awaited == 0 {
-                        *awaited = value_bytes;
-                        *needed = (at + value_bytes).min(frame.len() + bytes.len() - taken + 1);
-                        continue;
-                    }
-                    let queue = self.resp.as_mut().and_then(|resp| resp.queue.as_mut());
-                    let refused = queue.is_some_and(|queue| queue.refuses(value_bytes, executor));
-                    longs.push(Long { refused, ..Long::default() });
-                    (*awaited, *left, *needed) = (0, value_bytes, at);
-                    let begun = frame.split_off(at);
-                    incoming.take(&begun, executor);
-                }
-                done => break taken -= done.map_or(0, |end| frame.len() - end), // it ends within these bytes
-            }
+            taken += incoming.take(&bytes[taken..], executor);
         }
         // Its key was hashed, and it was copied to where nothing was yet: four times what a copy costs.
         executor.store.work += 4 * incoming.bytes.len() as u64 / COPIED_BYTES_PER_UNIT;

@@ -18,7 +18,6 @@ pub(crate) struct Incoming {
     pub(super) needed: usize, // how long `bytes` must be before parsing it again is of use
     pub(super) left: usize,   // how many bytes of the last long value have not arrived yet
     pub(super) place: Place,
-    pub(super) awaited: usize, // the length of a long value of which only the beginning is there, in `bytes`
 }
 
 /// Where a frame or a transaction stands among those that are received while buffers are crowded.
@@ -37,11 +36,6 @@ pub(super) struct Long {
 }
 
 impl Incoming {
-    /// How many bytes are still to come, as far as the client has said by now.
-    pub(super) fn missing_bytes(&self) -> usize {
-        self.needed.saturating_sub(self.bytes.len()).max(self.left + self.awaited)
-    }
-
     /// Reads at most `bytes_max` bytes of the long value straight into its chunks and, if that may complete it, what
     /// follows into `rest`, with one vectored read. Returns how many bytes were asked for, the result of the read, and
     /// how many of the bytes read belong to the value. `None` if no long value is received, or if it is discarded.
