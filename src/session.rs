@@ -152,8 +152,8 @@ impl Session {
 
     /// Memory held by the session in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
-        let frame = |incoming: &Incoming| size_of::<Incoming>() + incoming.bytes.capacity();
-        let incoming = if let Phase::Receiving(incoming) = &self.phase { frame(incoming) } else { 0 };
+        let incoming =
+            if let Phase::Receiving(it) = &self.phase { size_of::<Incoming>() + it.bytes.capacity() } else { 0 };
         self.input.capacity() + self.output.held_bytes() + incoming + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
@@ -197,7 +197,9 @@ impl Session {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
-                self.resp_client(executor).iter_mut().for_each(|client| client.run_queue(client.executor.work_max));
+                if let Some(mut client) = self.resp_client(executor) {
+                    client.run_queue(client.executor.work_max);
+                }
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}

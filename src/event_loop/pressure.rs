@@ -115,7 +115,8 @@ impl EventLoop {
                 self.ready.extend(line.remove(at));
                 continue;
             };
-            let (mut fits, can_run) = (true, connection.session.can_run());
+            let can_run = connection.session.can_run();
+            let mut fits = true;
             connection.in_line = false;
             if let Some((missing_bytes, place)) = connection.session.collected(&self.executor)
                 // A frame that began behind the one that stood here goes to the end of the line.

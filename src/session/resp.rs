@@ -303,7 +303,7 @@ impl RespClient<'_> {
         self.output.push_header(b'*', queue.commands as i64);
         queue.runs = true;
         queue.frames.chunks.reverse();
-        self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
+        self.resp.queue = (queue.commands > 0).then_some(queue);
         self.run_queue(self.executor.store.work + EXEC_WORK_UNITS);
         Ok(())
     }
@@ -329,7 +329,7 @@ impl RespClient<'_> {
             }
             commands += count.max(1);
             let is_left = queue.done < queue.head.len() || !queue.frames.rest.is_empty();
-            self.resp.queue = Some(queue).filter(|_| is_left);
+            self.resp.queue = is_left.then_some(queue);
         }
     }
 
