@@ -89,7 +89,7 @@ impl Session {
 
     /// What it goes on to collect, unless it will hold no more than its share: how many bytes more that may take, as far
     /// as it has said by now, and its place in line.
-    pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(usize, &mut Place)> {
+    pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(usize, &mut Option<Place>)> {
         let held_bytes = self.burden_bytes();
         // Strangers could take their time, so they stand in nobody's way.
         if self.is_stranger() || self.input_ended || self.is_busy() || self.is_choked() {

@@ -2,9 +2,9 @@
 //! bounds one, and there may be many.
 //!
 //! From an eighth of the bound on, what takes more than a quarter of a fair share stands in line, and as much is
-//! received at a time as has room to its end. Over the bound, whoever holds more than a fair share is not read from. If
-//! that does not help within a second, the largest holder is closed, one more each tick; a quarter over the bound, it is
-//! closed at once, one in each turn.
+//! received at a time as has room to its end. Over the bound, whoever holds more than that is not read from. If this does
+//! not help within a second, the largest holder is closed, one more each tick; a quarter over the bound, it is closed at
+//! once, one in each turn.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -93,14 +93,15 @@ impl EventLoop {
         let token = connection.token(slot);
         if let Some((missing_bytes, place)) = connection.session.collected(&self.executor) {
             if !mem::replace(&mut connection.in_line, true) {
-                *place = Place { missing_bytes: missing_bytes.max(1), reads_until: None };
+                *place = Some(Place { missing_bytes, reads_until: None });
                 line.push_back(token);
             }
+            let is_received = place.as_ref().is_some_and(|place| place.reads_until.is_some());
             // While nobody may be received, who has closed is found out at least.
-            return place.reads_until.is_some() || *eighths >= FULL_EIGHTHS && connection.read_closed;
+            return is_received || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
         let is_free = *eighths < OVER_EIGHTHS || connection.read_closed; // who has closed brings little more
-        is_free || connection.session.burden_bytes() <= self.executor.share_bytes * CROWD_SHARE
+        is_free || connection.session.burden_bytes() <= self.executor.share_bytes
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
@@ -118,10 +119,8 @@ impl EventLoop {
             let can_run = connection.session.can_run();
             let mut fits = true;
             connection.in_line = false;
-            if let Some((missing_bytes, place)) = connection.session.collected(&self.executor)
-                // A frame that began behind the one that stood here goes to the end of the line.
-                && place.missing_bytes > 0
-            {
+            // A frame that began behind the one that stood here has no place: it goes to the end of the line.
+            if let Some((missing_bytes, Some(place))) = connection.session.collected(&self.executor) {
                 let read = mem::replace(&mut place.missing_bytes, missing_bytes).saturating_sub(missing_bytes) as u64;
                 // One that sends little at a time could hold up the others for as long as it likes.
                 let until = place.reads_until.map_or(now, |until| until.max(now)) + read / LINE_BYTES_PER_MILLI;

@@ -52,11 +52,11 @@ pub(super) struct Queue {
     pub(super) frames: Chunked,
     pub(super) longs: Vec<Long>,
     commands: usize,
-    bytes: usize, // that were queued, long values by their chunks
-    pub(super) place: Place,
-    pub(super) runs: bool,    // EXEC has begun: the last of the chunks comes first now
-    pub(super) head: Vec<u8>, // what comes before the chunks: a step may go on from one into the next
-    done: usize,              // how many of its bytes have been executed
+    bytes: usize,                    // that were queued, long values by their chunks
+    pub(super) place: Option<Place>, // if it stands in line
+    pub(super) runs: bool,           // EXEC has begun: the last of the chunks comes first now
+    pub(super) head: Vec<u8>,        // what comes before the chunks: a step may go on from one into the next
+    done: usize,                     // how many of its bytes have been executed
     broken: bool, // a command was answered with an error, or not all of it could be queued: EXEC executes nothing
 }
 
