@@ -195,7 +195,7 @@ impl Session {
     #[inline]
     pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
-            (Phase::Receiving(_), _) => return self.receive(input, executor),
+            (Phase::Receiving(_), &[_, ..]) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
                 if let Some(mut client) = self.resp_client(executor) {
                     client.run_queue(client.executor.work_max);
@@ -227,8 +227,9 @@ impl Session {
             Stop::Incomplete(needed) => Err(needed),
             // In a crowd, it gets a chunk when more of it is read than its beginning, and so its turn has come.
             Stop::Long(bytes, at) if executor.share_bytes < CHUNK_BYTES && input.len() < at + bytes => Err(at + bytes),
-            Stop::Long(_, at) => {
-                self.phase = Phase::Receiving(Box::new(Incoming { bytes: input[..at].into(), ..Incoming::default() }));
+            Stop::Long(bytes, at) => {
+                let begun = Incoming { bytes: input[..at].into(), needed: at + bytes, ..Incoming::default() };
+                self.phase = Phase::Receiving(Box::new(begun));
                 Ok(at + self.receive(&input[at..], executor))
             }
             Stop::Broken(_) => Ok(input.len()),
@@ -253,7 +254,7 @@ impl Session {
     /// Adds `bytes` to the frame being received, executes it once it is complete, and returns how many were consumed.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
         let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else { return 0 };
-        incoming.needed = 0; // what it needs may be a chunk for a long value, which has begun while it had to wait
+        incoming.needed = 0; // it is parsed again: a long value may have begun that was to wait for more of it
         let mut taken = 0;
         loop {
             let Incoming { bytes: frame, longs, needed, left, .. } = &mut *incoming;
