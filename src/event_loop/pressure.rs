@@ -2,9 +2,9 @@
 //! bounds one, and there may be many.
 //!
 //! From an eighth of the bound on, what takes more than a quarter of a fair share stands in line, and as much is
-//! received at a time as has room to its end. Over the bound, whoever holds more than that is not read from. If this does
-//! not help within a second, the largest holder is closed, one more each tick; a quarter over the bound, it is closed at
-//! once, one in each turn.
+//! received at a time as has room to its end. Over the bound, whoever holds more than a fair share is not read from. If
+//! that does not help within a second, the largest holder is closed, one more each tick; a quarter over the bound, it is
+//! closed at once, one in each turn.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -101,7 +101,7 @@ impl EventLoop {
             return is_received || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
         let is_free = *eighths < OVER_EIGHTHS || connection.read_closed; // who has closed brings little more
-        is_free || connection.session.burden_bytes() <= self.executor.share_bytes
+        is_free || connection.session.burden_bytes() <= self.executor.share_bytes * CROWD_SHARE
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
