@@ -195,7 +195,7 @@ impl Session {
     #[inline]
     pub(crate) fn resume(&mut self, input: &[u8], executor: &mut Executor) -> usize {
         match (&self.phase, input) {
-            (Phase::Receiving(_), &[_, ..]) => return self.receive(input, executor),
+            (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
                 if let Some(mut client) = self.resp_client(executor) {
                     client.run_queue(client.executor.work_max);
@@ -253,6 +253,9 @@ impl Session {
 
     /// Adds `bytes` to the frame being received, executes it once it is complete, and returns how many were consumed.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
+        if bytes.is_empty() {
+            return 0; // its turn may not have come
+        }
         let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else { return 0 };
         incoming.needed = 0; // it is parsed again: a long value may have begun that was to wait for more of it
         let mut taken = 0;
