@@ -25,7 +25,7 @@ pub struct Executor {
     pub value_bytes_max: usize,
     /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
     pub exec_output_bytes: usize,
-    /// While buffers are crowded, what is left of them for each connection that begins to send something, in bytes.
+    /// While buffers are crowded, what each connection may hold without standing in line for it, in bytes.
     pub share_bytes: usize,
     pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
     kept: Chunked, // an item's old value, kept while the item changes: its chunks by reference, and a copy of the rest

@@ -61,6 +61,7 @@ pub const DRAINING_MAX: usize = 64; // clients at a time; any more are closed at
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
 pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on long frames are received in line, to their ends
+pub const CROWD_SHARE: usize = 4; // of that bound, while there is a line, for all that do not stand in it
 pub const LINE_BYTES_PER_MILLI: u64 = 64; // earn one in line a millisecond to pause: a far client's 64 KB, a second
 pub const OVER_EIGHTHS: usize = 8; // the bound itself
 pub const FULL_EIGHTHS: usize = OVER_EIGHTHS + CROWDED_EIGHTHS; // no long frame is received: the longest has had room

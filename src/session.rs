@@ -87,21 +87,23 @@ impl Session {
         matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
     }
 
-    /// What it goes on to collect, beyond its share and `few_bytes` in all: how many bytes more that may take, as far as
-    /// it has said by now, and its place in line.
-    pub(crate) fn collected(&mut self, executor: &Executor, few_bytes: usize) -> Option<(usize, &mut Place)> {
-        let missing = |it: &Incoming| it.needed.saturating_sub(it.bytes.len()).max(it.left + it.awaited);
-        let missing_bytes = if let Phase::Receiving(incoming) = &self.phase { missing(incoming) } else { 0 };
-        let is_short = self.burden_bytes(usize::MAX) + missing_bytes <= few_bytes;
-        if is_short || self.input_ended || self.is_busy() || self.is_choked() {
+    /// What it goes on to collect, unless it will hold no more than its share: how many bytes more that may take, as far
+    /// as it has said by now, and its place in line.
+    pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(usize, &mut Option<Place>)> {
+        let held_bytes = self.burden_bytes();
+        // Strangers could take their time, so they stand in nobody's way.
+        if self.is_stranger() || self.input_ended || self.is_busy() || self.is_choked() {
             return None;
         }
         let incoming = if let Phase::Receiving(incoming) = &mut self.phase { Some(incoming) } else { None };
-        if let Some(queue) = self.resp.as_mut().and_then(|resp| resp.queue.as_mut()) {
-            let is_long = incoming.is_some() || queue.bytes > executor.share_bytes;
-            return is_long.then_some((queue.left(executor.value_bytes_max), &mut queue.place));
+        let missing_bytes = incoming.as_ref().map_or(0, |it| it.needed.saturating_sub(it.bytes.len()).max(it.left));
+        if held_bytes + missing_bytes <= executor.share_bytes {
+            return None;
         }
-        incoming.map(|incoming| (missing_bytes, &mut incoming.place))
+        match self.resp.as_mut().and_then(|resp| resp.queue.as_mut()) {
+            Some(queue) => Some((queue.left(executor.value_bytes_max), &mut queue.place)),
+            None => incoming.map(|incoming| (missing_bytes, &mut incoming.place)),
+        }
     }
 
     /// Whether its client has yet to say the password.
@@ -150,18 +152,16 @@ impl Session {
 
     /// Memory held by the session in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
-        let frame = |incoming: &Incoming| size_of::<Incoming>() + incoming.bytes.capacity();
-        let incoming = if let Phase::Receiving(incoming) = &self.phase { frame(incoming) } else { 0 };
+        let incoming =
+            if let Phase::Receiving(it) = &self.phase { size_of::<Incoming>() + it.bytes.capacity() } else { 0 };
         self.input.capacity() + self.output.held_bytes() + incoming + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
-    /// How much closing it may free, in bytes: what it holds, and chunks that it keeps alive, `sent_max` of its output.
-    pub fn burden_bytes(&self, sent_max: usize) -> usize {
+    /// How much closing it may free, in bytes: what it holds, with all chunks. Others may hold those in its output, too.
+    pub fn burden_bytes(&self) -> usize {
         let incoming = if let Phase::Receiving(incoming) = &self.phase { chunk_bytes(&incoming.longs) } else { 0 };
-        let queued = |queue: &Queue| queue.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&queue.longs);
-        let asked =
-            self.resp.as_ref().and_then(|it| it.question.as_ref()).map_or(0, |it| it.text.chunks.len() * CHUNK_BYTES);
-        self.held_bytes() + self.output.chunk_bytes.min(sent_max) + incoming + asked + self.queue().map_or(0, queued)
+        let resp = self.resp.as_deref().map_or(0, Resp::chunk_bytes);
+        self.held_bytes() + self.output.chunk_bytes + incoming + resp
     }
 
     /// Whether stored frames can be executed, or a command that has been taken from the input is not done yet.
@@ -197,7 +197,9 @@ impl Session {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
-                self.resp_client(executor).iter_mut().for_each(|client| client.run_queue(client.executor.work_max));
+                if let Some(mut client) = self.resp_client(executor) {
+                    client.run_queue(client.executor.work_max);
+                }
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}
@@ -223,9 +225,12 @@ impl Session {
     pub(crate) fn execute_first(&mut self, input: &[u8], executor: &mut Executor) -> Result<usize, usize> {
         self.execute_frame(input, &mut Vec::new(), executor).or_else(|stop| match stop {
             Stop::Incomplete(needed) => Err(needed),
-            Stop::Long(_, at) => {
-                self.phase = Phase::Receiving(Box::new(Incoming { needed: at, ..Incoming::default() }));
-                Ok(self.receive(input, executor))
+            // In a crowd, it gets a chunk when more of it is read than its beginning, and so its turn has come.
+            Stop::Long(bytes, at) if executor.share_bytes < CHUNK_BYTES && input.len() < at + bytes => Err(at + bytes),
+            Stop::Long(bytes, at) => {
+                let begun = Incoming { bytes: input[..at].into(), needed: at + bytes, ..Incoming::default() };
+                self.phase = Phase::Receiving(Box::new(begun));
+                Ok(at + self.receive(&input[at..], executor))
             }
             Stop::Broken(_) => Ok(input.len()),
         })
@@ -248,33 +253,34 @@ impl Session {
 
     /// Adds `bytes` to the frame being received, executes it once it is complete, and returns how many were consumed.
     fn receive(&mut self, bytes: &[u8], executor: &mut Executor) -> usize {
+        if bytes.is_empty() {
+            return 0; // its turn may not have come
+        }
         let Phase::Receiving(mut incoming) = mem::replace(&mut self.phase, Phase::Open) else { return 0 };
+        incoming.needed = 0; // it is parsed again: a long value may have begun that was to wait for more of it
         let mut taken = 0;
         loop {
-            taken += incoming.take(&bytes[taken..], executor);
-            let Incoming { bytes: frame, longs, needed, left, awaited, .. } = &mut *incoming;
-            if *left > 0 || frame.len() < *needed {
+            let Incoming { bytes: frame, longs, needed, left, .. } = &mut *incoming;
+            if *left == 0 && frame.len() >= *needed {
+                match self.execute_frame(frame, longs, executor) {
+                    Err(Stop::Incomplete(bytes)) => *needed = bytes,
+                    Err(Stop::Long(value_bytes, at)) => {
+                        let queue = self.resp.as_mut().and_then(|resp| resp.queue.as_mut());
+                        let refused = queue.is_some_and(|queue| queue.refuses(value_bytes, executor));
+                        longs.push(Long { refused, ..Long::default() });
+                        (*left, *needed) = (value_bytes, at);
+                        let begun = frame.split_off(at);
+                        incoming.take(&begun, executor);
+                        continue;
+                    }
+                    done => break taken -= done.map_or(0, |end| frame.len() - end), // it ends within these bytes
+                }
+            }
+            if taken == bytes.len() {
                 self.phase = Phase::Receiving(incoming);
                 return taken;
             }
-            match self.execute_frame(frame, longs, executor) {
-                Err(Stop::Incomplete(bytes)) => *needed = bytes,
-                Err(Stop::Long(value_bytes, at)) => {
-                    // In a crowd it gets a chunk when more of it is read than its beginning, and so its turn has come.
-                    if executor.share_bytes < CHUNK_BYTES && *awaited == 0 {
-                        *awaited = value_bytes;
-                        *needed = (at + value_bytes).min(frame.len() + bytes.len() - taken + 1);
-                        continue;
-                    }
-                    let queue = self.resp.as_mut().and_then(|resp| resp.queue.as_mut());
-                    let refused = queue.is_some_and(|queue| queue.refuses(value_bytes, executor));
-                    longs.push(Long { refused, ..Long::default() });
-                    (*awaited, *left, *needed) = (0, value_bytes, at);
-                    let begun = frame.split_off(at);
-                    incoming.take(&begun, executor);
-                }
-                done => break taken -= done.map_or(0, |end| frame.len() - end), // it ends within these bytes
-            }
+            taken += incoming.take(&bytes[taken..], executor);
         }
         // Its key was hashed, and it was copied to where nothing was yet: four times what a copy costs.
         executor.store.work += 4 * incoming.bytes.len() as u64 / COPIED_BYTES_PER_UNIT;

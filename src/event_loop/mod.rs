@@ -159,7 +159,7 @@ impl EventLoop {
         self.accept(places);
         self.read_ready();
         self.serve_visits();
-        self.relieve_pressure();
+        self.relieve_pressure(is_tick);
         self.sweep(is_tick);
         (0..TURN_CLOSES).for_each(|_| drop(self.ended.pop_front()));
         self.accept(TURN_ACCEPTS - places);
@@ -403,7 +403,8 @@ impl EventLoop {
     /// Closes those whose time has run out: as many as one turn can free, and then the next looks at this part again.
     fn sweep(&mut self, is_tick: bool) {
         self.sweeps.end += usize::from(self.sweeps.is_empty() && is_tick && self.needs_ticks());
-        let (Some(part), mut freed_bytes) = (self.sweeps.next(), 0) else { return };
+        let Some(part) = self.sweeps.next() else { return };
+        let mut freed_bytes = 0;
         for slot in (part % SWEEP_PARTS..self.connections.capacity()).step_by(SWEEP_PARTS) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             // The poll reports room when there is much. A client that reads slowly makes some, which writing finds.

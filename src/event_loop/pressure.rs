@@ -2,9 +2,9 @@
 //! bounds one, and there may be many.
 //!
 //! From an eighth of the bound on, what takes more than a quarter of a fair share stands in line, and as much is
-//! received at a time as has room to its end; whatever else begins gets a share of the room. Over the bound, whoever
-//! holds more than a fair share is not read from. If that does not help within a second, the largest holder is closed,
-//! one more each tick; a quarter over the bound, it is closed at once, one in each turn.
+//! received at a time as has room to its end. Over the bound, whoever holds more than a fair share is not read from. If
+//! that does not help within a second, the largest holder is closed, one more each tick; a quarter over the bound, it is
+//! closed at once, one in each turn.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -15,19 +15,18 @@ use super::EventLoop;
 use super::connection::{Connection, find};
 use crate::limits::*;
 use crate::memory;
-use crate::session::{Place, Resp};
+use crate::session::{Place, Resp, Session};
 
 /// What connections hold, and what they have to wait for because of that.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     pub(super) held_bytes: usize, // by all connections, chunks aside
-    held_bytes_peak: usize,       // since the last tick
     /// Resident memory at the last tick beyond all that is counted, or the most that is allowed for it, in bytes.
     uncounted_bytes: usize,
     pub(super) eighths: usize, // of their bound that all buffers take
     /// In a crowd: who collects a long frame or a transaction, in the order of its beginning. The first are received.
     line: VecDeque<Token>,
-    relieve_at: Option<u64>, // while buffers are over their bound: when the largest holder is closed, in milliseconds
+    ticks_over: u64, // for how many ticks buffers have been over their bound
 }
 
 impl EventLoop {
@@ -45,18 +44,17 @@ impl EventLoop {
     /// Memory taken outside of the store and its chunks, in bytes: at the start, for connections, and the uncounted.
     pub(super) fn outside_bytes(&mut self, is_tick: bool) -> usize {
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
-        // What connections have freed counts until the next tick, which finds out whether the system got it back.
-        let Pressure { held_bytes, held_bytes_peak, uncounted_bytes, .. } = &mut self.pressure;
-        *held_bytes_peak = if is_tick { *held_bytes } else { *held_bytes.max(held_bytes_peak) };
-        let counted = self.base_bytes + self.input.len() + self.spare.bytes + places + *held_bytes_peak;
-        if is_tick {
-            // Not counted are, for example, holes in the C library's heap, where connections held something.
-            let store = &self.executor.store;
-            let counted_in_all = store.memory_bytes() - store.outside_bytes + counted;
-            let uncounted = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted_in_all));
-            *uncounted_bytes = uncounted.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
+        let counted = self.base_bytes + self.input.len() + self.spare.bytes + places + self.pressure.held_bytes;
+        let store = &self.executor.store;
+        if !is_tick {
+            // What was freed counts until the next tick, which finds out whether the system got it back.
+            return store.outside_bytes.max(counted + self.pressure.uncounted_bytes);
         }
-        counted + *uncounted_bytes
+        // Not counted are, for example, holes in the C library's heap, where connections held something.
+        let counted_in_all = store.memory_bytes() - store.outside_bytes + counted;
+        let uncounted = memory::resident_bytes().map_or(0, |bytes| bytes.saturating_sub(counted_in_all));
+        self.pressure.uncounted_bytes = uncounted.min(self.config.max_memory.bytes / UNCOUNTED_SHARE);
+        counted + self.pressure.uncounted_bytes
     }
 
     /// Tells the store its limit. A full one that may not evict could not make room for buffers that grow later, so it
@@ -90,23 +88,20 @@ impl EventLoop {
     /// Whether a connection may hold more while buffers are crowded. What collects stands in line for that from now on.
     #[cold]
     fn may_grow(&mut self, slot: usize) -> bool {
-        let fair_bytes = self.buffer_bytes_max() / self.connections.len();
         let Pressure { eighths, line, .. } = &mut self.pressure;
         let connection = &mut self.connections[slot];
         let token = connection.token(slot);
-        // Strangers could take their time, so they stand in nobody's way. Who holds little leaves room for the line.
-        if !connection.session.is_stranger()
-            && let Some((missing_bytes, place)) = connection.session.collected(&self.executor, fair_bytes / 4)
-        {
+        if let Some((missing_bytes, place)) = connection.session.collected(&self.executor) {
             if !mem::replace(&mut connection.in_line, true) {
-                *place = Place { missing_bytes: missing_bytes.max(1), reads_until: None };
+                *place = Some(Place { missing_bytes, reads_until: None });
                 line.push_back(token);
             }
+            let is_received = place.as_ref().is_some_and(|place| place.reads_until.is_some());
             // While nobody may be received, who has closed is found out at least.
-            return place.reads_until.is_some() || *eighths >= FULL_EIGHTHS && connection.read_closed;
+            return is_received || *eighths >= FULL_EIGHTHS && connection.read_closed;
         }
         let is_free = *eighths < OVER_EIGHTHS || connection.read_closed; // who has closed brings little more
-        is_free || connection.session.burden_bytes(usize::MAX) <= fair_bytes
+        is_free || connection.session.burden_bytes() <= self.executor.share_bytes * CROWD_SHARE
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
@@ -121,13 +116,11 @@ impl EventLoop {
                 self.ready.extend(line.remove(at));
                 continue;
             };
-            let (mut fits, can_run) = (true, connection.session.can_run());
+            let can_run = connection.session.can_run();
+            let mut fits = true;
             connection.in_line = false;
-            if *eighths >= CROWDED_EIGHTHS
-                && let Some((missing_bytes, place)) = connection.session.collected(&self.executor, 0)
-                // A frame that began behind the one that stood here goes to the end of the line.
-                && place.missing_bytes > 0
-            {
+            // A frame that began behind the one that stood here has no place: it goes to the end of the line.
+            if let Some((missing_bytes, Some(place))) = connection.session.collected(&self.executor) {
                 let read = mem::replace(&mut place.missing_bytes, missing_bytes).saturating_sub(missing_bytes) as u64;
                 // One that sends little at a time could hold up the others for as long as it likes.
                 let until = place.reads_until.map_or(now, |until| until.max(now)) + read / LINE_BYTES_PER_MILLI;
@@ -149,34 +142,33 @@ impl EventLoop {
     }
 
     /// Finds out how full buffers are, moves the line on, and closes whoever has to go.
-    pub(super) fn relieve_pressure(&mut self) {
+    pub(super) fn relieve_pressure(&mut self, is_tick: bool) {
         let (held_bytes, bytes_max) = (self.buffer_bytes(), self.buffer_bytes_max());
         let eighths = OVER_EIGHTHS * held_bytes / bytes_max;
-        let room_bytes = bytes_max.saturating_sub(held_bytes);
-        // Half is left to those who are received.
-        let share_bytes = (room_bytes / 2 / self.connections.len().max(1)).max(SHORT_VISIT_BYTES);
+        let share_bytes = (bytes_max / CROWD_SHARE / self.connections.len().max(1)).max(SHORT_VISIT_BYTES);
         self.executor.share_bytes = if eighths < CROWDED_EIGHTHS { usize::MAX } else { share_bytes };
-        self.pressure.eighths = eighths;
-        self.move_line(room_bytes);
-        let (now, relieve_at) = (self.now_millis, &mut self.pressure.relieve_at);
-        let is_over = eighths >= OVER_EIGHTHS;
-        if !is_over && relieve_at.take().is_some() {
-            self.sweeps.end = self.sweeps.start + SWEEP_PARTS;
+        let was_over = mem::replace(&mut self.pressure.eighths, eighths) >= OVER_EIGHTHS;
+        self.move_line(bytes_max.saturating_sub(held_bytes));
+        if eighths >= OVER_EIGHTHS {
+            self.pressure.ticks_over += u64::from(is_tick);
+        } else if was_over {
+            self.pressure.ticks_over = 0;
+            self.sweeps.end = self.sweeps.start + SWEEP_PARTS; // who was held back is looked at in the next turns
         }
-        let is_due = is_over && now >= (*relieve_at.get_or_insert(now + PRESSURE_MILLIS)).max(self.spared_until);
+        let is_due = is_tick && self.pressure.ticks_over > PRESSURE_MILLIS / TICK_MILLIS;
         if !is_due && eighths < RELIEF_EIGHTHS {
             return;
         }
         let sessions = || self.connections.iter().map(|(slot, connection)| (slot, &connection.session));
         // What all replies together keep alive. Closing a client that is sent what the store holds frees nothing.
-        let sent_bytes = sessions().fold(held_bytes, |left, (_, it)| left.saturating_sub(it.burden_bytes(0)));
+        let own_bytes = |session: &Session| session.burden_bytes() - session.output.chunk_bytes;
+        let sent_bytes = sessions().fold(held_bytes, |left, (_, session)| left.saturating_sub(own_bytes(session)));
         let weights = sessions().map(|(slot, session)| {
-            let bytes = session.burden_bytes(sent_bytes);
+            let bytes = own_bytes(session) + session.output.chunk_bytes.min(sent_bytes);
             // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
             (bytes > STRANGER_HELD_BYTES && session.is_stranger(), bytes, slot)
         });
         if let Some((_, bytes, slot)) = weights.max() {
-            self.pressure.relieve_at = Some(now + TICK_MILLIS);
             self.disconnect(slot, &format!("buffers were over their bound, {bytes} bytes for it alone"));
         }
     }

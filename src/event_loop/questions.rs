@@ -99,10 +99,12 @@ impl EventLoop {
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
         let (kills, filter) = (question.verb == "client|kill", &question.words[1..]);
-        let (slots, mut looks) = (self.connections.capacity(), TURN_LOOKS);
+        let slots = self.connections.capacity();
+        let mut looks = TURN_LOOKS;
         while question.at < slots && looks > 0 {
             let other = question.at;
-            (question.at, looks) = (other + 1, looks - 1);
+            question.at += 1;
+            looks -= 1;
             let Some(connection) = self.connections.get_mut(other) else { continue };
             if connection.session.is_closing() || kills && !is_selected(filter, connection, other == slot)? {
                 continue;
@@ -113,7 +115,7 @@ impl EventLoop {
                 return Err(OUT_OF_MEMORY);
             } else if kills && other != slot {
                 // What it held is freed here, and a megabyte takes 70 us.
-                looks = looks.saturating_sub(connection.session.burden_bytes(usize::MAX) / READ_BYTES);
+                looks = looks.saturating_sub(connection.session.burden_bytes() / READ_BYTES);
                 connection.session.abandon();
                 connection.enqueue(other, &mut self.ready); // it is closed when its turn comes
             }
@@ -164,11 +166,11 @@ fn listed(connection: &Connection, now_millis: u64) -> String {
     let session = &connection.session;
     let none = Resp::default();
     let resp = session.resp.as_deref().unwrap_or(&none);
-    let [name, library, library_version] = resp.names();
+    let [name, library, library_version] = &resp.names;
     let version = 2 + u8::from(resp.is_resp3);
     let [address, local_address] = connection.addresses();
     let [age, idle] = [connection.accepted_millis, session.last_command_millis].map(|it| (now_millis - it) / 1000);
-    let (id, held, waiting) = (session.id, session.burden_bytes(usize::MAX), session.output.len());
+    let (id, held, waiting) = (session.id, session.burden_bytes(), session.output.len());
     let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(resp.last_verb)].name);
     format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \

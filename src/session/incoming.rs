@@ -17,14 +17,13 @@ pub(crate) struct Incoming {
     pub(super) longs: Vec<Long>,
     pub(super) needed: usize, // how long `bytes` must be before parsing it again is of use
     pub(super) left: usize,   // how many bytes of the last long value have not arrived yet
-    pub(super) place: Place,
-    pub(super) awaited: usize, // the length of a long value of which only the beginning is there, in `bytes`
+    pub(super) place: Option<Place>, // if it stands in line
 }
 
 /// Where a frame or a transaction stands among those that are received while buffers are crowded.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) missing_bytes: usize, // when it was last looked at; 0 if it does not stand in line
+    pub(crate) missing_bytes: usize,     // when it was last looked at
     pub(crate) reads_until: Option<u64>, // it is received: until when its client may pause, in milliseconds
 }
 

@@ -18,7 +18,7 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 #[derive(Debug, Default)]
 pub struct Resp {
     pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
-    names: Box<str>,           // the `names` in one allocation, separated by spaces
+    pub(crate) names: [Box<str>; 3], // the client's, and its library's name and version; empty if it has not said one
     pub(crate) last_verb: u8,  // an index into the table
     pub(crate) authenticated: bool,
     cursor: Cursor,
@@ -52,11 +52,11 @@ pub(super) struct Queue {
     pub(super) frames: Chunked,
     pub(super) longs: Vec<Long>,
     commands: usize,
-    pub(super) bytes: usize, // that were queued, long values by their chunks
-    pub(super) place: Place,
-    pub(super) runs: bool,    // EXEC has begun: the last of the chunks comes first now
-    pub(super) head: Vec<u8>, // what comes before the chunks: a step may go on from one into the next
-    done: usize,              // how many of its bytes have been executed
+    bytes: usize,                    // that were queued, long values by their chunks
+    pub(super) place: Option<Place>, // if it stands in line
+    pub(super) runs: bool,           // EXEC has begun: the last of the chunks comes first now
+    pub(super) head: Vec<u8>,        // what comes before the chunks: a step may go on from one into the next
+    done: usize,                     // how many of its bytes have been executed
     broken: bool, // a command was answered with an error, or not all of it could be queued: EXEC executes nothing
 }
 
@@ -114,17 +114,10 @@ impl Resp {
         self.queue.as_deref().map_or(0, queued) + self.question.as_deref().map_or(0, asked)
     }
 
-    /// The client's name, and its library's name and version. What the client has not said is empty.
-    pub(crate) fn names(&self) -> [&str; 3] {
-        let mut names = self.names.split(' ');
-        [(); 3].map(|()| names.next().unwrap_or_default())
-    }
-
-    /// Sets one of the names, which has no space in it.
-    pub(super) fn set_name(&mut self, at: usize, name: &str) {
-        let mut names = self.names();
-        names[at] = name;
-        self.names = names.join(" ").into();
+    /// Memory in chunks held for the same, in bytes.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        let queued = self.queue.as_ref().map_or(0, |it| it.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&it.longs));
+        queued + self.question.as_ref().map_or(0, |it| it.text.chunks.len() * CHUNK_BYTES)
     }
 
     #[inline]
@@ -310,7 +303,7 @@ impl RespClient<'_> {
         self.output.push_header(b'*', queue.commands as i64);
         queue.runs = true;
         queue.frames.chunks.reverse();
-        self.resp.queue = Some(queue).filter(|queue| queue.commands > 0);
+        self.resp.queue = (queue.commands > 0).then_some(queue);
         self.run_queue(self.executor.store.work + EXEC_WORK_UNITS);
         Ok(())
     }
@@ -336,7 +329,7 @@ impl RespClient<'_> {
             }
             commands += count.max(1);
             let is_left = queue.done < queue.head.len() || !queue.frames.rest.is_empty();
-            self.resp.queue = Some(queue).filter(|_| is_left);
+            self.resp.queue = is_left.then_some(queue);
         }
     }
 

@@ -216,6 +216,26 @@ fn long_values_come_in_slowly() {
     check_peak(&server);
 }
 
+/// Nor does a crowd that sends slowly take more than has room: who has begun waits for the turn.
+#[test]
+fn a_crowd_of_long_values_comes_in_slowly() {
+    let (server, mut bystander) = start(&["--max-memory", "16mb"]);
+    let frame = set(b"key", &[b'v'; 120_000]);
+    scope(|scope| {
+        for mut client in Client::many(&server, 200) {
+            let frame = &frame;
+            scope.spawn(move || {
+                frame.chunks(20_000).for_each(|piece| {
+                    client.send(piece);
+                    std::thread::sleep(Duration::from_millis(20));
+                });
+                client.expect(b"OK\r\n");
+            });
+        }
+    });
+    assert_eq!(bystander.info("client_disconnections:"), 0);
+}
+
 /// A client that is far away sends as much as the kernel lets it, and then nothing for a round trip. It keeps its place.
 #[test]
 fn a_round_trip_costs_nobody_the_turn() {
