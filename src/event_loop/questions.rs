@@ -166,7 +166,7 @@ fn listed(connection: &Connection, now_millis: u64) -> String {
     let session = &connection.session;
     let none = Resp::default();
     let resp = session.resp.as_deref().unwrap_or(&none);
-    let [name, library, library_version] = &resp.names;
+    let [name, library, library_version] = resp.names();
     let version = 2 + u8::from(resp.is_resp3);
     let [address, local_address] = connection.addresses();
     let [age, idle] = [connection.accepted_millis, session.last_command_millis].map(|it| (now_millis - it) / 1000);

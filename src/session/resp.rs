@@ -18,7 +18,7 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 #[derive(Debug, Default)]
 pub struct Resp {
     pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
-    pub(crate) names: [Box<str>; 3], // the client's, and its library's name and version; empty if it has not said one
+    names: Box<str>,           // the `names` in one allocation, separated by spaces
     pub(crate) last_verb: u8,  // an index into the table
     pub(crate) authenticated: bool,
     cursor: Cursor,
@@ -118,6 +118,19 @@ impl Resp {
     pub(super) fn chunk_bytes(&self) -> usize {
         let queued = self.queue.as_ref().map_or(0, |it| it.frames.chunks.len() * CHUNK_BYTES + chunk_bytes(&it.longs));
         queued + self.question.as_ref().map_or(0, |it| it.text.chunks.len() * CHUNK_BYTES)
+    }
+
+    /// The client's name, and its library's name and version. What the client has not said is empty.
+    pub(crate) fn names(&self) -> [&str; 3] {
+        let mut names = self.names.split(' ');
+        [(); 3].map(|()| names.next().unwrap_or_default())
+    }
+
+    /// Sets one of the names, which has no space in it.
+    pub(super) fn set_name(&mut self, at: usize, name: &str) {
+        let mut names = self.names();
+        names[at] = name;
+        self.names = names.join(" ").into();
     }
 
     #[inline]

@@ -21,10 +21,10 @@ impl RespClient<'_> {
             ("select", [index]) if integer(index)? != 0 => Err("ERR DB index is out of range: there is only DB 0")?,
             ("select", _) => {}
             ("quit", _) => (*self.phase, self.resp.queue) = (Phase::Closing, None),
-            ("client|setname", [_, name]) => self.resp.names[0] = printable(name)?.into(),
+            ("client|setname", [_, name]) => self.resp.set_name(0, printable(name)?),
             ("client|setinfo", [_, what, text]) => match lower(what, &mut [0; 8]) {
-                b"lib-name" => self.resp.names[1] = printable(text)?.into(),
-                b"lib-ver" => self.resp.names[2] = printable(text)?.into(),
+                b"lib-name" => self.resp.set_name(1, printable(text)?),
+                b"lib-ver" => self.resp.set_name(2, printable(text)?),
                 _ => return Err(format!("ERR Unrecognized option '{}'", shown(what)).into()),
             },
             // Either way the keys are gone at once, and their memory is given back in the background.
@@ -56,7 +56,7 @@ impl RespClient<'_> {
                 output.push_line(b'-', "ERR MULTI calls can not be nested");
             }
             ("client|id", _) => output.push_header(b':', self.id as i64),
-            ("client|getname", _) => match &*self.resp.names[0] {
+            ("client|getname", _) => match self.resp.names()[0] {
                 "" => output.push_null(is_resp3),
                 name => output.push_bulk(name.as_bytes()),
             },
@@ -109,9 +109,7 @@ impl RespClient<'_> {
         if !self.resp.authenticated {
             return Err(NOT_AUTHENTICATED);
         }
-        if let Some(name) = name {
-            self.resp.names[0] = name.into();
-        }
+        name.into_iter().for_each(|name| self.resp.set_name(0, name));
         self.resp.is_resp3 = is_resp3;
         self.output.push_map(7, is_resp3);
         for word in ["server", "redis", "version", REDIS_VERSION, "mode", "standalone", "role", "master", "proto"] {
