@@ -88,6 +88,7 @@ pub(super) struct Log {
     pub(super) live_bytes: [usize; 2], // bytes of live records and their chunks, in each queue
     pub(super) dead: usize,            // bytes of dead records in segments that are still held
     pub(super) expiring: usize,        // items that carry an expiry
+    pub(super) pause_micros: u64,      // what the sweep for those that have expired owes for what it has searched
     lists: Slab<Vec<Bytes>>,
     pub(super) dropped: Vec<Bytes>, // references to chunks of dead values, which are still to be given back
     pub(super) chunk_refs: usize,   // references to chunks, of live and dead values
@@ -389,11 +390,9 @@ impl Log {
         if self.segments.get(number)?.due < now {
             for (handle, record) in self.records(number, 0) {
                 searched += 1;
-                if record.deadline >= now || expired.len() == count {
-                    due = due.min(record.deadline);
-                } else {
-                    expired.push((handle, record));
-                }
+                let is_left = record.deadline >= now || expired.len() == count;
+                due = due.min(if is_left { record.deadline } else { NEVER });
+                expired.extend((!is_left).then_some((handle, record)));
             }
             self.segments[number].due = due;
         }
