@@ -611,7 +611,7 @@ fn what_has_expired_takes_no_room_from_what_has_not() {
     let (mut store, mut random) = (store(2 << 20, Eviction::S3Fifo), Random::new(1));
     for now in 0..19_000 {
         store.begin_turn(now, 0);
-        (5 * now..5 * now + 5).for_each(|id| store.expire_id(id, now + 1_000 + below(&mut random, 9_000)));
+        (7 * now..7 * now + 7).for_each(|id| store.expire_id(id, now + 1_000 + below(&mut random, 9_000)));
         store.rest(TURN_WORK_UNITS);
     }
     assert_eq!(store.stats.evictions, 0, "there is room for all that is alive at a time");
