@@ -8,14 +8,14 @@
 //!
 //! An entry holds enough of the hash to be moved without reading its item. When an item is evicted, its entry stays as
 //! a ghost, which leads to no item, until its place is needed. The ghosts tell the eviction policy which keys come
-//! back. This file knows hashes and handles, neither keys nor values.
+//! back, and how soon. This file knows hashes and handles, neither keys nor values.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use memmap2::MmapMut;
 
-use super::log::Handle;
+use super::log::{Handle, Queue};
 use crate::limits::{BUCKETS_MIN, INDEX_BLOCK_BYTES};
 use crate::memory::{self, prefetch};
 
@@ -61,7 +61,8 @@ impl KeyHash {
 }
 
 /// An entry, from the top: the hash's tag (24 bits), the number of uses (2), and the item's handle (38). Three kinds
-/// lead to no item: 0 is a free place; a ghost has only a tag; a link has a line's number instead of tag and offset.
+/// lead to no item: 0 is a free place; a ghost has a queue instead of uses, and a stamp instead of an offset in segment 0;
+/// a link has a line's number instead of tag and offset in segment 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
@@ -70,7 +71,7 @@ const SHIFT: u32 = TAG - BUCKETS_MIN.ilog2();
 const USE: u64 = 1 << 38;
 const USES_MAX: u64 = 3;
 const HANDLE_UPPER: u32 = ((USE - 1) >> 32) as u32;
-/// A handle in segment 1, where no item ever lies, marks a link. Ghosts and free places have a handle of 0.
+/// The least handle in segment 1. No item ever lies in the first two segments.
 const LINK: u64 = 1 << 16;
 
 /// The place of a hash that has not been looked up yet. No entry ever lies here or beyond.
@@ -79,7 +80,7 @@ const UNKNOWN: isize = isize::MAX / 2;
 impl Entry {
     pub(super) fn new(hash: KeyHash, handle: Handle, uses: u64) -> Entry {
         debug_assert!(handle.0 < USE && uses <= USES_MAX);
-        Entry(Entry::ghost(hash).0 + uses * USE + handle.0)
+        Entry((hash.bits >> TAG << TAG) + uses * USE + handle.0)
     }
 
     /// The entry in a place of a line.
@@ -89,8 +90,14 @@ impl Entry {
         Entry(half(at % PLACES) << 32 | half(PLACES + at % PLACES))
     }
 
-    fn ghost(hash: KeyHash) -> Entry {
-        Entry(hash.bits >> TAG << TAG)
+    /// What stays of an item that a queue evicted at the time, or place, that `stamp` stands for.
+    fn ghost(hash: KeyHash, (queue, stamp): (Queue, u16)) -> Entry {
+        Entry::new(hash, Handle(u64::from(stamp)), queue as u64)
+    }
+
+    /// Whether it is a ghost or a free place.
+    fn is_vacant(self) -> bool {
+        self.0 % USE < LINK
     }
 
     pub(super) fn handle(self) -> Handle {
@@ -298,7 +305,7 @@ impl Index {
     fn put(&mut self, home: isize, entry: Entry) {
         self.absent += 1;
         let free = self.visit_lines(home, |number, line| {
-            let free = matching(line, |upper, lower| upper & HANDLE_UPPER | lower == 0);
+            let free = matching(line, |upper, lower| upper & HANDLE_UPPER | lower >> 16 == 0);
             // The entry's bits choose where to begin, so that ghosts are overwritten in no particular order.
             let turn = entry.0 as usize % PLACES;
             let at = ((free | free << PLACES) >> turn).trailing_zeros() as usize + PLACES - 1 + turn;
@@ -322,16 +329,16 @@ impl Index {
         self.free = Entry::link_to(number);
     }
 
-    /// Removes an entry that was just found, leaves its ghost if that is wanted, and returns the work of a merge.
-    pub(super) fn remove(&mut self, hash: KeyHash, leaves_ghost: bool) -> u64 {
+    /// Removes an entry that was just found, leaves a ghost of it if one is given, and returns the work of a merge.
+    pub(super) fn remove(&mut self, hash: KeyHash, ghost: Option<(Queue, u16)>) -> u64 {
         debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
-        self.set(hash.place, if leaves_ghost { Entry::ghost(hash) } else { Entry(0) });
+        self.set(hash.place, ghost.map_or(Entry(0), |ghost| Entry::ghost(hash, ghost)));
         // With more than two places for each item, ghosts would outlive their use, so each new one takes some away.
         let places = 2 * self.buckets * PLACES;
-        let taken = if leaves_ghost { places / self.len } else { 0 };
+        let taken = if ghost.is_some() { places / self.len } else { 0 };
         for step in 2..taken.min(BUCKETS_MIN) {
             let place = (((hash.bits >> 1) as usize + step) % places) as isize;
-            if self.entry(place).handle() == Handle(0) {
+            if self.entry(place).is_vacant() {
                 self.set(place, Entry(0));
             }
         }
@@ -377,10 +384,11 @@ impl Index {
         items.len() as u64 / 4
     }
 
-    /// Whether there is a ghost of this hash: its key was evicted lately. The ghost is removed.
-    pub(super) fn recall(&mut self, hash: KeyHash) -> bool {
-        let found = self.search(hash, |entry| entry == Entry::ghost(hash));
-        found.map(|(place, _)| self.set(place, Entry(0))).is_some()
+    /// The ghost of a hash, as [`remove`](Self::remove) took it, if it is still there. It is there no longer.
+    pub(super) fn recall(&mut self, hash: KeyHash) -> Option<(Queue, u16)> {
+        let (place, ghost) = self.search(hash, Entry::is_vacant)?;
+        self.set(place, Entry(0));
+        Some((if ghost.uses() == Queue::Small as u64 { Queue::Small } else { Queue::Main }, ghost.0 as u16))
     }
 
     /// The entries of the first bucket from `cursor` on that has any, the next cursor (0 at the end), and the number of

@@ -17,6 +17,9 @@ use crate::memory::{self, prefetch};
 
 /// How many neighbours a search for the emptiest segment looks at, in half a microsecond: so many that some are not new.
 const SEARCHED_AT_ONCE: usize = 256;
+/// The dead share, in 256ths, from which a segment is cleaned at the latest if items in it expire: most do so one by one,
+/// and what they leave dead is worth more to items that would be evicted than the copying takes.
+const EXPIRING_DEAD_SHARE: usize = 48;
 /// Unused segments that keep their memory, at most: getting one anew takes 24 us, and a full store soon needs one.
 const SPARE_SEGMENTS: usize = 4;
 const SECOND_BYTES: usize = 48; // from an item's start to a second prefetch: a small item mostly lies in two cache lines
@@ -88,6 +91,7 @@ pub(super) struct Log {
     pub(super) live_bytes: [usize; 2], // bytes of live records and their chunks, in each queue
     pub(super) dead: usize,            // bytes of dead records in segments that are still held
     pub(super) expiring: usize,        // items that carry an expiry
+    pub(super) pause_micros: u64,      // what the sweep for those that have expired owes for what it has searched
     lists: Slab<Vec<Bytes>>,
     pub(super) dropped: Vec<Bytes>, // references to chunks of dead values, which are still to be given back
     pub(super) chunk_refs: usize,   // references to chunks, of live and dead values
@@ -364,7 +368,8 @@ impl Log {
         let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));
         let places = (self.probe..total).chain(0..self.probe).take(left.min(SEARCHED_AT_ONCE));
         let found = places.filter_map(|at| {
-            let Segment { held, len, dead, newer, .. } = self.segments[at];
+            let Segment { held, len, dead, due, newer, .. } = self.segments[at];
+            let dead_share = if due < NEVER { dead_share.min(EXPIRING_DEAD_SHARE) } else { dead_share };
             let free_bytes = held - len + dead;
             let is_emptier = dead * 256 > len * dead_share || 2 * free_bytes > held;
             (is_emptier && newer > 1).then_some((free_bytes, at)) // not the newest, behind which is the head
@@ -389,11 +394,9 @@ impl Log {
         if self.segments.get(number)?.due < now {
             for (handle, record) in self.records(number, 0) {
                 searched += 1;
-                if record.deadline >= now || expired.len() == count {
-                    due = due.min(record.deadline);
-                } else {
-                    expired.push((handle, record));
-                }
+                let is_left = record.deadline >= now || expired.len() == count;
+                due = due.min(if is_left { record.deadline } else { NEVER });
+                expired.extend((!is_left).then_some((handle, record)));
             }
             self.segments[number].due = due;
         }

@@ -29,7 +29,7 @@ pub use self::index::KeyHash;
 pub use self::record::Record;
 
 use self::index::{Entry, Index};
-use self::log::{Log, Queue};
+use self::log::Log;
 use crate::chunk::ChunkPool;
 use crate::command::{Action, Expiry, NEVER, Refusal, Value};
 use crate::limits::*;
@@ -97,7 +97,9 @@ pub struct Store {
     pub stats: Stats,
     /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
-    swept: usize, // how many segments the sweep for expired items has passed
+    hands: [f64; 2],   // what the walks that evict have passed in each queue, in stamps
+    small_growth: f64, // what ghosts have added to the small queue's share
+    swept: usize,      // how many segments the sweep for expired items has passed
     /// When the next sweep may begin, if there is time for it, and when it must, in milliseconds.
     may_sweep_at: u64,
     must_sweep_at: u64,
@@ -393,7 +395,6 @@ impl Store {
             self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
             return Ok(());
         }
-        let is_remembered = found.is_none() && self.stats.evictions > 0 && self.index.recall(hash);
         if self.granted_bytes < size {
             self.make_room(size)?;
             // Making room may have moved or evicted this very item.
@@ -401,7 +402,7 @@ impl Store {
         }
         let (queue, uses) = match found {
             Some((entry, _)) => (self.log.queue(entry.handle()), entry.uses()),
-            None => (if is_remembered { Queue::Main } else { Queue::Small }, 0),
+            None => (self.queue_of_new(hash), 0),
         };
         self.open_for(queue, size)?;
         self.granted_bytes = self.granted_bytes.saturating_sub(size);
@@ -421,7 +422,7 @@ impl Store {
     fn remove(&mut self, hash: KeyHash, entry: Entry, record: &Record, makes_room: bool) {
         let is_expired = record.deadline < self.now;
         let is_evicted = makes_room && !is_expired;
-        self.work += self.index.remove(hash, is_evicted);
+        self.work += self.index.remove(hash, is_evicted.then(|| self.stamp(self.log.queue(entry.handle()))));
         self.work += if makes_room { 0 } else { self.log.chunks_of(record).len() as u64 }; // dropped one by one
         self.log.remove(entry.handle(), record);
         self.stats.expired += u64::from(is_expired);

@@ -160,12 +160,14 @@ fn bounds_that_are_hit_exactly_lose_nothing() {
 fn frames_like_the_last_are_read_at_once() {
     let server = Server::start(&[]);
     let mut asker = Client::tcp(&server);
-    for (bytes, count) in [(1_000, 32), (READ_BYTES, 1), (CARRY_BYTES_MAX, 1), (SMALL_VALUE_BYTES_MAX, 1)] {
+    // The kernel may hand over what is sent at once in two parts, unless it is short.
+    let kinds = [(1_000, 32, 380), (READ_BYTES, 1, 180), (CARRY_BYTES_MAX, 1, 380), (SMALL_VALUE_BYTES_MAX, 1, 380)];
+    for (bytes, count, turns_max) in kinds {
         let mut client = Client::tcp(&server);
         let (frame, before) = (set(b"key", &vec![b'v'; bytes]), asker.info("loop_turns:"));
         (0..100).for_each(|_| client.check(&frame.repeat(count), &b"OK\r\n".repeat(count)));
         let turns = asker.info("loop_turns:") - before;
-        assert!(turns < 180, "{turns} turns for 100 times {count} frames of {bytes} bytes and some more");
+        assert!(turns < turns_max, "{turns} turns for 100 times {count} frames of {bytes} bytes and some more");
     }
     let mut client = Client::tcp(&server);
     let (frames, replies) = (set(b"key", &vec![b'v'; 10_000]).repeat(12), b"OK\r\n".repeat(12));
