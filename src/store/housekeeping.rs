@@ -76,8 +76,9 @@ impl Store {
         self.swept += usize::from(expired.len() < SWEEP_ITEMS);
         for (handle, record) in expired {
             let mut hash = self.hash(&self.log.bytes(handle)[record.key()]);
-            let entry = self.index.find(&mut hash, |entry| entry.handle() == handle);
-            entry.iter().for_each(|entry| self.remove(hash, *entry, &record, false));
+            if let Some(entry) = self.index.find(&mut hash, |entry| entry.handle() == handle) {
+                self.remove(hash, entry, &record, false);
+            }
         }
         true
     }

@@ -90,11 +90,6 @@ impl Entry {
         Entry(half(at % PLACES) << 32 | half(PLACES + at % PLACES))
     }
 
-    /// What stays of an item that a queue evicted at the time, or place, that `stamp` stands for.
-    fn ghost(hash: KeyHash, (queue, stamp): (Queue, u16)) -> Entry {
-        Entry::new(hash, Handle(u64::from(stamp)), queue as u64)
-    }
-
     /// Whether it is a ghost or a free place.
     fn is_vacant(self) -> bool {
         self.0 % USE < LINK
@@ -332,7 +327,8 @@ impl Index {
     /// Removes an entry that was just found, leaves a ghost of it if one is given, and returns the work of a merge.
     pub(super) fn remove(&mut self, hash: KeyHash, ghost: Option<(Queue, u16)>) -> u64 {
         debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
-        self.set(hash.place, ghost.map_or(Entry(0), |ghost| Entry::ghost(hash, ghost)));
+        let ghost = ghost.map(|(queue, stamp)| Entry::new(hash, Handle(u64::from(stamp)), queue as u64));
+        self.set(hash.place, ghost.unwrap_or_default());
         // With more than two places for each item, ghosts would outlive their use, so each new one takes some away.
         let places = 2 * self.buckets * PLACES;
         let taken = if ghost.is_some() { places / self.len } else { 0 };

@@ -17,9 +17,6 @@ use crate::memory::{self, prefetch};
 
 /// How many neighbours a search for the emptiest segment looks at, in half a microsecond: so many that some are not new.
 const SEARCHED_AT_ONCE: usize = 256;
-/// The dead share, in 256ths, from which a segment is cleaned at the latest if items in it expire: most do so one by one,
-/// and what they leave dead is worth more to items that would be evicted than the copying takes.
-const EXPIRING_DEAD_SHARE: usize = 48;
 /// Unused segments that keep their memory, at most: getting one anew takes 24 us, and a full store soon needs one.
 const SPARE_SEGMENTS: usize = 4;
 const SECOND_BYTES: usize = 48; // from an item's start to a second prefetch: a small item mostly lies in two cache lines
@@ -368,8 +365,7 @@ impl Log {
         let (total, left) = (self.segments.len(), self.segments.len().saturating_sub(self.searched.0));
         let places = (self.probe..total).chain(0..self.probe).take(left.min(SEARCHED_AT_ONCE));
         let found = places.filter_map(|at| {
-            let Segment { held, len, dead, due, newer, .. } = self.segments[at];
-            let dead_share = if due < NEVER { dead_share.min(EXPIRING_DEAD_SHARE) } else { dead_share };
+            let Segment { held, len, dead, newer, .. } = self.segments[at];
             let free_bytes = held - len + dead;
             let is_emptier = dead * 256 > len * dead_share || 2 * free_bytes > held;
             (is_emptier && newer > 1).then_some((free_bytes, at)) // not the newest, behind which is the head

@@ -646,7 +646,7 @@ fn what_has_expired_takes_no_room_from_what_has_not() {
     let (mut store, mut random) = (store(2 << 20, Eviction::S3Fifo), Random::new(1));
     for now in 0..19_000 {
         store.begin_turn(now, 0);
-        (7 * now..7 * now + 7).for_each(|id| store.expire_id(id, now + 1_000 + below(&mut random, 9_000)));
+        (6 * now..6 * now + 6).for_each(|id| store.expire_id(id, now + 1_000 + below(&mut random, 9_000)));
         store.rest(TURN_WORK_UNITS);
     }
     assert_eq!(store.stats.evictions, 0, "there is room for all that is alive at a time");
@@ -1218,10 +1218,10 @@ fn a_full_store_is_full_of_items() {
             least = least.min(used(&store));
         }
     }
-    assert!(least > 0.82, "overwritten: {least}");
+    assert!(least > 0.86, "overwritten: {least}");
     let copied = store.stats.copied_bytes - copied;
     println!("{least} used, {copied} copied, {written} written");
-    assert!(copied <= written, "{copied} copied, {written} written");
+    assert!(copied <= 2 * written, "{copied} copied, {written} written");
     store.check();
 }
 
