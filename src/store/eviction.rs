@@ -2,8 +2,8 @@
 //!
 //! The policy is S3-FIFO (Yang et al., SOSP'23) with four changes. New items go into the small queue, a tenth of the
 //! memory. When an item's turn comes there, it moves to the main queue if it was used meanwhile, and is evicted if not.
-//! In the main queue an item that was used since its last round gets another one. An evicted item leaves a ghost, and
-//! starts in the main queue if it was the small one that evicted it, and its key comes back soon. The changes:
+//! In the main queue an item that was used since its last round gets another one. An evicted item leaves a ghost. Should
+//! its key come back, it starts in the main queue if it was the small one that evicted it. The changes:
 //! - How many uses promote an item depends on its size, since a small one costs less to keep. Against two uses for all,
 //!   that took misses beyond the compulsory ones from .0090 to .0050 on a Twitter trace, and .006 off the miss ratio of
 //!   zipf 0.99, byte hits being equal.
@@ -51,9 +51,6 @@ const STAMPS: f64 = 256.0;
 
 /// A key that comes back before its queue's walks have passed so much would have been kept by a queue that much longer.
 const NEAR_STAMPS: u16 = 13;
-
-/// One that the small queue evicted and that comes back before so much has passed is used enough for the main queue.
-const RECALL_STAMPS: u16 = 128;
 
 /// By how many mean items the small queue's share grows with each key that it would have kept if a little longer, and
 /// shrinks with each that the main queue would have kept. The former are 3 to 4 times as many where popularity is fixed
@@ -264,7 +261,7 @@ impl Store {
             let items = if queue == Queue::Small { GROWTH_ITEMS } else { -SHRINKAGE_ITEMS };
             self.small_growth = (self.small_growth + items / (1 + self.len()) as f64).clamp(0.0, SMALL_GROWTH_MAX);
         }
-        if queue == Queue::Small && passed < RECALL_STAMPS { Queue::Main } else { Queue::Small }
+        if queue == Queue::Small { Queue::Main } else { Queue::Small }
     }
 
     /// The queue in which an item gets another round, and the uses that it starts with; `None` if it is to leave.

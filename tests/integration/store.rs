@@ -403,10 +403,10 @@ fn what_comes_back_soon_after_it_was_evicted_stays_longer() {
 }
 
 /// How many of `count` read-through requests for the keys that `pick` picks miss, in a store of 8 MB.
-fn misses(count: u64, length: impl Fn(u64) -> usize, mut pick: impl FnMut(&mut Random, u64) -> u64) -> u64 {
+fn misses(count: u64, length: usize, mut pick: impl FnMut(&mut Random, u64) -> u64) -> u64 {
     let (mut store, mut random) = (store(8 << 20, Eviction::S3Fifo), Random::new(1));
     let ids = (0..count).map(|at| pick(&mut random, at));
-    let missed = ids.filter(|id| !store.get_id(*id) && store.set_id(*id, length(*id)).is_ok()).count();
+    let missed = ids.filter(|id| !store.get_id(*id) && store.set_id(*id, length).is_ok()).count();
     store.check();
     missed as u64
 }
@@ -416,48 +416,29 @@ fn misses(count: u64, length: impl Fn(u64) -> usize, mut pick: impl FnMut(&mut R
 fn the_small_queue_grows_where_keys_come_back_too_late_for_it_and_only_there() {
     let capacity = 8_000_u64;
     let again = |at: u64, apart: u64| if at.is_multiple_of(2) { at / 2 } else { (at / 2).saturating_sub(apart) };
-    let twice = misses(200_000, |_| 1_000, |_, at| again(at, capacity / 5));
+    let twice = misses(200_000, 1_000, |_, at| again(at, capacity / 5));
     assert!(twice < 120_000, "{twice} of 200,000 missed, and 100,000 are first uses");
-    let looped = misses(200_000, |_| 1_000, |_, at| at % (capacity * 5 / 4));
+    let looped = misses(200_000, 1_000, |_, at| at % (capacity * 5 / 4));
     assert!(looped < 90_000, "{looped} of 200,000 missed in a loop");
-    let both = misses(
-        400_000,
-        |_| 1_000,
-        |random, at| {
-            let most = below(random, 40_000) + 1; // low numbers are the most popular
-            if at < 200_000 { again(at, capacity / 5) } else { 1_000_000 + below(random, most) }
-        },
-    );
+    let both = misses(400_000, 1_000, |random, at| {
+        let most = below(random, 40_000) + 1; // low numbers are the most popular
+        if at < 200_000 { again(at, capacity / 5) } else { 1_000_000 + below(random, most) }
+    });
     assert!(both - twice < 126_000, "{both} of 400,000 missed, {twice} of these before popularity was fixed");
 }
 
 #[test]
-fn what_comes_back_long_after_it_was_evicted_does_not_stay() {
-    let length = |id: u64| 10 << (id * 5 % 14);
-    let missed = misses(200_000, length, |random, _| {
-        let most = below(random, 6_000) + 1;
+fn what_was_evicted_long_ago_is_not_remembered_though_items_are_few() {
+    let missed = misses(60_000, 20_000, |random, _| {
+        let most = below(random, 8_000) + 1;
         below(random, most)
     });
-    assert!(missed < 81_000, "{missed} of 200,000");
-}
-
-#[test]
-fn what_was_evicted_long_ago_is_not_remembered_though_items_are_few() {
-    let missed = misses(
-        60_000,
-        |_| 20_000,
-        |random, _| {
-            let most = below(random, 8_000) + 1;
-            below(random, most)
-        },
-    );
     assert!(missed < 52_500, "{missed} of 60,000");
 }
 
 #[test]
 fn what_is_used_most_stays_when_all_is_used() {
-    let missed =
-        misses(2_000_000, |_| 40, |random, at| if at % 20 == 0 { at + 1_000_000 } else { below(random, 110_000) });
+    let missed = misses(2_000_000, 40, |random, at| if at % 20 == 0 { at + 1_000_000 } else { below(random, 110_000) });
     assert!(missed < 293_000, "{missed} of 2,000,000");
 }
 
