@@ -327,8 +327,7 @@ impl Index {
     /// Removes an entry that was just found, leaves a ghost of it if one is given, and returns the work of a merge.
     pub(super) fn remove(&mut self, hash: KeyHash, ghost: Option<(Queue, u16)>) -> u64 {
         debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
-        let ghost = ghost.map(|(queue, stamp)| Entry::new(hash, Handle(u64::from(stamp)), queue as u64));
-        self.set(hash.place, ghost.unwrap_or_default());
+        self.set(hash.place, ghost.map_or(Entry(0), |(queue, at)| Entry::new(hash, Handle(at.into()), queue as u64)));
         // With more than two places for each item, ghosts would outlive their use, so each new one takes some away.
         let places = 2 * self.buckets * PLACES;
         let taken = if ghost.is_some() { places / self.len } else { 0 };
