@@ -53,8 +53,8 @@ const STAMPS: f64 = 256.0;
 const NEAR_STAMPS: u16 = 13;
 
 /// By how many mean items the small queue's share grows with each key that it would have kept if a little longer, and
-/// shrinks with each that the main queue would have kept. The former are 3 to 4 times as many where popularity is fixed
-/// (zipf 0.6 to 1.0, with and without keys that are used once) and a tenth is right; 5 to 14 times where it moves.
+/// shrinks with each that the main queue would have kept. The former are about 3 times as many where popularity is fixed
+/// (zipf 0.6 to 1.0, with and without keys that are used once) and a tenth is right, and 5 to 13 times where it moves.
 const GROWTH_ITEMS: f64 = 6.0;
 const SHRINKAGE_ITEMS: f64 = 30.0;
 
