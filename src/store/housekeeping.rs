@@ -65,13 +65,13 @@ impl Store {
             return false;
         }
         let Some((expired, searched)) = self.log.expired(self.swept, self.now, SWEEP_ITEMS) else {
-            let pause = SWEEP_PAUSE_MILLIS.min(mem::take(&mut self.log.pause_micros) / 1000);
+            let pause = SWEEP_PAUSE_MILLIS.min(mem::take(&mut self.pause_micros) / 1000);
             (self.swept, self.may_sweep_at, self.must_sweep_at) = (0, self.now + pause, self.now + SWEEP_PAUSE_MILLIS);
             return false;
         };
         // What has expired keeps others out of a full store. To search a segment takes 3 us if it has 16 items, 14 if 900,
         // and 47 if 2,000, so a 20th to a 70th of the time is spent on that. Where much is found, it spares evictions.
-        self.log.pause_micros += (4 * searched).min(1000).saturating_sub(32 * expired.len() as u64).max(64);
+        self.pause_micros += (4 * searched).min(1000).saturating_sub(32 * expired.len() as u64).max(64);
         self.work += 1 + 4 * searched / STEPS_PER_UNIT + expired.len() as u64 * ITEM_UNITS;
         self.swept += usize::from(expired.len() < SWEEP_ITEMS);
         for (handle, record) in expired {

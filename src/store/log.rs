@@ -88,7 +88,6 @@ pub(super) struct Log {
     pub(super) live_bytes: [usize; 2], // bytes of live records and their chunks, in each queue
     pub(super) dead: usize,            // bytes of dead records in segments that are still held
     pub(super) expiring: usize,        // items that carry an expiry
-    pub(super) pause_micros: u64,      // what the sweep for those that have expired owes for what it has searched
     lists: Slab<Vec<Bytes>>,
     pub(super) dropped: Vec<Bytes>, // references to chunks of dead values, which are still to be given back
     pub(super) chunk_refs: usize,   // references to chunks, of live and dead values

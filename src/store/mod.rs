@@ -100,6 +100,7 @@ pub struct Store {
     hands: [f64; 2],   // what the walks that evict have passed in each queue, in stamps
     small_growth: f64, // what ghosts have added to the small queue's share
     swept: usize,      // how many segments the sweep for expired items has passed
+    pause_micros: u64, // how long it is to pause for what it has searched in these
     /// When the next sweep may begin, if there is time for it, and when it must, in milliseconds.
     may_sweep_at: u64,
     must_sweep_at: u64,
