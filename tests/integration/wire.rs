@@ -161,7 +161,7 @@ fn frames_like_the_last_are_read_at_once() {
     let server = Server::start(&[]);
     let mut asker = Client::tcp(&server);
     // The kernel may hand over what is sent at once in two parts, unless it is short.
-    let kinds = [(1_000, 32, 380), (READ_BYTES, 1, 180), (CARRY_BYTES_MAX, 1, 380), (SMALL_VALUE_BYTES_MAX, 1, 380)];
+    let kinds = [(1_000, 32, 280), (READ_BYTES, 1, 180), (CARRY_BYTES_MAX, 1, 280), (SMALL_VALUE_BYTES_MAX, 1, 280)];
     for (bytes, count, turns_max) in kinds {
         let mut client = Client::tcp(&server);
         let (frame, before) = (set(b"key", &vec![b'v'; bytes]), asker.info("loop_turns:"));
