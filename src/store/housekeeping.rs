@@ -7,8 +7,7 @@ use super::Store;
 use super::eviction::{CHUNK_UNITS, DEAD_SHARES, ITEM_UNITS};
 use crate::limits::{ROOM_UNITS_PER_COMMAND, SPARE_BYTES_MAX, STEPS_PER_UNIT, SWEEP_PAUSE_MILLIS};
 
-/// How many items one step of the sweep removes at most.
-const SWEEP_ITEMS: usize = 64;
+const SWEEP_ITEMS: usize = 64; // removed by one step of the sweep at most
 
 impl Store {
     /// Gives back dead memory, makes room, and sweeps out expired items, for about `units` of about 100 ns. Returns in

@@ -33,6 +33,25 @@ fn what_a_full_store_frees_is_used_again() {
     assert!(after - before < 4_000, "{} pages touched anew by 12,000 SETs", after - before);
 }
 
+/// Nor is a buffer of long replies got anew each time, though a turn writes only so much.
+#[test]
+fn buffers_of_long_replies_are_used_again() {
+    let server = Server::start(&[]);
+    let mut clients = Client::many(&server, 20);
+    clients[0].fill(0..8, &[b'v'; 30_000]);
+    let gets: Vec<u8> = (0..8).flat_map(|key: u32| get(&key.to_le_bytes())).collect();
+    let replies = line(&[b'v'; 30_000]).repeat(8);
+    let mut faults = || {
+        for _ in 0..20 {
+            at_once(&server, || clients.iter_mut().for_each(|client| client.send(&gets)));
+            clients.iter_mut().for_each(|client| client.expect(&replies));
+        }
+        page_faults(&server)
+    };
+    let [before, after] = [(); 2].map(|()| faults());
+    assert!(after - before < 100, "{} pages touched anew by 3,200 GETs", after - before);
+}
+
 #[test]
 fn one_client_too_many_is_told_so() {
     let server = Server::start(&["--max-clients", "4"]);
