@@ -170,7 +170,9 @@ fn frames_like_the_last_are_read_at_once() {
         assert!(turns < turns_max, "{turns} turns for 100 times {count} frames of {bytes} bytes and some more");
     }
     let mut client = Client::tcp(&server);
-    let (frames, replies) = (set(b"key", &vec![b'v'; 10_000]).repeat(12), b"OK\r\n".repeat(12));
+    // Of these, one read takes all. A server that was stopped while it waited has a turn without any before that.
+    let (frames, replies) = (set(b"key", &vec![b'v'; 10_000]).repeat(6), b"OK\r\n".repeat(6));
+    assert!((READ_LONG_BYTES - READ_LONG_BYTES / 8..=READ_LONG_BYTES).contains(&frames.len()));
     client.check(&frames, &replies);
     let before = asker.info("loop_turns:");
     for _ in 0..20 {
@@ -178,7 +180,7 @@ fn frames_like_the_last_are_read_at_once() {
         client.expect(&replies);
     }
     let turns = asker.info("loop_turns:") - before;
-    assert!(turns < 60, "{turns} turns for 20 times 12 long frames that are there at once");
+    assert!(turns < 60, "{turns} turns for 20 times 6 long frames that are there at once");
 }
 
 /// The limit on values is an option, and an eighth of the memory is one, too.
