@@ -76,7 +76,8 @@ fn stat<const N: usize>(server: &Server, fields: [usize; N]) -> [i64; N] {
     fields.map(|at| all[at].parse().expect("a number"))
 }
 
-fn cpu_time(server: &Server) -> Duration {
+/// The CPU time that it has taken, exactly.
+pub(crate) fn cpu_time(server: &Server) -> Duration {
     let path = format!("/proc/{}/schedstat", server.pid());
     let text = fs::read_to_string(path).expect("the server's process is there");
     let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
