@@ -249,24 +249,22 @@ fn write<'a>(a: &Arguments<'a>, if_present: Option<bool>, returns_old: bool) -> 
 }
 
 fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
-    let (mut if_present, mut keeps, mut time, mut returns_old) = (None, false, None, false);
+    let (mut if_present, mut expiry, mut time, mut returns_old) = (None, Expiry::Default, None, false);
     let mut words = a.all()[2..].iter();
     while let Some(word) = words.next() {
         match lower(word, &mut [0; 8]) {
             b"nx" if if_present != Some(true) => if_present = Some(false),
             b"xx" if if_present != Some(false) => if_present = Some(true),
             b"get" => returns_old = true,
-            b"keepttl" if time.is_none() => keeps = true,
+            b"keepttl" if time.is_none() => expiry = Expiry::Keep,
             // Perhaps EX or its like: `deadline` refuses a word that is no unit.
-            _ if time.is_none() && !keeps => time = Some((word, words.next().ok_or(SYNTAX)?)),
+            _ if time.is_none() && expiry == Expiry::Default => time = Some((word, words.next().ok_or(SYNTAX)?)),
             _ => return Err(SYNTAX),
         }
     }
-    let expiry = match time {
-        Some((unit, number)) => Expiry::At(deadline(a.name, unit, number, 1, clock)?),
-        None if keeps => Expiry::Keep,
-        None => Expiry::Default,
-    };
+    if let Some((unit, number)) = time {
+        expiry = Expiry::At(deadline(a.name, unit, number, 1, clock)?);
+    }
     Ok(Action::Write { value: a.value(1), if_present, expiry, returns_old })
 }
 
