@@ -110,7 +110,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
                 Err(Some(bytes)) => needed = bytes, // the frame is incomplete
                 // What stands here may change the session, so everything before it has to be answered first.
                 Err(None) => {
-                    executed += self.pending.len() + 1;
+                    executed += self.pending.len() + 1; // with what stands here, which may be the last that is allowed
                     if !self.run_until(at, done) || executed > VISIT_COMMANDS {
                         return;
                     }

@@ -148,16 +148,14 @@ pub fn parse<'a>(
         cursor = Cursor { verb: verbs::find(arguments.name), left: count - 1, bytes_left };
     }
     let Cursor { verb, left, bytes_left } = cursor;
-    let parts = verb.filter(|verb| verb.comes_in_parts() && verb.takes(left + 1));
-    arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), Verb::part_arguments);
+    let parts = verb.filter(|verb| verb.part > 0 && verb.takes(left + 1));
+    arguments.count = parts.map_or(left.min(ARGUMENTS_MAX), |verb| verb.part.into());
     arguments.long = None;
     // How long an argument may be before it is received in chunks, and at all. The first is a key, as a rule: if it is
     // too long, the command is answered with an error, but that of a command on many keys breaks the frame.
     let first_max = (KEY_BYTES_MAX, if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max });
-    let other_max = match verb.and_then(|verb| verb.plan) {
-        Some(_) => (SMALL_VALUE_BYTES_MAX, value_bytes_max),
-        None => (KEY_BYTES_MAX, any_bytes_max),
-    };
+    let is_keyed = verb.is_some_and(|verb| verb.key_at > 0);
+    let other_max = if is_keyed { (SMALL_VALUE_BYTES_MAX, value_bytes_max) } else { (KEY_BYTES_MAX, any_bytes_max) };
     let (mut used, mut long_bytes) = (0, 0);
     for index in 0..arguments.count {
         let (short_max, bytes_max) = if index == 0 { first_max } else { other_max };

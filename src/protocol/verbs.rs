@@ -43,8 +43,10 @@ pub struct Verb {
     pub arity: i32,
     /// What kind of command it is, in Redis's words, separated by spaces.
     pub flags: &'static str,
-    /// The first and the last argument that is a key (1 follows the name, -1 is the end), and the step; 0 if none is.
-    pub keys: [i32; 3],
+    /// Which of its arguments is the key, or which of those of one part: 1 is the first, and 0 stands for none.
+    pub key_at: u8,
+    /// If it is on many keys, it is executed in parts, of so many arguments: a key of MGET is 1, a pair of MSET is 2.
+    pub part: u8,
     pub form: Form,
     /// What it, or one part of it, asks the store; `None` if it is not about keys.
     pub plan: Option<Plan>,
@@ -55,22 +57,12 @@ impl Verb {
     /// Whether it may have `count` arguments, the name included.
     pub fn takes(&self, count: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
-        count == least || self.arity < 0 && count > least && (count - least).is_multiple_of(self.part_arguments())
-    }
-
-    /// How many arguments make one part: a key of MGET is 1, a pair of MSET is 2. It is 1 if the command has no parts.
-    pub fn part_arguments(&self) -> usize {
-        self.keys[2].max(1) as usize
-    }
-
-    /// Whether it is on many keys, and executed in parts, one for each.
-    pub fn comes_in_parts(&self) -> bool {
-        self.keys[1] < 0
+        count == least || self.arity < 0 && count > least && (count - least).is_multiple_of(self.part.max(1).into())
     }
 
     /// The key among its arguments, or among those of one part.
     pub fn key<'a>(&self, arguments: &Arguments<'a>) -> &'a [u8] {
-        arguments.all()[self.keys[0] as usize - 1]
+        arguments.all()[usize::from(self.key_at) - 1]
     }
 }
 
@@ -91,11 +83,11 @@ pub fn resolve(verb: &'static Verb, arguments: &Arguments<'_>) -> Result<&'stati
 }
 
 const fn unkeyed(name: &'static str, arity: i32, flags: &'static str) -> Verb {
-    Verb { name, arity, flags, keys: [0; 3], form: Plain, plan: None, index: 0 }
+    Verb { name, arity, flags, key_at: 0, part: 0, form: Plain, plan: None, index: 0 }
 }
 
-const fn keyed(name: &'static str, arity: i32, flags: &'static str, keys: [i32; 3], form: Form, plan: Plan) -> Verb {
-    Verb { keys, form, plan: Some(plan), ..unkeyed(name, arity, flags) }
+const fn keyed(name: &'static str, arity: i32, flags: &'static str, form: Form, plan: Plan) -> Verb {
+    Verb { key_at: 1, form, plan: Some(plan), ..unkeyed(name, arity, flags) }
 }
 
 const fn numbered<const COUNT: usize>(mut verbs: [Verb; COUNT]) -> [Verb; COUNT] {
@@ -117,39 +109,39 @@ pub(super) const TAKE_ONE: u8 = 3;
 
 /// The commands: the most frequent first, since a look-up searches from the top, then by name. Last, the subcommands.
 pub static VERBS: [Verb; COMMANDS + 12] = numbered([
-    keyed("get", 2, "readonly fast", [1, 1, 1], Plain, |_, _| Ok(Action::Get)),
-    keyed("set", -3, "write denyoom", [1, 1, 1], Plain, set),
-    keyed("incr", 2, "write denyoom fast", [1, 1, 1], Plain, |a, _| add(a, 1)),
-    keyed("decr", 2, "write denyoom fast", [1, 1, 1], Plain, |a, _| add(a, -1)),
-    keyed("del", -2, "write", [1, -1, 1], Count, |_, _| Ok(Action::Delete)),
-    keyed("mget", -2, "readonly fast", [1, -1, 1], Each, |_, _| Ok(Action::Get)),
-    keyed("mset", -3, "write denyoom", [1, -1, 2], All, |a, _| Ok(Action::Set(a.value(1)))),
-    keyed("exists", -2, "readonly fast", [1, -1, 1], Count, |_, _| Ok(Action::Measure(Measure::Length))),
-    keyed("expire", -3, "write fast", [1, 1, 1], Count, |a, clock| expire(a, b"ex", clock)),
-    keyed("ttl", 2, "readonly fast", [1, 1, 1], Seconds, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
-    keyed("setex", 4, "write denyoom", [1, 1, 1], Plain, |a, clock| setex(a, b"ex", clock)),
+    keyed("get", 2, "readonly fast", Plain, |_, _| Ok(Action::Get)),
+    keyed("set", -3, "write denyoom", Plain, set),
+    keyed("incr", 2, "write denyoom fast", Plain, |a, _| add(a, 1)),
+    keyed("decr", 2, "write denyoom fast", Plain, |a, _| add(a, -1)),
+    Verb { part: 1, ..keyed("del", -2, "write", Count, |_, _| Ok(Action::Delete)) },
+    Verb { part: 1, ..keyed("mget", -2, "readonly fast", Each, |_, _| Ok(Action::Get)) },
+    Verb { part: 2, ..keyed("mset", -3, "write denyoom", All, |a, _| Ok(Action::Set(a.value(1)))) },
+    Verb { part: 1, ..keyed("exists", -2, "readonly fast", Count, |_, _| Ok(Action::Measure(Measure::Length))) },
+    keyed("expire", -3, "write fast", Count, |a, clock| expire(a, b"ex", clock)),
+    keyed("ttl", 2, "readonly fast", Seconds, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
+    keyed("setex", 4, "write denyoom", Plain, |a, clock| setex(a, b"ex", clock)),
     unkeyed("multi", 1, "noscript loading stale fast allow_busy"),
     unkeyed("exec", 1, "noscript loading stale skip_slowlog"),
     unkeyed("ping", -1, "fast"),
-    keyed("setnx", 3, "write denyoom fast", [1, 1, 1], Count, |a, _| write(a, Some(false), false)),
-    keyed("incrby", 3, "write denyoom fast", [1, 1, 1], Plain, |a, _| add(a, 1)),
-    keyed("decrby", 3, "write denyoom fast", [1, 1, 1], Plain, |a, _| add(a, -1)),
-    keyed("append", 3, "write denyoom fast", [1, 1, 1], Plain, |a, _| Ok(Action::Append(a.value(1)))),
-    keyed("expireat", -3, "write fast", [1, 1, 1], Count, |a, clock| expire(a, b"exat", clock)),
-    keyed("expiretime", 2, "readonly fast", [1, 1, 1], Seconds, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
-    keyed("getdel", 2, "write fast", [1, 1, 1], Plain, |_, _| Ok(re_expire(0))),
-    keyed("getex", -2, "write fast", [1, 1, 1], Plain, getex),
-    keyed("getset", 3, "write denyoom fast", [1, 1, 1], Plain, |a, _| write(a, None, true)),
-    keyed("persist", 2, "write fast", [1, 1, 1], Count, persist),
-    keyed("pexpire", -3, "write fast", [1, 1, 1], Count, |a, clock| expire(a, b"px", clock)),
-    keyed("pexpireat", -3, "write fast", [1, 1, 1], Count, |a, clock| expire(a, b"pxat", clock)),
-    keyed("pexpiretime", 2, "readonly fast", [1, 1, 1], Millis, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
-    keyed("psetex", 4, "write denyoom", [1, 1, 1], Plain, |a, clock| setex(a, b"px", clock)),
-    keyed("pttl", 2, "readonly fast", [1, 1, 1], Millis, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
-    keyed("strlen", 2, "readonly fast", [1, 1, 1], Number, |_, _| Ok(Action::Measure(Measure::Length))),
-    keyed("touch", -2, "readonly fast", [1, -1, 1], Count, |_, _| Ok(Action::Get)),
-    keyed("type", 2, "readonly fast", [1, 1, 1], Type, |_, _| Ok(Action::Measure(Measure::Length))),
-    keyed("unlink", -2, "write fast", [1, -1, 1], Count, |_, _| Ok(Action::Delete)),
+    keyed("setnx", 3, "write denyoom fast", Count, |a, _| write(a, Some(false), false)),
+    keyed("incrby", 3, "write denyoom fast", Plain, |a, _| add(a, 1)),
+    keyed("decrby", 3, "write denyoom fast", Plain, |a, _| add(a, -1)),
+    keyed("append", 3, "write denyoom fast", Plain, |a, _| Ok(Action::Append(a.value(1)))),
+    keyed("expireat", -3, "write fast", Count, |a, clock| expire(a, b"exat", clock)),
+    keyed("expiretime", 2, "readonly fast", Seconds, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
+    keyed("getdel", 2, "write fast", Plain, |_, _| Ok(re_expire(0))),
+    keyed("getex", -2, "write fast", Plain, getex),
+    keyed("getset", 3, "write denyoom fast", Plain, |a, _| write(a, None, true)),
+    keyed("persist", 2, "write fast", Count, persist),
+    keyed("pexpire", -3, "write fast", Count, |a, clock| expire(a, b"px", clock)),
+    keyed("pexpireat", -3, "write fast", Count, |a, clock| expire(a, b"pxat", clock)),
+    keyed("pexpiretime", 2, "readonly fast", Millis, |_, _| Ok(Action::Measure(Measure::ExpiryTime))),
+    keyed("psetex", 4, "write denyoom", Plain, |a, clock| setex(a, b"px", clock)),
+    keyed("pttl", 2, "readonly fast", Millis, |_, _| Ok(Action::Measure(Measure::TimeLeft))),
+    keyed("strlen", 2, "readonly fast", Number, |_, _| Ok(Action::Measure(Measure::Length))),
+    Verb { part: 1, ..keyed("touch", -2, "readonly fast", Count, |_, _| Ok(Action::Get)) },
+    keyed("type", 2, "readonly fast", Type, |_, _| Ok(Action::Measure(Measure::Length))),
+    Verb { part: 1, ..keyed("unlink", -2, "write fast", Count, |_, _| Ok(Action::Delete)) },
     unkeyed("auth", -2, "noscript loading stale fast no_auth allow_busy"),
     unkeyed("client", -2, ""),
     unkeyed("command", -1, "loading stale"),
@@ -178,7 +170,7 @@ pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     unkeyed("command|info", -2, "loading stale"),
     unkeyed("config|get", -3, "admin noscript loading stale"),
     unkeyed("config|set", -4, "admin noscript loading stale"),
-    keyed("memory|usage", -3, "readonly", [2, 2, 1], Plain, memory_usage),
+    Verb { key_at: 2, ..keyed("memory|usage", -3, "readonly", Plain, memory_usage) },
 ]);
 
 pub const SYNTAX: Complaint = Cow::Borrowed("ERR syntax error");
@@ -249,24 +241,22 @@ fn write<'a>(a: &Arguments<'a>, if_present: Option<bool>, returns_old: bool) -> 
 }
 
 fn set<'a>(a: &Arguments<'a>, clock: Clock) -> Result<Action<'a>, Complaint> {
-    let (mut if_present, mut keeps, mut time, mut returns_old) = (None, false, None, false);
+    let (mut if_present, mut expiry, mut time, mut returns_old) = (None, Expiry::Default, None, false);
     let mut words = a.all()[2..].iter();
     while let Some(word) = words.next() {
         match lower(word, &mut [0; 8]) {
             b"nx" if if_present != Some(true) => if_present = Some(false),
             b"xx" if if_present != Some(false) => if_present = Some(true),
             b"get" => returns_old = true,
-            b"keepttl" if time.is_none() => keeps = true,
+            b"keepttl" if time.is_none() => expiry = Expiry::Keep,
             // Perhaps EX or its like: `deadline` refuses a word that is no unit.
-            _ if time.is_none() && !keeps => time = Some((word, words.next().ok_or(SYNTAX)?)),
+            _ if time.is_none() && expiry == Expiry::Default => time = Some((word, words.next().ok_or(SYNTAX)?)),
             _ => return Err(SYNTAX),
         }
     }
-    let expiry = match time {
-        Some((unit, number)) => Expiry::At(deadline(a.name, unit, number, 1, clock)?),
-        None if keeps => Expiry::Keep,
-        None => Expiry::Default,
-    };
+    if let Some((unit, number)) = time {
+        expiry = Expiry::At(deadline(a.name, unit, number, 1, clock)?);
+    }
     Ok(Action::Write { value: a.value(1), if_present, expiry, returns_old })
 }
 

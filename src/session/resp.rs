@@ -170,9 +170,9 @@ impl Resp {
         let verb = verbs::resolve(verb, arguments)?;
         match arguments.long {
             _ if !verb.takes(step.left + 1) => Err(verbs::wrong_arity(verb.name)),
-            _ if step.left > ARGUMENTS_MAX && !verb.comes_in_parts() => Err(SYNTAX),
+            _ if step.left > ARGUMENTS_MAX && verb.part == 0 => Err(SYNTAX),
             _ if !self.authenticated && !verb.flags.contains("no_auth") => Err(NOT_AUTHENTICATED),
-            Some((at, _)) if at + 1 == verb.keys[0] as usize => Err("ERR a key can have 65535 bytes at most".into()),
+            Some((at, _)) if at + 1 == verb.key_at.into() => Err("ERR a key can have 65535 bytes at most".into()),
             Some(_) if verb.plan.is_none() && !matches!(verb.name, "echo" | "ping") => Err(SYNTAX),
             _ => Ok(Some(verb)),
         }

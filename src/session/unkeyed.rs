@@ -29,8 +29,8 @@ impl RespClient<'_> {
             },
             // Either way the keys are gone at once, and their memory is given back in the background.
             ("flushall" | "flushdb", words) => match *words {
-                [how] if !matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => return Err(SYNTAX),
-                [] | [_] => self.executor.store.flush(),
+                [] => self.executor.store.flush(),
+                [how] if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => self.executor.store.flush(),
                 _ => return Err(SYNTAX),
             },
             ("multi", _) if self.resp.queue.is_none() => self.resp.queue = Some(Box::default()),
@@ -149,7 +149,10 @@ fn push_verb(verb: Option<&Verb>, is_resp3: bool, output: &mut Output) {
     output.push_header(b':', verb.arity.into());
     output.push_header(b'*', verb.flags.split_whitespace().count() as i64);
     verb.flags.split_whitespace().for_each(|flag| output.push_line(b'+', flag));
-    verb.keys.iter().for_each(|&number| output.push_header(b':', number.into()));
+    // The first and the last argument that is a key (-1 is the end), and the step.
+    let [key, part] = [verb.key_at, verb.part].map(i64::from);
+    let keys = if part > 0 { [key, -1, part] } else { [key, key, key.min(1)] };
+    keys.into_iter().for_each(|number| output.push_header(b':', number));
     // Access categories, tips, key specifications and subcommands: clients expect these fields, which are empty here.
     (0..4).for_each(|_| output.push_header(b'*', 0));
 }
