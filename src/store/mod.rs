@@ -97,7 +97,7 @@ pub struct Store {
     pub stats: Stats,
     /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
-    hands: [f64; 2],   // what the walks that evict have passed in each queue, in stamps
+    hands: [f64; 2],   // what the walks that evict have passed in each queue, as shares of all live bytes
     small_growth: f64, // what ghosts have added to the small queue's share
     swept: usize,      // how many segments the sweep for expired items has passed
     pause_micros: u64, // how long it is to pause for what it has searched in these

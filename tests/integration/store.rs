@@ -427,6 +427,24 @@ fn the_small_queue_grows_where_keys_come_back_too_late_for_it_and_only_there() {
     assert!(both - twice < 126_000, "{both} of 400,000 missed, {twice} of these before popularity was fixed");
 }
 
+/// A client writes values of 30 KB, and reads each a fifth of the memory later. So it asks for a longer small queue, and
+/// others, who thereby lose what they use, for a shorter one.
+#[test]
+fn nobody_takes_the_memory_of_others_for_good_by_coming_back_too_late() {
+    let (mut store, mut random, mut hits) = (store(8 << 20, Eviction::S3Fifo), Random::new(1), 0);
+    let mut is_hit = |id: u64, length: usize| store.get_id(id) || store.set_id(id, length).is_err();
+    for at in 0..160_000 {
+        if at % 100 == 0 {
+            let back = if at % 200 == 0 { 0 } else { 40 };
+            is_hit((1_000_000 + at / 200) - back, 30_000);
+        }
+        let most = below(&mut random, 12_000) + 1;
+        hits += u64::from(is_hit(below(&mut random, most), 1_000) && at >= 120_000);
+    }
+    store.check();
+    assert!(hits > 31_000, "{hits} of 40,000");
+}
+
 #[test]
 fn what_was_evicted_long_ago_is_not_remembered_though_items_are_few() {
     let missed = misses(60_000, 20_000, |random, _| {
