@@ -250,16 +250,13 @@ impl Store {
         (queue, (256.0 * self.hands[queue as usize]) as u64 as u16)
     }
 
-    /// The queue in which an item of `bytes` starts that is new, or comes back. If so, the queues' shares may change.
-    pub(super) fn queue_of_new(&mut self, hash: KeyHash, bytes: usize) -> Queue {
+    /// The queue in which an item starts that is new, or comes back. In the latter case, the queues' shares may change.
+    pub(super) fn queue_of_new(&mut self, hash: KeyHash) -> Queue {
         let ghost = if self.stats.evictions > 0 { self.index.recall(hash) } else { None };
         let Some((queue, stamp)) = ghost else { return Queue::Small };
         if self.stamp(queue).1.wrapping_sub(stamp) < NEAR_STAMPS {
             let items = if queue == Queue::Small { GROWTH_ITEMS } else { -SHRINKAGE_ITEMS };
-            let len = (1 + self.len()) as f64;
-            let mean = self.log.live_bytes.iter().sum::<usize>() as f64 / len;
-            let growth = items / len * (mean / bytes as f64).min(1.0); // what is larger took the place of several
-            self.small_growth = (self.small_growth + growth).clamp(0.0, SMALL_GROWTH_MAX);
+            self.small_growth = (self.small_growth + items / (1 + self.len()) as f64).clamp(0.0, SMALL_GROWTH_MAX);
         }
         Queue::Main
     }

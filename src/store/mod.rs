@@ -403,7 +403,7 @@ impl Store {
         }
         let (queue, uses) = match found {
             Some((entry, _)) => (self.log.queue(entry.handle()), entry.uses()),
-            None => (self.queue_of_new(hash, size + value.chunks.len() * CHUNK_BYTES), 0),
+            None => (self.queue_of_new(hash), 0),
         };
         self.open_for(queue, size)?;
         self.granted_bytes = self.granted_bytes.saturating_sub(size);
