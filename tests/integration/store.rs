@@ -434,7 +434,7 @@ fn hits_beside_pairs(every: u64, length: usize, apart: u64) -> f64 {
     let mut is_hit = |id: u64, length: usize| store.get_id(id) || store.set_id(id, length).is_err();
     for at in 0..160_000 {
         if at % every == 0 {
-            let back = if at / every % 2 == 0 { 0 } else { apart };
+            let back = if (at / every).is_multiple_of(2) { 0 } else { apart };
             is_hit(1_000_000 + at / every / 2 - back, length);
         }
         let most = below(&mut random, 12_000) + 1;
@@ -651,6 +651,18 @@ fn what_expires_is_given_back_untouched() {
     assert_eq!(store.shares()[1], full, "every segment still has a living half");
     (1..200_000).step_by(2).for_each(|id| assert!(store.get_id(id)));
     store.check();
+}
+
+/// A step that has found as many as it may remove searches no further, though thousands lie in a segment.
+#[test]
+fn what_expires_at_once_is_not_searched_for_again_and_again() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    (0..50_000).for_each(|id| store.expire_id(id, 5_000));
+    store.begin_turn(5_001, 0);
+    let before = store.work;
+    store.rest(1_000);
+    let work = store.work - before;
+    assert!(store.is_empty() && work < 235_000, "{work} units");
 }
 
 #[test]
