@@ -46,11 +46,8 @@ const FREE_BYTES: isize = SEGMENT_BYTES as isize / 4;
 const SMALL_SHARE: f64 = 0.1;
 const SMALL_GROWTH_MAX: f64 = 0.7;
 
-/// A ghost's stamp says what its queue's walks had passed by then, in 256ths of all live bytes, modulo 65,536.
-const STAMPS: f64 = 256.0;
-
 /// A key that comes back before its queue's walks have passed so much would have been kept by a queue that much longer.
-const NEAR_STAMPS: u16 = 13;
+const NEAR_STAMPS: u16 = 13; // a twentieth of all live bytes
 
 /// By how many mean items the small queue's share grows with each key that it would have kept if a little longer, and
 /// shrinks with each that the main queue would have kept. The former are about 3 times as many where popularity is fixed
@@ -102,9 +99,9 @@ impl Store {
         chunk
     }
 
-    /// Bytes that can be written to the log before more room has to be made. Negative if the store is over its limit.
+    /// Bytes that can be written to the log before the reserve is touched. Negative if that is not complete.
     fn log_room_bytes(&self) -> isize {
-        self.room_bytes()[1] + self.log.reusable_bytes() as isize
+        self.room_bytes()[1] + self.log.reusable_bytes() as isize - self.reserve_bytes()
     }
 
     /// Whether a lowered limit is reached, the reserve complete, and enough memory outside segments free for new chunks.
@@ -141,14 +138,14 @@ impl Store {
     /// `OutOfMemory` if that is not enough and eviction is off, so that later commands cannot make up for it.
     #[cold]
     pub(super) fn make_room(&mut self, size: usize) -> Written {
-        let (wanted, end) = (self.reserve_bytes() + size as isize, self.work + ROOM_UNITS_PER_COMMAND);
-        while self.log_room_bytes() < wanted && self.work < end && (self.give_back() || self.step()) {}
-        let spare = self.log_room_bytes() - self.reserve_bytes();
-        if spare < size as isize && !self.evicts() {
+        let end = self.work + ROOM_UNITS_PER_COMMAND;
+        while self.log_room_bytes() < size as isize && self.work < end && (self.give_back() || self.step()) {}
+        let room = self.log_room_bytes();
+        if room < size as isize && !self.evicts() {
             return Err(Refusal::OutOfMemory);
         }
         // At most a segment, since the index grows as well.
-        self.granted_bytes = spare.clamp(0, SEGMENT_BYTES as isize) as usize;
+        self.granted_bytes = room.clamp(0, SEGMENT_BYTES as isize) as usize;
         Ok(())
     }
 
@@ -208,7 +205,7 @@ impl Store {
         let entry = entry.expect("an item in the log is in the index");
         if !self.log.walk.is_cleaning {
             let share = self.log.weight(record) as f64 / self.log.live_bytes.iter().sum::<usize>() as f64;
-            self.hands[self.log.queue(handle) as usize] += share * STAMPS;
+            self.hands[self.log.queue(handle) as usize] += share;
         }
         match self.next_round(entry, record) {
             Some((queue, uses)) if self.open_for(queue, size).is_ok() => {
@@ -247,21 +244,19 @@ impl Store {
         searches
     }
 
-    /// What a ghost is to tell of an item that the queue evicts now.
+    /// What a ghost is to tell of an item that the queue evicts now: the queue, and a stamp, which says what the queue's
+    /// walks have passed by now, in 256ths of all live bytes, modulo 65,536.
     pub(super) fn stamp(&self, queue: Queue) -> (Queue, u16) {
-        (queue, self.hands[queue as usize] as u64 as u16)
+        (queue, (256.0 * self.hands[queue as usize]) as u64 as u16)
     }
 
-    /// The queue in which an item of `bytes` starts that is new, or comes back. If so, the queues' shares may change.
-    pub(super) fn queue_of_new(&mut self, hash: KeyHash, bytes: usize) -> Queue {
+    /// The queue in which an item starts that is new, or comes back. In the latter case, the queues' shares may change.
+    pub(super) fn queue_of_new(&mut self, hash: KeyHash) -> Queue {
         let ghost = if self.stats.evictions > 0 { self.index.recall(hash) } else { None };
         let Some((queue, stamp)) = ghost else { return Queue::Small };
         if self.stamp(queue).1.wrapping_sub(stamp) < NEAR_STAMPS {
             let items = if queue == Queue::Small { GROWTH_ITEMS } else { -SHRINKAGE_ITEMS };
-            let len = (1 + self.len()) as f64;
-            let mean = self.log.live_bytes.iter().sum::<usize>() as f64 / len;
-            let growth = items / len * (mean / bytes as f64).min(1.0); // what is larger took the place of several
-            self.small_growth = (self.small_growth + growth).clamp(0.0, SMALL_GROWTH_MAX);
+            self.small_growth = (self.small_growth + items / (1 + self.len()) as f64).clamp(0.0, SMALL_GROWTH_MAX);
         }
         Queue::Main
     }

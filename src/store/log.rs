@@ -388,10 +388,12 @@ impl Log {
         let (mut expired, mut due, mut searched) = (Vec::new(), NEVER, 0);
         if self.segments.get(number)?.due < now {
             for (handle, record) in self.records(number, 0) {
+                if expired.len() == count {
+                    return Some((expired, searched)); // it stays due
+                }
                 searched += 1;
-                let is_left = record.deadline >= now || expired.len() == count;
-                due = due.min(if is_left { record.deadline } else { NEVER });
-                expired.extend((!is_left).then_some((handle, record)));
+                expired.extend((record.deadline < now).then_some((handle, record)));
+                due = due.min(if record.deadline < now { NEVER } else { record.deadline });
             }
             self.segments[number].due = due;
         }

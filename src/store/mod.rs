@@ -97,7 +97,7 @@ pub struct Store {
     pub stats: Stats,
     /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
-    hands: [f64; 2],   // what the walks that evict have passed in each queue, in stamps
+    hands: [f64; 2],   // what the walks that evict have passed in each queue, as shares of all live bytes
     small_growth: f64, // what ghosts have added to the small queue's share
     swept: usize,      // how many segments the sweep for expired items has passed
     pause_micros: u64, // how long it is to pause for what it has searched in these
@@ -403,7 +403,7 @@ impl Store {
         }
         let (queue, uses) = match found {
             Some((entry, _)) => (self.log.queue(entry.handle()), entry.uses()),
-            None => (self.queue_of_new(hash, size + value.chunks.len() * CHUNK_BYTES), 0),
+            None => (self.queue_of_new(hash), 0),
         };
         self.open_for(queue, size)?;
         self.granted_bytes = self.granted_bytes.saturating_sub(size);

@@ -427,6 +427,37 @@ fn the_small_queue_grows_where_keys_come_back_too_late_for_it_and_only_there() {
     assert!(both - twice < 126_000, "{both} of 400,000 missed, {twice} of these before popularity was fixed");
 }
 
+/// The share of a client's requests for values of 1,000 bytes that hit in the end, while each `every`th request reads one
+/// of another client's values of `length` bytes, which come in pairs: the second time `apart` such values later.
+fn hits_beside_pairs(every: u64, length: usize, apart: u64) -> f64 {
+    let (mut store, mut random, mut hits) = (store(8 << 20, Eviction::S3Fifo), Random::new(1), 0);
+    let mut is_hit = |id: u64, length: usize| store.get_id(id) || store.set_id(id, length).is_err();
+    for at in 0..160_000 {
+        if at % every == 0 {
+            let back = if (at / every).is_multiple_of(2) { 0 } else { apart };
+            is_hit(1_000_000 + at / every / 2 - back, length);
+        }
+        let most = below(&mut random, 12_000) + 1;
+        hits += u64::from(is_hit(below(&mut random, most), 1_000) && at >= 120_000);
+    }
+    store.check();
+    hits as f64 / 40_000.0
+}
+
+/// The pairs ask for a longer small queue. The others, who thereby lose what they use, ask for a shorter one.
+#[test]
+fn nobody_takes_the_memory_of_others_for_good_by_coming_back_too_late() {
+    let hits = hits_beside_pairs(100, 30_000, 40);
+    assert!(hits > 0.77, "{hits}");
+}
+
+/// Where the small queue is a little too short for them, they fill the main queue instead, in vain.
+#[test]
+fn the_small_queue_grows_for_large_values_as_for_small_ones() {
+    let hits = hits_beside_pairs(4, 10_000, 100);
+    assert!(hits > 0.6, "{hits}");
+}
+
 #[test]
 fn what_was_evicted_long_ago_is_not_remembered_though_items_are_few() {
     let missed = misses(60_000, 20_000, |random, _| {
@@ -620,6 +651,18 @@ fn what_expires_is_given_back_untouched() {
     assert_eq!(store.shares()[1], full, "every segment still has a living half");
     (1..200_000).step_by(2).for_each(|id| assert!(store.get_id(id)));
     store.check();
+}
+
+/// A step that has found as many as it may remove searches no further, though thousands lie in a segment.
+#[test]
+fn what_expires_at_once_is_not_searched_for_again_and_again() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    (0..50_000).for_each(|id| store.expire_id(id, 5_000));
+    store.begin_turn(5_001, 0);
+    let before = store.work;
+    store.rest(1_000);
+    let work = store.work - before;
+    assert!(store.is_empty() && work < 235_000, "{work} units");
 }
 
 #[test]
