@@ -8,7 +8,7 @@ use std::mem;
 use bytes::{Buf, Bytes};
 
 use crate::command::Value;
-use crate::limits::{CHUNK_BYTES, OUTPUT_SPARE_BYTES_MAX};
+use crate::limits::{CHUNK_BYTES, OUTPUT_HIGH_BYTES, OUTPUT_SPARE_BYTES_MAX};
 
 /// Replies waiting to be written.
 #[derive(Debug, Default)]
@@ -79,8 +79,7 @@ impl Output {
     /// Fills `slices` from the front, up to the one that reaches `bytes_max`. Returns how many, and their total bytes.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> (usize, usize) {
         let (mut from, mut filled, mut total) = (self.sent, 0, 0);
-        let last = (self.bytes.len(), [].as_slice());
-        let chunks = self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([last]);
+        let chunks = self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([(self.bytes.len(), &[][..])]);
         let pieces = chunks.flat_map(|(until, chunk)| [&self.bytes[mem::replace(&mut from, until)..until], chunk]);
         for (slice, piece) in slices.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
             if total >= bytes_max {
@@ -136,11 +135,12 @@ impl Output {
         }
     }
 
-    /// Takes a spare buffer, unless it has a buffer: to allocate one for each reply would cost more than the reply.
+    /// Takes a spare buffer, unless it has room: to get memory for each reply would cost more than the reply.
     pub fn lend(&mut self, spare: &mut Spare) {
-        if self.bytes.capacity() == 0 {
-            self.bytes = spare.buffers.pop().unwrap_or_default();
+        if self.bytes.len() == self.bytes.capacity() && self.bytes.len() < OUTPUT_HIGH_BYTES {
+            let waiting = mem::replace(&mut self.bytes, spare.buffers.pop().unwrap_or_default());
             spare.bytes -= self.bytes.capacity();
+            self.bytes.extend_from_slice(&waiting);
         }
     }
 

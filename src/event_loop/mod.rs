@@ -301,9 +301,7 @@ impl EventLoop {
                     Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
                     None => end += count,
                 }
-                if self.stop_by.is_some() && !connection.readable {
-                    connection.session.input_ended = true;
-                }
+                connection.session.input_ended |= self.stop_by.is_some() && !connection.readable;
             }
             let mut visit = Visit::new(slot, start..end);
             visit.is_long |= connection.session.is_busy() || !connection.session.output.is_empty();
@@ -323,10 +321,12 @@ impl EventLoop {
             batch::process(group, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max = self.executor.work_max.max(self.executor.store.work) + reserved;
             self.answer_questions(group, reserved > 0);
-            // Whoever is first may write all that a turn may, and so will not be the first in the next turn.
-            group.rotate_left(1);
-            // Those with frames that this turn did not come to are requeued first.
-            group.sort_by_key(|visit| !self.connections[visit.slot].session.can_run());
+            // Short outputs, which all fit, are written first. A long one may be all else that a turn writes: whose client
+            // took none for longest. Those with frames that this turn did not come to are requeued first.
+            group.sort_by_key(|visit| {
+                let Connection { session: it, waits_since_millis: since, .. } = &self.connections[visit.slot];
+                (if it.output.len() > TURN_WRITE_BYTES / 2 / TURN_CONNECTIONS { *since } else { 0 }, !it.can_run())
+            });
             let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
             group.iter().for_each(|visit| self.finish_visit(visit.slot, &mut budget));
         }

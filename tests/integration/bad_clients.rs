@@ -153,6 +153,25 @@ fn nobody_waits_for_those_who_are_sent_much() {
     }
 }
 
+/// Any of those who are sent much could be all that a turn writes. A witness, who is answered once in each turn, tells
+/// when the last byte for another was written.
+#[test]
+fn a_short_reply_waits_for_no_long_one() {
+    let (server, mut client) = start(&[]);
+    client.check(&set(b"long", &vec![b'v'; 1_000_000]), b"OK\r\n");
+    let [mut others, mut two] = [20, 2].map(|count| Client::many(&server, count));
+    others.iter_mut().for_each(|other| other.check(&get(b"none"), b"ERR\r\n"));
+    two.iter_mut().for_each(|client| client.check_words("PING", "+PONG\n"));
+    at_once(&server, || {
+        others.iter_mut().for_each(|other| other.send(&get(b"long")));
+        two[0].send(&words("QUIT"));
+        two[1].send(&words("INFO clients").repeat(20));
+    });
+    let connected: Vec<_> = (0..20).map(|_| number(&two[1].read_text(), "connected_clients:")).collect();
+    // What the others ask for may be more work than is done before it in the first turns.
+    assert_eq!(connected[4..], [22; 16], "{connected:?}");
+}
+
 /// However many connect at one address, who connects at another is accepted among the first.
 #[test]
 fn nobody_waits_for_a_crowd_at_another_address() {
