@@ -76,12 +76,20 @@ fn stat<const N: usize>(server: &Server, fields: [usize; N]) -> [i64; N] {
     fields.map(|at| all[at].parse().expect("a number"))
 }
 
-/// The CPU time that it has taken, exactly.
-pub(crate) fn cpu_time(server: &Server) -> Duration {
-    let path = format!("/proc/{}/schedstat", server.pid());
-    let text = fs::read_to_string(path).expect("the server's process is there");
-    let nanoseconds = text.split(' ').next().and_then(|first| first.parse().ok());
-    Duration::from_nanos(nanoseconds.expect("a number of nanoseconds"))
+/// How long the server and the calling thread have waited for a core, together.
+pub(crate) fn core_wait(server: &Server) -> Duration {
+    schedule(&server.pid().to_string())[1] + schedule("thread-self")[1]
+}
+
+fn cpu_time(server: &Server) -> Duration {
+    schedule(&server.pid().to_string())[0]
+}
+
+/// How long a thread has had a core, and how long it has waited for one.
+fn schedule(thread: &str) -> [Duration; 2] {
+    let text = fs::read_to_string(format!("/proc/{thread}/schedstat")).expect("the thread is there");
+    let mut times = text.split(' ').map(|nanos| Duration::from_nanos(nanos.parse().expect("nanoseconds")));
+    [(); 2].map(|()| times.next().expect("a time"))
 }
 
 fn kilobytes(server: &Server, name: &str) -> u64 {
