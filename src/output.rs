@@ -79,7 +79,8 @@ impl Output {
     /// Fills `slices` from the front, up to the one that reaches `bytes_max`. Returns how many, and their total bytes.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes_max: usize) -> (usize, usize) {
         let (mut from, mut filled, mut total) = (self.sent, 0, 0);
-        let chunks = self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([(self.bytes.len(), &[][..])]);
+        let last = (self.bytes.len(), [].as_slice());
+        let chunks = self.chunks.iter().map(|(until, chunk)| (*until, &chunk[..])).chain([last]);
         let pieces = chunks.flat_map(|(until, chunk)| [&self.bytes[mem::replace(&mut from, until)..until], chunk]);
         for (slice, piece) in slices.iter_mut().zip(pieces.filter(|piece| !piece.is_empty())) {
             if total >= bytes_max {

@@ -321,12 +321,12 @@ impl EventLoop {
             batch::process(group, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max = self.executor.work_max.max(self.executor.store.work) + reserved;
             self.answer_questions(group, reserved > 0);
-            // Short outputs, which all fit, are written first. A long one may take all the rest, so of these the first is one
+            // Short outputs are written first. A long one may take all the rest, so of these the first is one
             // that took none for longest, each by turns. Those with frames that this turn did not come to are requeued first.
             group.rotate_left(1);
             group.sort_by_key(|visit| {
                 let Connection { session: it, waits_since_millis: since, .. } = &self.connections[visit.slot];
-                (if it.output.len() > TURN_WRITE_BYTES / 2 / TURN_CONNECTIONS { *since } else { 0 }, !it.can_run())
+                (if it.output.len() > SHORT_OUTPUT_BYTES { *since } else { 0 }, !it.can_run())
             });
             let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
             group.iter().for_each(|visit| self.finish_visit(visit.slot, &mut budget));

@@ -154,7 +154,7 @@ pub fn parse<'a>(
     // How long an argument may be before it is received in chunks, and at all. The first is a key, as a rule: if it is
     // too long, the command is answered with an error, but that of a command on many keys breaks the frame.
     let first_max = (KEY_BYTES_MAX, if parts.is_some() { KEY_BYTES_MAX } else { any_bytes_max });
-    let is_keyed = verb.is_some_and(|verb| verb.key_at > 0);
+    let is_keyed = verb.is_some_and(|verb| verb.plan.is_some());
     let other_max = if is_keyed { (SMALL_VALUE_BYTES_MAX, value_bytes_max) } else { (KEY_BYTES_MAX, any_bytes_max) };
     let (mut used, mut long_bytes) = (0, 0);
     for index in 0..arguments.count {

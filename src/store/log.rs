@@ -392,8 +392,11 @@ impl Log {
                     return Some((expired, searched)); // it stays due
                 }
                 searched += 1;
-                expired.extend((record.deadline < now).then_some((handle, record)));
-                due = due.min(if record.deadline < now { NEVER } else { record.deadline });
+                if record.deadline < now {
+                    expired.push((handle, record));
+                } else {
+                    due = due.min(record.deadline);
+                }
             }
             self.segments[number].due = due;
         }
