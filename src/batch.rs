@@ -81,6 +81,7 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             return; // a long frame or a transaction waits for memory, as any write does
         }
         let session = self.sessions[slot].as_mut();
+        session.output.lend(&mut self.executor.spare);
         let mut done = start + session.resume(&input[start..], self.executor);
         let (mut is_open, is_stash) = (session.is_open(), session.resp.is_none());
         let (mut arguments, mut needed, mut executed) = (None, 0, 0);

@@ -5,6 +5,7 @@ use std::mem;
 use crate::chunk::Chunked;
 use crate::command::{Action, Clock, Command, Expiry, Measure, NEVER, Refusal, Reply, Value};
 use crate::limits::{APPEND_BYTES_MAX, COPIED_BYTES_PER_UNIT, OUTPUT_HIGH_BYTES, TURN_WORK_UNITS};
+use crate::output::Spare;
 use crate::password::Password;
 use crate::stats::Stats;
 use crate::store::{KeyHash, Store};
@@ -27,6 +28,7 @@ pub struct Executor {
     pub exec_output_bytes: usize,
     /// While buffers are crowded, what each connection may hold without standing in line for it, in bytes.
     pub share_bytes: usize,
+    pub(crate) spare: Spare, // output buffers, each lent to a session that begins to execute in a turn
     pub(crate) work_max: u64, // the turn is over when `Store::work` reaches this
     kept: Chunked, // an item's old value, kept while the item changes: its chunks by reference, and a copy of the rest
 }
@@ -43,6 +45,7 @@ impl Executor {
             value_bytes_max,
             exec_output_bytes: OUTPUT_HIGH_BYTES,
             share_bytes: usize::MAX,
+            spare: Spare::default(),
             work_max: TURN_WORK_UNITS,
             kept: Chunked::default(),
         }

@@ -42,7 +42,6 @@ use crate::config::Config;
 use crate::execute::Executor;
 use crate::limits::*;
 use crate::memory;
-use crate::output::Spare;
 use connection::{Connection, find};
 use listener::{Listeners, tcp_addresses};
 use pressure::Pressure;
@@ -68,7 +67,6 @@ pub struct EventLoop {
     executor: Executor,
     input: Vec<u8>, // of all connections that this turn serves, one after the other
     visits: Vec<Visit>,
-    spare: Spare, // output buffers that no connection needs now
     clock: TurnClock,
     now_millis: u64,
     /// A second after the loop last went on after over a second, maybe stopped: until then no client's time is over.
@@ -105,7 +103,6 @@ impl EventLoop {
             executor,
             input: vec![0; TURN_READ_BYTES],
             visits: Vec::with_capacity(TURN_CONNECTIONS),
-            spare: Spare::default(),
             clock: TurnClock::new(),
             now_millis: 0,
             spared_until: 0,
@@ -281,7 +278,6 @@ impl EventLoop {
             connection.queued = false;
             let wants_read = self.wants_read(slot);
             let connection = &mut self.connections[slot];
-            connection.session.output.lend(&mut self.spare);
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
             let store = &self.executor.store;
@@ -369,7 +365,7 @@ impl EventLoop {
                 _ => return self.close(slot),
             }
         }
-        session.output.take_back(&mut self.spare);
+        session.output.take_back(&mut self.executor.spare);
         self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
         self.pressure.held_bytes += connection.held_bytes;
         self.requeue(slot);

@@ -44,8 +44,8 @@ impl EventLoop {
     /// Memory taken outside of the store and its chunks, in bytes: at the start, for connections, and the uncounted.
     pub(super) fn outside_bytes(&mut self, is_tick: bool) -> usize {
         let places = self.connections.capacity() * (size_of::<Connection>() + size_of::<Resp>());
-        let counted = self.base_bytes + self.input.len() + self.spare.bytes + places + self.pressure.held_bytes;
-        let store = &self.executor.store;
+        let (store, spare) = (&self.executor.store, &self.executor.spare);
+        let counted = self.base_bytes + self.input.len() + spare.bytes + places + self.pressure.held_bytes;
         if !is_tick {
             // What was freed counts until the next tick, which finds out whether the system got it back.
             return store.outside_bytes.max(counted + self.pressure.uncounted_bytes);

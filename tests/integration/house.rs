@@ -24,10 +24,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("password", &[]),
     ("config", &["limits", "memory", "password", "store"]),
     ("protocol", &["command", "limits", "number", "output"]),
-    ("execute", &["chunk", "command", "limits", "password", "stats", "store"]),
+    ("execute", &["chunk", "command", "limits", "output", "password", "stats", "store"]),
     ("session", &["chunk", "command", "execute", "limits", "output", "protocol"]),
     ("batch", &["command", "execute", "limits", "protocol", "session", "store"]),
-    ("event_loop", &["batch", "config", "execute", "limits", "memory", "output", "protocol", "session", "stats"]),
+    ("event_loop", &["batch", "config", "execute", "limits", "memory", "protocol", "session", "stats"]),
     ("main", &["chunk", "config", "event_loop", "execute", "limits", "logger", "memory", "store"]),
 ];
 
