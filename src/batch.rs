@@ -132,7 +132,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         self.visits[at].input.start = done;
         self.run();
         let is_done = self.visits[at].input.start == done;
-        is_done && !self.sessions[self.visits[at].slot].as_mut().is_choked() && !self.executor.is_spent()
+        let output = &self.sessions[self.visits[at].slot].as_mut().output;
+        is_done && output.len() < self.executor.output_bytes_max && !self.executor.is_spent()
     }
 
     /// Executes the batch. A visit that has to wait for a later turn is moved back to its first command not executed.
@@ -146,8 +147,9 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             session.last_command_millis = executor.clock.now_millis;
             for Pending { start, hash, command, part, .. } in commands {
                 let needs_room = || !matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
-                if session.is_choked() || executor.is_spent() || executor.store.is_short && needs_room() {
-                    // It goes on from here in a later turn, or in each that writes some of a choked session's output.
+                let is_full = session.output.len() >= executor.output_bytes_max;
+                if is_full || executor.is_spent() || executor.store.is_short && needs_room() {
+                    // It goes on from here in a later turn, or in each that writes some of its output.
                     if let Some(resp) = &mut session.resp {
                         resp.rewind(*part);
                     }

@@ -24,8 +24,8 @@ pub struct Executor {
     pub clock: Clock,
     /// The longest value that is accepted, in bytes.
     pub value_bytes_max: usize,
-    /// How much output may wait before EXEC pauses and lets others have their turn, in bytes.
-    pub exec_output_bytes: usize,
+    /// How much output of a session may wait before the rest of what it brought is left to later turns, in bytes.
+    pub output_bytes_max: usize,
     /// While buffers are crowded, what each connection may hold without standing in line for it, in bytes.
     pub share_bytes: usize,
     pub(crate) spare: Spare, // output buffers, each lent to a session that begins to execute in a turn
@@ -43,7 +43,7 @@ impl Executor {
             password: None,
             clock: Clock::default(),
             value_bytes_max,
-            exec_output_bytes: OUTPUT_HIGH_BYTES,
+            output_bytes_max: OUTPUT_HIGH_BYTES,
             share_bytes: usize::MAX,
             spare: Spare::default(),
             work_max: TURN_WORK_UNITS,

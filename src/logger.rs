@@ -53,8 +53,7 @@ impl Write for LossyWriter {
         }
         // If there is no room, the poll may also fail: a signal interrupts it even though it does not wait.
         let has_room = poll(&mut [PollFd::new(&self.out, PollFlags::OUT)], Some(&Timespec::default())) == Ok(1);
-        let is_written = has_room && self.out.write_all(&text).is_ok();
-        self.dropped = if is_written { 0 } else { self.dropped + 1 };
+        self.dropped = if has_room && self.out.write_all(&text).is_ok() { 0 } else { self.dropped + 1 };
         Ok(line.len())
     }
 

@@ -185,9 +185,8 @@ impl Session {
         matches!(self.phase, Phase::Open) && !self.is_busy()
     }
 
-    /// Whether the output has reached its high-water mark, where reading and executing stop. One reply may exceed it.
-    #[inline]
-    pub(crate) fn is_choked(&self) -> bool {
+    /// Whether the output is above its high-water mark, where no more is read, and what was read waits for later turns.
+    fn is_choked(&self) -> bool {
         self.output.len() >= OUTPUT_HIGH_BYTES
     }
 

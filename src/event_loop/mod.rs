@@ -335,8 +335,7 @@ impl EventLoop {
     fn finish_visit(&mut self, slot: usize, budget: &mut usize) {
         let connection = &mut self.connections[slot];
         while connection.writable && !connection.session.output.is_empty() && *budget > 0 {
-            // Small values go at once: what is left of them takes new pages to grow, a quarter of the time of 10 KB.
-            let count = connection.write((*budget).max(OUTPUT_HIGH_BYTES + SMALL_VALUE_BYTES_MAX), self.now_millis);
+            let count = connection.write(WRITE_BYTES, self.now_millis);
             self.executor.stats.bytes_out += count as u64;
             *budget = budget.saturating_sub(count);
         }

@@ -69,11 +69,10 @@ impl EventLoop {
     pub(super) fn share_room(&mut self) -> usize {
         let store = &self.executor.store;
         // Replies take memory, too: as it runs out, a turn serves fewer, and one or none while the store makes room.
-        let free_bytes = self.buffer_bytes_max().saturating_sub(self.buffer_bytes());
-        let left_bytes = if store.is_short { 0 } else { free_bytes };
+        let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let is_blocked = store.is_short && store.is_over(self.config.max_memory.bytes / SHORT_SHARE);
         let most = if is_blocked { 0 } else { (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS) };
-        self.executor.exec_output_bytes = (left_bytes / most.max(1) / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
+        self.executor.output_bytes_max = (left_bytes / most.max(1) / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
         most
     }
 

@@ -347,9 +347,9 @@ impl RespClient<'_> {
     }
 
     fn may_go_on(&self, work_max: u64) -> bool {
-        let Executor { store, exec_output_bytes, .. } = &*self.executor;
+        let Executor { store, output_bytes_max, .. } = &*self.executor;
         let is_ready = self.resp.question.is_none() && !store.is_short;
-        is_ready && store.work < work_max && self.output.len() < *exec_output_bytes
+        is_ready && store.work < work_max && self.output.len() < *output_bytes_max
     }
 
     /// Executes the plain commands that come next, up to as many as are in a batch, and returns how many. What they look
