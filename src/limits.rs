@@ -41,7 +41,7 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: other clients wait for no more commands than that
 // Asked for at most if frames are long, a batch of such as its last unfinished one. With 128 KB, more turns took 200 us.
 pub const READ_LONG_BYTES: usize = 64 * 1024;
-// Read of large values in one turn: 35 us into new memory. Twice as much made turns of over 200 us and no better total.
+// Of large values, by one read, and by all before it in a turn: 35 us into new memory. Twice that: more turns of 200 us.
 pub const READ_LARGE_BYTES: usize = 64 * 1024;
 // Unfinished input up to this length is put in front of the next read. A longer frame is collected in its own buffer,
 // since copying it for each read would make the work grow with the square of its length.

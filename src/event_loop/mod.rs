@@ -285,7 +285,7 @@ impl EventLoop {
             let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.chunk_room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
-                let large_max = room_bytes.min(READ_LARGE_BYTES - large_bytes);
+                let large_max = room_bytes.min(READ_LARGE_BYTES);
                 let bytes_max = connection.session.read_bytes(self.executor.share_bytes);
                 let buffer = &mut self.input[end..end + bytes_max];
                 let (large, count) = connection.read(large_max, buffer, &mut self.executor);
