@@ -160,8 +160,7 @@ impl Session {
     /// How much closing it may free, in bytes: what it holds, with all chunks. Others may hold those in its output, too.
     pub fn burden_bytes(&self) -> usize {
         let incoming = if let Phase::Receiving(incoming) = &self.phase { chunk_bytes(&incoming.longs) } else { 0 };
-        let resp = self.resp.as_deref().map_or(0, Resp::chunk_bytes);
-        self.held_bytes() + self.output.chunk_bytes + incoming + resp
+        self.held_bytes() + self.output.chunk_bytes + incoming + self.resp.as_deref().map_or(0, Resp::chunk_bytes)
     }
 
     /// Whether stored frames can be executed, or a command that has been taken from the input is not done yet.

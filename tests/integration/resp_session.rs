@@ -125,6 +125,10 @@ fn a_command_s_arguments_have_a_bound_together() {
     let body = frame.strip_prefix(b"*401").expect("its head");
     session.feed(&[b"*403", body, format!("$4\r\nlong\r\n${VALUE_BYTES_MAX_MAX}\r\n").as_bytes()].concat());
     assert_eq!((session.received(), session.is_closing()), (Vec::new(), false));
+    // The same where a command takes one step, and no value may be long.
+    let mut session = Driver::new(Reader::Eager, 0, 1000);
+    session.feed(&[b"*3\r\n$4\r\nECHO\r\n$60000\r\n", &[b'v'; 60_000][..], b"\r\n$60000\r\n"].concat());
+    assert_eq!(String::from_utf8(session.received()).expect("text"), too_much);
     // A pattern may be as long as a key.
     let pattern = "x".repeat(KEY_BYTES_MAX);
     check(&mut driver(0), 0, &format!("SCAN 0 COUNT 1000 MATCH {pattern}"), "*2\n$1\n0\n*0\n");
