@@ -4,7 +4,7 @@
 //! value: `MGET a b c` takes three. Where a command has more arguments than it may have, the rest is skipped in steps,
 //! too. An incomplete step is parsed again from its first byte, which stays linear because a step is small. Between two
 //! steps a [`Cursor`] is all that is remembered, so memory follows neither the number of arguments nor their length: a
-//! long one is left to the caller. This file knows no session, and of commands only how many arguments make a step.
+//! long one is left to the caller. It knows no session, and of most commands only how many arguments make a step.
 
 use super::verbs::{self, ADD_ONE, GET, SET, TAKE_ONE, Verb};
 use super::{Parsed, Stop, broken};

@@ -1,6 +1,6 @@
 //! The Redis commands that are spoken here, as one table: dispatch goes by it, COMMAND prints it, and INFO counts by
 //! its rows. A row has all that a command on keys means: which [`Action`] its arguments ask for, and in which form it
-//! is answered. Of other commands it has the name only. Pure functions: even the time is handed in.
+//! is answered. Of other commands it has what COMMAND prints. Pure functions: even the time is handed in.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;

@@ -1,5 +1,5 @@
 //! A frame that cannot be executed in the buffer it was read into: its bytes in one place, long values in chunks.
-//! Memory is taken for bytes that have arrived, never for those that were only announced. It knows no protocol.
+//! Memory is kept for bytes that have arrived, never for those that were only announced. It knows no protocol.
 
 use std::io::{self, IoSliceMut, Read};
 

@@ -355,7 +355,7 @@ impl RespClient<'_> {
     /// Executes the plain commands that come next, up to as many as are in a batch, and returns how many. What they look
     /// up is prefetched as in a batch: with 100,000 keys, that takes a third off them.
     fn run_plain(&mut self, queue: &mut Queue, work_max: u64) -> usize {
-        // Grown step by step, the batch would take 3 % more. Few frames are shorter than 16 bytes.
+        // Grown step by step, the batch would take 3 % more. No plain one is shorter than 16 bytes.
         let mut batch = Vec::with_capacity(BATCH_COMMANDS.min((queue.head.len() - queue.done) / 16));
         let mut end = queue.done;
         while batch.len() < BATCH_COMMANDS

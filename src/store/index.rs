@@ -1,10 +1,10 @@
 //! The index: a hash table from a key's hash to the place of its item in the log, at eight bytes an entry.
 //!
-//! It grows by linear hashing (Litwin, VLDB 1980): one bucket after the other is split in two. So no step moves more
-//! than some twenty entries, and the bytes per item stay the same at every size. A bucket is two neighbouring cache
-//! lines of eight entries each, and a key's hash chooses the one to search first: nineteen look-ups in twenty wait for
-//! memory only once. What finds no place there goes into overflow lines chained to the bucket. (With hashbrown's table,
-//! 44 to 87 % full and doubled at once, an item took 4 bytes more, and a request at five million keys a tenth longer.)
+//! It grows by linear hashing (Litwin, VLDB 1980): one bucket after the other is split in two. So a step moves some
+//! fifteen entries, rarely up to 40, and the bytes per item stay the same at every size. A bucket is two neighbouring
+//! cache lines of eight entries, and a key's hash chooses the one to search first: 19 look-ups in 20 wait for memory
+//! only once. What finds no place there goes into overflow lines chained to the bucket. (With hashbrown's table, 44 to
+//! 87 % full and doubled at once, an item took 4 bytes more, and a request at five million keys a tenth longer.)
 //!
 //! An entry holds enough of the hash to be moved without reading its item. When an item is evicted, its entry stays as
 //! a ghost, which leads to no item, until its place is needed. The ghosts tell the eviction policy which keys come
@@ -54,7 +54,7 @@ impl KeyHash {
         KeyHash { bits, place: UNKNOWN }
     }
 
-    /// Its bits. A store makes no use of the lowest 24.
+    /// Its bits. The lowest 24 decide nothing in a store but which ghosts make way for a new one.
     pub fn bits(self) -> u64 {
         self.bits
     }
@@ -99,7 +99,7 @@ impl Entry {
         Handle(self.0 % USE)
     }
 
-    /// How often its item was used since the eviction policy last looked at it, up to 3.
+    /// The uses that count for its item, up to 3: a round in the main queue takes one, the move there takes all.
     pub(super) fn uses(self) -> u64 {
         self.0 / USE % (USES_MAX + 1)
     }

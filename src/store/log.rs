@@ -2,7 +2,7 @@
 //! belongs to one of two first-in-first-out queues, and its position in the queue is the age of all its items. So an
 //! item needs no list links, and making room means walking over the oldest segment.
 //!
-//! The log counts every byte it holds. It knows neither the index nor why an item is moved or removed.
+//! It counts all that it holds but a table, a thousandth. It knows neither the index nor why items move or leave.
 
 use std::{iter, mem};
 
@@ -86,7 +86,7 @@ pub(super) struct Log {
     pub(super) walk: Walk,
     probe: usize,                      // where the last search for the emptiest segment ended
     pub(super) live_bytes: [usize; 2], // bytes of live records and their chunks, in each queue
-    pub(super) dead: usize,            // bytes of dead records in segments that are still held
+    pub(super) dead: usize,            // bytes of dead records in segments in use
     pub(super) expiring: usize,        // items that carry an expiry
     lists: Slab<Vec<Bytes>>,
     pub(super) dropped: Vec<Bytes>, // references to chunks of dead values, which are still to be given back
@@ -315,7 +315,7 @@ impl Log {
         self.drop_list(record);
     }
 
-    /// Turns a record into a gap, and gives its segment back if nothing in it is alive any more.
+    /// Turns a record into a gap, and gives back a segment in which nothing is alive, unless it still gets new records.
     #[inline(always)]
     fn bury(&mut self, handle: Handle, record: &Record) {
         let number = handle.segment();

@@ -6,9 +6,9 @@
 //!   into the old record if it fits; otherwise it is appended, too, and the old record becomes a gap.
 //! - A command that needs memory does its share of `eviction`, which walks over an old segment, moves or removes its
 //!   items one by one, and then gives it back. `housekeeping` does more of it, and sweeps out expired items.
-//! - Memory is counted as it is held: lines of the index, segments, live chunks, and what the caller holds elsewhere.
+//! - Memory is counted as it is held: lines of the index, segments, chunks, and what the caller holds elsewhere.
 //!
-//! No step takes longer than about 100 us: what would is done in pieces.
+//! No step takes longer than about 100 us, unless a value has over 64 MB: what would is done in pieces.
 //! The store knows no wire format, socket or client, and has no clock: its caller tells it the time.
 
 mod eviction;
@@ -95,7 +95,7 @@ pub struct Store {
     pub work: u64,
     /// The counters.
     pub stats: Stats,
-    /// Bytes that eviction has removed less those that it has copied. Each segment below 0 asks for one use more to stay.
+    /// Bytes that eviction has freed less those that it has copied. Each segment below 0 asks for one use more to stay.
     copy_credit: isize,
     hands: [f64; 2],   // what the walks that evict have passed in each queue, as shares of all live bytes
     small_growth: f64, // what ghosts have added to the small queue's share
@@ -144,8 +144,8 @@ impl Store {
         self.work += count as u64 / 8 + mem::take(self.index.walked.get_mut()) / 16;
     }
 
-    /// Starts a turn at `now_millis` of a clock that never goes back. `outside_bytes` is what the process holds for its
-    /// connections, outside the store and its chunks. If the store is over its limit, it makes room first.
+    /// Starts a turn at `now_millis` of a clock that never goes back. `outside_bytes` is what the process holds
+    /// outside the store and its chunks. If the store is over its limit, it makes room first.
     pub fn begin_turn(&mut self, now_millis: u64, outside_bytes: usize) {
         self.now = self.now.max(now_millis);
         self.outside_bytes = outside_bytes;
@@ -316,7 +316,7 @@ impl Store {
         self.index.held() + self.log.held() + flushed + chunks + self.outside_bytes
     }
 
-    /// Room in chunks that the store does not refer to, in bytes: of values coming in, and of removed ones being sent.
+    /// Room in chunks that the store does not refer to, in bytes: of what comes in, and of removed values being sent.
     pub fn stray_chunk_bytes(&self) -> usize {
         let flushed: usize = self.flushed.iter().map(|(_, log)| log.chunk_refs).sum();
         self.chunks.count().saturating_sub(self.log.chunk_refs + flushed) * CHUNK_BYTES
