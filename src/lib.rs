@@ -51,7 +51,7 @@
 //! - A command on keys is a row in [`protocol::verbs`], if there are an [`Action`](command::Action) for it and a `Form`
 //!   for its reply. A new action is an arm in [`execute`]; if it needs no memory, `Batch::run` has to know. One on many
 //!   keys is executed for one after the other: it cannot look at all of them first, as MSETNX would have to.
-//! - Any other command is a row with a name alone, and an arm in `session::unkeyed` or, if it is a question, in
+//! - Any other command is a row without those, and an arm in `session::unkeyed` or, if it is a question, in
 //!   `EventLoop::answer_questions`. Subcommands are the last rows, and `verbs::resolve` lists what has some.
 //! - A GoStash frame is one of the `WORDS` in [`protocol::stash`], for an action that there is.
 //! - An option is a line in [`config`], and one in `.config.stash.example` with its default; `main` hands it on. CONFIG

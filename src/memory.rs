@@ -96,7 +96,7 @@ pub fn prevent_hoarding() {
     }
 }
 
-/// Gives back a block's memory from a page on but keeps its addresses. The content is undefined then; on Linux, zeros.
+/// Gives back a block's memory from the page at `start` on, but no addresses. It then holds anything; on Linux, zeros.
 /// Dropping many blocks would leave holes between mappings: the kernel bounds their number (65,530).
 #[allow(unsafe_code)]
 pub fn give_back(block: &mut MmapMut, start: usize) {

@@ -82,13 +82,13 @@ impl Session {
         most.min(if self.collects() { share_bytes.max(READ_BYTES) } else { share_bytes })
     }
 
-    /// Whether reading more of what it collects, a frame or a transaction, may take memory from the store.
+    /// Whether it collects a frame or a transaction: to read more of that may take memory from the store.
     pub(crate) fn collects(&self) -> bool {
         matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
     }
 
-    /// What it goes on to collect, unless it will hold no more than its share: how many bytes more that may take, as far
-    /// as it has said by now, and its place in line.
+    /// If what it collects, a frame or a transaction, takes it beyond its share: how many bytes are to come, as far as
+    /// it has said by now, and its place in line.
     pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(usize, &mut Option<Place>)> {
         let held_bytes = self.burden_bytes();
         // Strangers could take their time, so they stand in nobody's way.
@@ -150,7 +150,7 @@ impl Session {
         self.quit();
     }
 
-    /// Memory held by the session in bytes, chunks excluded.
+    /// Memory that its buffers hold in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
         let incoming =
             if let Phase::Receiving(it) = &self.phase { size_of::<Incoming>() + it.bytes.capacity() } else { 0 };

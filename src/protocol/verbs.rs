@@ -107,7 +107,7 @@ pub(super) const SET: u8 = 1;
 pub(super) const ADD_ONE: u8 = 2;
 pub(super) const TAKE_ONE: u8 = 3;
 
-/// The commands: the most frequent first, since a look-up searches from the top, then by name. Last, the subcommands.
+/// The most frequent commands first, as a look-up searches from the top; by name those on keys; the rest; subcommands.
 pub static VERBS: [Verb; COMMANDS + 12] = numbered([
     keyed("get", 2, "readonly fast", Plain, |_, _| Ok(Action::Get)),
     keyed("set", -3, "write denyoom", Plain, set),

@@ -1,4 +1,4 @@
-//! The commands that are not about one key: the client's own connection, the command table, SCAN and FLUSHALL. Most are
+//! The commands that are not about one key, such as those on a client's connection, MULTI, COMMAND and SCAN. Most are
 //! answered here. A command about the whole server or about other clients becomes a [`Question`].
 
 use super::Phase;
