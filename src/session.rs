@@ -87,7 +87,7 @@ impl Session {
         matches!(self.phase, Phase::Receiving(_)) || self.queue().is_some()
     }
 
-    /// If what it collects, a frame or a transaction, takes it beyond its share: how many bytes are to come, as far as
+    /// If what it collects, a frame or a transaction, takes it beyond its share: how many bytes may come, as far as
     /// it has said by now, and its place in line.
     pub(crate) fn collected(&mut self, executor: &Executor) -> Option<(usize, &mut Option<Place>)> {
         let held_bytes = self.burden_bytes();
