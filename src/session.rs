@@ -136,8 +136,7 @@ impl Session {
     /// Ends the session without sending what is left in its output: the client is gone, or is to be disconnected.
     pub fn abandon(&mut self) {
         self.quit();
-        self.input_ended = true;
-        self.output = Output::default();
+        (self.input_ended, self.output) = (true, Output::default());
     }
 
     /// Answers with an error and ends the session: for a broken frame, or for a client that may not be served.

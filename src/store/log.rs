@@ -11,7 +11,7 @@ use memmap2::MmapMut;
 use slab::Slab;
 
 use super::record::Record;
-use crate::command::NEVER;
+use crate::command::{NEVER, Value};
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
 use crate::memory::{self, prefetch};
 
@@ -158,15 +158,18 @@ impl Log {
         self.lists.insert(chunks.to_vec()) as u32
     }
 
+    /// Drops an item's chunks, but those that its new value begins with at once: left to later, they would count twice.
     #[inline(always)]
-    fn drop_list(&mut self, record: &Record) {
+    fn drop_list(&mut self, record: &Record, new: &[Bytes]) {
         if let Some(number) = record.list {
-            self.dropped.append(&mut self.lists.remove(number as usize));
+            let mut list = self.lists.remove(number as usize);
+            let kept = list.iter().zip(new).take_while(|(old, new)| old.as_ptr() == new.as_ptr()).count();
+            self.chunk_refs -= kept;
+            self.dropped.extend(list.drain(kept..));
         }
     }
 
-    /// Gives back `count` dropped references to chunks, or a 32nd of all if that is more, and returns how many. The 32nd
-    /// keeps them from piling up, since each APPEND to a large value drops the value's whole list.
+    /// Gives back `count` dropped references to chunks, or a 32nd of all, so that they never pile up. Returns how many.
     pub(super) fn give_back_dropped(&mut self, count: usize) -> usize {
         let left = self.dropped.len();
         let count = count.max(left / 32).min(left);
@@ -182,7 +185,7 @@ impl Log {
         let large = self.records(last, 0).find(|(_, record)| record.list.is_some());
         if let Some((handle, record)) = large {
             self.write_gap(last, handle.offset(), record.size());
-            self.drop_list(&record);
+            self.drop_list(&record, &[]);
         } else if last > 1 {
             self.held -= self.segments.pop().map_or(0, |segment| segment.held);
             self.blocks.pop();
@@ -289,17 +292,17 @@ impl Log {
     }
 
     /// Writes a record over one at least as large. A gap behind it grows: a segment of tiny ones is slow to search.
-    pub(super) fn overwrite(&mut self, at: Handle, old: &Record, new: &Record, key: &[u8], rest: &[u8]) {
+    pub(super) fn overwrite(&mut self, at: Handle, old: &Record, new: &Record, key: &[u8], value: Value<'_>) {
         self.count_in(at.segment(), new);
         self.count_out(at.segment(), old);
-        new.write(self.bytes_mut(at), key, rest);
+        new.write(self.bytes_mut(at), key, value.rest);
         let (start, end) = (new.size(), old.size());
         if start < end {
             self.write_gap(at.segment(), at.offset() + start, end - start);
             let next = self.records(at.segment(), at.offset() + end).next().filter(|(_, next)| next.is_gap());
             Record::write_gap(&mut self.bytes_mut(at)[start..], next.map_or(end, |(_, gap)| end + gap.size()) - start);
         }
-        self.drop_list(old);
+        self.drop_list(old, value.chunks);
     }
 
     /// Writes a record's header anew, which differs from the old one by the deadline alone.
@@ -310,9 +313,9 @@ impl Log {
     }
 
     #[inline(always)]
-    pub(super) fn remove(&mut self, handle: Handle, record: &Record) {
+    pub(super) fn remove(&mut self, handle: Handle, record: &Record, new: &[Bytes]) {
         self.bury(handle, record);
-        self.drop_list(record);
+        self.drop_list(record, new);
     }
 
     /// Turns a record into a gap, and gives back a segment in which nothing is alive, unless it still gets new records.
@@ -422,10 +425,8 @@ impl Log {
             }
         }
         assert_eq!(live_bytes, self.live_bytes);
-        let unused = self.vacant.len() + self.spare.len();
-        assert_eq!((linked + unused, dead_bytes), (self.segments.len(), self.dead));
-        let chunks: usize = self.lists.iter().map(|(_, list)| list.len()).sum();
-        assert_eq!(chunks + self.dropped.len(), self.chunk_refs);
+        assert_eq!((linked + self.vacant.len() + self.spare.len(), dead_bytes), (self.segments.len(), self.dead));
+        assert_eq!(self.lists.iter().map(|(_, list)| list.len()).sum::<usize>() + self.dropped.len(), self.chunk_refs);
         assert_eq!(held + self.spare_bytes(), self.held);
         let count = |is_it: fn(&Record) -> bool| items.iter().filter(|(_, record)| is_it(record)).count();
         assert_eq!(count(|record| record.list.is_some()), self.lists.len(), "every chunk list has its item");

@@ -393,7 +393,7 @@ impl Store {
             && size <= old.size()
         {
             record.list = record.list.map(|_| self.log.keep_list(value.chunks));
-            self.log.overwrite(entry.handle(), &old, &record, key, value.rest);
+            self.log.overwrite(entry.handle(), &old, &record, key, value);
             return Ok(());
         }
         if self.granted_bytes < size {
@@ -410,7 +410,7 @@ impl Store {
         record.list = record.list.map(|_| self.log.keep_list(value.chunks));
         let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
         if let Some((entry, old)) = found {
-            self.log.remove(entry.handle(), &old);
+            self.log.remove(entry.handle(), &old, value.chunks);
             self.index.replace(hash, new);
         } else {
             self.work += 3 + self.index.insert(hash, new); // three for touching new memory: in its segment and in the index
@@ -425,7 +425,7 @@ impl Store {
         let is_evicted = makes_room && !is_expired;
         self.work += self.index.remove(hash, is_evicted.then(|| self.stamp(self.log.queue(entry.handle()))));
         self.work += if makes_room { 0 } else { self.log.chunks_of(record).len() as u64 }; // dropped one by one
-        self.log.remove(entry.handle(), record);
+        self.log.remove(entry.handle(), record, &[]);
         self.stats.expired += u64::from(is_expired);
         self.stats.evictions += u64::from(is_evicted);
     }

@@ -756,6 +756,22 @@ fn many_dropped_chunks_are_given_back_in_many_turns() {
     store.check();
 }
 
+/// Otherwise one client that appends to a large value would hide what others have half sent.
+#[test]
+fn what_an_append_keeps_is_not_taken_for_what_it_drops() {
+    let mut store = store(64 << 20, Eviction::S3Fifo);
+    let (value, hash) = (Owned::new(&store, 100 * CHUNK_BYTES + 1, 1), store.hash(b"large"));
+    store.set(hash, b"large", value.value()).expect("there is room");
+    drop(value);
+    let half_sent = Owned::new(&store, 100 * CHUNK_BYTES, 2);
+    for _ in 0..2 * CHUNK_BYTES / 9 {
+        let command = Command { key: b"large", action: Action::Append(Value::small(b"some more")) };
+        assert!(matches!(store.executor.execute_alone(&command, false), Reply::Number(_)));
+        assert_eq!(store.stray_chunk_bytes(), half_sent.chunks.len() * CHUNK_BYTES);
+    }
+    store.check();
+}
+
 /// Clients may have each turn do all the work that it may do, for as long as they like.
 #[test]
 fn turns_without_work_left_give_back_what_is_dead() {
