@@ -15,7 +15,7 @@ use crate::command::{NEVER, Value};
 use crate::limits::{CHUNK_BYTES, MALLOC_BYTES, SEGMENT_BYTES};
 use crate::memory::{self, prefetch};
 
-/// How many neighbours a search for the emptiest segment looks at, in half a microsecond: fewer may all be new, and full.
+/// How many neighbours a search for the emptiest segment looks at in half a microsecond: fewer may all be new.
 const SEARCHED_AT_ONCE: usize = 256;
 /// Unused segments that keep their memory, at most: getting one anew takes 24 us, and a full store soon needs one.
 const SPARE_SEGMENTS: usize = 4;
