@@ -88,7 +88,7 @@ pub const EVENTS_MAX: usize = 256; // taken from one poll: 17 us
 pub const BATCH_COMMANDS: usize = 32;
 pub const VISIT_COMMANDS: usize = 512; // for one connection: 8 KB can hold 1,365 keys of EXISTS, each of no bytes
 pub const TURN_CONNECTIONS: usize = 32; // served: 100 us, at 3 to 4 us of system calls each
-// Buffer memory to keep free for each connection served: a reply beyond the high-water mark, in buffers that double.
+// Kept free for each connection served: a reply beyond the high-water mark, in buffers that double. Its output at most.
 pub const VISIT_BYTES: usize = 256 * 1024;
 // Once this much has been read in a turn, no further connection is read: some 600 GETs, or 250 SETs unless they evict.
 // Half as much costs 5 % more with pipelines of 64; twice as much gains little.
