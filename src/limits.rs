@@ -97,7 +97,7 @@ pub const TURN_FRAME_BYTES: usize = 16 * 1024;
 pub const TURN_READ_BYTES: usize = TURN_FRAME_BYTES + CARRY_BYTES_MAX + READ_LONG_BYTES;
 // A client that sent no more than this is served before others, with half of a turn's work: it waits one turn, not two.
 pub const SHORT_VISIT_BYTES: usize = 256;
-pub const TURN_WRITE_BYTES: usize = 256 * 1024; // written in one turn, half by each group; each may exceed it by one write
+pub const TURN_WRITE_BYTES: usize = 256 * 1024; // written in a turn, half by each group; each may exceed it by a write
 pub const SHORT_OUTPUT_BYTES: usize = TURN_WRITE_BYTES / 2 / TURN_CONNECTIONS; // all in a turn fit into half of it
 // The work in a turn: two thousand look-ups, eighty SETs of new keys, half as many that evict, or 256 commands that a
 // session executes. The SETs take 40 us, up to 150 where all misses the processor's caches or others share the core.
