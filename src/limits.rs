@@ -88,7 +88,7 @@ pub const EVENTS_MAX: usize = 256; // taken from one poll: 17 us
 pub const BATCH_COMMANDS: usize = 32;
 pub const VISIT_COMMANDS: usize = 512; // for one connection: 8 KB can hold 1,365 keys of EXISTS, each of no bytes
 pub const TURN_CONNECTIONS: usize = 32; // served: 100 us, at 3 to 4 us of system calls each
-// Buffer memory to keep free for each connection served: a reply beyond the high-water mark, in buffers that double.
+// Kept free for each connection served: a reply beyond the high-water mark, in buffers that double. Its output at most.
 pub const VISIT_BYTES: usize = 256 * 1024;
 // Once this much has been read in a turn, no further connection is read: some 600 GETs, or 250 SETs unless they evict.
 // Half as much costs 5 % more with pipelines of 64; twice as much gains little.
@@ -97,7 +97,7 @@ pub const TURN_FRAME_BYTES: usize = 16 * 1024;
 pub const TURN_READ_BYTES: usize = TURN_FRAME_BYTES + CARRY_BYTES_MAX + READ_LONG_BYTES;
 // A client that sent no more than this is served before others, with half of a turn's work: it waits one turn, not two.
 pub const SHORT_VISIT_BYTES: usize = 256;
-pub const TURN_WRITE_BYTES: usize = 256 * 1024; // written in one turn; the last connection may exceed it by one write
+pub const TURN_WRITE_BYTES: usize = 256 * 1024; // written in a turn, half by each group; each may exceed it by a write
 pub const SHORT_OUTPUT_BYTES: usize = TURN_WRITE_BYTES / 2 / TURN_CONNECTIONS; // all in a turn fit into half of it
 // The work in a turn: two thousand look-ups, eighty SETs of new keys, half as many that evict, or 256 commands that a
 // session executes. The SETs take 40 us, up to 150 where all misses the processor's caches or others share the core.

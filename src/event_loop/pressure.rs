@@ -68,12 +68,12 @@ impl EventLoop {
     /// Shares what room is left for buffers among the connections of this turn, and returns how many it may serve.
     pub(super) fn share_room(&mut self) -> usize {
         let store = &self.executor.store;
-        // Replies take memory, too: as it runs out, a turn serves fewer, and one or none while the store makes room.
+        // Replies take memory, too: as it runs out, visits get shorter, then fewer, and none while the store makes room.
         let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let is_blocked = store.is_short && store.is_over(self.config.max_memory.bytes / SHORT_SHARE);
-        let most = if is_blocked { 0 } else { (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS) };
-        self.executor.output_bytes_max = (left_bytes / most.max(1) / 4).clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
-        most
+        let visit_bytes = if self.pressure.eighths < CROWDED_EIGHTHS { left_bytes / TURN_CONNECTIONS / 4 } else { 0 };
+        self.executor.output_bytes_max = visit_bytes.clamp(OUTPUT_HIGH_BYTES, VISIT_BYTES);
+        if is_blocked { 0 } else { (left_bytes / VISIT_BYTES).clamp(1, TURN_CONNECTIONS) }
     }
 
     /// Whether to read from a connection now, which may have something for us. In a crowd it may have to wait.

@@ -350,6 +350,19 @@ fn who_read_while_the_server_was_stopped_is_not_closed_for_buffers() {
     readers.iter_mut().for_each(|reader| reader.expect(&line(&vec![b'v'; (1 << 20) - 1])));
 }
 
+/// Clients that read nothing are few enough for buffers where each leaves little more than the high-water mark unread.
+#[test]
+fn who_reads_nothing_is_not_closed_while_there_is_room() {
+    let (server, mut witness) = start(&["--max-memory", "256mb"]);
+    let mut clients = Client::many(&server, 180);
+    let (key, value) = (b"key", [b'v'; 30_000]);
+    clients[0].check(&set(key, &value), b"OK\r\n");
+    clients.iter_mut().for_each(|client| client.send(&get(key).repeat(50)));
+    sleep(Duration::from_millis(PRESSURE_MILLIS + 3 * TICK_MILLIS));
+    assert_eq!(witness.info("client_disconnections:"), 0, "some were closed");
+    clients.iter_mut().for_each(|client| client.expect(&line(&value).repeat(50)));
+}
+
 /// Nor does anybody lose the place in line. Only one of these has room: the first, whose last half is sent meanwhile.
 #[test]
 fn who_is_received_while_the_server_is_stopped_is_still_the_first() {
