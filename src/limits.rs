@@ -48,7 +48,7 @@ pub const READ_LARGE_BYTES: usize = 64 * 1024;
 pub const CARRY_BYTES_MAX: usize = 16 * 1024;
 pub const TAKEN_EXTRA_BYTES: usize = 64; // by such a frame: its end, with options, instead of a CRLF or digit at a time
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // high-water mark: above it input waits; a visit or a reply may exceed it
-// Written at once: all small values that a visit may answer with. A rest grows into new pages: a quarter of a GET of 10 KB.
+// Written at once: all small values that a visit may answer with. What is left of them would grow into new pages.
 pub const WRITE_BYTES: usize = VISIT_BYTES + SMALL_VALUE_BYTES_MAX;
 // Empty buffers kept for all outputs: enough for what a turn writes, in buffers that have doubled. To get memory anew from
 // the system takes longer than to fill it: without this, GETs of 4 KB in pipelines of 16 cost twice as much.

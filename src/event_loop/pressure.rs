@@ -68,7 +68,7 @@ impl EventLoop {
     /// Shares what room is left for buffers among the connections of this turn, and returns how many it may serve.
     pub(super) fn share_room(&mut self) -> usize {
         let store = &self.executor.store;
-        // Replies take memory, too: as it runs out, visits get shorter, then fewer, and none while the store makes room.
+        // Replies take memory: as it runs out, visits get shorter, then fewer; one or none while the store makes room.
         let left_bytes = if store.is_short { 0 } else { self.buffer_bytes_max().saturating_sub(self.buffer_bytes()) };
         let is_blocked = store.is_short && store.is_over(self.config.max_memory.bytes / SHORT_SHARE);
         let visit_bytes = if self.pressure.eighths < CROWDED_EIGHTHS { left_bytes / TURN_CONNECTIONS / 4 } else { 0 };

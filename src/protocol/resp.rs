@@ -168,9 +168,9 @@ pub fn parse<'a>(
                 long_bytes += bytes;
                 at = line_end(input, start, "expected CRLF after an argument")?;
             }
-            Err(Stop::Incomplete(needed)) if needed + long_bytes <= bytes_left => return Err(Stop::Incomplete(needed)),
-            Err(Stop::Broken(reason)) => return Err(Stop::Broken(reason)),
-            Err(_) => return broken("invalid bulk length"),
+            Err(Stop::Long(..)) => return broken("invalid bulk length"),
+            Err(Stop::Incomplete(needed)) if needed + long_bytes > bytes_left => return broken("invalid bulk length"),
+            Err(stop) => return Err(stop),
         }
     }
     let Some(bytes_left) = bytes_left.checked_sub(at + long_bytes) else { return broken("invalid bulk length") };

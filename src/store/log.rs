@@ -158,7 +158,7 @@ impl Log {
         self.lists.insert(chunks.to_vec()) as u32
     }
 
-    /// Drops an item's chunks, but those that its new value begins with at once: left to later, they would count twice.
+    /// Leaves an item's chunks to be given back, but drops those at once that its new value begins with: they count there.
     #[inline(always)]
     fn drop_list(&mut self, record: &Record, new: &[Bytes]) {
         if let Some(number) = record.list {
