@@ -48,8 +48,8 @@ pub struct Latency(pub Histogram<u64>);
 
 impl Default for Latency {
     fn default() -> Self {
-        // Exact to three digits from 100 ns to an hour. These bounds are valid, so this cannot fail.
-        Latency(Histogram::new_with_bounds(100, 3_600 * SECOND, 3).expect("bounds of a histogram"))
+        // Exact to three digits, up to an hour. These bounds are valid, so this cannot fail.
+        Latency(Histogram::new_with_max(3_600 * SECOND, 3).expect("bounds of a histogram"))
     }
 }
 
