@@ -355,6 +355,10 @@ fn wrong_usage_is_one_line_and_status_2() {
         (&["--fast"], "--fast: no such option"),
         (&["replay"], "replay: expected the file of a trace"),
         (&["replay", "file", "--rate", "5"], "--rate: not an option of replay"),
+        (
+            &["replay", "file", "--pipeline", "1,16"],
+            "--pipeline: expected one depth, since a replay begins with an empty",
+        ),
         (&["--rate", "5", "replay", "file"], "unexpected argument \"replay\""),
         // Its default, but not for a replay, which has one client.
         (&["replay", "file", "--clients", "50"], "--clients: not an option of replay"),

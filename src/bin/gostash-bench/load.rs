@@ -1,7 +1,6 @@
 //! The load itself: the connections, and when each of them sends. In closed loop a connection sends its next pipeline
 //! when all replies to the last one are there. In open loop requests are due at a fixed rate, however late the replies
-//! are, and latency counts from the moment when a request was due, so that a stall shows in every request it delays (no
-//! coordinated omission).
+//! are, and latency counts from when a request was due: a stall shows in all that it delays (no coordinated omission).
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -100,9 +99,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         let Options { keys, protocol, .. } = *self.options;
         let count = self.connections.len();
         // An echo keeps nothing, so it is enough that each connection has worked once.
-        let keys = if protocol.name == "echo" { keys.min(count as u32) } else { keys };
-        let (is_preload, depth, requests_max) = (true, PRELOAD_DEPTH, Some(keys.into()));
-        let phase = Phase { name: "preload", is_preload, depth, requests_max, ..Phase::default() };
+        let requests_max = Some(u64::from(if protocol.name == "echo" { keys.min(count as u32) } else { keys }));
+        let phase = Phase { name: "preload", is_preload: true, depth: PRELOAD_DEPTH, requests_max, ..Phase::default() };
         self.work(count, phase).map(|_| ())
     }
 

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Measures each depth, or replays a trace, prints the results and returns the exit status.
 fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
-    let trace = Trace::read(&mut options)?;
+    let mut trace = Trace::read(&mut options)?;
     let mut load = Load::new(&options, draws::draws(&options))?;
     if options.preload {
         load.preload()?;
@@ -62,7 +62,7 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
     }
     let mut foot = String::new();
     for &depth in &options.pipeline {
-        let Some(figures) = load.run(depth, trace.clone())? else { break };
+        let Some(figures) = load.run(depth, trace.take())? else { break };
         if options.json {
             print(&report::json(&options, &figures))?;
         } else {

@@ -146,6 +146,8 @@ impl Options {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
         } else if self.owns_keys() && (keys as usize) < clients {
             format!("--keys: expected at least one for each of {clients} clients, which have their own, got {keys}")
+        } else if self.replay.is_some() && self.pipeline.len() > 1 {
+            "--pipeline: expected one depth, since a replay begins with an empty server".into()
         } else if self.verify && !self.preload && self.counts() {
             "--verify: expected --preload with it, to know what the numbers were".into()
         } else {
