@@ -386,6 +386,12 @@ fn the_table_is_for_people() {
     assert!(width <= 100, "{width} columns: {text}");
     assert!(text.contains("resident"), "{text}");
     assert!(output.stderr.is_empty(), "no progress in a pipe");
+    let deepest =
+        ended(at(server.addr(), &["--requests", "9", "--warmup", "0"]).args(["--pipeline", "1000000"])).stdout;
+    let deepest = String::from_utf8(deepest).expect("text");
+    // In so short a time nobody can tell who was busy.
+    assert!(deepest.contains(" -  ") && !deepest.contains("limited by"), "{deepest}");
+    assert!(deepest.lines().any(|row| row.contains("1,000,000 ") && row.len() == width), "{deepest}");
 }
 
 #[test]

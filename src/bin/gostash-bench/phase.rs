@@ -114,10 +114,12 @@ impl Phase {
         }
         for &(whose, pid, before) in processes.iter().flatten() {
             let Some([cpu_nanos, resident_bytes, peak_bytes]) = usage(pid) else { continue };
-            let cpu_nanos = cpu_nanos.saturating_sub(before);
-            add(&format!("{whose}_cpu_ns_per_request"), ratio(cpu_nanos, requests));
-            // Above 1 with several threads.
-            add(&format!("{whose}_busy"), cpu_nanos as f64 / now as f64);
+            // The kernel counts in steps of some milliseconds: too few in less time. With several threads busy is above 1.
+            if now >= SECOND / 10 {
+                let cpu_nanos = cpu_nanos.saturating_sub(before);
+                add(&format!("{whose}_cpu_ns_per_request"), ratio(cpu_nanos, requests));
+                add(&format!("{whose}_busy"), cpu_nanos as f64 / now as f64);
+            }
             add(&format!("{whose}_pid"), pid.into());
             add(&format!("{whose}_resident_bytes"), resident_bytes as f64);
             add(&format!("{whose}_peak_bytes"), peak_bytes as f64);
