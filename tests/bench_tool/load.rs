@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -114,8 +114,17 @@ fn all_keys_are_touched_and_no_others() {
 #[test]
 fn idle_clients_work_once_and_stay() {
     let server = Server::start(&[]);
-    let args = ["--clients", "2", "--idle-clients", "200", "--verify"];
-    plausible(&rows(server.addr(), &[&args[..], &BRIEFLY].concat())[0]);
+    let args = ["--clients", "2", "--idle-clients", "200", "--keys", "202", "--verify", "--protocol", "resp"];
+    let how = ["--command", "get", "--duration", "60", "--warmup", "0"];
+    let mut child = at(server.addr(), &args).args(how).stdout(Stdio::null()).spawn().expect("it starts");
+    wait_until("200 clients that have set a key, and 2 that get some", || {
+        let (mut stream, mut list) = (server.connect(), String::new());
+        stream.write_all(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n").expect("a server that listens");
+        stream.shutdown(Shutdown::Write).and_then(|()| stream.read_to_string(&mut list)).expect("a list");
+        [" cmd=set ", " cmd=get "].map(|command| list.matches(command).count()) == [200, 2]
+    });
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
 }
 
 #[test]
