@@ -90,7 +90,8 @@ impl Options {
                     options.depths =
                         depths.split(',').map(|depth| number("pipeline", depth, 1)).collect::<Result<_, _>>()?;
                 }
-                Long("duration") => options.duration = number("duration", &text(&mut parser)?, 0.001)?,
+                // In a shorter time gostash-bench tells no CPU time.
+                Long("duration") => options.duration = number("duration", &text(&mut parser)?, 0.1)?,
                 Long("warmup") => options.warmup = number("warmup", &text(&mut parser)?, 0.0)?,
                 Long("rate") => options.rate = number("rate", &text(&mut parser)?, 1)?,
                 Long("clients") => options.clients = number("clients", &text(&mut parser)?, 1)?,
