@@ -88,8 +88,7 @@ impl Phase {
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }
-        let trace = self.trace.as_mut().filter(|_| request.operation == Operation::Get);
-        trace.is_some_and(|trace| trace.note(outcome))
+        self.trace.as_mut().filter(|_| request.operation == Operation::Get).is_some_and(|trace| trace.note(outcome))
     }
 
     /// The figures of a phase that took so long. A process that can be read is given with its name and the CPU time that
