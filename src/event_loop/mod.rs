@@ -294,7 +294,7 @@ impl EventLoop {
                 self.executor.stats.bytes_in += (large + count) as u64;
                 match &mut connection.drain_bytes_left {
                     // What a client sends after its last reply is thrown away: what is read next is written over it.
-                    Some(bytes_left) => *bytes_left = bytes_left.saturating_sub(count),
+                    Some(left) => (*left, large_bytes) = (left.saturating_sub(count), large_bytes + count),
                     None => end += count,
                 }
                 connection.session.input_ended |= self.stop_by.is_some() && !connection.readable;

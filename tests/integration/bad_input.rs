@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use gostash::limits::{DESCRIPTORS_RESERVED, FRAME_EXTRA_BYTES};
+use gostash::limits::{DESCRIPTORS_RESERVED, FRAME_EXTRA_BYTES, READ_LARGE_BYTES, TURN_CONNECTIONS, TURN_READ_BYTES};
 
-use crate::client::{Client, del, get, inc, set, start};
-use crate::process::{limit_descriptors, resident_bytes, wait_until_quiet};
+use crate::client::{Client, del, get, inc, number, set, start};
+use crate::process::{at_once, limit_descriptors, resident_bytes, wait_until_quiet};
 use crate::random::{Random, SEED_VARIABLE, seed};
 use crate::server::{PATIENCE, Server, wait_until};
 
@@ -45,6 +45,20 @@ fn a_broken_connection_that_goes_on_is_cut_off() {
         let read = other.info("total_net_input_bytes:");
         assert!(read < 2 * FRAME_EXTRA_BYTES, "{read} bytes were read");
     }
+}
+
+/// What is thrown away takes time to read, too, so a turn reads no more of it than of anything else.
+#[test]
+fn a_turn_throws_away_only_so_much() {
+    let (server, mut other) = start(&[]);
+    let mut broken = Client::many(&server, TURN_CONNECTIONS);
+    broken.iter_mut().for_each(|client| client.check(b"BROKEN", b"ERR\r\n"));
+    at_once(&server, || broken.iter_mut().for_each(|client| client.send(&[b'x'; 100_000])));
+    wait_until("all of it to be read", || other.info("total_net_input_bytes:") > TURN_CONNECTIONS * 100_000);
+    let loop_section = other.text("INFO loop");
+    let longest = loop_section.lines().find(|line| line.starts_with("loop_longest_turn_last_minute")).unwrap();
+    let read = number(longest, "bytes_in=");
+    assert!(read <= TURN_READ_BYTES + READ_LARGE_BYTES, "{read} bytes were read in {longest}");
 }
 
 /// Those who are told of their error and linger may not keep others out, however many they are: neither do they take the
