@@ -161,10 +161,9 @@ impl EventLoop {
         (0..TURN_CLOSES).for_each(|_| drop(self.ended.pop_front()));
         self.accept(TURN_ACCEPTS - places);
         let housekeeping = self.executor.housekeep();
-        let Executor { stats, store, .. } = &self.executor;
-        let (accepted, commands) = (stats.accepted, stats.commands());
-        let closed = accepted - (self.connections.len() + self.ended.len()) as u64;
-        self.clock.end([accepted, closed, stats.visited, commands, stats.bytes_in, stats.bytes_out, store.work]);
+        let Executor { stats: it, store, .. } = &self.executor;
+        let closed = it.accepted - (self.connections.len() + self.ended.len()) as u64;
+        self.clock.end([it.accepted, closed, it.visited, it.commands(), it.bytes_in, it.bytes_out, store.work]);
         housekeeping
     }
 
@@ -239,18 +238,20 @@ impl EventLoop {
 
     fn admit(&mut self, socket: Socket) {
         self.executor.stats.accepted += 1;
-        let id = self.executor.stats.accepted;
-        let mut connection = Connection::new(socket, id, self.now_millis);
+        let mut connection = Connection::new(socket, self.executor.stats.accepted, self.now_millis);
+        if self.connections.len() == self.connections.capacity() {
+            // By itself it would double, and free places count as memory.
+            self.connections.reserve_exact(self.connections.len() / 8 + TURN_CONNECTIONS);
+        }
         let slot = self.connections.vacant_key();
         let source = &mut SourceFd(&connection.socket.as_raw_fd());
         if let Err(error) = self.poll.registry().register(source, connection.token(slot), Interest::READABLE) {
             return self.warn_limited("accepting", |_| error.to_string());
         }
-        debug!("connection {id} accepted from {}", connection.addresses()[0]);
-        let max_clients = self.config.max_clients;
-        if self.clients() >= max_clients {
+        debug!("connection {} accepted from {}", connection.session.id, connection.addresses()[0]);
+        if self.clients() >= self.config.max_clients {
             self.executor.stats.refused += 1;
-            self.warn_limited("a client was refused", |_| format!("all {max_clients} of max-clients are connected"));
+            self.warn_limited("a client was refused", |it| format!("max-clients is {}", it.config.max_clients));
             connection.session.break_off("max-clients");
         }
         self.connections.insert(connection);
@@ -263,12 +264,11 @@ impl EventLoop {
     }
 
     /// Reads from the connections at the head of the ready queue, once from each, until a bound of the turn is reached.
-    /// All input goes into one buffer; what a connection carries over from before precedes what is read now.
+    /// All but large values goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         self.visits.clear();
         let most = self.share_room();
-        let mut end = 0;
-        let mut large_bytes = 0;
+        let (mut end, mut large_bytes) = (0, 0);
         while self.visits.len() < most
             && end < TURN_FRAME_BYTES
             && large_bytes < READ_LARGE_BYTES

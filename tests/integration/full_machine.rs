@@ -549,6 +549,21 @@ fn a_lowered_limit_is_kept_by_an_idle_server() {
     wait_until("memory to be given back", || resident_bytes(&server) < 17 << 20);
 }
 
+/// Room for as many clients again takes no memory from items before there are any.
+#[test]
+fn only_places_of_clients_take_memory() {
+    let (server, mut other) = start(&["--max-memory", "8mb"]);
+    Client::tcp(&server).fill(0..60_000, &[b'v'; 100]);
+    let mut clients = Vec::new();
+    let [before, after] = [2_040, 2_060].map(|count| {
+        clients.extend(Client::many(&server, count - clients.len()));
+        wait_until("all to be accepted", || other.info("connected_clients:") > count);
+        wait_until_quiet(&server);
+        number(&other.text("DBSIZE"), ":")
+    });
+    assert!(before < after + 1_000, "{before} items beside 2,040 clients, and {after} beside 20 more");
+}
+
 /// Replies that many clients leave unread take memory, and so do the holes that stay in the heap when these have gone.
 #[test]
 fn many_slow_readers_stay_within_the_limit() {
