@@ -22,7 +22,7 @@ pub struct Visit {
     /// Which bytes of the turn's input are the session's and not consumed yet: neither executed nor in the batch.
     input: Range<usize>,
     needed: usize, // how many bytes the frame that begins there takes at least; 0 if it can be executed
-    /// It brought so much input that other sessions are served first.
+    /// It brought so much, or has so much left to do or to send, that other sessions are served first.
     pub is_long: bool,
 }
 

@@ -42,8 +42,8 @@
 //! - A write that needs memory: `Store::put` makes room by eviction. Housekeeping makes more at the end of each turn,
 //!   and sweeps out items that have expired. One that a command comes to before that is removed by `Store::find`.
 //! - MGET and its like are one command for each key. A turn that ends within them rewinds the parser (`Resp::rewind`).
-//! - A value over 32 KB is read from the socket straight to where it will stay (`Incoming::read`), the bytes that came
-//!   with its header aside. Its command is executed by the session, outside of the batch.
+//! - A value over 32 KB is read from the socket straight into chunks that will stay (`Incoming::read`), the bytes that
+//!   came with its header aside. Its command is executed by the session, outside of the batch.
 //! - What is not about one key, such as SCAN or MULTI, is executed by the session, in `session::unkeyed`. If it is
 //!   about the server or other clients, such as CLIENT LIST, it becomes a question: `EventLoop::answer_questions`.
 //!

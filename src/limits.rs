@@ -19,7 +19,7 @@ pub const CLIENTS_MAX: usize = 1_000_000; // descriptors and the loop's tokens f
 pub const MEMORY_BYTES_MIN: usize = 8 << 20; // an empty process, and as much again for items
 pub const MACHINE_SHARE_BYTES_MAX: usize = 1 << 30; // the default's maximum where no container sets a limit
 pub const UNKNOWN_MACHINE_BYTES: usize = 256 << 20; // the default where the machine's memory is not known
-pub const SPIN_MICROS_MAX: u64 = TICK_MILLIS * 1000; // the loop wakes up that often anyway
+pub const SPIN_MICROS_MAX: u64 = TICK_MILLIS * 1000; // what time alone makes due waits until it is over
 pub const SECONDS_MAX: u64 = 315_360_000; // ten years: no sum of times overflows
 pub const PASSWORD_BYTES_MAX: usize = 512; // a client must be able to send it before it has authenticated
 pub const CPU_MAX: usize = 1023; // the highest that the kernel's fixed-size CPU set holds
@@ -41,7 +41,7 @@ pub const DESCRIPTORS_RESERVED: usize = 32 + DRAINING_MAX;
 pub const READ_BYTES: usize = 8 * 1024; // asked for by one read: other clients wait for no more commands than that
 // Asked for at most if frames are long, a batch of such as its last unfinished one. With 128 KB, more turns took 200 us.
 pub const READ_LONG_BYTES: usize = 64 * 1024;
-// Of large values, by one read, and by all before it in a turn: 35 us into new memory. Twice that: more turns of 200 us.
+// Of large values by one read, and with what is thrown away by all before it: 35 us. Twice that: more turns of 200 us.
 pub const READ_LARGE_BYTES: usize = 64 * 1024;
 // Unfinished input up to this length is put in front of the next read. A longer frame is collected in its own buffer,
 // since copying it for each read would make the work grow with the square of its length.
@@ -58,12 +58,12 @@ pub const OUTPUT_SPARE_BYTES_MAX: usize = 1024 * 1024;
 pub const DRAIN_MILLIS: u64 = 2000;
 pub const DRAINING_MAX: usize = 64; // clients at a time; any more are closed at once, and may see a reset
 
-// All buffers together take as much as the longest value may have, up to the maximum. The extra is for that value's key,
-// in a buffer that has doubled, and for a chunk that is not full.
+// All buffers together may take this, or an eighth of max-memory if that is less, but at least the longest value. The
+// extra is for that value's key, in a buffer that has doubled, and for chunks that are not full.
 pub const BUFFER_BYTES_MAX: usize = 64 << 20;
 pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
 pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on long frames are received in line, to their ends
-pub const CROWD_SHARE: usize = 4; // of that bound, while there is a line, for all that do not stand in it
+pub const CROWD_SHARE: usize = 4; // of that bound, from there on, for all who collect something and need no line for it
 pub const LINE_BYTES_PER_MILLI: u64 = 64; // earn one in line a millisecond to pause: a far client's 64 KB, a second
 pub const OVER_EIGHTHS: usize = 8; // the bound itself
 pub const FULL_EIGHTHS: usize = OVER_EIGHTHS + CROWDED_EIGHTHS; // no long frame is received: the longest has had room
@@ -82,13 +82,13 @@ pub const STOP_TWICE_MILLIS: u64 = 100; // within which a second signal to stop 
 pub const PROCESS_BYTES: usize = 3 << 20; // that a process has when it starts, where the system does not tell
 pub const START_BYTES: usize = 256 * 1024; // that a process still comes to touch once started: code, stack, C library
 
-// ---- One turn of the loop: within these bounds it takes less than 200 us ----
+// ---- One turn of the loop: within each of these bounds it takes less than 200 us, and some 400 if it reaches all ----
 pub const EVENTS_MAX: usize = 256; // taken from one poll: 17 us
 // Commands parsed before they are executed: enough for their cache misses to overlap, few enough for the L1 cache.
 pub const BATCH_COMMANDS: usize = 32;
 pub const VISIT_COMMANDS: usize = 512; // for one connection: 8 KB can hold 1,365 keys of EXISTS, each of no bytes
 pub const TURN_CONNECTIONS: usize = 32; // served: 100 us, at 3 to 4 us of system calls each
-// Kept free for each connection served: a reply beyond the high-water mark, in buffers that double. Its output at most.
+// Kept free for each connection served: a reply beyond the high-water mark, in buffers that double. It ends a visit.
 pub const VISIT_BYTES: usize = 256 * 1024;
 // Once this much has been read in a turn, no further connection is read: some 600 GETs, or 250 SETs unless they evict.
 // Half as much costs 5 % more with pipelines of 64; twice as much gains little.
@@ -102,7 +102,7 @@ pub const SHORT_OUTPUT_BYTES: usize = TURN_WRITE_BYTES / 2 / TURN_CONNECTIONS; /
 // The work in a turn: two thousand look-ups, eighty SETs of new keys, half as many that evict, or 256 commands that a
 // session executes. The SETs take 40 us, up to 150 where all misses the processor's caches or others share the core.
 pub const TURN_WORK_UNITS: u64 = 256;
-pub const TURN_LOOKS: usize = 2 * TURN_CONNECTIONS; // at connections, in answering a question such as CLIENT LIST
+pub const TURN_LOOKS: usize = 2 * TURN_CONNECTIONS; // at connections, to answer a CLIENT LIST or to move the line on
 pub const TURN_ACCEPTS: usize = 8; // at some 15 us each
 pub const TURN_CLOSES: usize = 2; // at up to 60 us each: the kernel may deliver the end to the peer at once
 

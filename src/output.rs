@@ -93,7 +93,7 @@ impl Output {
         (filled, total)
     }
 
-    /// Writes up to `bytes_max` bytes, or a chunk more, and removes what was written. Returns how many it tried.
+    /// Writes up to `bytes_max` bytes, or a piece more, and removes what was written. Returns how many it tried.
     pub fn write_to(&mut self, socket: &mut impl Write, bytes_max: usize) -> (usize, io::Result<usize>) {
         let (tried, result) = if let Some(bytes) = self.contiguous().and_then(|bytes| bytes.chunks(bytes_max).next()) {
             (bytes.len(), socket.write(bytes))

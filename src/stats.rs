@@ -8,20 +8,20 @@ pub struct Stats {
     pub refused: u64,   // those of them that were not served, because there were `max-clients`
     pub closed: u64,    // connections that the server closed for a reason of its own: see the log
     pub visited: u64,   // how often a turn served a connection
-    pub gets: u64,      // GET commands
-    pub hits: u64,      // GET commands that found their key
-    pub sets: u64,      // SET commands
+    pub gets: u64,      // keys of GET, MGET, GETDEL, GETEX and TOUCH
+    pub hits: u64,      // those of them that were found
+    pub sets: u64,      // keys of SET, MSET, APPEND and other commands that write a value
     pub adds: u64,      // commands that add to a number or subtract from it
-    pub deletes: u64,   // DEL commands
-    pub others: u64,    // commands of any other kind
-    pub errors: u64,    // well-formed commands that were answered with an error, a missing key aside
+    pub deletes: u64,   // keys of DEL and UNLINK
+    pub others: u64,    // commands of any other kind, and keys of EXISTS
+    pub errors: u64,    // well-formed commands, and keys of MSET, that were refused; a missing key is no error
     pub broken: u64,    // broken frames
     pub bytes_in: u64,  // read from clients
     pub bytes_out: u64, // written to clients
 }
 
 impl Stats {
-    /// Commands of all kinds.
+    /// Commands of all kinds. One on ten keys counts as ten.
     pub fn commands(&self) -> u64 {
         self.gets + self.sets + self.adds + self.deletes + self.others
     }

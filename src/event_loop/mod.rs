@@ -151,7 +151,7 @@ impl EventLoop {
     fn turn(&mut self, events: &Events) -> Option<u64> {
         let is_tick = self.begin_turn();
         events.iter().for_each(|event| self.dispatch(event));
-        // A client is there before CLIENT LIST asks for it, if it has a place. If not, those who left are closed first.
+        // As a rule, a client is there before CLIENT LIST asks for it. If it has no place, who left is closed first.
         let places = self.config.max_clients.saturating_sub(self.clients()).min(TURN_ACCEPTS);
         self.accept(places);
         self.read_ready();
@@ -281,7 +281,7 @@ impl EventLoop {
             let start = end;
             end += connection.session.carry(&mut self.input[end..]);
             let store = &self.executor.store;
-            // What is collected is read only as far as there is room for it; housekeeping makes more between turns.
+            // What is collected is read only while there is room for it; housekeeping makes more between turns.
             let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.chunk_room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {

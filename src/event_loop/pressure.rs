@@ -2,9 +2,9 @@
 //! bounds one, and there may be many.
 //!
 //! From an eighth of the bound on, what takes more than a quarter of a fair share stands in line, and as much is
-//! received at a time as has room to its end. Over the bound, whoever holds more than a fair share is not read from. If
-//! that does not help within a second, the largest holder is closed, one more each tick; a quarter over the bound, it is
-//! closed at once, one in each turn.
+//! received at a time as has room to its end, or the first alone. Over the bound, nobody else who holds more than a fair
+//! share is read from. If that does not help within a second, the largest holder is closed, one more each tick; a quarter
+//! over the bound, it is closed at once, one in each turn.
 
 use std::collections::VecDeque;
 use std::mem;

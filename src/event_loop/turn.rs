@@ -6,7 +6,7 @@ use std::{array, fmt, mem};
 
 use rustix::time::{ClockId, clock_gettime};
 
-// No turn should take longer. On a shared machine some do, since time that is stolen by others counts as ours.
+// No turn should take longer. Some do on a virtual machine, since time that others take from it counts as ours.
 const LONG_NANOS: u64 = 200_000;
 const READING_TURNS: u64 = 8; // from one reading of the thread's CPU time to the next: each takes half a microsecond
 const HOUR: u64 = 3600; // in seconds: how long turns are remembered
