@@ -158,11 +158,11 @@ impl EventLoop {
         if !is_due && eighths < RELIEF_EIGHTHS {
             return;
         }
-        let sessions = || self.connections.iter().map(|(slot, connection)| (slot, &connection.session));
+        let holders = || self.connections.iter().filter(|(_, connection)| connection.held_bytes > 0);
         // What all replies together keep alive. Closing a client that is sent what the store holds frees nothing.
         let own_bytes = |session: &Session| session.burden_bytes() - session.output.chunk_bytes;
-        let sent_bytes = sessions().fold(held_bytes, |left, (_, session)| left.saturating_sub(own_bytes(session)));
-        let weights = sessions().map(|(slot, session)| {
+        let sent_bytes = holders().fold(held_bytes, |left, (_, it)| left.saturating_sub(own_bytes(&it.session)));
+        let weights = holders().map(|(slot, Connection { session, .. })| {
             let bytes = own_bytes(session) + session.output.chunk_bytes.min(sent_bytes);
             // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
             (bytes > STRANGER_HELD_BYTES && session.is_stranger(), bytes, slot)
