@@ -16,7 +16,7 @@ pub struct Executor {
     pub store: Store,
     /// The counters.
     pub stats: Stats,
-    /// How often each command of the Redis protocol was executed, by its row in the table.
+    /// How often each command of the Redis protocol was executed, or refused for its options, by its row in the table.
     pub calls: [u64; 256],
     /// What clients have to authenticate with, if anything.
     pub password: Option<Password>,

@@ -28,7 +28,7 @@ pub struct Spare {
     pub bytes: usize,
 }
 
-const SLICES_MAX: usize = 16; // written by one system call at most: half a megabyte of a large value
+const SLICES_MAX: usize = 16; // written by one system call at most: of a large value, more than `WRITE_BYTES`
 
 impl Output {
     /// How many bytes wait to be written.
