@@ -311,7 +311,7 @@ impl EventLoop {
         visits.sort_by_key(|visit| visit.is_long);
         let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
         for group in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
-            // However much those who brought little do, half of a turn is left for those who brought much.
+            // Those who brought much find half of a turn's work left. The others have what making room leaves of the rest.
             let reserved = if is_mixed && !group[0].is_long { TURN_WORK_UNITS / 2 } else { 0 };
             self.executor.work_max -= reserved;
             batch::process(group, &self.input, &mut self.connections, &mut self.executor);
