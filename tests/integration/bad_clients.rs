@@ -119,13 +119,17 @@ fn a_short_transaction_is_executed_in_one_go() {
     let (server, mut client) = start(&["--max-memory", "256mb"]);
     let mut other = Client::tcp(&server);
     other.check_words(&format!("SET value {}", "v".repeat(2_500)), "+OK\n");
-    client.check(&words(&format!("MULTI\nINCR a{}\nINCR a", "\nGET value".repeat(90))), &queued(92));
-    at_once(&server, || {
-        client.send(&words("EXEC"));
-        other.send(&words("INCR a"));
-    });
-    let replies: Vec<_> = (0..93).map(|_| client.read_text()).collect();
-    assert_eq!(number(&replies[92], ":"), number(&replies[1], ":") + 1);
+    let set = format!("\nSET other {}", "v".repeat(1_000));
+    for (count, between) in [(92, "\nGET value".repeat(90)), (1024, set.repeat(1022))] {
+        client.check(&words(&format!("MULTI\nINCR a{between}\nINCR a")), &queued(count));
+        at_once(&server, || {
+            client.send(&words("EXEC"));
+            other.send(&words("INCR a"));
+        });
+        let replies: Vec<_> = (0..=count).map(|_| client.read_text()).collect();
+        assert_eq!(number(&replies[count], ":"), number(&replies[1], ":") + 1);
+        other.read_text();
+    }
 }
 
 /// Others have asked before and could take all that is written in many turns. What the server has written by then is told
