@@ -24,8 +24,7 @@ impl EventLoop {
         let (clients, items, memory) = (self.clients(), store.len(), store.memory_bytes() - self.base_bytes);
         let (connections, misses) = (stats.accepted - stats.refused, stats.gets - stats.hits);
         let (evictions, expired) = (store.stats.evictions, store.stats.expired);
-        let Stats { refused, closed, gets, hits, sets, adds, deletes, errors, broken, .. } = stats;
-        let Stats { bytes_in, bytes_out, .. } = stats;
+        let Stats { refused, closed, gets, hits, sets, adds, deletes, errors, broken, bytes_in, bytes_out, .. } = stats;
         format!(
             "clients={clients} items={items} memory={memory} evictions={evictions} expired={expired} \
              connections={connections} refused={refused} closed={closed} gets={gets} hits={hits} misses={misses} \
@@ -43,7 +42,6 @@ impl EventLoop {
         let [user_seconds, sys_seconds] = cpu_seconds().unwrap_or_default();
         let used = store.memory_bytes();
         let resident = memory::resident_bytes().unwrap_or(0);
-        let max_memory = self.config.max_memory.bytes;
         let waiting = self.buffer_bytes();
         let megabytes = |bytes: usize| format!("{:.2}M", bytes as f64 / f64::from(1 << 20));
         // Commands are counted but not timed: timing one would take longer than most of them do.
@@ -70,10 +68,10 @@ impl EventLoop {
             ]),
             ("Memory", &[
                 ("used_memory", &used), ("used_memory_rss", &resident), ("used_memory_startup", &self.base_bytes),
-                ("maxmemory", &max_memory), ("maxmemory_policy", &self.policy()),
+                ("maxmemory", &self.config.max_memory.bytes), ("maxmemory_policy", &self.policy()),
                 ("mem_fragmentation_ratio", &format!("{:.2}", resident as f64 / used as f64)),
                 ("mem_clients_normal", &waiting),
-                ("used_memory_human", &megabytes(used)), ("maxmemory_human", &megabytes(max_memory)),
+                ("used_memory_human", &megabytes(used)), ("maxmemory_human", &megabytes(self.config.max_memory.bytes)),
             ]),
             ("Persistence", &[("loading", &0), ("rdb_bgsave_in_progress", &0), ("aof_enabled", &0)]),
             ("Stats", &[

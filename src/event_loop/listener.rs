@@ -15,6 +15,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::Config;
 use crate::limits::*;
+use crate::memory::{self, MemoryLimit};
 
 /// Everything that the server listens on.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ impl Listeners {
         if sockets.is_empty() {
             return Err(config.error("host", format!("{host:?} has no address of this machine")));
         }
-        sockets.iter().for_each(|socket| bound_kernel(socket, config.max_memory.bytes));
+        sockets.iter().for_each(|socket| bound_kernel(socket, &config.max_memory));
         let mut listeners = Listeners { sockets, path: None };
         if let Some(path) = &config.unix_socket {
             let at = path.display();
@@ -147,12 +148,13 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Bounds what the kernel holds for each client that is accepted from `socket`, on systems that can: the replies that
-/// were not sent yet, and in a small server what has come in. Unix sockets have such bounds anyway.
-fn bound_kernel(socket: &Socket, memory_bytes: usize) {
-    let bytes = (memory_bytes / KERNEL_SHARE).max(KERNEL_BYTES_MIN);
+/// were not sent yet, and what has come in if there is little memory. Unix sockets have such bounds anyway.
+fn bound_kernel(socket: &Socket, max_memory: &MemoryLimit) {
+    let bytes = (max_memory.bytes / KERNEL_SHARE).max(KERNEL_BYTES_MIN);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_notsent_lowat(bytes.try_into().unwrap_or(u32::MAX));
-    if bytes < KERNEL_INPUT_BYTES_MAX {
+    let _ = socket.set_tcp_notsent_lowat(bytes as u32);
+    let left_bytes = MemoryLimit::auto(memory::read).safe_bytes.saturating_sub(max_memory.bytes);
+    if max_memory.bytes.max(left_bytes) < KERNEL_LEFT_BYTES_MIN {
         let _ = socket.set_recv_buffer_size(bytes);
     }
 }
