@@ -3,7 +3,7 @@
 //! with. Every reply is checked.
 //!
 //! `cargo bench --bench socket` starts the built server for itself. Most of each time is the kernel's: two system
-//! calls and two wake-ups on either side.
+//! calls of the client, three of the server, and a wake-up of each.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -65,7 +65,8 @@ impl Load<'_> {
         let Options { duration, warmup, rate, .. } = self.options;
         let server = Server::start(contender, self.folder, self.stop)?;
         let long = format!("--duration {duration} --warmup {warmup}");
-        let patience = Duration::from_secs_f64(duration + warmup);
+        // Where a rate is missed, what was due is sent for as long again.
+        let patience = Duration::from_secs_f64(2.0 * duration + warmup);
         let mut preload = "--preload";
         for &depth in &self.options.depths {
             let arguments = format!("{long} {preload} --pipeline {depth}");

@@ -13,8 +13,8 @@ gostash-compare: the same load against this server, its variants, and others
 usage: gostash-compare [options]
   --server NAME[:PROTOCOL]=COMMAND   compare with this, too; may be repeated. The shell runs COMMAND in the results'
                         folder, so its paths must be absolute. It stays in the foreground, and has {port} in it; with
-                        {threads} in it, it is also measured on all cores. PROTOCOL is gostash (the default), resp or
-                        memcached
+                        {threads} in it, it is also measured on all cores but the last, if there are more than two.
+                        PROTOCOL is gostash (the default), resp or memcached
   --no-peers            leave out redis-server, valkey-server and memcached, even if they are on the PATH
   --rounds N            rounds, over which the medians are taken (5)
   --pipeline N[,N...]   depths of pipelines (1,16,64)
@@ -90,7 +90,8 @@ impl Options {
                     options.depths =
                         depths.split(',').map(|depth| number("pipeline", depth, 1)).collect::<Result<_, _>>()?;
                 }
-                Long("duration") => options.duration = number("duration", &text(&mut parser)?, 0.001)?,
+                // In a shorter time gostash-bench tells no CPU time.
+                Long("duration") => options.duration = number("duration", &text(&mut parser)?, 0.1)?,
                 Long("warmup") => options.warmup = number("warmup", &text(&mut parser)?, 0.0)?,
                 Long("rate") => options.rate = number("rate", &text(&mut parser)?, 1)?,
                 Long("clients") => options.clients = number("clients", &text(&mut parser)?, 1)?,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::server::socket_dir;
-use crate::{command, rows, run};
+use crate::{at, command, ended, rows, run};
 
 struct Echo {
     child: Child,
@@ -75,6 +75,10 @@ fn it_answers_in_another_shape() {
                 let expected = reply.parse::<f64>().expect("digits") / request.parse::<f64>().expect("digits");
                 assert!((ratio / expected - 1.0).abs() < 0.01, "{}", row.0);
             }
+            let table = ended(at(echo.address, &what).args(["--rate", "1.5", "--duration", "0.1"])).stdout;
+            let table = String::from_utf8(table).expect("text");
+            let head = format!("50 clients, 1.5/s due\nrequests of {request} b, replies of {reply} b\n");
+            assert!(table.contains(&head), "{table}");
         }
     }
 }

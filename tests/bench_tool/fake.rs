@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Twice,
     /// Adds two for each INC.
     AddsTwo,
+    /// Writes a plus before the number that answers an INC.
+    Plus,
     /// Never ends the line that answers a SET.
     Endless,
     /// Closes a connection after some replies.
@@ -107,7 +109,8 @@ impl Client {
                 let number: i64 = std::str::from_utf8(stored).expect("digits").parse().expect("a number");
                 let step = if self.fault == Fault::AddsTwo { 2 } else { 1 };
                 *stored = (number + step).to_string().into_bytes();
-                stored.clone()
+                let plus = if self.fault == Fault::Plus { "+" } else { "" };
+                [plus.as_bytes(), stored].concat()
             }
             b"SET" if self.fault == Fault::Endless => return output.extend_from_slice(&[b'x'; 1000]),
             b"SET" => {

@@ -302,3 +302,22 @@ fn sizes_are_ranges_with_units_and_all_of_them_occur() {
     lengths.dedup();
     assert_eq!(lengths, [b"3", b"4", b"5"]);
 }
+
+#[test]
+fn the_length_of_a_value_does_not_follow_from_that_of_its_key() {
+    let server = Server::start(&[]);
+    let wire = Wire::new(server.addr(), Change::Nothing);
+    let what = ["--keys", "16000", "--key-size", "16-31", "--value-size", "0-9", "--clients", "1"];
+    rows(wire.address, &[&what[..], &["--requests", "1", "--warmup", "0"]].concat());
+    let mut counts = HashMap::new();
+    // SET, the key's length, the key, the value's length, the value
+    let sent = wire.sent();
+    let sets: Vec<_> = sent.split(|&byte| byte == 0).collect();
+    let pairs = sets.windows(3).filter(|part| part[1].starts_with(b"key:"));
+    pairs.for_each(|part| *counts.entry((part[0], part[2])).or_insert(0_u32) += 1);
+    let total: u32 = counts.values().sum();
+    assert!((16_000..=16_001).contains(&total), "{total}");
+    // 100 of each pair are expected. The sum of the squares has a mean of 159 and a standard deviation of 18.
+    let chi_square: f64 = counts.values().map(|&count| (f64::from(count) - 100.0).powi(2) / 100.0).sum();
+    assert!(counts.len() == 160 && chi_square < 159.0 + 6.0 * 18.0, "{chi_square} {counts:?}");
+}

@@ -74,8 +74,7 @@ impl Connection {
         if self.watches_writable != is_full {
             self.watches_writable = is_full;
             let interest = if is_full { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-            let registered = registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest);
-            registered.expect("a socket that is registered");
+            registry.reregister(&mut SourceFd(&self.socket.as_raw_fd()), token, interest).expect("a registered socket");
         }
     }
 

@@ -17,20 +17,19 @@ pub fn draws(options: &Options) -> impl FnMut(usize, &mut VecDeque<(Operation, u
     let zipf = options.distribution.map(|exponent| zipf(keys, exponent));
     let mut random = Rng::with_seed(1);
     move |client, follow_ups| {
-        // One random number serves both: its low half picks the command, its high half the key.
+        // One random number serves both: its low half picks the command, its high half a key of a uniform distribution.
         let bits = random.u64(..);
         let mut id = match &zipf {
             None => ((bits >> 32) * u64::from(keys)) >> 32,
             Some(rank) => rank(&mut random) * SHUFFLE % u64::from(keys),
         } as u32;
         let is_get = ((bits & 0xffff_ffff) * 100) >> 32 < u64::from(get_percent);
-        let mixed = if is_get { Operation::Get } else { Operation::Set };
         if owns_keys {
             // A key near this one that belongs to this client alone.
             id = id - id % clients + client as u32;
             id = if id < keys { id } else { id - clients };
         }
-        let operation = command.unwrap_or(mixed);
+        let operation = command.unwrap_or(if is_get { Operation::Get } else { Operation::Set });
         if operation == Operation::Del {
             follow_ups.push_back((operation, id));
             return (Operation::Set, id);

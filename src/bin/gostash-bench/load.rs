@@ -1,7 +1,6 @@
 //! The load itself: the connections, and when each of them sends. In closed loop a connection sends its next pipeline
 //! when all replies to the last one are there. In open loop requests are due at a fixed rate, however late the replies
-//! are, and latency counts from the moment when a request was due, so that a stall shows in every request it delays (no
-//! coordinated omission). It knows no report.
+//! are, and latency counts from when a request was due: a stall shows in all that it delays (no coordinated omission).
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -46,7 +45,7 @@ pub struct Load<'a, D> {
     workload: Workload<'a>,
     draw: D,
     /// With `--verify`, for INC and DEC: how often each key was written.
-    writes: Vec<u32>,
+    writes: Vec<i64>,
     poll: Poll,
     connections: Vec<Connection>,
     /// Connections that may send more requests, each once.
@@ -100,9 +99,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         let Options { keys, protocol, .. } = *self.options;
         let count = self.connections.len();
         // An echo keeps nothing, so it is enough that each connection has worked once.
-        let keys = if protocol.name == "echo" { keys.min(count as u32) } else { keys };
-        let (is_preload, depth, requests_max) = (true, PRELOAD_DEPTH, Some(keys.into()));
-        let phase = Phase { name: "preload", is_preload, depth, requests_max, ..Phase::default() };
+        let requests_max = Some(u64::from(if protocol.name == "echo" { keys.min(count as u32) } else { keys }));
+        let phase = Phase { name: "preload", is_preload: true, depth: PRELOAD_DEPTH, requests_max, ..Phase::default() };
         self.work(count, phase).map(|_| ())
     }
 
@@ -115,9 +113,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
         if self.is_interrupted() {
             return Ok(None);
         }
-        // In open loop all that is due in the duration is sent, however late, or a stall at its end would not show.
-        let due = rate.map(|rate| (rate * duration) as u64);
-        let requests_max = requests.or(due).map(|count| count.max(1));
+        // What is due in the duration is sent until patience ends, or a stall at the end of an open loop would not show.
+        let requests_max = requests.or(rate.map(|rate| (rate * duration).ceil() as u64));
         let patience = rate.map_or(0.0, |_| duration + 10.0);
         let nanos_max = (requests.is_none() && trace.is_none()).then(|| nanos(duration + patience));
         let phase = Phase { name: "measuring", trace, depth, rate, requests_max, nanos_max, ..Phase::default() };
@@ -140,11 +137,8 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
     fn work(&mut self, clients: usize, mut phase: Phase) -> Result<Figures, Box<dyn Error>> {
         self.all_answered()?;
         self.ready = (0..clients).collect();
-        let used = |whose, pid: Option<u32>| {
-            let [cpu_nanos, ..] = process::usage(pid?)?;
-            Some((whose, pid?, cpu_nanos))
-        };
-        let processes = [used("server", self.server), used("client", Some(std::process::id()))];
+        let used = |(whose, pid): (_, Option<u32>)| Some((whose, pid?, process::usage(pid?)?[0]));
+        let processes = [("server", self.server), ("client", Some(std::process::id()))].map(used);
         let mut events = Events::with_capacity(1024);
         self.start = Instant::now();
         let (mut now, mut last_moved, mut last_shown) = (0_u64, 0, 0);
@@ -226,34 +220,34 @@ impl<'a, D: FnMut(usize, &mut VecDeque<(Operation, u32)>) -> (Operation, u32)> L
     }
 
     fn receive(&mut self, slot: usize, is_closed: bool, phase: &mut Phase) -> Result<(), String> {
-        let now = self.now();
-        let waiting = &self.connections[slot].waiting;
-        let before = waiting.len();
-        // In closed loop all requests of a connection were sent at the same time, and the latencies of those that are now
-        // answered are recorded at once: one by one, they would take a fifth of the client's instructions.
-        let sent = waiting.front().map_or(now, |request| request.due_nanos);
+        let connection = &mut self.connections[slot];
+        let before = connection.waiting.len();
         loop {
-            let read = match self.connections[slot].socket.read(&mut self.buffer) {
+            let read = match connection.socket.read(&mut self.buffer) {
                 Ok(0) => Err(io::Error::other("the server closed it")),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 other => other,
             };
             let count = read.map_err(|reason| {
-                let (target, number, waiting) = (self.options.target(), slot + 1, self.connections[slot].waiting.len());
+                let (target, number, waiting) = (self.options.target(), slot + 1, connection.waiting.len());
                 format!("{target}: connection {number} broke with {waiting} requests unanswered: {reason}")
             })?;
             phase.received_bytes += count as u64;
-            self.connections[slot].feed(&self.buffer[..count], &mut self.workload, phase, now)?;
+            // A long reply takes many reads. In closed loop all requests of a connection were sent at the same time, and
+            // those that a read answers are recorded at once: one by one, it would take a fifth of the instructions.
+            let (now, replies) = (self.start.elapsed().as_nanos() as u64, phase.replies);
+            let sent = connection.waiting.front().map_or(now, |request| request.due_nanos);
+            connection.feed(&self.buffer[..count], &mut self.workload, phase, now)?;
+            if phase.rate.is_none() && phase.replies > replies {
+                phase.latency.0.saturating_record_n(now - sent, phase.replies - replies);
+            }
             // After a short read the socket is empty, unless the same event reported its end.
             if count < self.buffer.len() && !is_closed {
                 break;
             }
         }
-        let (after, limit) = (self.connections[slot].waiting.len(), phase.refill_below());
-        if phase.rate.is_none() && before > after {
-            phase.latency.0.saturating_record_n(now - sent, (before - after) as u64);
-        }
-        if before >= limit && after < limit {
+        let limit = phase.refill_below();
+        if before >= limit && connection.waiting.len() < limit {
             self.ready.push_back(slot);
         }
         Ok(())

@@ -5,8 +5,8 @@
 //! The life of a request: [`draws`] picks a command and a key, or a [`mod@replay`] takes both from a trace.
 //! [`workload`] encodes them with the templates of [`protocol`]. [`mod@load`] decides when it is sent and on which
 //! [`connection`], which also pairs each reply with its request. The [`phase`] counts the reply. [`process`] reads what
-//! the server used, and [`report`] prints. Of the server's own code only limits, the parsing of sizes and
-//! [`Output`](gostash::output::Output) are used: with more of it, both sides might be wrong in the same way.
+//! the server used, and [`report`] prints. Of the server's own code only limits, the parsing of sizes, and
+//! [`Output`](gostash::output::Output) with its values are used: with more, both sides might be wrong in the same way.
 //!
 //! Where a change goes: a command is a variant of [`protocol::Operation`] with a row in each protocol, and a protocol is
 //! these rows. `Phase::note` says what of it is a hit. An option is a row in [`options`], which has its help. How keys
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Measures each depth, or replays a trace, prints the results and returns the exit status.
 fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
-    let trace = Trace::read(&mut options)?;
+    let mut trace = Trace::read(&mut options)?;
     let mut load = Load::new(&options, draws::draws(&options))?;
     if options.preload {
         load.preload()?;
@@ -62,7 +62,7 @@ fn run(mut options: Options) -> Result<u8, Box<dyn Error>> {
     }
     let mut foot = String::new();
     for &depth in &options.pipeline {
-        let Some(figures) = load.run(depth, trace.clone())? else { break };
+        let Some(figures) = load.run(depth, trace.take())? else { break };
         if options.json {
             print(&report::json(&options, &figures))?;
         } else {

@@ -65,7 +65,7 @@ options! {
         "requests in flight on each connection, a row for each depth";
     rate: Option<f64> = "none", number(1.0..=1e9), "requests a second, from 1 to 1e9",
         "open loop, at most --pipeline in flight on each connection, timed from when each was due";
-    duration: f64 = "5", number(0.0..=1e6), "seconds, such as 0.5", "how long it measures";
+    duration: f64 = "5", number(0.001..=1e6), "seconds from 0.001", "how long it measures";
     requests: Option<u64> = "none", number(1..=u64::MAX), "a number of at least 1", "measure so many requests instead";
     warmup: f64 = "1", number(0.0..=1e6), "seconds, such as 0.5", "how long it runs before it measures";
     command: Option<Operation> = "mix", |text| match text {
@@ -146,6 +146,8 @@ impl Options {
             format!("--key-size: expected at least {digits} to tell {keys} keys apart, got {low}")
         } else if self.owns_keys() && (keys as usize) < clients {
             format!("--keys: expected at least one for each of {clients} clients, which have their own, got {keys}")
+        } else if self.replay.is_some() && self.pipeline.len() > 1 {
+            "--pipeline: expected one depth, since a replay begins with an empty server".into()
         } else if self.verify && !self.preload && self.counts() {
             "--verify: expected --preload with it, to know what the numbers were".into()
         } else {

@@ -48,8 +48,8 @@ pub struct Latency(pub Histogram<u64>);
 
 impl Default for Latency {
     fn default() -> Self {
-        // Exact to three digits from 100 ns to an hour. These bounds are valid, so this cannot fail.
-        Latency(Histogram::new_with_bounds(100, 3_600 * SECOND, 3).expect("bounds of a histogram"))
+        // Exact to three digits, up to an hour. These bounds are valid, so this cannot fail.
+        Latency(Histogram::new_with_max(3_600 * SECOND, 3).expect("bounds of a histogram"))
     }
 }
 
@@ -88,8 +88,7 @@ impl Phase {
             Outcome::Miss => self.misses += 1,
             Outcome::Refused => self.refused += 1,
         }
-        let trace = self.trace.as_mut().filter(|_| request.operation == Operation::Get);
-        trace.is_some_and(|trace| trace.note(outcome))
+        self.trace.as_mut().filter(|_| request.operation == Operation::Get).is_some_and(|trace| trace.note(outcome))
     }
 
     /// The figures of a phase that took so long. A process that can be read is given with its name and the CPU time that
@@ -114,10 +113,12 @@ impl Phase {
         }
         for &(whose, pid, before) in processes.iter().flatten() {
             let Some([cpu_nanos, resident_bytes, peak_bytes]) = usage(pid) else { continue };
-            let cpu_nanos = cpu_nanos.saturating_sub(before);
-            add(&format!("{whose}_cpu_ns_per_request"), ratio(cpu_nanos, requests));
-            // Above 1 with several threads.
-            add(&format!("{whose}_busy"), cpu_nanos as f64 / now as f64);
+            // The kernel counts in steps of some milliseconds: too few in less time. With several threads busy is above 1.
+            if now >= SECOND / 10 {
+                let cpu_nanos = cpu_nanos.saturating_sub(before);
+                add(&format!("{whose}_cpu_ns_per_request"), ratio(cpu_nanos, requests));
+                add(&format!("{whose}_busy"), cpu_nanos as f64 / now as f64);
+            }
             add(&format!("{whose}_pid"), pid.into());
             add(&format!("{whose}_resident_bytes"), resident_bytes as f64);
             add(&format!("{whose}_peak_bytes"), peak_bytes as f64);

@@ -65,8 +65,7 @@ mod tests {
         let listener = TcpListener::bind("0.0.0.0:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         // The second address is reserved for documentation, so no machine has it.
-        let found =
-            ["127.0.0.1", "192.0.2.1"].map(|host| find(&Options { host: host.into(), port, ..Options::default() }));
-        assert_eq!(found, [Some(std::process::id()), None]);
+        let at = |host: &str| find(&Options { host: host.into(), port, ..Options::default() });
+        assert_eq!(["127.0.0.1", "192.0.2.1"].map(at), [Some(std::process::id()), None]);
     }
 }

@@ -18,7 +18,7 @@ const KEY_BYTES: usize = 16;
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
 /// A trace, and how far its replay has come.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Trace {
     /// Each a key's number, and the length of its value in bytes.
     records: Vec<(u32, usize)>,

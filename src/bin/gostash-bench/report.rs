@@ -20,9 +20,9 @@ const MANY_CLIENTS: usize = 16;
 type Column = (&'static str, usize, &'static str, fn(f64) -> String);
 
 const COLUMNS: [Column; 11] = [
-    ("depth", 6, "pipeline", count),
-    ("requests/s", 13, "requests_per_second", count),
-    ("server ns", 11, "server_cpu_ns_per_request", count),
+    ("depth", 9, "pipeline", count),
+    ("requests/s", 11, "requests_per_second", count),
+    ("server ns", 10, "server_cpu_ns_per_request", count),
     ("busy", 7, "server_busy", percent),
     ("p50", 9, "latency_p50_ns", time),
     ("p90", 9, "latency_p90_ns", time),
@@ -44,8 +44,10 @@ pub fn head(options: &Options) -> String {
     let drawn = options.distribution.map_or("uniform".into(), |exponent| format!("zipf:{exponent}"));
     let keys = count(options.keys.into());
     let work = format!("{commands}; {keys} keys, {drawn}, values of {value_size} b, keys of {key_size} b");
-    let what = options.replay.as_ref().map_or(work, |file| format!("replay of {}", file.display()));
-    let pace = options.rate.map_or("closed loop".into(), |rate| format!("{}/s due", count(rate)));
+    let shape = options.request_bytes.map(|bytes| format!("requests of {bytes} b, replies of {value_size} b"));
+    let replay = options.replay.as_ref().map(|file| format!("replay of {}", file.display()));
+    let what = replay.or(shape).unwrap_or(work);
+    let pace = options.rate.map_or("closed loop".into(), |rate| format!("{rate}/s due"));
     let (target, protocol, clients) = (options.target(), protocol.name, count(options.clients as f64));
     let columns = COLUMNS.map(|(head, width, ..)| format!("{head:>width$}")).concat();
     format!("{target} in {protocol}: {clients} clients, {pace}\n{what}\n\n {columns}\n")
@@ -99,11 +101,10 @@ fn limit(options: &Options, figures: &Figures) -> &'static str {
     let [server, client] = ["server_busy", "client_busy"].map(|name| figures.get(name).copied());
     let is_client_full = client >= Some(BUSY);
     // The last reply comes a latency after it was due, so that much of the time does not count.
-    let sending = || figures["seconds"] - figures["latency_p50_ns"] / 1e9;
-    let is_rate_kept = |rate| figures["unanswered"] == 0.0 && figures["requests"] >= 0.995 * rate * sending();
+    let is_kept = |rate| figures["requests"] >= 0.995 * rate * (figures["seconds"] - figures["latency_p50_ns"] / 1e9);
     match options.rate {
         // In open loop the client polls the clock, so it is always busy and that says nothing.
-        Some(rate) if is_rate_kept(rate) => "rate",
+        Some(rate) if is_kept(rate) => "rate",
         Some(_) => "rate missed",
         // A server of several threads may be able to do more all the same, if the client is always busy, too.
         None if server >= Some(BUSY) && !(is_client_full && server > Some(ONE_THREAD)) => "server",
