@@ -17,8 +17,8 @@
 //!   a value that reads `ERR` looks like a failure. If your values may be such, store their length in front of them, or
 //!   speak the Redis protocol.
 //! - `ERR` means that a key is missing, that a value is no number, or that there is no room. It also means that a
-//!   frame was broken, that there are too many clients, or that there is a password, and then the server closes the
-//!   connection.
+//!   frame was broken or too long, that there are too many clients, or that there is a password, and then the server
+//!   closes the connection.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;

@@ -141,7 +141,7 @@ impl Config {
             let pair = line.split_once('=').filter(|(name, _)| !name.trim_end().contains([' ', '\t', ':']));
             let (name, value) = pair.ok_or_else(|| error(&place, "name=value", "a line of another form"))?;
             let name = name.trim_end();
-            self.set(format!("{place}: {name}"), name, value.trim_start().as_bytes())?;
+            self.set(format!("{place}: {name:.80}"), name, value.trim_start().as_bytes())?;
         }
         Ok(())
     }

@@ -66,8 +66,8 @@ fn pin(config: &Config) -> Result<(), String> {
     #[cfg(target_os = "linux")]
     {
         use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-        let mut set = CpuSet::new();
-        set.set(cpu);
+        let mut set = CpuSet::new(); // of 128 cores with musl; one that is left empty is refused, too
+        (cpu < CpuSet::MAX_CPU).then(|| set.set(cpu));
         sched_setaffinity(None, &set).map_err(|problem| {
             let usable = sched_getaffinity(None).unwrap_or_default();
             let usable: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| usable.is_set(*cpu)).collect();

@@ -333,14 +333,14 @@ impl RespClient<'_> {
                 self.fetch(&mut queue);
             }
             let count = self.run_plain(&mut queue, work_max);
+            commands += count;
             if count == 0 {
                 // The value limit was checked when this was queued. It may be lower by now, but this must be parsed.
                 match self.serve(&queue.head[queue.done..], &mut queue.longs, VALUE_BYTES_MAX_MAX) {
-                    Ok(consumed) => queue.done += consumed,
+                    Ok(consumed) => (queue.done, commands) = (queue.done + consumed, commands + 1),
                     Err(_) => self.fetch(&mut queue),
                 }
             }
-            commands += count.max(1);
             let is_left = queue.done < queue.head.len() || !queue.frames.rest.is_empty();
             self.resp.queue = is_left.then_some(queue);
         }

@@ -187,6 +187,8 @@ fn what_is_found_is_shown_on_one_short_line() {
     assert_eq!(got("a\tb\u{1b}"), r#""a\tb\u{1b}""#);
     assert_eq!(got(&"\u{e9}".repeat(80)), format!("{:?}", "\u{e9}".repeat(80)));
     assert_eq!(got(&"\u{e9}".repeat(81)), format!("{:?}...", "\u{e9}".repeat(80)));
+    let long = read(&format!("{}=1", "x".repeat(10_000)), &[], None).err().expect("no such name");
+    assert!(long.len() < 500, "{long}");
     let args = [OsString::from("--unix-socket"), OsString::from_vec(b"/tmp/\xff".into())];
     let problem = Config::from_args(args, None).err().expect("not UTF-8").to_string();
     assert_eq!(problem, "--unix-socket: expected UTF-8, got \"/tmp/\u{fffd}\"");
