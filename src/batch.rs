@@ -144,7 +144,9 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
         for commands in batch.chunk_by(|one, next| one.visit == next.visit) {
             let visit = &mut visits[commands[0].visit];
             let session = sessions[visit.slot].as_mut();
-            session.last_command_millis = executor.clock.now_millis;
+            if !executor.is_spent() {
+                session.last_command_millis = executor.clock.now_millis;
+            }
             for Pending { start, hash, command, part, .. } in commands {
                 let needs_room = || !matches!(command.action, Action::Get | Action::Delete | Action::Measure(_));
                 let is_full = session.output.len() >= executor.output_bytes_max;

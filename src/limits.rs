@@ -1,7 +1,6 @@
 //! Every bound, in one place: its name ends in its unit, its reason stands beside it, and relations are asserted.
 
-// This is a table with a line for each bound, so the reasons are not doc comments.
-#![allow(missing_docs)]
+#![allow(missing_docs)] // a table with a line for each bound, whose reasons are not doc comments
 
 // ---- Keys and values ----
 pub const KEY_BYTES_MAX: usize = 65_535; // as many as a record tells in 16 bits
@@ -65,6 +64,7 @@ pub const BUFFER_EXTRA_BYTES: usize = 2 * KEY_BYTES_MAX + 4 * CHUNK_BYTES;
 pub const CROWDED_EIGHTHS: usize = 1; // of that bound: from here on long frames are received in line, to their ends
 pub const CROWD_SHARE: usize = 4; // of that bound, from there on, for all who collect something and need no line for it
 pub const LINE_BYTES_PER_MILLI: u64 = 64; // earn one in line a millisecond to pause: a far client's 64 KB, a second
+pub const SCARCE_EIGHTHS: usize = 4; // outputs that wait have no room for more: to get it anew takes time
 pub const OVER_EIGHTHS: usize = 8; // the bound itself
 pub const FULL_EIGHTHS: usize = OVER_EIGHTHS + CROWDED_EIGHTHS; // no long frame is received: the longest has had room
 pub const RELIEF_EIGHTHS: usize = 10; // the largest client is closed at once

@@ -146,7 +146,8 @@ impl Output {
     }
 
     /// Takes a buffer that is mostly empty back into `spare`, or drops it: idle clients hold none, nor do slow ones a large.
-    pub fn take_back(&mut self, spare: &mut Spare) {
+    /// If buffers `are_scarce`, any other has no room left.
+    pub fn take_back(&mut self, spare: &mut Spare, are_scarce: bool) {
         let bytes = self.bytes.capacity();
         if bytes > 0 && self.bytes.len() <= bytes / 8 {
             self.chunks.shrink_to_fit();
@@ -157,6 +158,8 @@ impl Output {
                 spare.bytes += bytes;
                 spare.buffers.push(buffer);
             }
+        } else if are_scarce {
+            self.bytes.shrink_to_fit();
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::protocol::{Stop, stash};
 pub struct Session {
     /// The client's number, as CLIENT ID tells it and CLIENT KILL takes it.
     pub id: u64,
-    /// When the session began, or the last turn in which it had a complete command to execute, in milliseconds.
+    /// When the session began, or the last turn in which a command of it was executed, in milliseconds.
     pub last_command_millis: u64,
     /// Replies that have not been written to the client yet.
     pub output: Output,
@@ -194,9 +194,7 @@ impl Session {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
-                if let Some(mut client) = self.resp_client(executor) {
-                    client.run_queue(client.executor.work_max);
-                }
+                self.resp_client(executor).into_iter().for_each(|mut it| it.run_queue(it.executor.work_max));
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}
@@ -308,7 +306,7 @@ impl Session {
     }
 
     fn resp_client<'a>(&'a mut self, executor: &'a mut Executor) -> Option<RespClient<'a>> {
-        let Session { id, resp, phase, output, .. } = self;
-        Some(RespClient { id: *id, resp: resp.as_mut()?, phase, output, executor })
+        let Session { id, last_command_millis, resp, phase, output, .. } = self;
+        Some(RespClient { id: *id, last_command_millis, resp: resp.as_mut()?, phase, output, executor })
     }
 }

@@ -90,7 +90,7 @@ impl Client {
                 result => drop(result?),
             }
         }
-        self.output.take_back(&mut scratch.spare);
+        self.output.take_back(&mut scratch.spare, false);
         Ok(())
     }
 

@@ -10,8 +10,8 @@
 //! # Why nobody starves
 //! Readiness is edge-triggered: an event reports a change once. So a connection that could go on without another event,
 //! because its share of the turn or the turn itself was used up, goes to the back of the ready queue, and the poll does
-//! not block while that queue is not empty. Every step of a turn has a bound, so the queue moves on. Within a turn,
-//! clients that brought little are served before those that brought much, who still find half of the turn's work left.
+//! not block while that queue is not empty. Every step of a turn has a bound, so the queue moves on. Within a turn, those
+//! who brought little come before those who brought much, who find half of its work left; of each, the oldest are first.
 
 mod connection;
 mod info;
@@ -285,10 +285,9 @@ impl EventLoop {
             let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.chunk_room_bytes() } else { usize::MAX };
             if wants_read && room_bytes > 0 {
-                let large_max = room_bytes.min(READ_LARGE_BYTES);
                 let bytes_max = connection.session.read_bytes(self.executor.share_bytes);
                 let buffer = &mut self.input[end..end + bytes_max];
-                let (large, count) = connection.read(large_max, buffer, &mut self.executor);
+                let (large, count) = connection.read(room_bytes.min(READ_LARGE_BYTES), buffer, &mut self.executor);
                 // What those held who are gone is freed in this turn, a megabyte in 70 us.
                 large_bytes += large + if connection.session.input_ended { connection.held_bytes } else { 0 };
                 self.executor.stats.bytes_in += (large + count) as u64;
@@ -308,7 +307,8 @@ impl EventLoop {
     /// Executes what was read and writes the replies, first for the clients that brought little.
     fn serve_visits(&mut self) {
         let mut visits = mem::take(&mut self.visits);
-        visits.sort_by_key(|visit| visit.is_long);
+        // Not by the ready queue's order: of one client more than a turn visits, two would be first by turns.
+        visits.sort_by_key(|it| (it.is_long, self.connections[it.slot].session.last_command_millis));
         let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
         for group in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
             // Those who brought much find half of a turn's work left. The others have what making room leaves of the rest.
@@ -317,13 +317,10 @@ impl EventLoop {
             batch::process(group, &self.input, &mut self.connections, &mut self.executor);
             self.executor.work_max = self.executor.work_max.max(self.executor.store.work) + reserved;
             self.answer_questions(group, reserved > 0);
-            // Short outputs are written first. A long one may take all the rest, so of these the first is one
-            // that took none for longest, each by turns. Those with frames that this turn did not come to are requeued first.
+            // A long output may take all that is left, so of these the first took none for longest, each by turns.
             group.rotate_left(1);
-            group.sort_by_key(|visit| {
-                let Connection { session: it, waits_since_millis: since, .. } = &self.connections[visit.slot];
-                (if it.output.len() > SHORT_OUTPUT_BYTES { *since } else { 0 }, !it.can_run())
-            });
+            let has_much = |it: &Visit| self.connections[it.slot].session.output.len() > SHORT_OUTPUT_BYTES;
+            group.sort_by_key(|it| (has_much(it), self.connections[it.slot].waits_since_millis));
             let mut budget = if is_mixed { TURN_WRITE_BYTES / 2 } else { TURN_WRITE_BYTES };
             group.iter().for_each(|visit| self.finish_visit(visit.slot, &mut budget));
         }
@@ -364,7 +361,7 @@ impl EventLoop {
                 _ => return self.close(slot),
             }
         }
-        session.output.take_back(&mut self.executor.spare);
+        session.output.take_back(&mut self.executor.spare, self.pressure.eighths >= SCARCE_EIGHTHS);
         self.pressure.held_bytes -= mem::replace(&mut connection.held_bytes, session.held_bytes());
         self.pressure.held_bytes += connection.held_bytes;
         self.requeue(slot);

@@ -107,7 +107,6 @@ impl EventLoop {
     /// Whoever leaves it goes on the ready queue, even one that is gone: so the next turn comes at once, and looks on.
     fn move_line(&mut self, mut room_bytes: usize) {
         let Pressure { eighths, line, .. } = &mut self.pressure;
-        let now = self.now_millis;
         let mut at = 0;
         for _ in 0..TURN_LOOKS {
             let Some(token) = line.get(at) else { return };
@@ -122,11 +121,11 @@ impl EventLoop {
             if let Some((missing_bytes, Some(place))) = connection.session.collected(&self.executor) {
                 let read = mem::replace(&mut place.missing_bytes, missing_bytes).saturating_sub(missing_bytes) as u64;
                 // One that sends little at a time could hold up the others for as long as it likes.
-                let until = place.reads_until.map_or(now, |until| until.max(now)) + read / LINE_BYTES_PER_MILLI;
+                let until = place.reads_until.unwrap_or(0).max(self.now_millis) + read / LINE_BYTES_PER_MILLI;
                 let taken_bytes = missing_bytes.next_multiple_of(CHUNK_BYTES);
                 fits = taken_bytes <= room_bytes || at == 0 && *eighths < FULL_EIGHTHS;
-                place.reads_until = fits.then_some(until.min(now + PRESSURE_MILLIS));
-                connection.in_line = connection.readable || can_run || until.max(self.spared_until) > now;
+                place.reads_until = fits.then_some(until.min(self.now_millis + PRESSURE_MILLIS));
+                connection.in_line = connection.readable || can_run || until.max(self.spared_until) > self.now_millis;
                 room_bytes = room_bytes.saturating_sub(taken_bytes);
             }
             if !connection.in_line || connection.readable && fits {

@@ -19,6 +19,7 @@ impl EventLoop {
         }
         let ask = |it: &Visit| Some((it.slot, self.connections[it.slot].session.resp.as_mut()?.question.take()?));
         let Some((slot, question)) = visits.iter().find_map(ask) else { return };
+        self.connections[slot].session.last_command_millis = self.now_millis;
         let answered = match question.verb {
             "info" => self.info(slot, &question.words),
             "config|get" => self.config_get(slot, &question.words[1..]),

@@ -63,6 +63,7 @@ pub(super) struct Queue {
 /// The parts of a session that speaks RESP, and what its commands act upon.
 pub(super) struct RespClient<'a> {
     pub(super) id: u64,
+    pub(super) last_command_millis: &'a mut u64,
     pub(super) resp: &'a mut Resp,
     pub(super) phase: &'a mut Phase,
     pub(super) output: &'a mut Output,
@@ -341,6 +342,7 @@ impl RespClient<'_> {
                     Err(_) => self.fetch(&mut queue),
                 }
             }
+            *self.last_command_millis = self.executor.clock.now_millis;
             let is_left = queue.done < queue.head.len() || !queue.frames.rest.is_empty();
             self.resp.queue = is_left.then_some(queue);
         }

@@ -28,11 +28,9 @@ impl RespClient<'_> {
                 _ => return Err(format!("ERR Unrecognized option '{}'", shown(what)).into()),
             },
             // Either way the keys are gone at once, and their memory is given back in the background.
-            ("flushall" | "flushdb", words) => match *words {
-                [] => self.executor.store.flush(),
-                [how] if matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => self.executor.store.flush(),
-                _ => return Err(SYNTAX),
-            },
+            ("flushall" | "flushdb", [how]) if !matches!(lower(how, &mut [0; 8]), b"async" | b"sync") => Err(SYNTAX)?,
+            ("flushall" | "flushdb", [_, _, ..]) => Err(SYNTAX)?,
+            ("flushall" | "flushdb", _) => self.executor.store.flush(),
             ("multi", _) if self.resp.queue.is_none() => self.resp.queue = Some(Box::default()),
             ("discard", _) => drop(self.resp.queue.take().ok_or("ERR DISCARD without MULTI")?),
             _ => return self.answer_unkeyed(verb, arguments),

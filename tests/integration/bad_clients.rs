@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use gostash::limits::{BUFFER_EXTRA_BYTES, PRESSURE_MILLIS, TICK_MILLIS, VALUE_SHARE};
+use gostash::limits::{BUFFER_EXTRA_BYTES, PRESSURE_MILLIS, TICK_MILLIS, TURN_CONNECTIONS, VALUE_SHARE};
 use rustix::process::Signal;
 use socket2::SockRef;
 
@@ -111,6 +111,19 @@ fn who_asks_much_does_not_wait_for_all_who_ask_little() {
     });
     let first = number(&much.read_text(), "");
     assert!(first < 10, "{first}");
+}
+
+/// One more asks for INFO than a turn serves, and each turn answers one: two of them could be the first by turns.
+#[test]
+fn whoever_a_turn_did_not_come_to_goes_first() {
+    let (server, _client) = start(&["--max-memory", "256mb"]);
+    let mut clients = Client::many(&server, TURN_CONNECTIONS + 1);
+    clients.iter_mut().for_each(|client| client.check_words("PING", "+PONG\n"));
+    let commands = words("INCR n\nINFO").repeat(7);
+    at_once(&server, || clients.iter_mut().for_each(|client| client.send(&commands)));
+    let second = |client: &mut Client| number(&[(); 14].map(|()| client.read_text())[2], ":");
+    let last = clients.iter_mut().map(second).max().expect("a client");
+    assert!(last < clients.len() * 4, "{last} commands came before the second of one client");
 }
 
 /// However much a transaction of few commands answers, nobody else's command comes between those.

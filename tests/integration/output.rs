@@ -57,10 +57,10 @@ fn an_empty_output_gives_its_buffer_back() {
     let mut spare = Spare::default();
     let mut output = Output::default();
     output.push(b"abc");
-    output.take_back(&mut spare);
+    output.take_back(&mut spare, false);
     assert_eq!(spare.bytes, 0, "it is not empty yet");
     output.consume(3);
-    output.take_back(&mut spare);
+    output.take_back(&mut spare, false);
     assert_eq!((spare.bytes > 0, output.held_bytes()), (true, 0));
     output.lend(&mut spare);
     assert_eq!((spare.bytes, output.held_bytes() > 0), (0, true));
@@ -74,7 +74,7 @@ fn spare_buffers_take_a_bounded_number_of_bytes_in_all() {
         let mut output = Output::default();
         output.push(&vec![0; reply_bytes]);
         output.consume(reply_bytes);
-        output.take_back(&mut spare);
+        output.take_back(&mut spare, false);
         assert_eq!(spare.bytes, (count * reply_bytes).min(OUTPUT_SPARE_BYTES_MAX));
     }
 }
@@ -84,18 +84,30 @@ fn who_is_slow_to_read_little_holds_no_large_buffer() {
     let (mut spare, mut long, mut short) = (Spare::default(), Output::default(), Output::default());
     long.push(&[b'v'; OUTPUT_HIGH_BYTES]);
     long.consume(OUTPUT_HIGH_BYTES);
-    long.take_back(&mut spare);
+    long.take_back(&mut spare, false);
     short.lend(&mut spare);
     short.push(b"short");
-    short.take_back(&mut spare);
+    short.take_back(&mut spare, false);
     assert_eq!((short.held_bytes(), spare.bytes >= OUTPUT_HIGH_BYTES), (5, true));
     assert_eq!(gather(&short), b"short");
     // While it may get more, it has room for that again.
     short.lend(&mut spare);
     assert_eq!((short.held_bytes() >= OUTPUT_HIGH_BYTES, spare.bytes, gather(&short)), (true, 0, b"short".to_vec()));
     short.consume(5);
-    short.take_back(&mut spare);
+    short.take_back(&mut spare, false);
     assert_eq!((short.held_bytes(), short.contiguous()), (0, Some(&b""[..])));
+}
+
+/// What a slow client leaves unread may have grown by doubling.
+#[test]
+fn while_buffers_are_scarce_what_waits_has_no_room_for_more() {
+    let (mut spare, mut output) = (Spare::default(), Output::default());
+    output.push(&[b'v'; 1000]);
+    output.push(b"more");
+    for (are_scarce, held) in [(false, 2000), (true, 1004)] {
+        output.take_back(&mut spare, are_scarce);
+        assert_eq!((output.held_bytes(), output.len()), (held, 1004));
+    }
 }
 
 /// A socket that a signal interrupts once, and that then takes five bytes.

@@ -5,7 +5,7 @@ use gostash::batch::{Visit, process};
 use gostash::limits::*;
 use gostash::session::Session;
 
-use crate::client::{ask, queued, words};
+use crate::client::{ask, get, queued, set, words};
 use crate::random::{Random, SEED_VARIABLE, seed};
 use crate::resp_rows::{ROWS, SHORT_BYTES, rows};
 use crate::session::{self, Driver, Reader};
@@ -482,6 +482,33 @@ fn long_frames_that_end_at_once_have_a_turn_each() {
         executor.stats.sets
     });
     assert_eq!(sets, [0, 1, 2, 3, 4]);
+}
+
+/// By that, the loop knows who has waited longest. The first has used up the turn with what they have in one batch.
+#[test]
+fn who_is_not_served_has_not_had_a_command_executed() {
+    let mut executor = driver(0).executor;
+    executor.output_bytes_max = VISIT_BYTES;
+    let mut sessions: Vec<Box<Session>> = (0..3).map(|id| Box::new(Session::new(id, 0))).collect();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut turn = |now, pieces: [&[u8]; 3]| {
+        executor.begin_turn(now, 0);
+        let mut end = 0;
+        let mut visit = |(slot, session): (usize, &mut Box<Session>)| {
+            let (start, carried) = (end, session.carry(&mut buffer[end..]));
+            end += carried + pieces[slot].len();
+            buffer[start + carried..end].copy_from_slice(pieces[slot]);
+            Visit::new(slot, start..end)
+        };
+        let mut visits: Vec<Visit> = sessions.iter_mut().enumerate().map(&mut visit).collect();
+        process(&mut visits, &buffer, &mut sessions, &mut executor);
+        sessions.iter().map(|session| session.last_command_millis).collect::<Vec<_>>()
+    };
+    let transaction = [words("MULTI"), words("GET b").repeat(3_000), words("EXEC")].concat();
+    assert_eq!(turn(1, [&set(b"a", &[0; SMALL_VALUE_BYTES_MAX]), &get(b"b"), b""]), [1, 1, 0]);
+    assert_eq!(turn(2, [&get(b"a").repeat(9), &get(b"a"), b""]), [2, 1, 0]);
+    assert_eq!(turn(3, [b"", b"", b""]), [3, 3, 0]);
+    (4..22).for_each(|now| assert_eq!(turn(now, [b"", b"", if now == 4 { &transaction } else { b"" }])[2], now));
 }
 
 /// The caller may take many turns to answer a question, and many clients may have one.
