@@ -307,7 +307,7 @@ impl EventLoop {
     /// Executes what was read and writes the replies, first for the clients that brought little.
     fn serve_visits(&mut self) {
         let mut visits = mem::take(&mut self.visits);
-        // Not by the ready queue's order: of one client more than a turn visits, two would be first by turns.
+        // Not by the ready queue's order: with one client more than a turn visits, two would be first by turns.
         visits.sort_by_key(|it| (it.is_long, self.connections[it.slot].session.last_command_millis));
         let is_mixed = visits.first().map(|visit| visit.is_long) != visits.last().map(|visit| visit.is_long);
         for group in visits.chunk_by_mut(|one, next| one.is_long == next.is_long) {
