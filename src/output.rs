@@ -146,10 +146,10 @@ impl Output {
     }
 
     /// Takes a buffer that is mostly empty back into `spare`, or drops it: idle clients hold none, nor do slow ones a large.
-    /// If buffers `are_scarce`, any other has no room left.
+    /// If buffers `are_scarce`, one with a quarter empty, too: shrunk in place, it would have to grow for the next reply.
     pub fn take_back(&mut self, spare: &mut Spare, are_scarce: bool) {
         let bytes = self.bytes.capacity();
-        if bytes > 0 && self.bytes.len() <= bytes / 8 {
+        if bytes > 0 && self.bytes.len() <= bytes / 8 * if are_scarce { 6 } else { 1 } {
             self.chunks.shrink_to_fit();
             let waiting = self.bytes.clone();
             let mut buffer = mem::replace(&mut self.bytes, waiting);
@@ -158,8 +158,6 @@ impl Output {
                 spare.bytes += bytes;
                 spare.buffers.push(buffer);
             }
-        } else if are_scarce {
-            self.bytes.shrink_to_fit();
         }
     }
 }

@@ -132,7 +132,9 @@ impl EventLoop {
     /// Waits for events, or until something else is due. After a turn with clients, it first polls for the time `spin`.
     fn wait(&mut self, events: &mut Events, housekeeping: Option<u64>) -> io::Result<()> {
         let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
-        let tick = self.needs_ticks().then(|| TICK_MILLIS - self.now_millis % TICK_MILLIS);
+        // One in line may pause for less than a tick, and all others wait for it.
+        let tick_millis = if self.pressure.line.is_empty() { TICK_MILLIS } else { TICK_MILLIS / 10 };
+        let tick = self.needs_ticks().then(|| tick_millis - self.now_millis % tick_millis);
         let until = |by: u64| by.saturating_sub(self.now_millis);
         let waits = [is_busy.then_some(0), tick, housekeeping, self.accept_by.map(until), self.stop_by.map(until)];
         let timeout = waits.into_iter().flatten().min().map(Duration::from_millis);

@@ -25,7 +25,7 @@ pub(super) struct Pressure {
     uncounted_bytes: usize,
     pub(super) eighths: usize, // of their bound that all buffers take
     /// In a crowd: who collects a long frame or a transaction, in the order of its beginning. The first are received.
-    line: VecDeque<Token>,
+    pub(super) line: VecDeque<Token>,
     ticks_over: u64, // for how many ticks buffers have been over their bound
 }
 

@@ -404,6 +404,19 @@ fn who_is_received_while_the_server_is_stopped_is_still_the_first() {
     assert_eq!(&other.text("GET key")[..1], "2", "the second was received first");
 }
 
+/// Each sends the beginning of a transaction and pauses, for which that has earned it some thirty milliseconds.
+#[test]
+fn who_pauses_in_line_holds_up_others_for_less_than_a_tick() {
+    let (server, _client) = start(&["--max-memory", "8mb"]);
+    let mut clients = Client::many(&server, 300);
+    let begun = words(&format!("MULTI{}", "\nGET key".repeat(100)));
+    let since = Instant::now();
+    clients.iter_mut().for_each(|client| client.send(&begun));
+    clients.iter_mut().for_each(|client| client.expect(&queued(100)));
+    let ticks = since.elapsed().as_millis() as u64 / TICK_MILLIS;
+    assert!(ticks < 100, "{ticks} ticks");
+}
+
 #[test]
 fn the_log_says_which_client_was_closed_and_why() {
     let server = Server::start(&["--idle-timeout", "1"]);

@@ -104,9 +104,9 @@ fn while_buffers_are_scarce_what_waits_has_no_room_for_more() {
     let (mut spare, mut output) = (Spare::default(), Output::default());
     output.push(&[b'v'; 1000]);
     output.push(b"more");
-    for (are_scarce, held) in [(false, 2000), (true, 1004)] {
+    for (are_scarce, held, given_back) in [(false, 2000, 0), (true, 1004, 2000)] {
         output.take_back(&mut spare, are_scarce);
-        assert_eq!((output.held_bytes(), output.len()), (held, 1004));
+        assert_eq!((output.held_bytes(), output.len(), spare.bytes), (held, 1004, given_back));
     }
 }
 
