@@ -26,7 +26,7 @@ use crate::protocol::{Stop, stash};
 pub struct Session {
     /// The client's number, as CLIENT ID tells it and CLIENT KILL takes it.
     pub id: u64,
-    /// When the session began, or the last turn in which a command of it was executed or had to wait for memory, in milliseconds.
+    /// When it began, or the last turn in which a command of it was executed or waited for memory, in milliseconds.
     pub last_command_millis: u64,
     /// Replies that have not been written to the client yet.
     pub output: Output,
