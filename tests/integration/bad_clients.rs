@@ -414,7 +414,7 @@ fn who_pauses_in_line_holds_up_others_for_less_than_a_tick() {
     clients.iter_mut().for_each(|client| client.send(&begun));
     clients.iter_mut().for_each(|client| client.expect(&queued(100)));
     let ticks = since.elapsed().as_millis() as u64 / TICK_MILLIS;
-    assert!(ticks < 100, "{ticks} ticks");
+    assert!(ticks < 150, "{ticks} ticks");
 }
 
 #[test]
