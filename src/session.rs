@@ -194,7 +194,8 @@ impl Session {
         match (&self.phase, input) {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
-                self.resp_client(executor).into_iter().for_each(|mut it| it.run_queue(it.executor.work_max));
+                let Some(mut client) = self.resp_client(executor) else { return 0 };
+                client.run_queue(client.executor.work_max);
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}

@@ -39,11 +39,11 @@ impl Listeners {
         if sockets.is_empty() {
             return Err(config.error("host", format!("{host:?} has no address of this machine")));
         }
-        sockets.iter().for_each(|socket| bound_kernel(socket, &config.max_memory));
+        let safe_bytes = MemoryLimit::auto(memory::read).safe_bytes;
+        sockets.iter().for_each(|socket| bound_kernel(socket, config.max_memory.bytes, safe_bytes));
         let mut listeners = Listeners { sockets, path: None };
         if let Some(path) = &config.unix_socket {
-            let at = path.display();
-            let cannot = |problem| config.error("unix-socket", format!("cannot listen on {at}: {problem}"));
+            let cannot = |error| config.error("unix-socket", format!("cannot listen on {}: {error}", path.display()));
             listeners.bind_unix(path).map_err(cannot)?;
         }
         Ok(listeners)
@@ -149,12 +149,11 @@ fn bind_one(address: SocketAddr) -> io::Result<Socket> {
 
 /// Bounds what the kernel holds for each client that is accepted from `socket`, on systems that can: the replies that
 /// were not sent yet, and what has come in if there is little memory. Unix sockets have such bounds anyway.
-fn bound_kernel(socket: &Socket, max_memory: &MemoryLimit) {
-    let bytes = (max_memory.bytes / KERNEL_SHARE).max(KERNEL_BYTES_MIN);
+fn bound_kernel(socket: &Socket, memory_bytes: usize, safe_bytes: usize) {
+    let bytes = (memory_bytes / KERNEL_SHARE).max(KERNEL_BYTES_MIN);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_notsent_lowat(bytes as u32);
-    let left_bytes = MemoryLimit::auto(memory::read).safe_bytes.saturating_sub(max_memory.bytes);
-    if max_memory.bytes.max(left_bytes) < KERNEL_LEFT_BYTES_MIN {
+    if memory_bytes.max(safe_bytes.saturating_sub(memory_bytes)) < KERNEL_LEFT_BYTES_MIN {
         let _ = socket.set_recv_buffer_size(bytes);
     }
 }
