@@ -464,6 +464,30 @@ fn info_counts_what_is_refused_removed_and_received() {
     });
 }
 
+/// INFO has two counts of all commands, which agree where each is on one key: with a wrong option, and refused for want of
+/// memory, however long the value is.
+#[test]
+fn a_command_that_is_refused_counts_like_any_other() {
+    let (_server, mut client) = start(&["--max-memory", "8mb", "--eviction", "none"]);
+    let not_a_number = "-ERR value is not an integer or out of range\n";
+    let replies = format!("+OK\n{not_a_number}-ERR syntax error\n{not_a_number}");
+    client.check_words("SET a x\nINCR a\nSET a 1 NOSUCH\nEXPIRE a soon", &replies);
+    client.check_words("MULTI\nGETEX a NOSUCH\nEXEC", "+OK\n+QUEUED\n*1\n-ERR syntax error\n");
+    for bytes in [900_000, 1_000] {
+        let value = vec![b'v'; bytes];
+        let is_refused = |number: u32| {
+            client.send(&ask(&[b"SET".as_slice(), format!("{bytes} {number}").as_bytes(), &value]));
+            client.read_line().starts_with(b"-OOM ")
+        };
+        assert!((0..16_384).any(is_refused), "more was stored than there is room for");
+        client.send(&ask(&[b"ECHO".as_slice(), &value]));
+        client.read_text();
+    }
+    let info = client.text("INFO");
+    let calls = info.split([':', ',']).filter_map(|word| word.strip_prefix("calls=")?.parse::<usize>().ok());
+    assert_eq!(calls.sum::<usize>(), number(&info, "total_commands_processed:"), "{info}");
+}
+
 /// Each row of the table, with as few arguments as it takes, is answered by the code that belongs to it.
 #[test]
 fn every_command_in_the_table_is_answered() {
