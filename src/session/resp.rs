@@ -19,7 +19,7 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 pub struct Resp {
     pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
     names: Box<str>,           // the `names` in one allocation, separated by spaces
-    pub(crate) last_verb: u8,  // an index into the table
+    pub(crate) last_verb: u8,  // an index into the table; beyond it until it has executed a command
     pub(crate) authenticated: bool,
     cursor: Cursor,
     /// For the command that is being executed in parts: how many were successful, and why one of them was refused.
