@@ -100,6 +100,7 @@ impl Executor {
     /// Executes a command that is not part of a batch, or refuses it if there was no memory for its value.
     pub fn execute_alone(&mut self, command: &Command<'_>, is_refused: bool) -> Reply<'_> {
         if is_refused {
+            self.stats.sets += 1; // no other has a value
             return self.refuse(Refusal::OutOfMemory);
         }
         let mut hash = self.store.hash(command.key);

@@ -209,7 +209,8 @@ impl Session {
         self.phase = Phase::Open;
         let authenticated = executor.password.is_none();
         if matches!(first, b'*' | b'P' | b'p') {
-            self.resp.get_or_insert_default().authenticated = authenticated;
+            let resp = self.resp.get_or_insert_default();
+            (resp.authenticated, resp.last_verb) = (authenticated, u8::MAX);
         } else if !authenticated {
             executor.stats.errors += 1;
             self.break_off("a password is needed, which GoStash frames cannot bring");

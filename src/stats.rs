@@ -13,7 +13,7 @@ pub struct Stats {
     pub sets: u64,      // keys of SET, MSET, APPEND and other commands that write a value
     pub adds: u64,      // commands that add to a number or subtract from it
     pub deletes: u64,   // keys of DEL and UNLINK
-    pub others: u64,    // commands of any other kind, and keys of EXISTS
+    pub others: u64,    // commands of any other kind, those with wrong options, and keys of EXISTS
     pub errors: u64,    // well-formed commands, and keys of MSET, that were refused; a missing key is no error
     pub broken: u64,    // broken frames
     pub bytes_in: u64,  // read from clients

@@ -164,15 +164,16 @@ fn is_selected(filter: &[Box<[u8]>], connection: &Connection, is_asker: bool) ->
 
 /// A client as CLIENT LIST has it: a line.
 fn listed(connection: &Connection, now_millis: u64) -> String {
-    let session = &connection.session;
+    let Connection { session, accepted_millis, waits_since_millis: since, .. } = connection;
     let none = Resp::default();
     let resp = session.resp.as_deref().unwrap_or(&none);
     let [name, library, library_version] = resp.names();
     let version = 2 + u8::from(resp.is_resp3);
     let [address, local_address] = connection.addresses();
-    let [age, idle] = [connection.accepted_millis, session.last_command_millis].map(|it| (now_millis - it) / 1000);
+    let [age, idle] = [*accepted_millis, session.last_command_millis.max(*since)].map(|it| (now_millis - it) / 1000);
     let (id, held, waiting) = (session.id, session.burden_bytes(), session.output.len());
-    let command = session.resp.as_ref().map_or("NULL", |_| VERBS[usize::from(resp.last_verb)].name);
+    let last_verb = session.resp.as_ref().and_then(|resp| VERBS.get(usize::from(resp.last_verb)));
+    let command = last_verb.map_or("NULL", |verb| verb.name);
     format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
          ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} \

@@ -19,7 +19,7 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 pub struct Resp {
     pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
     names: Box<str>,           // the `names` in one allocation, separated by spaces
-    pub(crate) last_verb: u8,  // an index into the table
+    pub(crate) last_verb: u8,  // an index into the table; beyond it until it has executed a command
     pub(crate) authenticated: bool,
     cursor: Cursor,
     /// For the command that is being executed in parts: how many were successful, and why one of them was refused.
@@ -264,18 +264,15 @@ impl RespClient<'_> {
     /// Executes a step of a command that is not queued.
     fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Outcome {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
-        if let Some(plan) = verb.plan {
-            let command = Command { key: verb.key(arguments), action: plan(arguments, self.executor.clock)? };
-            let reply = self.executor.execute_alone(&command, is_refused);
-            self.resp.answer(reply, Part::new(verb, step), self.output);
-            return Ok(());
-        }
-        if is_refused {
-            return Err(OUT_OF_MEMORY);
-        }
         self.resp.last_verb = verb.index;
-        self.executor.stats.others += 1;
-        self.execute_unkeyed(verb, arguments)
+        let Some(plan) = verb.plan else {
+            self.executor.stats.others += 1;
+            return if is_refused { Err(OUT_OF_MEMORY) } else { self.execute_unkeyed(verb, arguments) };
+        };
+        let action = plan(arguments, self.executor.clock).inspect_err(|_| self.executor.stats.others += 1)?;
+        let reply = self.executor.execute_alone(&Command { key: verb.key(arguments), action }, is_refused);
+        self.resp.answer(reply, Part::new(verb, step), self.output);
+        Ok(())
     }
 
     /// Answers with an error, and makes a transaction that is being queued fail. The rest of the frame will be skipped.

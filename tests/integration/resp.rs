@@ -177,6 +177,7 @@ fn clients_are_listed_and_killed() {
     others[10].check_words("CLIENT SETNAME ten", "+OK\n");
     others[11].send(&words("HELLO 3 SETNAME eleven\nGET none"));
     while others[11].read_text() != "_" {}
+    others[12].check_words("NOSUCH", "-ERR unknown command 'NOSUCH', with args beginning with: \n");
     // The last is in when it is answered, and so are all before it.
     others[199].check_words("PING", "+PONG\n");
     // One that was sent its last reply is there no longer, even if it stays.
@@ -189,6 +190,8 @@ fn clients_are_listed_and_killed() {
         line.split(' ').find_map(|field| field.strip_prefix(name)).expect("that field")
     };
     assert_eq!([" name=seven ", " name=eleven "].map(|name| field(name, "cmd=")), ["client|setname", "get"]);
+    // No command of theirs was executed. The second has sent nothing at all.
+    assert_eq!(["id=14 ", "id=15 "].map(|id| field(id, "cmd=")), ["NULL"; 2]);
     assert_eq!([" name=seven ", " name=eleven "].map(|name| field(name, "resp=")), ["2", "3"]);
     client.check_words(&format!("CLIENT KILL {}", field(" name=seven ", "addr=")), "+OK\n");
     others[7].expect_end();
@@ -223,6 +226,22 @@ fn clients_are_listed_and_killed() {
     others[9].expect_end();
     client.check_words("CLIENT KILL TYPE normal SKIPME no", ":1\n");
     client.expect_end();
+}
+
+/// It does neither by CLIENT LIST nor by `idle-timeout`.
+#[test]
+fn who_takes_a_reply_does_not_idle() {
+    let (server, mut client) = start(&[]);
+    client.check(&ask(&[b"SET".as_slice(), b"long", &vec![b'v'; 16 << 20]]), b"+OK\r\n");
+    let mut reader = Client::tcp(&server);
+    reader.send(&words("GET long"));
+    // The kernel tells the server of room now and then.
+    wait_until("it to take some of a reply after two seconds", || {
+        reader.read(&mut [0; 16_384]).expect("some of the reply");
+        let list = client.text("CLIENT LIST");
+        let line = list.lines().find(|line| line.starts_with("id=2 ")).expect("its line");
+        number(line, "age=") >= 2 && number(line, "idle=") == 0
+    });
 }
 
 /// Who is connected before a client asks is listed, even if the server finds out about both at once and is nearly full.
@@ -462,6 +481,30 @@ fn info_counts_what_is_refused_removed_and_received() {
         let stats = client.text("INFO stats");
         number(&stats, "instantaneous_ops_per_sec:") > 0 && !stats.contains("put_kbps:0.00")
     });
+}
+
+/// INFO has two counts of all commands, which agree where each is on one key: with a wrong option, and refused for want of
+/// memory, however long the value is.
+#[test]
+fn a_command_that_is_refused_counts_like_any_other() {
+    let (_server, mut client) = start(&["--max-memory", "8mb", "--eviction", "none"]);
+    let not_a_number = "-ERR value is not an integer or out of range\n";
+    let replies = format!("+OK\n{not_a_number}-ERR syntax error\n{not_a_number}");
+    client.check_words("SET a x\nINCR a\nSET a 1 NOSUCH\nEXPIRE a soon", &replies);
+    client.check_words("MULTI\nGETEX a NOSUCH\nEXEC", "+OK\n+QUEUED\n*1\n-ERR syntax error\n");
+    for bytes in [900_000, 1_000] {
+        let value = vec![b'v'; bytes];
+        let is_refused = |number: u32| {
+            client.send(&ask(&[b"SET".as_slice(), format!("{bytes} {number}").as_bytes(), &value]));
+            client.read_line().starts_with(b"-OOM ")
+        };
+        assert!((0..16_384).any(is_refused), "more was stored than there is room for");
+        client.send(&ask(&[b"ECHO".as_slice(), &value]));
+        client.read_text();
+    }
+    let info = client.text("INFO");
+    let calls = info.split([':', ',']).filter_map(|word| word.strip_prefix("calls=")?.parse::<usize>().ok());
+    assert_eq!(calls.sum::<usize>(), number(&info, "total_commands_processed:"), "{info}");
 }
 
 /// Each row of the table, with as few arguments as it takes, is answered by the code that belongs to it.
