@@ -602,27 +602,24 @@ fn slow_readers(large_bytes: usize, change: impl FnOnce(&Server)) {
     check_peak(&server);
 }
 
-/// A full store that may not evict cannot make room for buffers, so it has left them theirs.
+/// A full store that may not evict cannot make room for buffers, so it has left them theirs: what they come to when all
+/// send at once, and the largest are closed for it.
 #[test]
 fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
-    let (server, mut writer) = start(&["--max-memory", "16mb", "--eviction", "none"]);
-    writer.check(&set(b"large", &[b'v'; 30_000]), b"OK\r\n");
-    let is_refused = |number: u32| {
-        writer.send(&set(&number.to_le_bytes(), &[b'v'; 1000]));
-        writer.read_line() == b"ERR\r\n"
-    };
-    assert!((0..16_384).any(is_refused), "more was stored than there is room for");
-    let readers: Vec<Client> = (0..200)
-        .map(|_| {
-            let mut reader = Client::tcp(&server);
-            // It may be closed.
-            let _ = reader.try_send(&get(b"large").repeat(200));
-            reader
-        })
-        .collect();
-    wait_until_quiet(&server);
-    check_peak(&server);
-    drop(readers);
+    for bytes in [20_000, 30_000] {
+        let (server, mut writer) = start(&["--max-memory", "16mb", "--eviction", "none"]);
+        writer.check(&set(b"large", &vec![b'v'; bytes]), b"OK\r\n");
+        let is_refused = |number: u32| {
+            writer.send(&set(&number.to_le_bytes(), &[b'v'; 1000]));
+            writer.read_line() == b"ERR\r\n"
+        };
+        assert!((0..16_384).any(is_refused), "more was stored than there is room for");
+        let mut readers = Client::many(&server, 200);
+        // They may be closed.
+        at_once(&server, || readers.iter_mut().for_each(|it| _ = it.try_send(&get(b"large").repeat(200))));
+        wait_until_quiet(&server);
+        check_peak(&server);
+    }
 }
 
 /// Not even for the rest of its turn does CONFIG SET give items the room that is left to buffers.
