@@ -1134,6 +1134,7 @@ fn a_store_that_may_not_evict_is_cleaned_though_it_is_over_its_limit() {
             assert!(store.memory_bytes() <= held + SEGMENT_BYTES, "{} beyond {held}", store.memory_bytes());
         }
         assert!(store.memory_bytes() < limit, "{}", store.memory_bytes());
+        assert!((0..full).step_by(4).all(|id| store.get_id(id)), "what lives was moved");
         store.set_id(full, 100).expect("there is room");
         store.check();
     }
