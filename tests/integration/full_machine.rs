@@ -50,7 +50,7 @@ fn buffers_of_long_replies_are_used_again() {
             page_faults(&server)
         };
         let [before, after] = [(); 2].map(|()| faults());
-        assert!(after - before < 100, "{} pages touched anew by 6,400 GETs of {length} bytes", after - before);
+        assert!(after - before < 1_000, "{} pages touched anew by 6,400 GETs of {length} bytes", after - before);
     }
 }
 
@@ -195,7 +195,7 @@ fn half_sent_values_are_bounded_together() {
 #[test]
 fn one_client_is_closed_in_each_tick() {
     let (server, mut client) = start(&["--max-memory", "16mb"]);
-    // Together they hold 2.6 MB, the bound is 2.25 MB.
+    // In the end they would hold 2.6 MB together, and the bound is 2.4 MB.
     let _half = half_sent(&server, 80);
     let mut before = Instant::now();
     wait_until("five to be closed", || {
@@ -418,7 +418,7 @@ fn check_long_sets(server: &Server, count: usize, is_over: &AtomicBool) {
     assert!(elapsed < Duration::from_secs(4), "{elapsed:?}, where some milliseconds are enough");
 }
 
-/// Clients that have each sent the beginning of a value, so that the server holds a piece of 32 KB for each.
+/// Clients that have each sent the beginning of a value. It takes a piece of 32 KB, in a crowd once its turn has come.
 fn half_sent(server: &Server, count: usize) -> Vec<Client> {
     let mut clients = Client::many(server, count);
     clients.iter_mut().for_each(|client| client.send(&set(b"half", &[b'v'; 60_000])[..20_000]));
