@@ -435,10 +435,8 @@ impl EventLoop {
     fn stop(&mut self) {
         if let Some(by) = self.stop_by {
             // Some senders signal first the process and then its whole group, and mean one stop.
-            if self.now_millis + STOP_MILLIS >= by + STOP_TWICE_MILLIS {
-                self.stop_by = Some(self.now_millis);
-            }
-            return;
+            let is_same = self.now_millis + STOP_MILLIS < by + STOP_TWICE_MILLIS;
+            return self.stop_by = Some(if is_same { by } else { self.now_millis });
         }
         info!("stopping");
         // Clients that are connected but not accepted may have sent something already.

@@ -58,9 +58,13 @@ impl EventLoop {
     }
 
     /// Tells the store its limit. A full one that may not evict could not make room for buffers that grow later, so it
-    /// leaves them all that they may take. Chunks that come in do not use that up: they are to be the store's.
+    /// leaves them all that they ever take, spare ones included. Chunks that come in do not count: the store gets them.
     pub(super) fn limit_store(&mut self) {
-        let left_bytes = self.buffer_bytes_max().saturating_sub(self.pressure.held_bytes);
+        let most_bytes = self.buffer_bytes_max() / OVER_EIGHTHS * RELIEF_EIGHTHS;
+        let left_bytes = most_bytes.saturating_sub(self.pressure.held_bytes);
+        if self.executor.spare.bytes > left_bytes {
+            self.executor.spare = Default::default();
+        }
         let reserved_bytes = if self.executor.store.evicts() { 0 } else { left_bytes };
         self.executor.store.set_memory_limit(self.config.max_memory.bytes.saturating_sub(reserved_bytes));
     }
@@ -166,8 +170,7 @@ impl EventLoop {
             // Who has sent more than it takes to authenticate, and did not, goes first, and so drives out nobody who has.
             (bytes > STRANGER_HELD_BYTES && session.is_stranger(), bytes, slot)
         });
-        if let Some((_, bytes, slot)) = weights.max() {
-            self.disconnect(slot, &format!("buffers were over their bound, {bytes} bytes for it alone"));
-        }
+        let Some((_, bytes, slot)) = weights.max() else { return };
+        self.disconnect(slot, &format!("buffers were over their bound, {bytes} bytes for it alone"));
     }
 }

@@ -27,10 +27,9 @@ impl EventLoop {
             "client|list" | "client|kill" => self.ask_clients(slot, question),
             verb => Err(format!("ERR nothing answers '{verb}'").into()), // a row of the table that lacks its code
         };
-        if let Err(complaint) = answered {
-            self.executor.stats.errors += 1;
-            self.connections[slot].session.output.push_line(b'-', &complaint);
-        }
+        let Err(complaint) = answered else { return };
+        self.executor.stats.errors += 1;
+        self.connections[slot].session.output.push_line(b'-', &complaint);
     }
 
     fn config_get(&mut self, slot: usize, patterns: &[Box<[u8]>]) -> Result<(), Complaint> {

@@ -363,6 +363,7 @@ fn who_read_while_the_server_was_stopped_is_not_closed_for_buffers() {
         readers.push(reader);
         writer.check(&value, b"+OK\r\n");
     }
+    sleep(Duration::from_millis(PRESSURE_MILLIS / 2)); // half of what closes the largest
     at_once(&server, || sleep(Duration::from_millis(PRESSURE_MILLIS + 200)));
     readers.iter_mut().for_each(|reader| reader.expect(&line(&vec![b'v'; (1 << 20) - 1])));
 }
@@ -558,6 +559,7 @@ fn what_many_clients_held_is_freed_over_many_turns() {
         let before = client.info("loop_turns:");
         at_once(&server, || {
             others.into_iter().for_each(leave);
+            sleep(Duration::from_millis(100)); // while cores are busy, the kernel may deliver the last of these late
             client.send(&words("INFO loop"));
         });
         let turns = number(&client.read_text(), "loop_turns:") - before;
@@ -570,7 +572,7 @@ fn what_many_clients_held_is_freed_over_many_turns() {
         others.into_iter().for_each(Client::reset);
         client.send(&words("INFO clients"));
     });
-    assert!(number(&client.read_text(), "connected_clients:") > 20);
+    assert!(number(&client.read_text(), "connected_clients:") > 40);
 }
 
 /// An INFO takes 50 us, and some ask for it with little else, others behind much else.

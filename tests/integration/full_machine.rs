@@ -50,7 +50,7 @@ fn buffers_of_long_replies_are_used_again() {
             page_faults(&server)
         };
         let [before, after] = [(); 2].map(|()| faults());
-        assert!(after - before < 100, "{} pages touched anew by 6,400 GETs of {length} bytes", after - before);
+        assert!(after - before < 1_000, "{} pages touched anew by 6,400 GETs of {length} bytes", after - before);
     }
 }
 
@@ -195,7 +195,7 @@ fn half_sent_values_are_bounded_together() {
 #[test]
 fn one_client_is_closed_in_each_tick() {
     let (server, mut client) = start(&["--max-memory", "16mb"]);
-    // Together they hold 2.6 MB, the bound is 2.25 MB.
+    // In the end they would hold 2.6 MB together, and the bound is 2.4 MB.
     let _half = half_sent(&server, 80);
     let mut before = Instant::now();
     wait_until("five to be closed", || {
@@ -418,7 +418,7 @@ fn check_long_sets(server: &Server, count: usize, is_over: &AtomicBool) {
     assert!(elapsed < Duration::from_secs(4), "{elapsed:?}, where some milliseconds are enough");
 }
 
-/// Clients that have each sent the beginning of a value, so that the server holds a piece of 32 KB for each.
+/// Clients that have each sent the beginning of a value. It takes a piece of 32 KB, in a crowd once its turn has come.
 fn half_sent(server: &Server, count: usize) -> Vec<Client> {
     let mut clients = Client::many(server, count);
     clients.iter_mut().for_each(|client| client.send(&set(b"half", &[b'v'; 60_000])[..20_000]));
@@ -602,27 +602,24 @@ fn slow_readers(large_bytes: usize, change: impl FnOnce(&Server)) {
     check_peak(&server);
 }
 
-/// A full store that may not evict cannot make room for buffers, so it has left them theirs.
+/// A full store that may not evict cannot make room for buffers, so it has left them theirs: what they come to when all
+/// send at once, and the largest are closed for it.
 #[test]
 fn buffers_stay_within_the_limit_beside_a_full_store_that_may_not_evict() {
-    let (server, mut writer) = start(&["--max-memory", "16mb", "--eviction", "none"]);
-    writer.check(&set(b"large", &[b'v'; 30_000]), b"OK\r\n");
-    let is_refused = |number: u32| {
-        writer.send(&set(&number.to_le_bytes(), &[b'v'; 1000]));
-        writer.read_line() == b"ERR\r\n"
-    };
-    assert!((0..16_384).any(is_refused), "more was stored than there is room for");
-    let readers: Vec<Client> = (0..200)
-        .map(|_| {
-            let mut reader = Client::tcp(&server);
-            // It may be closed.
-            let _ = reader.try_send(&get(b"large").repeat(200));
-            reader
-        })
-        .collect();
-    wait_until_quiet(&server);
-    check_peak(&server);
-    drop(readers);
+    for bytes in [20_000, 30_000] {
+        let (server, mut writer) = start(&["--max-memory", "16mb", "--eviction", "none"]);
+        writer.check(&set(b"large", &vec![b'v'; bytes]), b"OK\r\n");
+        let is_refused = |number: u32| {
+            writer.send(&set(&number.to_le_bytes(), &[b'v'; 1000]));
+            writer.read_line() == b"ERR\r\n"
+        };
+        assert!((0..16_384).any(is_refused), "more was stored than there is room for");
+        let mut readers = Client::many(&server, 200);
+        // They may be closed.
+        at_once(&server, || readers.iter_mut().for_each(|it| _ = it.try_send(&get(b"large").repeat(200))));
+        wait_until_quiet(&server);
+        check_peak(&server);
+    }
 }
 
 /// Not even for the rest of its turn does CONFIG SET give items the room that is left to buffers.

@@ -76,7 +76,7 @@ fn a_long_frame_that_arrived_before_sigterm_is_answered() {
 /// As many as the kernel holds for each address are the server's, since they had connected before it was told to end.
 #[test]
 fn who_connected_before_sigterm_is_answered() {
-    const CLIENTS: usize = 2 * LISTEN_BACKLOG as usize;
+    const CLIENTS: usize = 2 * (LISTEN_BACKLOG as usize + 1);
     let dir = socket_dir();
     let path = dir.path().join("socket");
     let mut server = Server::start(&["--unix-socket", path.to_str().expect("a plain path")]);

@@ -185,12 +185,14 @@ fn agrees_with_a_model(seed: u64, memory_bytes: usize, eviction: Eviction, keys:
         if model.get(&id).is_some_and(|(_, deadline)| *deadline < now) {
             model.remove(&id);
         }
-        // The store must agree with the model, or say that there is no item, which it may have evicted.
-        let known = store.peek(hash, key).map(|item| (flat(item.value), item.deadline));
+        // The store must agree with the model, or say that there is no item, which it may have evicted. If it may not, it
+        // is not asked every time, since that removes what has expired before the command comes to it.
+        let is_asked = eviction == Eviction::S3Fifo || step % 16 == 0;
+        let known = is_asked.then(|| store.peek(hash, key).map(|item| (flat(item.value), item.deadline)));
         match (&known, model.get(&id)) {
-            (Some(known), expected) => assert_eq!(Some(known), expected, "step {step}"),
-            (None, None) => {}
-            (None, Some(_)) => {
+            (Some(Some(known)), expected) => assert_eq!(Some(known), expected, "step {step}"),
+            (None, _) | (Some(None), None) => {}
+            (Some(None), Some(_)) => {
                 assert_eq!(eviction, Eviction::S3Fifo, "step {step}: only a policy may lose a key");
                 model.remove(&id);
                 lost += 1;
@@ -1134,6 +1136,7 @@ fn a_store_that_may_not_evict_is_cleaned_though_it_is_over_its_limit() {
             assert!(store.memory_bytes() <= held + SEGMENT_BYTES, "{} beyond {held}", store.memory_bytes());
         }
         assert!(store.memory_bytes() < limit, "{}", store.memory_bytes());
+        assert!((0..full).step_by(4).all(|id| store.get_id(id)), "what lives was moved");
         store.set_id(full, 100).expect("there is room");
         store.check();
     }
