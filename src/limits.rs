@@ -49,8 +49,7 @@ pub const TAKEN_EXTRA_BYTES: usize = 64; // by such a frame: its end, with optio
 pub const OUTPUT_HIGH_BYTES: usize = 64 * 1024; // high-water mark: above it input waits; a visit or a reply may exceed it
 // Written at once: all small values that a visit may answer with. What is left of them would grow into new pages.
 pub const WRITE_BYTES: usize = VISIT_BYTES + SMALL_VALUE_BYTES_MAX;
-// Empty buffers kept for all outputs: enough for what a turn writes, in buffers that have doubled. To get memory anew from
-// the system takes longer than to fill it: without this, GETs of 4 KB in pipelines of 16 cost twice as much.
+// Empty buffers kept for all outputs, enough for a turn: without, GETs of 4 KB in pipelines of 16 cost twice as much.
 pub const OUTPUT_SPARE_BYTES_MAX: usize = 1024 * 1024;
 
 // A client that was sent ERR is still read from: closed with input unread, it would get a reset, maybe before the ERR.
@@ -88,7 +87,7 @@ pub const EVENTS_MAX: usize = 256; // taken from one poll: 17 us
 pub const BATCH_COMMANDS: usize = 32;
 pub const VISIT_COMMANDS: usize = 512; // for one connection: 8 KB can hold 1,365 keys of EXISTS, each of no bytes
 pub const TURN_CONNECTIONS: usize = 32; // served: 100 us, at 3 to 4 us of system calls each
-// Kept free for each connection served: a reply beyond the high-water mark, in buffers that double. It ends a visit.
+// Kept free for each connection served: what may wait, as much of an EXEC and a reply more, in buffers that double.
 pub const VISIT_BYTES: usize = 256 * 1024;
 // Once this much has been read in a turn, no further connection is read: some 600 GETs, or 250 SETs unless they evict.
 // Half as much costs 5 % more with pipelines of 64; twice as much gains little.

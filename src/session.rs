@@ -26,7 +26,7 @@ use crate::protocol::{Stop, stash};
 pub struct Session {
     /// The client's number, as CLIENT ID tells it and CLIENT KILL takes it.
     pub id: u64,
-    /// When it began, or the last turn in which a command of it was executed or waited for memory, in milliseconds.
+    /// When it began, or when a command of it was last executed, or waited for memory or for others, in milliseconds.
     pub last_command_millis: u64,
     /// Replies that have not been written to the client yet.
     pub output: Output,
@@ -151,9 +151,8 @@ impl Session {
 
     /// Memory that its buffers hold in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
-        let incoming =
-            if let Phase::Receiving(it) = &self.phase { size_of::<Incoming>() + it.bytes.capacity() } else { 0 };
-        self.input.capacity() + self.output.held_bytes() + incoming + self.resp.as_deref().map_or(0, Resp::held_bytes)
+        let long = if let Phase::Receiving(it) = &self.phase { size_of::<Incoming>() + it.bytes.capacity() } else { 0 };
+        self.input.capacity() + self.output.held_bytes() + long + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
     /// How much closing it may free, in bytes: what it holds, with all chunks. Others may hold those in its output, too.
@@ -195,7 +194,7 @@ impl Session {
             (Phase::Receiving(_), _) => return self.receive(input, executor),
             (Phase::Open, _) if self.is_busy() => {
                 let Some(mut client) = self.resp_client(executor) else { return 0 };
-                client.run_queue(client.executor.work_max);
+                client.run_queue(client.executor.work_max, client.executor.output_bytes_max);
             }
             (Phase::Silent, &[first, ..]) => self.begin(first, executor),
             _ => {}
@@ -207,11 +206,10 @@ impl Session {
     #[cold]
     fn begin(&mut self, first: u8, executor: &mut Executor) {
         self.phase = Phase::Open;
-        let authenticated = executor.password.is_none();
         if matches!(first, b'*' | b'P' | b'p') {
             let resp = self.resp.get_or_insert_default();
-            (resp.authenticated, resp.last_verb) = (authenticated, u8::MAX);
-        } else if !authenticated {
+            (resp.authenticated, resp.last_verb) = (executor.password.is_none(), u8::MAX);
+        } else if executor.password.is_some() {
             executor.stats.errors += 1;
             self.break_off("a password is needed, which GoStash frames cannot bring");
         }

@@ -141,8 +141,7 @@ impl EventLoop {
         if !self.config.spin.is_zero() && !self.visits.is_empty() && timeout != Some(Duration::ZERO) {
             let since = Instant::now();
             while since.elapsed() < self.config.spin {
-                self.poll.poll(events, Some(Duration::ZERO))?;
-                if !events.is_empty() {
+                if self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty())? {
                     return Ok(());
                 }
             }
@@ -405,6 +404,10 @@ impl EventLoop {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             // The poll reports room when there is much. A client that reads slowly makes some, which writing finds.
             connection.writable |= connection.watches_output;
+            // Who has sent something that is not read yet for the sake of others is not idle.
+            if connection.readable && !connection.queued {
+                connection.session.last_command_millis = self.now_millis;
+            }
             match self.overdue(&self.connections[slot]) {
                 Some(_) if freed_bytes > READ_LARGE_BYTES => return self.sweeps.start = part,
                 Some(reason) => {

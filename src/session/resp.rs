@@ -315,22 +315,23 @@ impl RespClient<'_> {
         queue.runs = true;
         queue.frames.chunks.reverse();
         self.resp.queue = (queue.commands > 0).then_some(queue);
-        self.run_queue(self.executor.store.work + EXEC_WORK_UNITS);
+        // What waits to be sent already, such as a QUEUED for each command, leaves its own replies no less room.
+        self.run_queue(self.executor.store.work + EXEC_WORK_UNITS, self.output.len() + self.executor.output_bytes_max);
         Ok(())
     }
 
-    /// Executes the queue, or as much of it as may be executed in this turn: until the store's work reaches `work_max`.
-    pub(super) fn run_queue(&mut self, work_max: u64) {
+    /// Executes as much of the queue as this turn may: until the store's work reaches `work_max`, or output `output_max`.
+    pub(super) fn run_queue(&mut self, work_max: u64, output_max: usize) {
         let mut commands = 0;
         // Without a queue, commands are executed instead of being queued again.
         while commands < EXEC_COMMANDS
-            && self.may_go_on(work_max)
+            && self.may_go_on(work_max, output_max)
             && let Some(mut queue) = self.resp.queue.take()
         {
             if queue.done == queue.head.len() {
                 self.fetch(&mut queue);
             }
-            let count = self.run_plain(&mut queue, work_max);
+            let count = self.run_plain(&mut queue, work_max, output_max);
             commands += count;
             if count == 0 {
                 // The value limit was checked when this was queued. It may be lower by now, but this must be parsed.
@@ -345,15 +346,14 @@ impl RespClient<'_> {
         }
     }
 
-    fn may_go_on(&self, work_max: u64) -> bool {
-        let Executor { store, output_bytes_max, .. } = &*self.executor;
-        let is_ready = self.resp.question.is_none() && !store.is_short;
-        is_ready && store.work < work_max && self.output.len() < *output_bytes_max
+    fn may_go_on(&self, work_max: u64, output_max: usize) -> bool {
+        let (store, asks) = (&self.executor.store, self.resp.question.is_some());
+        !asks && !store.is_short && store.work < work_max && self.output.len() < output_max
     }
 
     /// Executes the plain commands that come next, up to as many as are in a batch, and returns how many. What they look
     /// up is prefetched as in a batch: with 100,000 keys, that takes a third off them.
-    fn run_plain(&mut self, queue: &mut Queue, work_max: u64) -> usize {
+    fn run_plain(&mut self, queue: &mut Queue, work_max: u64, output_max: usize) -> usize {
         // Grown step by step, the batch would take 3 % more. No plain one is shorter than 16 bytes.
         let mut batch = Vec::with_capacity(BATCH_COMMANDS.min((queue.head.len() - queue.done) / 16));
         let mut end = queue.done;
@@ -368,7 +368,7 @@ impl RespClient<'_> {
         }
         batch.iter_mut().for_each(|(.., hash, _)| self.executor.store.prefetch_item(hash));
         for (at, (command, part, hash, end)) in batch.iter().enumerate() {
-            if !self.may_go_on(work_max) {
+            if !self.may_go_on(work_max, output_max) {
                 return at;
             }
             self.executor.store.work += 1;

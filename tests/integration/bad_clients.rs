@@ -405,6 +405,30 @@ fn who_is_received_while_the_server_is_stopped_is_still_the_first() {
     assert_eq!(&other.text("GET key")[..1], "2", "the second was received first");
 }
 
+/// There is room for one of these values at a time. Who sends the first slowly is closed as idle, but not who waits for it.
+#[test]
+fn who_waits_in_line_is_not_idle() {
+    let server = Server::start(&["--max-memory", "16mb", "--idle-timeout", "2"]);
+    let (mut waits, mut other) = (Client::tcp(&server), Client::tcp(&server));
+    let frame = set(b"key", &vec![b'v'; 1_800_000]);
+    sleep(Duration::from_millis(500));
+    let mut slow = Client::tcp(&server);
+    slow.send(&frame[..1_000_000]);
+    wait_until("half of the first to come in", || other.info("mem_clients_normal:") >= 900_000);
+    scope(|scope| {
+        let mut sender = waits.again();
+        scope.spawn(|| {
+            let pieces = &mut frame[1_000_000..].chunks(10_000);
+            while pieces.next().is_some_and(|piece| slow.try_send(piece).is_ok()) {
+                sleep(Duration::from_millis(60));
+            }
+        });
+        let frame = &frame;
+        scope.spawn(move || _ = sender.try_send(frame));
+        waits.expect(b"OK\r\n");
+    });
+}
+
 /// Each sends the beginning of a transaction and pauses, for which that has earned it some thirty milliseconds.
 #[test]
 fn who_pauses_in_line_holds_up_others_for_less_than_a_tick() {

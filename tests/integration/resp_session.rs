@@ -208,6 +208,12 @@ fn a_transaction_does_not_take_a_turn_of_any_length() {
     driver.work_max = 0;
     driver.feed(&words("EXEC"));
     assert!(driver.work_max >= 3 * EXEC_COMMANDS as u64, "{} units", driver.work_max);
+    // So is one whose replies just fit, even if as many others wait to be sent.
+    driver.feed(&words(&format!("SET a {}", "v".repeat(1000))));
+    driver.commands_max = 0;
+    let gets = words("GET a").repeat(OUTPUT_HIGH_BYTES / 1010);
+    driver.feed(&[&gets, &words("MULTI")[..], &gets, &words("EXEC")].concat());
+    assert!(driver.commands_max as usize >= 2 * OUTPUT_HIGH_BYTES / 1010, "{} commands", driver.commands_max);
 }
 
 /// What a client asks for is not all in memory at once: beyond what may wait, there is at most one reply. As much as may
