@@ -289,9 +289,9 @@ fn sizes_are_ranges_with_units_and_all_of_them_occur() {
     let server = Server::start(&[]);
     let how = ["--keys", "60", "--clients", "1", "--requests", "1", "--warmup", "0"];
     for (given, understood) in [("32-512", "32-512"), ("1kb-2MB", "1024-2097152"), ("7b", "7")] {
-        let table = ended(at(server.addr(), &how).args(["--no-preload", "--value-size", given])).stdout;
-        let table = String::from_utf8(table).expect("text");
-        assert!(table.contains(&format!("values of {understood} b, ")), "{table}");
+        let what = ["--no-preload", "--distribution", "zipf", "--value-size", given];
+        let table = String::from_utf8(ended(at(server.addr(), &how).args(what)).stdout).expect("text");
+        assert!(table.contains(&format!("60 keys, zipf:0.99, values of {understood} b, ")), "{table}");
     }
     let wire = Wire::new(server.addr(), Change::Nothing);
     rows(wire.address, &[&how[..], &["--value-size", "3-5"]].concat());

@@ -57,8 +57,12 @@ fn imports_point_downward() {
             let _ = writeln!(wrong, "{}: {module} has no layer; give it one in LAYERS of this test", source.path);
             continue;
         };
-        for (number, line) in source.code() {
-            for name in imported(line) {
+        let code: Vec<_> = source.code().collect();
+        for (at, (number, line)) in code.iter().enumerate() {
+            // A list may have several lines.
+            let is_last = |(_, line): &(usize, &str)| !line.ends_with(['{', ',']);
+            let last = if line.ends_with("::{") { code[at..].iter().position(is_last).unwrap_or(0) } else { 0 };
+            for name in imported(&code[at..=at + last].iter().map(|(_, line)| line.trim()).collect::<String>()) {
                 if name != module && !allowed.contains(&name) {
                     let path = &source.path;
                     let rule = format!("{module} may not import {name}; see \"Layers\" in src/lib.rs");
@@ -206,10 +210,10 @@ fn refuse(sources: impl Iterator<Item = Source>, words: &[&str], instead: &str) 
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// The crate's modules that a line names: `crate::a::B`, `crate::{a, b::{C, D}}`, or the same from outside.
+/// The crate's modules that a line names: `crate::a::B`, `crate::{a, b::{C, D}}`, or the same from elsewhere.
 fn imported(line: &str) -> Vec<&str> {
     let mut names = Vec::new();
-    for root in ["crate::", "gostash::"] {
+    for root in ["crate::", "gostash::", "super::super::"] {
         for (at, _) in line.match_indices(root) {
             let rest = &line[at + root.len()..];
             let Some(list) = rest.strip_prefix('{') else {

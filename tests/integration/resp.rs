@@ -50,9 +50,12 @@ fn nothing_is_done_before_the_password() {
         client.check(&ask(&["AUTH", guess]), wrong);
     }
     client.check(&ask(&["AUTH", "nobody", "open sesame"]), wrong);
+    client.check(&ask(&["HELLO", "3", "AUTH", "default", "open"]), wrong);
     client.check(&ask(&["AUTH", &"o".repeat(16_384)]), wrong);
     client.check(&words("HELLO 3 SETNAME early\nGET a"), &no_auth.repeat(2));
     client.check(&ask(&["AUTH", "open sesame"]), b"+OK\r\n");
+    // A failure changes nothing: neither what was allowed before nor the name or the protocol.
+    client.check(&ask(&["AUTH", "open"]), wrong);
     client.check_words(
         "HELLO 2 SETNAME wrong NOSUCH\nCLIENT GETNAME\nGET a",
         "-ERR Syntax error in HELLO option 'NOSUCH'\n$-1\n$-1\n",
@@ -69,11 +72,12 @@ fn nothing_is_done_before_the_password() {
         b"-ERR Client names cannot contain spaces, newlines or special characters, or be longer than 128 bytes.\r\n";
     client.check(&ask(&["HELLO", "3", "SETNAME", "m e"]), bad_name);
     client.check(&ask(&["HELLO", "3", "AUTH", "default", "open sesame", "SETNAME", "me"]), b"%7\r\n");
-    // Before it, nobody may make the server remember much, nor send what has no password.
+    // Before it, nobody may make the server remember much, nor send what has no password. To go is allowed.
     for (send, answer) in [
         (b"*11\r\n".as_slice(), b"-ERR Protocol error: unauthenticated multibulk length\r\n".as_slice()),
         (b"*2\r\n$16385\r\n", b"-ERR Protocol error: unauthenticated bulk length\r\n"),
         (b"GET\x001\0a\r\n", b"ERR\r\n"),
+        (b"*1\r\n$4\r\nQUIT\r\n", b"+OK\r\n"),
     ] {
         let mut client = Client::tcp(&server);
         client.check(send, answer);
@@ -155,6 +159,7 @@ fn a_scan_finds_what_is_there_throughout() {
         cursor = client.read_text();
         let count: usize = client.read_text()[1..].parse().expect("a count");
         found.extend((0..count).map(|_| client.read_text()));
+        assert!(steps > 0 || (20..90).contains(&count), "of some 100 keys looked at, {count} match");
         // The table shrinks and grows by much more than it had.
         if steps < 60 {
             each(&mut client, "DEL goes#", steps * 50..steps * 50 + 50, b":1\r\n");
@@ -173,7 +178,8 @@ fn clients_are_listed_and_killed() {
     let (server, mut client) = start(&[]);
     let mut others = Client::many(&server, 200);
     others[7].check_words("CLIENT SETNAME seven", "+OK\n");
-    others[8].check_words("CLIENT SETINFO LIB-NAME lib", "+OK\n");
+    let names = "CLIENT SETNAME eight\nCLIENT SETINFO LIB-VER 1.0\nCLIENT SETINFO LIB-NAME lib";
+    others[8].check_words(names, "+OK\n+OK\n+OK\n");
     others[10].check_words("CLIENT SETNAME ten", "+OK\n");
     others[11].send(&words("HELLO 3 SETNAME eleven\nGET none"));
     while others[11].read_text() != "_" {}
@@ -193,6 +199,8 @@ fn clients_are_listed_and_killed() {
     // No command of theirs was executed. The second has sent nothing at all.
     assert_eq!(["id=14 ", "id=15 "].map(|id| field(id, "cmd=")), ["NULL"; 2]);
     assert_eq!([" name=seven ", " name=eleven "].map(|name| field(name, "resp=")), ["2", "3"]);
+    let told = ["name=", "lib-ver=", "laddr="].map(|name| field(" lib-name=lib ", name));
+    assert_eq!(told, ["eight", "1.0", &server.addr().to_string()]);
     client.check_words(&format!("CLIENT KILL {}", field(" name=seven ", "addr=")), "+OK\n");
     others[7].expect_end();
     client.check_words(&format!("CLIENT KILL ID {}", field(" lib-name=lib ", "id=")), ":1\n");
@@ -221,11 +229,17 @@ fn clients_are_listed_and_killed() {
         seconds.contains(&number(own, "age="))
             && number(own, "idle=") == 0
             && seconds.contains(&number(silent, "idle="))
+            && seconds.contains(&client.info("uptime_in_seconds:"))
     });
     client.check_words("CLIENT KILL TYPE normal", ":197\n");
     others[9].expect_end();
     client.check_words("CLIENT KILL TYPE normal SKIPME no", ":1\n");
     client.expect_end();
+    // By its address alone, a client may end itself.
+    let mut last = Client::tcp(&server);
+    let own = last.text("CLIENT LIST").split(' ').find_map(|field| field.strip_prefix("addr=")).expect("it").to_owned();
+    last.check_words(&format!("CLIENT KILL {own}"), "+OK\n");
+    last.expect_end();
 }
 
 /// It does neither by CLIENT LIST nor by `idle-timeout`.
@@ -313,8 +327,11 @@ fn what_exec_has_begun_is_done_although_the_client_is_gone() {
 
 #[test]
 fn settings_are_shown_and_take_effect() {
-    let (server, mut client) = start(&["--max-memory", "64mb"]);
+    let (server, mut client) = start(&["--max-memory", "64mb", "--max-value-size", "6mb"]);
     client.check(&words("CONFIG GET maxmemor?"), &ask(&["maxmemory", "67108864"]));
+    let port = server.addr().port().to_string();
+    let shown = ["bind", "127.0.0.1", "databases", "1", "port", &port, "tcp-keepalive", "60"];
+    client.check(&words("CONFIG GET port bind databases tcp-keepalive"), &ask(&shown));
     client.check(&words("CONFIG GET save appendonly"), &ask(&["appendonly", "no", "save", ""]));
     client.check_words("CONFIG GET nosuch", "*0\n");
     let mut newer = Client::tcp(&server);
@@ -347,9 +364,11 @@ fn settings_are_shown_and_take_effect() {
     client.check(&words("CONFIG GET maxmemory timeout"), &ask(&["maxmemory", "67108864", "timeout", "0"]));
     // Memory: what is too much goes, in time.
     Client::tcp(&server).fill(0..4000, &[b'v'; 10_000]);
-    client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", "8388608"]));
-    client.check_words("CONFIG SET maxmemory 16mb", "+OK\n");
-    client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", "2097152"]));
+    client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", "6291456"]));
+    for (memory, longest) in [("56mb", "6291456"), ("16mb", "2097152")] {
+        client.check_words(&format!("CONFIG SET maxmemory {memory}"), "+OK\n");
+        client.check(&words("CONFIG GET proto-max-bulk-len"), &ask(&["proto-max-bulk-len", longest]));
+    }
     wait_until("the store to shrink", || client.info("used_memory:") <= 16 << 20);
     // Clients, and for how long.
     client.check_words("CONFIG SET maxclients 2 timeout 1", "+OK\n");
@@ -379,10 +398,13 @@ fn what_was_asked_for_at_the_start_is_shown_and_in_force() {
 #[test]
 fn info_is_true() {
     let (server, mut client) = start(&["--max-clients", "100", "--max-memory", "1gb"]);
+    client.check_words("INFO keyspace", "$12\n# Keyspace\n\n");
     client.check_words("SET a 1 EX 100", "+OK\n");
-    client.check_words("MULTI\nSET a 1 EX 100\nEXEC", "+OK\n+QUEUED\n*1\n+OK\n");
-    client.check_words("MGET a b c", "*3\n$1\n1\n$-1\n$-1\n");
+    client.check_words("MULTI\nSET a 1 EX 100\nMGET a b\nEXEC", "+OK\n+QUEUED\n+QUEUED\n*2\n+OK\n*2\n$1\n1\n$-1\n");
+    client.check_words("SET a 1 NX XX\nMGET a b c", "-ERR syntax error\n*3\n$1\n1\n$-1\n$-1\n");
     client.check_words("GETEX a EX 100\nGETEX b EX 100\nEXPIRE a 100\nGETEX a EX 99", "$1\n1\n$-1\n:1\n$1\n1\n");
+    // Only what reads a value, or touches it, hits or misses.
+    client.check_words("TOUCH a b\nEXISTS a b\nTTL b\nSTRLEN a", ":1\n:1\n:-2\n:1\n");
     let info = client.text("INFO");
     for line in [
         "# Server",
@@ -390,11 +412,13 @@ fn info_is_true() {
         "connected_clients:1",
         "maxclients:100",
         "maxmemory_human:1024.00M",
-        "keyspace_hits:3",
-        "keyspace_misses:3",
-        "cmdstat_info:calls=1,usec=0,usec_per_call=0.00",
-        "cmdstat_set:calls=2,usec=0,usec_per_call=0.00",
-        "cmdstat_mget:calls=1,usec=0,usec_per_call=0.00",
+        "keyspace_hits:5",
+        "keyspace_misses:5",
+        "cmdstat_info:calls=2,usec=0,usec_per_call=0.00",
+        // One that is refused for its options is a call, too; one on several keys is one.
+        "cmdstat_set:calls=3,usec=0,usec_per_call=0.00",
+        "cmdstat_mget:calls=2,usec=0,usec_per_call=0.00",
+        "cmdstat_exec:calls=1,usec=0,usec_per_call=0.00",
         "db0:keys=1,expires=1,avg_ttl=0",
         "role:master",
         "cluster_enabled:0",
@@ -405,9 +429,19 @@ fn info_is_true() {
     ] {
         assert!(info.lines().any(|other| other == line), "no line {line} in {info}");
     }
-    let info = client.text("INFO keyspace Loop");
-    let sections: Vec<_> = info.lines().filter(|line| line.starts_with('#')).collect();
-    assert_eq!(sections, ["# Keyspace", "# Loop"]);
+    assert!(!info.contains("calls=0"), "{info}");
+    // Between two sections, there is an empty line.
+    let sections = |info: &str| info.split("\r\n\r\n").map(|it| it.split("\r\n").next().unwrap().to_owned()).collect();
+    let all: Vec<String> = sections(&info);
+    assert!(all.len() > 2 && all.iter().all(|title| title.starts_with("# ")), "{all:?}");
+    for (line, expected) in [
+        ("INFO keyspace Loop", &["# Keyspace".to_owned(), "# Loop".to_owned()][..]),
+        ("INFO all", &all),
+        ("INFO default", &all),
+        ("INFO cpu everything", &all),
+    ] {
+        assert_eq!(sections(&client.text(line)), expected, "{line}");
+    }
     // CPU time is what the kernel says; some is to be there.
     wait_until("both kinds of CPU time", || {
         client.check(&words("GET a").repeat(1000), &b"$1\r\n1\r\n".repeat(1000));

@@ -31,13 +31,17 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("EXPIRE a 1 NX GT", "-ERR NX and XX, GT or LT options at the same time are not compatible\n"),
     ("EXPIRE a 1 NX LT", "-ERR NX and XX, GT or LT options at the same time are not compatible\n"),
     ("EXPIRE a 1 FOO", "-ERR Unsupported option FOO\n"),
-    ("EXPIRE a 9999999999999999", "-ERR invalid expire time in 'expire' command\n"),
+    (
+        "EXPIRE a 9999999999999999\nEXPIREAT a 9223372036854775807\nPSETEX a 0 v",
+        "-ERR invalid expire time in 'expire' command\n-ERR invalid expire time in 'expireat' command\n\
+      -ERR invalid expire time in 'psetex' command\n",
+    ),
     ("SELECT 1", "-ERR DB index is out of range: there is only DB 0\n"),
     ("SELECT x", "-ERR value is not an integer or out of range\n"),
     ("PING a b", "-ERR wrong number of arguments for 'ping' command\n"),
     ("GETEX a EX 1 2\nGETEX a NOSUCH", "-ERR syntax error\n-ERR syntax error\n"),
     ("KEYS *", "-ERR KEYS is not served, since all other clients would have to wait: use SCAN\n"),
-    ("CLIENT NOSUCH", "-ERR unknown subcommand 'NOSUCH'\n"),
+    ("CLIENT NOSUCH\nCOMMAND NOSUCH", "-ERR unknown subcommand 'NOSUCH'\n-ERR unknown subcommand 'NOSUCH'\n"),
     ("COMMAND COUNT x", "-ERR wrong number of arguments for 'command|count' command\n"),
     ("client|list", "-ERR unknown command 'client|list', with args beginning with: \n"),
     ("SCAN x", "-ERR invalid cursor\n"),
@@ -62,11 +66,15 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ("PING\nping\nPING hello", "+PONG\n+PONG\n$5\nhello\n"),
     ("ECHO hello", "$5\nhello\n"),
     ("SELECT 0", "+OK\n"),
-    ("CLIENT GETNAME\nCLIENT SETNAME bob\nCLIENT GETNAME", "$-1\n+OK\n$3\nbob\n"),
+    (
+        "CLIENT GETNAME\nCLIENT SETNAME bob\nCLIENT GETNAME\nCLIENT SETNAME \nCLIENT GETNAME",
+        "$-1\n+OK\n$3\nbob\n+OK\n$-1\n",
+    ),
     ("CLIENT ID", ":{id}\n"),
     ("CLIENT SETINFO LIB-NAME x\nCLIENT SETINFO lib-ver 1", "+OK\n+OK\n"),
     ("COMMAND COUNT\nCOMMAND DOCS", ":{commands}\n*0\n"),
     ("COMMAND INFO get nosuch", "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0\n$-1\n"),
+    ("COMMAND INFO mset", "*1\n*10\n$4\nmset\n:-3\n*2\n+write\n+denyoom\n:1\n:-1\n:2\n*0\n*0\n*0\n*0\n"),
     (
         "COMMAND INFO Client|ID",
         "*1\n*10\n$9\nclient|id\n:2\n*3\n+noscript\n+loading\n+stale\n:0\n:0\n:0\n*0\n*0\n*0\n*0\n",
@@ -77,7 +85,10 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ),
     ("SET a 1\nEXPIRE a -01\nGET a", "+OK\n-ERR value is not an integer or out of range\n$1\n1\n"),
     ("QUIT\nPING", "+OK\n"),
-    ("HELLO 3\nGET none", "%7\n{hello 3}_\n"),
+    (
+        "HELLO 3\nGET none\nCLIENT GETNAME\nCOMMAND DOCS\nCOMMAND INFO nosuch\nHELLO",
+        "%7\n{hello 3}_\n_\n%0\n*1\n_\n%7\n{hello 3}",
+    ),
     ("HELLO 3\nHELLO 2\nHELLO", "%7\n{hello 3}*14\n{hello 2}*14\n{hello 2}"),
     // Keys.
     ("SET a 1\nGET a\nget b", "+OK\n$1\n1\n$-1\n"),
@@ -132,7 +143,14 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     ),
     ("SET a 1 PXAT 9223372036854775806\nEXPIRETIME a", "+OK\n:9223372036854776\n"),
     ("SET a 1\nPEXPIREAT a 9223372036854775807\nPEXPIRETIME a", "+OK\n:1\n:9223372036854775807\n"),
-    ("SET a 1 PXAT 99999999999123\nPEXPIRETIME a\nPEXPIRETIME b", "+OK\n:99999999999123\n:-2\n"),
+    (
+        "SET a 1 PXAT 99999999999123\nPEXPIRETIME a\nSET a 1 EXAT 99999999998\nEXPIRETIME a\nPEXPIRETIME b",
+        "+OK\n:99999999999123\n+OK\n:99999999998\n:-2\n",
+    ),
+    (
+        "SET a 1\nGETEX a PXAT 99999999999123\nPEXPIRETIME a\nGETEX a EXAT 99999999998\nEXPIRETIME a",
+        "+OK\n$1\n1\n:99999999999123\n$1\n1\n:99999999998\n",
+    ),
     (
         "SET a 1\nEXPIRE a 10 XX LT\nEXPIRE a 10 LT\nEXPIRE a 20 XX LT\nEXPIRE a 20 XX GT\nTTL a",
         "+OK\n:0\n:1\n:0\n:1\n:20\n",
@@ -141,6 +159,12 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
     (
         "SET a 1\nSCAN 0 COUNT 1000\nSCAN 0 MATCH b* COUNT 1000\nSCAN 0 TYPE list COUNT 1000",
         "+OK\n*2\n$1\n0\n*1\n$1\na\n*2\n$1\n0\n*0\n*2\n$1\n0\n*0\n",
+    ),
+    // Words are known in either case.
+    (
+        "Set a 1 nx ex 9\nexpire a 10 gt\ngetex a persist\npersist a\n\
+      SCAN 0 type STRING count 1000\nmemory usage b samples 5",
+        "+OK\n:1\n$1\n1\n:0\n*2\n$1\n0\n*1\n$1\na\n$-1\n",
     ),
     ("MEMORY USAGE none SAMPLES 5\nMEMORY USAGE", "$-1\n-ERR wrong number of arguments for 'memory|usage' command\n"),
     // Transactions.
@@ -174,6 +198,10 @@ pub(crate) const ROWS: &[(&str, &str)] = &[
       -EXECABORT Transaction discarded because of previous errors.\n",
     ),
     ("MULTI\nSET a 1\nDISCARD\nGET a", "+OK\n+QUEUED\n+OK\n$-1\n"),
+    (
+        "MULTI\nGET\nDISCARD\nEXEC",
+        "+OK\n-ERR wrong number of arguments for 'get' command\n+OK\n-ERR EXEC without MULTI\n",
+    ),
     ("MULTI\nMSET a 1 b 2\nDEL a b c\nPING\nEXEC", "+OK\n+QUEUED\n+QUEUED\n+QUEUED\n*3\n+OK\n:2\n+PONG\n"),
 ];
 
@@ -247,6 +275,7 @@ fn large_rows() -> Vec<Row> {
     };
     let (ok, queued) = (b"+OK\r\n".as_slice(), b"+QUEUED\r\n".as_slice());
     let get = words("GET a");
+    let append = |bytes| ask(&[b"APPEND".as_slice(), b"a", &vec![b'x'; bytes]]);
     let many: Vec<_> = (0..5000).map(|number| format!("k{number}").into_bytes()).collect();
     let mget = ask(&[vec![b"MGET".to_vec()], many.clone()].concat());
     vec![
@@ -289,9 +318,12 @@ fn large_rows() -> Vec<Row> {
             &[b":100000\r\n:100001\r\n:140001\r\n", &bulk(&[&long[..], b"-", &other].concat())],
         ),
         row(
-            "appending more than one command moves",
-            &[words("SET a 1"), ask(&[b"APPEND".as_slice(), b"a", &vec![b'x'; 600_000]]), get.clone()],
-            &[ok, b"-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n$1\r\n1\r\n"],
+            "appending more than one command moves, which limits no first value",
+            &[append(524_289), append(524_289), words("STRLEN a"), append(524_288)],
+            &[
+                b":524289\r\n-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n",
+                b":524289\r\n:1048577\r\n",
+            ],
         ),
         row("an echo", &[ask(&[b"ECHO".as_slice(), &long])], &[&bulk(&long)]),
         row(
@@ -334,6 +366,14 @@ fn large_rows() -> Vec<Row> {
                 b"' '",
                 &[b'y'; 128],
                 b"' 'z' \r\n",
+            ],
+        ),
+        row(
+            "the longest name of a client, and one that is longer",
+            &[ask(&[&b"CLIENT"[..], b"SETNAME", &[b'n'; 128]]), ask(&[&b"CLIENT"[..], b"SETNAME", &[b'n'; 129]])],
+            &[
+                b"+OK\r\n-ERR Client names cannot contain spaces, newlines or special characters, or be longer than \
+                  128 bytes.\r\n",
             ],
         ),
         row(
