@@ -207,8 +207,7 @@ impl Session {
     fn begin(&mut self, first: u8, executor: &mut Executor) {
         self.phase = Phase::Open;
         if matches!(first, b'*' | b'P' | b'p') {
-            let resp = self.resp.get_or_insert_default();
-            (resp.authenticated, resp.last_verb) = (executor.password.is_none(), u8::MAX);
+            self.resp.get_or_insert_default().authenticated = executor.password.is_none();
         } else if executor.password.is_some() {
             executor.stats.errors += 1;
             self.break_off("a password is needed, which GoStash frames cannot bring");

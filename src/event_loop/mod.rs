@@ -141,7 +141,8 @@ impl EventLoop {
         if !self.config.spin.is_zero() && !self.visits.is_empty() && timeout != Some(Duration::ZERO) {
             let since = Instant::now();
             while since.elapsed() < self.config.spin {
-                if self.poll.poll(events, Some(Duration::ZERO)).map(|()| !events.is_empty())? {
+                self.poll.poll(events, Some(Duration::ZERO))?;
+                if !events.is_empty() {
                     return Ok(());
                 }
             }

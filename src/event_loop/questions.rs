@@ -171,8 +171,7 @@ fn listed(connection: &Connection, now_millis: u64) -> String {
     let [address, local_address] = connection.addresses();
     let [age, idle] = [*accepted_millis, session.last_command_millis.max(*since)].map(|it| (now_millis - it) / 1000);
     let (id, held, waiting) = (session.id, session.burden_bytes(), session.output.len());
-    let last_verb = session.resp.as_ref().and_then(|resp| VERBS.get(usize::from(resp.last_verb)));
-    let command = last_verb.map_or("NULL", |verb| verb.name);
+    let command = resp.last_verb.map_or("NULL", |verb| VERBS[usize::from(verb)].name);
     format!(
         "id={id} addr={address} laddr={local_address} name={name} age={age} idle={idle} flags=N db=0 sub=0 psub=0 \
          ssub=0 omem={waiting} tot-mem={held} cmd={command} user=default lib-name={library} \

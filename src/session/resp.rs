@@ -19,7 +19,7 @@ use crate::protocol::verbs::{self, Complaint, Form, OUT_OF_MEMORY, SYNTAX, VERBS
 pub struct Resp {
     pub(crate) is_resp3: bool, // what it is sent is in version 3 of the protocol, with maps and a null of its own
     names: Box<str>,           // the `names` in one allocation, separated by spaces
-    pub(crate) last_verb: u8,  // an index into the table; beyond it until it has executed a command
+    pub(crate) last_verb: Option<u8>, // that it has executed: an index into the table
     pub(crate) authenticated: bool,
     cursor: Cursor,
     /// For the command that is being executed in parts: how many were successful, and why one of them was refused.
@@ -189,7 +189,7 @@ impl Resp {
 
     #[inline]
     pub(crate) fn answer(&mut self, reply: Reply<'_>, part: Part, output: &mut Output) {
-        self.last_verb = part.verb;
+        self.last_verb = Some(part.verb);
         if part.form == Form::Each && part.is_first {
             output.push_header(b'*', part.left.into());
         }
@@ -264,7 +264,7 @@ impl RespClient<'_> {
     /// Executes a step of a command that is not queued.
     fn perform(&mut self, verb: &'static Verb, step: &Step, arguments: &Arguments<'_>, is_refused: bool) -> Outcome {
         self.executor.calls[usize::from(verb.index)] += u64::from(step.next.left == 0);
-        self.resp.last_verb = verb.index;
+        self.resp.last_verb = Some(verb.index);
         let Some(plan) = verb.plan else {
             self.executor.stats.others += 1;
             return if is_refused { Err(OUT_OF_MEMORY) } else { self.execute_unkeyed(verb, arguments) };
