@@ -23,6 +23,7 @@ pub(super) struct Connection {
     /// The client has closed its side. After a short read the end is still to be read, and no more event announces it.
     pub(super) read_closed: bool,
     pub(super) queued: bool,
+    pub(super) is_long: bool, // its last visit was
     pub(super) in_line: bool, // it is in `Pressure::line`
     pub(super) accepted_millis: u64,
     /// When the client last took output, in milliseconds. If it is draining, that was its last reply.
@@ -43,6 +44,7 @@ impl Connection {
             watches_output: false,
             read_closed: false,
             queued: false,
+            is_long: false,
             in_line: false,
             accepted_millis: now_millis,
             waits_since_millis: now_millis,
@@ -52,9 +54,9 @@ impl Connection {
     }
 
     /// Puts it on the ready queue, unless it is there already.
-    pub(super) fn enqueue(&mut self, slot: usize, ready: &mut VecDeque<Token>) {
+    pub(super) fn enqueue(&mut self, slot: usize, ready: &mut [VecDeque<Token>; 2]) {
         if !mem::replace(&mut self.queued, true) {
-            ready.push_back(self.token(slot));
+            ready[usize::from(self.is_long)].push_back(self.token(slot));
         }
     }
 

@@ -45,10 +45,9 @@ impl EventLoop {
         let waiting = self.buffer_bytes();
         let megabytes = |bytes: usize| format!("{:.2}M", bytes as f64 / f64::from(1 << 20));
         // Commands are counted but not timed: timing one would take longer than most of them do.
-        let called = zip(&VERBS, calls).filter(|(_, calls)| **calls > 0).map(|(verb, calls)| {
+        let called = Vec::from_iter(zip(&VERBS, calls).filter(|(_, calls)| **calls > 0).map(|(verb, calls)| {
             (format!("cmdstat_{}", verb.name), format!("calls={calls},usec=0,usec_per_call=0.00"))
-        });
-        let called: Vec<(String, String)> = called.collect();
+        }));
         let called: Vec<Field> = called.iter().map(|(name, value)| (name.as_str(), value as &dyn Display)).collect();
         let keyspace = match store.len() {
             0 => String::new(),
@@ -75,14 +74,13 @@ impl EventLoop {
             ]),
             ("Persistence", &[("loading", &0), ("rdb_bgsave_in_progress", &0), ("aof_enabled", &0)]),
             ("Stats", &[
-                ("total_connections_received", &(stats.accepted - stats.refused)),
+                ("total_connections_received", &(stats.accepted - stats.refused)), ("rejected_connections", &stats.refused),
                 ("total_commands_processed", &stats.commands()), ("instantaneous_ops_per_sec", &commands_rate),
                 ("total_net_input_bytes", &stats.bytes_in), ("total_net_output_bytes", &stats.bytes_out),
                 ("instantaneous_input_kbps", &format!("{:.2}", in_rate as f64 / 1024.0)),
                 ("instantaneous_output_kbps", &format!("{:.2}", out_rate as f64 / 1024.0)),
-                ("rejected_connections", &stats.refused), ("expired_keys", &store.stats.expired),
-                ("evicted_keys", &store.stats.evictions), ("keyspace_hits", &stats.hits),
-                ("keyspace_misses", &(stats.gets - stats.hits)),
+                ("expired_keys", &store.stats.expired), ("evicted_keys", &store.stats.evictions),
+                ("keyspace_hits", &stats.hits), ("keyspace_misses", &(stats.gets - stats.hits)),
                 ("total_error_replies", &(stats.errors + stats.broken)), ("client_disconnections", &stats.closed),
             ]),
             ("Replication", &[("role", &"master"), ("connected_slaves", &0)]),
@@ -93,7 +91,7 @@ impl EventLoop {
             ("Loop", &[
                 ("loop_turns", &self.clock.turns), ("loop_longest_turn_last_second", &last_second),
                 ("loop_longest_turn_last_minute", &last_minute), ("loop_longest_turn_last_hour", &last_hour),
-                ("loop_ready_connections", &self.ready.len()), ("loop_bytes_waiting", &waiting),
+                ("loop_ready_connections", &(self.ready[0].len() + self.ready[1].len())), ("loop_bytes_waiting", &waiting),
             ]),
         ];
         let is_named = |title: &str| names.iter().any(|name| name.eq_ignore_ascii_case(title.as_bytes()));

@@ -9,9 +9,10 @@
 //!
 //! # Why nobody starves
 //! Readiness is edge-triggered: an event reports a change once. So a connection that could go on without another event,
-//! because its share of the turn or the turn itself was used up, goes to the back of the ready queue, and the poll does
-//! not block while that queue is not empty. Every step of a turn has a bound, so the queue moves on. Within a turn, those
-//! who brought little come before those who brought much, who find half of its work left; of each, the oldest are first.
+//! because its share of the turn or the turn itself was used up, goes to the back of a ready queue, and the poll does not
+//! block while there is any. Every step of a turn has a bound, so the queues move on. Who last brought much is in another
+//! queue than the rest, and each is first by turns: few long frames fill a turn. Within a turn, those who brought little
+//! come before those who brought much, who find half of its work left; of each, the oldest are first.
 
 mod connection;
 mod info;
@@ -58,12 +59,11 @@ pub struct EventLoop {
     poll: Poll,
     signals: Signals,
     listeners: Listeners,
-    /// While clients may be waiting to be accepted: when to try at the latest, in milliseconds. An event announces a
-    /// client, but none tells when a missing descriptor has become free.
+    /// While clients may wait to be accepted: when to try at the latest, since no event tells of a free descriptor.
     accept_by: Option<u64>,
     connections: Slab<Connection>,
-    ready: VecDeque<Token>, // the ready queue: who can do something without another event, each of them once
-    ended: VecDeque<Socket>, // sockets of connections that are over, still to be closed
+    ready: [VecDeque<Token>; 2], // the ready queues, each client once in one of them: who last brought much in the second
+    ended: VecDeque<Socket>,     // sockets of connections that are over, still to be closed
     executor: Executor,
     input: Vec<u8>, // of all connections that this turn serves, one after the other
     visits: Vec<Visit>,
@@ -98,7 +98,7 @@ impl EventLoop {
             listeners,
             accept_by: Some(0),
             connections: Slab::new(),
-            ready: VecDeque::new(),
+            ready: Default::default(),
             ended: VecDeque::new(),
             executor,
             input: vec![0; TURN_READ_BYTES],
@@ -131,7 +131,7 @@ impl EventLoop {
 
     /// Waits for events, or until something else is due. After a turn with clients, it first polls for the time `spin`.
     fn wait(&mut self, events: &mut Events, housekeeping: Option<u64>) -> io::Result<()> {
-        let is_busy = !self.sweeps.is_empty() || !self.ready.is_empty() || !self.ended.is_empty();
+        let is_busy = !self.sweeps.is_empty() || !self.ready.iter().all(VecDeque::is_empty) || !self.ended.is_empty();
         // One in line may pause for less than a tick, and all others wait for it.
         let tick_millis = if self.pressure.line.is_empty() { TICK_MILLIS } else { TICK_MILLIS / 10 };
         let tick = self.needs_ticks().then(|| tick_millis - self.now_millis % tick_millis);
@@ -192,9 +192,8 @@ impl EventLoop {
         is_tick
     }
 
-    /// Whether the mere passing of time may give the loop something to do.
+    /// Whether the mere passing of time may give the loop work. Who does not read, or holds up others, holds buffers.
     fn needs_ticks(&self) -> bool {
-        // Who does not read, or holds up others, holds buffers.
         self.draining > 0 || self.config.idle_timeout > 0 && self.clients() > 0 || self.pressure.held_bytes > 0
     }
 
@@ -219,8 +218,9 @@ impl EventLoop {
     }
 
     fn accept(&mut self, most: usize) {
-        // A turn serves one client while buffers are over their bound. Meanwhile nobody else is to join a long queue.
-        if self.accept_by.is_none() || self.pressure.eighths >= OVER_EIGHTHS && self.ready.len() >= TURN_CONNECTIONS {
+        // A turn serves one client while buffers are over their bound. Meanwhile nobody else is to join long queues.
+        let ready: usize = self.ready.iter().map(VecDeque::len).sum();
+        if self.accept_by.is_none() || self.pressure.eighths >= OVER_EIGHTHS && ready >= TURN_CONNECTIONS {
             return;
         }
         // A socket on its way out still has its descriptor, and closing is slower than accepting.
@@ -270,11 +270,11 @@ impl EventLoop {
     fn read_ready(&mut self) {
         self.visits.clear();
         let most = self.share_room();
-        let (mut end, mut large_bytes) = (0, 0);
+        let (mut end, mut large_bytes, first) = (0, 0, (self.clock.turns % 2) as usize);
         while self.visits.len() < most
             && end < TURN_FRAME_BYTES
             && large_bytes < READ_LARGE_BYTES
-            && let Some(next) = self.ready.pop_front()
+            && let Some(next) = self.ready[first].pop_front().or_else(|| self.ready[1 - first].pop_front())
         {
             let Some((slot, connection)) = find(&mut self.connections, next) else { continue };
             connection.queued = false;
@@ -300,8 +300,9 @@ impl EventLoop {
                 }
                 connection.session.input_ended |= self.stop_by.is_some() && !connection.readable;
             }
-            let mut visit = Visit::new(slot, start..end);
-            visit.is_long |= connection.session.is_busy() || !connection.session.output.is_empty();
+            let (mut visit, session) = (Visit::new(slot, start..end), &mut connection.session);
+            visit.is_long |= session.incoming().is_some() || session.is_busy() || !session.output.is_empty();
+            connection.is_long = visit.is_long;
             self.visits.push(visit);
         }
     }

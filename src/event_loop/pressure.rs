@@ -115,7 +115,7 @@ impl EventLoop {
         for _ in 0..TURN_LOOKS {
             let Some(token) = line.get(at) else { return };
             let Some((slot, connection)) = find(&mut self.connections, *token) else {
-                self.ready.extend(line.remove(at));
+                self.ready[0].extend(line.remove(at));
                 continue;
             };
             let can_run = connection.session.can_run();
