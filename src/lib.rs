@@ -26,7 +26,7 @@
 //! - [`config`]: options; [`password`]; [`memory`]: how much there is; [`logger`]: lines on standard error.
 //!
 //! # The life of a GET
-//! 1. The poll reports the client's socket as readable. `EventLoop::dispatch` puts the connection on the ready queue.
+//! 1. The poll reports the client's socket as readable. `EventLoop::dispatch` puts the connection on a ready queue.
 //! 2. `EventLoop::read_ready` reads from it, and from up to 31 others that are ready, into one input buffer.
 //! 3. `EventLoop::serve_visits` calls [`batch::process`]. `Batch::parse` finds the frame where it was read, by
 //!    [`protocol::stash::parse`] (in RESP: `Resp::next`), hashes the key, prefetches the line of the index that tells
@@ -36,7 +36,7 @@
 //! 5. [`protocol::stash::encode`] (in RESP: `Resp::answer`) appends it to the session's [`output`]: a small value by
 //!    copy, a large by reference.
 //! 6. `EventLoop::finish_visit` writes the output to the socket, takes the empty buffer back for the next client, and
-//!    puts the connection back on the ready queue if it can do more without an event.
+//!    puts the connection back on a ready queue if it can do more without an event.
 //!
 //! # Where other requests leave this path
 //! - A write that needs memory: `Store::put` makes room by eviction. Housekeeping makes more at the end of each turn,

@@ -53,7 +53,7 @@ impl Connection {
         }
     }
 
-    /// Puts it on the ready queue, unless it is there already.
+    /// Puts it on its ready queue, unless it is there already.
     pub(super) fn enqueue(&mut self, slot: usize, ready: &mut [VecDeque<Token>; 2]) {
         if !mem::replace(&mut self.queued, true) {
             ready[usize::from(self.is_long)].push_back(self.token(slot));

@@ -265,7 +265,7 @@ impl EventLoop {
         self.connections.len() - self.draining
     }
 
-    /// Reads from the connections at the head of the ready queue, once from each, until a bound of the turn is reached.
+    /// Reads from the connections at the heads of the ready queues, once from each, until a bound of the turn is reached.
     /// All but large values goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         self.visits.clear();
@@ -370,7 +370,7 @@ impl EventLoop {
         self.requeue(slot);
     }
 
-    /// Puts a connection on the ready queue if it has something to do. If not, an event or a sweep will bring it back.
+    /// Puts a connection on a ready queue if it has something to do. If not, an event or a sweep will bring it back.
     #[inline(always)]
     fn requeue(&mut self, slot: usize) {
         let wants_read = self.wants_read(slot);

@@ -108,7 +108,7 @@ impl EventLoop {
     }
 
     /// Finds out who is received: as many from the head of the line as have room to their ends, or the first alone.
-    /// Whoever leaves it goes on the ready queue, even one that is gone: so the next turn comes at once, and looks on.
+    /// Whoever leaves it goes on a ready queue, even one that is gone: so the next turn comes at once, and looks on.
     fn move_line(&mut self, mut room_bytes: usize) {
         let Pressure { eighths, line, .. } = &mut self.pressure;
         let mut at = 0;
