@@ -10,9 +10,9 @@
 //! # Why nobody starves
 //! Readiness is edge-triggered: an event reports a change once. So a connection that could go on without another event,
 //! because its share of the turn or the turn itself was used up, goes to the back of a ready queue, and the poll does not
-//! block while there is any. Every step of a turn has a bound, so the queues move on. Who last brought much is in another
-//! queue than the rest, and each is first by turns: few long frames fill a turn. Within a turn, those who brought little
-//! come before those who brought much, who find half of its work left; of each, the oldest are first.
+//! block while there is any. Every step of a turn has a bound, so the queues move on. Few long frames fill a turn, so who
+//! last brought much is in a queue that is read first only after a turn that served none of it. Within a turn, those who
+//! brought little come before those who brought much, who find half of its work left; of each, the oldest are first.
 
 mod connection;
 mod info;
@@ -268,9 +268,9 @@ impl EventLoop {
     /// Reads from the connections at the heads of the ready queues, once from each, until a bound of the turn is reached.
     /// All but large values goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
-        self.visits.clear();
         let most = self.share_room();
-        let (mut end, mut large_bytes, first) = (0, 0, (self.clock.turns % 2) as usize);
+        let (mut end, mut large_bytes, first) = (0, 0, usize::from(self.visits.last().is_some_and(|it| !it.is_long)));
+        self.visits.clear();
         while self.visits.len() < most
             && end < TURN_FRAME_BYTES
             && large_bytes < READ_LARGE_BYTES
