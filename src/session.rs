@@ -151,8 +151,8 @@ impl Session {
 
     /// Memory that its buffers hold in bytes, chunks excluded.
     pub fn held_bytes(&self) -> usize {
-        let long = if let Phase::Receiving(it) = &self.phase { size_of::<Incoming>() + it.bytes.capacity() } else { 0 };
-        self.input.capacity() + self.output.held_bytes() + long + self.resp.as_deref().map_or(0, Resp::held_bytes)
+        let kept = if let Phase::Receiving(it) = &self.phase { size_of::<Incoming>() + it.bytes.capacity() } else { 0 };
+        self.input.capacity() + self.output.held_bytes() + kept + self.resp.as_deref().map_or(0, Resp::held_bytes)
     }
 
     /// How much closing it may free, in bytes: what it holds, with all chunks. Others may hold those in its output, too.

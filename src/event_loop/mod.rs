@@ -219,7 +219,7 @@ impl EventLoop {
 
     fn accept(&mut self, most: usize) {
         // A turn serves one client while buffers are over their bound. Meanwhile nobody else is to join long queues.
-        let ready: usize = self.ready.iter().map(VecDeque::len).sum();
+        let ready = self.ready[0].len() + self.ready[1].len();
         if self.accept_by.is_none() || self.pressure.eighths >= OVER_EIGHTHS && ready >= TURN_CONNECTIONS {
             return;
         }
