@@ -134,7 +134,7 @@ fn rows(pipeline: usize, order: &[usize]) -> [Row; 11] {
     ];
     rows.map(|(name, before, requests, undo)| {
         let mut handler = Handler::new(pipeline);
-        before.iter().for_each(|script| _ = handler.run(script));
+        before.iter().for_each(|script| handler.run(script));
         Row { name, handler, requests: requests.clone(), undo: undo.clone() }
     })
 }
@@ -142,8 +142,16 @@ fn rows(pipeline: usize, order: &[usize]) -> [Row; 11] {
 impl Row {
     /// Runs rounds, and returns how long their requests took.
     fn run(&mut self, rounds: u64) -> Duration {
+        // To read the clock for each round of 64 requests takes 2 % of what they take.
+        if self.undo.requests.is_empty() {
+            let since = Instant::now();
+            (0..rounds).for_each(|_| self.handler.run(&self.requests));
+            return since.elapsed();
+        }
         let mut round = || {
-            let time = self.handler.run(&self.requests);
+            let since = Instant::now();
+            self.handler.run(&self.requests);
+            let time = since.elapsed();
             self.handler.run(&self.undo);
             time
         };
@@ -157,9 +165,8 @@ impl Handler {
         Handler { session: [Box::new(Session::new(1, 0))], executor: Executor::new(store, 1 << 20), pipeline }
     }
 
-    /// Runs a script, and returns how long that took. Panics on a wrong reply.
-    fn run(&mut self, script: &Script) -> Duration {
-        let since = Instant::now();
+    /// Runs a script. Panics on a wrong reply.
+    fn run(&mut self, script: &Script) {
         let (mut request_start, mut reply_start) = (0, 0);
         for last in (self.pipeline - 1..script.request_ends.len()).step_by(self.pipeline) {
             let (request_end, reply_end) = (script.request_ends[last], script.reply_ends[last]);
@@ -172,7 +179,6 @@ impl Handler {
             output.consume(reply_end - reply_start);
             (request_start, reply_start) = (request_end, reply_end);
         }
-        since.elapsed()
     }
 }
 
