@@ -104,6 +104,7 @@ impl Executor {
             return self.refuse(Refusal::OutOfMemory);
         }
         let mut hash = self.store.hash(command.key);
+        self.store.prefetch_index(&mut hash, &command.action);
         self.store.prefetch_item(&mut hash); // the store's shortcuts begin at the place that this finds
         self.execute(hash, command)
     }

@@ -73,7 +73,10 @@ impl Shards {
             let mut guard = self.lock(number);
             let locked = &mut *guard;
             let store = &mut locked.executor.store;
-            places(wanted).for_each(|place| store.prefetch_index(commands[place].0, &commands[place].1.action));
+            places(wanted).for_each(|place| {
+                let (hash, command) = &mut commands[place];
+                store.prefetch_index(hash, &command.action);
+            });
             places(wanted).for_each(|place| store.prefetch_item(&mut commands[place].0));
             for place in places(wanted) {
                 let (hash, command) = &commands[place];

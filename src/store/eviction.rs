@@ -184,7 +184,7 @@ impl Store {
         self.work += 1;
         let looked_up = |(handle, record): (Handle, Record)| {
             let hash = (!record.is_gap()).then(|| self.hash(&self.log.bytes(handle)[record.key()]));
-            (hash.inspect(|hash| self.index.prefetch(*hash, false)), handle, record)
+            (hash.map(|hash| self.index.prefetch(hash, false)), handle, record)
         };
         let places: Vec<_> = self.log.ahead().take(LOOK_AHEAD).map(looked_up).collect();
         for (hash, at, record) in &places {
@@ -211,7 +211,7 @@ impl Store {
             Some((queue, uses)) if self.open_for(queue, size).is_ok() => {
                 self.advance(size, true);
                 let new = self.log.relocate(handle, record, queue);
-                self.index.replace(hash, Entry::new(hash, new, uses));
+                self.index.set(hash.place, Entry::new(hash, new, uses));
                 self.work += size as u64 / COPIED_BYTES_PER_UNIT;
                 self.stats.copied_bytes += size as u64;
             }

@@ -44,9 +44,9 @@ pub struct KeyHash {
     /// All 64 bits. The top 24 are the tag, whose top bit chooses the home line in a bucket. The bucket's number is
     /// made of the bits just below the tag and, as the table grows, of more and more of the tag's own lowest bits.
     bits: u64,
-    /// The place where its entry was last seen, [`UNKNOWN`], or the index's `absent`. It is a hint, as entries move: who
-    /// follows it compares the key or handle of what is there now, and searches if that differs.
-    place: isize,
+    /// The first place of its home line, then that where its entry was seen, [`UNKNOWN`], or the index's `absent`. It is
+    /// a hint, as entries move: who follows it compares the key or handle of what is there now, and searches if it differs.
+    pub(super) place: isize,
 }
 
 impl KeyHash {
@@ -173,7 +173,7 @@ impl Index {
 
     /// The entry in a place. A place is its line's number times eight, plus the position within the line.
     #[inline(always)]
-    fn entry(&self, place: isize) -> Entry {
+    pub(super) fn entry(&self, place: isize) -> Entry {
         self.line(place >> 3).map_or(Entry(0), |line| Entry::read(line, place as usize))
     }
 
@@ -186,7 +186,7 @@ impl Index {
     }
 
     #[inline(always)]
-    fn set(&mut self, place: isize, entry: Entry) {
+    pub(super) fn set(&mut self, place: isize, entry: Entry) {
         let at = place as usize % PLACES;
         if let Some(line) = self.line_mut(place >> 3) {
             line[at] = ((entry.0 >> 32) as u32).to_ne_bytes();
@@ -223,10 +223,10 @@ impl Index {
         (items, lines)
     }
 
-    /// The place of the first entry that has the hash's tag and that `is_it` accepts, and the entry.
+    /// The place of the first entry from `home` on that has the hash's tag and that `is_it` accepts, and the entry.
     #[inline(always)]
-    fn search(&self, hash: KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<(isize, Entry)> {
-        self.visit_lines(self.home(hash.bits), |number, line| {
+    fn search(&self, home: isize, hash: KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<(isize, Entry)> {
+        self.visit_lines(home, |number, line| {
             let mut found = matching(line, |upper, _| (upper ^ (hash.bits >> 32) as u32) >> 8 == 0);
             while found != 0 {
                 let at = found.trailing_zeros() as usize - 1;
@@ -240,28 +240,25 @@ impl Index {
         })
     }
 
-    /// Prefetches the home of a hash. A write may insert, and need a place in the bucket's other line: it gets both.
+    /// Prefetches the home of a hash, and returns the hash with that place. A write may insert, and need a place in the
+    /// bucket's other line: it gets both.
     #[inline(always)]
-    pub(super) fn prefetch(&self, hash: KeyHash, is_write: bool) {
+    pub(super) fn prefetch(&self, hash: KeyHash, is_write: bool) -> KeyHash {
         let home = self.home(hash.bits);
         prefetch(self.line(home));
-        if is_write {
-            prefetch(self.line(home ^ 1));
-        }
+        prefetch(self.line(home ^ 1).filter(|_| is_write));
+        KeyHash { place: home << 3, ..hash }
     }
 
-    /// Looks up a hash by its tag alone, keeps the place found in `hash`, and returns the handle of the item there.
+    /// Looks up a hash that [`prefetch`](Self::prefetch) returned by its tag alone, keeps the place found in it, and
+    /// returns the handle of the item there. To start from the kept home takes 4 % off a request that comes alone.
     #[inline(always)]
     pub(super) fn find_by_tag(&self, hash: &mut KeyHash) -> Handle {
-        let (place, entry) = self.search(*hash, Entry::is_item).unwrap_or((self.absent, Entry(0)));
+        let found = self.search(hash.place >> 3, *hash, Entry::is_item);
+        let is_home = || hash.place >> 3 == self.home(hash.bits); // which may be another by now
+        let (place, entry) = found.unwrap_or_else(|| (if is_home() { self.absent } else { UNKNOWN }, Entry(0)));
         hash.place = place;
         entry.handle()
-    }
-
-    /// The entry at the place kept in `hash`. It may be another key's by now, or none.
-    #[inline(always)]
-    pub(super) fn last_seen(&self, hash: KeyHash) -> Entry {
-        self.entry(hash.place)
     }
 
     /// Counts a use of an entry that was just found, and returns what it is now.
@@ -274,17 +271,12 @@ impl Index {
         entry
     }
 
-    /// Replaces an entry that was just found.
-    pub(super) fn replace(&mut self, hash: KeyHash, entry: Entry) {
-        self.set(hash.place, entry);
-    }
-
     /// Finds the entry of a hash that `is_it` accepts, and keeps its place in `hash`.
     pub(super) fn find(&self, hash: &mut KeyHash, is_it: impl Fn(Entry) -> bool) -> Option<Entry> {
         if hash.place == self.absent {
             return None;
         }
-        let (place, entry) = self.search(*hash, |entry| entry.is_item() && is_it(entry))?;
+        let (place, entry) = self.search(self.home(hash.bits), *hash, |entry| entry.is_item() && is_it(entry))?;
         hash.place = place;
         Some(entry)
     }
@@ -326,7 +318,7 @@ impl Index {
 
     /// Removes an entry that was just found, leaves a ghost of it if one is given, and returns the work of a merge.
     pub(super) fn remove(&mut self, hash: KeyHash, ghost: Option<(Queue, u16)>) -> u64 {
-        debug_assert!(self.last_seen(hash).is_item(), "an entry that is removed is there");
+        debug_assert!(self.entry(hash.place).is_item(), "an entry that is removed is there");
         self.set(hash.place, ghost.map_or(Entry(0), |(queue, at)| Entry::new(hash, Handle(at.into()), queue as u64)));
         // With more than two places for each item, ghosts would outlive their use, so each new one takes some away.
         let places = 2 * self.buckets * PLACES;
@@ -381,7 +373,7 @@ impl Index {
 
     /// The ghost of a hash, as [`remove`](Self::remove) took it, if it is still there. It is there no longer.
     pub(super) fn recall(&mut self, hash: KeyHash) -> Option<(Queue, u16)> {
-        let (place, ghost) = self.search(hash, Entry::is_vacant)?;
+        let (place, ghost) = self.search(self.home(hash.bits), hash, Entry::is_vacant)?;
         self.set(place, Entry(0));
         Some((if ghost.uses() == Queue::Small as u64 { Queue::Small } else { Queue::Main }, ghost.0 as u16))
     }

@@ -126,10 +126,10 @@ impl Store {
         KeyHash::new(self.hasher.hash(key))
     }
 
-    /// Prefetches the part of the index where a key's entry would be into the processor's cache.
+    /// Prefetches the part of the index where a key's entry would be into the processor's cache, and notes it in `hash`.
     #[inline(always)]
-    pub fn prefetch_index(&self, hash: KeyHash, action: &Action<'_>) {
-        self.index.prefetch(hash, matches!(action, Action::Set(_) | Action::Write { .. }));
+    pub fn prefetch_index(&self, hash: &mut KeyHash, action: &Action<'_>) {
+        *hash = self.index.prefetch(*hash, matches!(action, Action::Set(_) | Action::Write { .. }));
     }
 
     /// Prefetches the start of a key's likely item, and keeps the place of its entry in `hash` for the next look-up.
@@ -265,8 +265,12 @@ impl Store {
     /// Removes a key, and returns whether it was there.
     #[inline(always)]
     pub fn delete(&mut self, mut hash: KeyHash, key: &[u8]) -> bool {
-        let found = self.find_seen(hash, key, self.now).or_else(|| self.find(&mut hash, key));
-        found.map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
+        // By itself, a small item takes a tenth less of the time than if both were told apart in `remove`.
+        if let Some((entry, record @ Record { list: None, .. })) = self.find_seen(hash, key, self.now) {
+            self.remove(hash, entry, &record, false);
+            return true;
+        }
+        self.find(&mut hash, key).map(|(entry, record)| self.remove(hash, entry, &record, false)).is_some()
     }
 
     /// Drops references to chunks in bounded steps, as if their value had been removed.
@@ -345,7 +349,7 @@ impl Store {
     /// A shortcut, 6 % off a GET: the item where `prefetch_item` saw one, if it is this key's and there at `now`.
     #[inline(always)]
     fn find_seen(&self, hash: KeyHash, key: &[u8], now: u64) -> Found {
-        let entry = self.index.last_seen(hash);
+        let entry = self.index.entry(hash.place);
         let bytes = self.log.bytes(entry.handle());
         let record = Record::read(bytes.first().map(|_| bytes)?);
         (record.deadline >= now && record.is_of(key, bytes)).then_some((entry, record))
@@ -411,7 +415,7 @@ impl Store {
         let new = Entry::new(hash, self.log.append(queue, &record, key, value.rest), uses);
         if let Some((entry, old)) = found {
             self.log.remove(entry.handle(), &old, value.chunks);
-            self.index.replace(hash, new);
+            self.index.set(hash.place, new);
         } else {
             self.work += 3 + self.index.insert(hash, new); // three for touching new memory: in its segment and in the index
         }

@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// How many lines of code, those that are neither blank nor a comment, and how many of any kind there are at most: in all
 /// of `src` but its `bin`, where the aim is 5,000 of any kind, and in gostash-bench, where it is about a thousand. Until
 /// they are reached, these numbers only fall. (They rose once, by 31 and 48: the small queue grows where it should.)
-const SOURCE_LINES_MAX: [(&str, usize, usize); 2] = [("src without bin", 4_994, 6_628), ("src/bin", 1_196, 1_570)];
+const SOURCE_LINES_MAX: [(&str, usize, usize); 2] = [("src without bin", 4_992, 6_625), ("src/bin", 1_196, 1_570)];
 
 /// A source file, by its path from the repository's root.
 struct Source {

@@ -43,7 +43,7 @@ impl Subject {
     /// The hash of a key after both prefetches, as a batch does them before it executes.
     fn seen(&self, key: &[u8]) -> KeyHash {
         let mut hash = self.hash(key);
-        self.prefetch_index(hash, &Action::Set(Value::default()));
+        self.prefetch_index(&mut hash, &Action::Set(Value::default()));
         self.prefetch_item(&mut hash);
         hash
     }
@@ -1383,21 +1383,20 @@ fn memory_is_asked_for_wherever_a_key_may_lead() {
 #[test]
 fn what_is_looked_at_ahead_may_move_or_come_in_between() {
     let mut store = store(16 << 20, Eviction::S3Fifo);
-    let mut hashes: Vec<_> = (0..4_000).map(|id| store.hash(key_of(id).as_bytes())).collect();
-    for first in [0, 1_000, 2_000, 3_000] {
-        hashes.iter().for_each(|hash| store.prefetch_index(*hash, &Action::Get));
-        assert!((first..first + 1_000).all(|id| store.set_id(id, 1).is_ok()));
+    let mut hashes: Vec<_> = (0..12_000).map(|id| store.hash(key_of(id).as_bytes())).collect();
+    for first in [0, 3_000, 6_000, 9_000] {
+        hashes.iter_mut().for_each(|hash| store.prefetch_index(hash, &Action::Get));
+        assert!((first..first + 3_000).all(|id| store.set_id(id, 1).is_ok()));
         hashes.iter_mut().for_each(|hash| store.prefetch_item(hash));
         for (id, hash) in hashes.iter().enumerate() {
             let key = key_of(id as u64);
-            assert_eq!(store.get(*hash, key.as_bytes()).is_some(), id < first as usize + 1_000, "{id} after {first}");
+            assert_eq!(store.get(*hash, key.as_bytes()).is_some(), id < first as usize + 3_000, "{id} after {first}");
         }
     }
     // A key that was missing when it was looked up ahead may be there by now.
-    let mut hash = store.hash(key_of(4_000).as_bytes());
-    store.prefetch_item(&mut hash);
-    assert_eq!(store.set_id(4_000, 1), Ok(()));
-    assert!(store.get(hash, key_of(4_000).as_bytes()).is_some());
+    let hash = store.seen(key_of(12_000).as_bytes());
+    assert_eq!(store.set_id(12_000, 1), Ok(()));
+    assert!(store.get(hash, key_of(12_000).as_bytes()).is_some());
 }
 
 /// A scan shows which keys lie in one bucket. Who stores those alone makes each look-up slow, and has his turn end early.
