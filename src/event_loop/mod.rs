@@ -11,7 +11,7 @@
 //! Readiness is edge-triggered: an event reports a change once. So a connection that could go on without another event,
 //! because its share of the turn or the turn itself was used up, goes to the back of a ready queue, and the poll does not
 //! block while there is any. Every step of a turn has a bound, so the queues move on. Few long frames fill a turn, so who
-//! last brought much is in a queue that is read first only after a turn that served none of it. Within a turn, those who
+//! last brought much is in a queue that is read first only after a turn that passed it over. Within a turn, those who
 //! brought little come before those who brought much, who find half of its work left; of each, the oldest are first.
 
 mod connection;
@@ -63,8 +63,8 @@ pub struct EventLoop {
     accept_by: Option<u64>,
     connections: Slab<Connection>,
     ready: [VecDeque<Token>; 2], // the ready queues, each client once in one of them: who last brought much in the second
-    first: usize, // which of them is read first: the second after a turn that served none of it, or else the other
-    ended: VecDeque<Socket>, // sockets of connections that are over, still to be closed
+    first: usize,                // which of them is read first: the second only after a turn that passed it over
+    ended: VecDeque<Socket>,     // sockets of connections that are over, still to be closed
     executor: Executor,
     input: Vec<u8>, // of all connections that this turn serves, one after the other
     visits: Vec<Visit>,
@@ -305,7 +305,7 @@ impl EventLoop {
             visit.is_long |= session.incoming().is_some() || session.is_busy() || !session.output.is_empty();
             connection.is_long = visit.is_long;
             self.visits.push(visit);
-            self.first = usize::from(self.ready[1].len() == second_length);
+            self.first = usize::from(second_length > 0 && self.ready[1].len() == second_length);
         }
     }
 
