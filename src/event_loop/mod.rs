@@ -303,7 +303,7 @@ impl EventLoop {
             }
             let (mut visit, session) = (Visit::new(slot, start..end), &mut connection.session);
             visit.is_long |= session.incoming().is_some() || session.is_busy() || !session.output.is_empty();
-            connection.is_long = visit.is_long;
+            connection.is_long = visit.is_long || connection.is_long && start == end;
             self.visits.push(visit);
             self.first = usize::from(second_length > 0 && self.ready[1].len() == second_length);
         }
