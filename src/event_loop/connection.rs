@@ -23,7 +23,7 @@ pub(super) struct Connection {
     /// The client has closed its side. After a short read the end is still to be read, and no more event announces it.
     pub(super) read_closed: bool,
     pub(super) queued: bool,
-    pub(super) is_long: bool, // its last visit was
+    pub(super) is_long: bool, // its last visit was, of those that found anything
     pub(super) in_line: bool, // it is in `Pressure::line`
     pub(super) accepted_millis: u64,
     /// When the client last took output, in milliseconds. If it is draining, that was its last reply.

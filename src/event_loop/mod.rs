@@ -11,7 +11,7 @@
 //! Readiness is edge-triggered: an event reports a change once. So a connection that could go on without another event,
 //! because its share of the turn or the turn itself was used up, goes to the back of a ready queue, and the poll does not
 //! block while there is any. Every step of a turn has a bound, so the queues move on. Few long frames fill a turn, so who
-//! last brought much is in a queue that is read first only after a turn that served none of it. Within a turn, those who
+//! last brought much is in a queue that is read first only after a turn that passed it over. Within a turn, those who
 //! brought little come before those who brought much, who find half of its work left; of each, the oldest are first.
 
 mod connection;
@@ -63,6 +63,7 @@ pub struct EventLoop {
     accept_by: Option<u64>,
     connections: Slab<Connection>,
     ready: [VecDeque<Token>; 2], // the ready queues, each client once in one of them: who last brought much in the second
+    first: usize,                // which of them is read first: the second only after a turn that passed it over
     ended: VecDeque<Socket>,     // sockets of connections that are over, still to be closed
     executor: Executor,
     input: Vec<u8>, // of all connections that this turn serves, one after the other
@@ -99,6 +100,7 @@ impl EventLoop {
             accept_by: Some(0),
             connections: Slab::new(),
             ready: Default::default(),
+            first: 0,
             ended: VecDeque::new(),
             executor,
             input: vec![0; TURN_READ_BYTES],
@@ -269,7 +271,7 @@ impl EventLoop {
     /// All but large values goes into one buffer; what a connection carries over from before precedes what is read now.
     fn read_ready(&mut self) {
         let most = self.share_room();
-        let (mut end, mut large_bytes, first) = (0, 0, usize::from(self.visits.last().is_some_and(|it| !it.is_long)));
+        let (mut end, mut large_bytes, first, second_length) = (0, 0, self.first, self.ready[1].len());
         self.visits.clear();
         while self.visits.len() < most
             && end < TURN_FRAME_BYTES
@@ -280,9 +282,8 @@ impl EventLoop {
             connection.queued = false;
             let wants_read = self.wants_read(slot);
             let connection = &mut self.connections[slot];
-            let start = end;
+            let (start, store) = (end, &self.executor.store);
             end += connection.session.carry(&mut self.input[end..]);
-            let store = &self.executor.store;
             // What is collected is read only while there is room for it; housekeeping makes more between turns.
             let needs_room = store.evicts() && !store.is_empty() && connection.session.collects();
             let room_bytes = if needs_room { store.chunk_room_bytes() } else { usize::MAX };
@@ -302,8 +303,9 @@ impl EventLoop {
             }
             let (mut visit, session) = (Visit::new(slot, start..end), &mut connection.session);
             visit.is_long |= session.incoming().is_some() || session.is_busy() || !session.output.is_empty();
-            connection.is_long = visit.is_long;
+            connection.is_long = visit.is_long || connection.is_long && start == end;
             self.visits.push(visit);
+            self.first = usize::from(second_length > 0 && self.ready[1].len() == second_length);
         }
     }
 

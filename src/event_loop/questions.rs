@@ -99,12 +99,10 @@ impl EventLoop {
     /// Goes on with a CLIENT LIST or CLIENT KILL: looks at the next few connections, and answers after the last.
     fn ask_clients(&mut self, slot: usize, mut question: Box<Question>) -> Result<(), Complaint> {
         let (kills, filter) = (question.verb == "client|kill", &question.words[1..]);
-        let slots = self.connections.capacity();
-        let mut looks = TURN_LOOKS;
+        let (slots, mut looks) = (self.connections.capacity(), TURN_LOOKS);
         while question.at < slots && looks > 0 {
             let other = question.at;
-            question.at += 1;
-            looks -= 1;
+            (question.at, looks) = (other + 1, looks - 1);
             let Some(connection) = self.connections.get_mut(other) else { continue };
             if connection.session.is_closing() || kills && !is_selected(filter, connection, other == slot)? {
                 continue;

@@ -565,7 +565,8 @@ fn clients_with_work_waiting_are_disconnected_once() {
 #[test]
 fn who_asks_little_does_not_wait_for_all_who_set_large_values() {
     let (server, mut client) = start(&[]);
-    for bytes in [20_000, 60_000] {
+    // The first makes a frame as long as what is read at once, so that the next visit finds nothing.
+    for bytes in [8_175, 20_000, 60_000] {
         client.check_words("FLUSHALL", "+OK\n");
         let mut others = Client::many(&server, 40);
         others.iter_mut().for_each(|other| other.check(&set(b"key", &vec![b'v'; bytes]), b"OK\r\n"));
@@ -577,6 +578,21 @@ fn who_asks_little_does_not_wait_for_all_who_set_large_values() {
         assert!(keys < 10, "{keys} keys were set before");
         others.iter_mut().for_each(|other| other.expect(b"OK\r\n"));
     }
+}
+
+/// They fill every turn, and whoever only now brings much is not known for that yet: somebody is always new.
+#[test]
+fn who_brought_much_before_does_not_wait_for_all_who_bring_it_for_the_first_time() {
+    let (server, mut client) = start(&[]);
+    let mut others = Client::many(&server, 200);
+    others.iter_mut().for_each(|other| other.check(&get(b"n"), b"ERR\r\n"));
+    client.check(&set(b"key", &[b'v'; 8_000]), b"OK\r\n");
+    at_once(&server, || {
+        client.send(&inc(b"n"));
+        others.iter_mut().for_each(|other| other.send(&[set(b"key", &[b'v'; 8_000]), inc(b"n")].concat()));
+    });
+    let before = number(&client.read_text(), "") - 1;
+    assert!(before < 10, "{before} were served before");
 }
 
 /// To free what sixty clients held takes milliseconds, which nobody else is to wait for in one piece.
