@@ -345,7 +345,7 @@ fn the_descriptor_limit_is_raised_again_when_more_clients_are_wanted() {
 #[test]
 fn where_the_descriptor_limit_cannot_be_raised_max_clients_is_lowered() {
     for (limit, clients) in [(64, 32), (20, 10)] {
-        let server = Server::start_by(shell(&format!("ulimit -n {limit}; exec \"$@\"")).args(FREE_PORT));
+        let server = Server::start_by(shell(&format!("ulimit -n {limit}; ulimit -Sn 20; exec \"$@\"")).args(FREE_PORT));
         let line = format!("max-clients is {clients}, not 10000: the descriptor limit granted is {limit}\n");
         assert!(server.stderr().contains(&line), "{}", server.stderr());
         let shown = format!("*2\n$10\nmaxclients\n$2\n{clients}\n");

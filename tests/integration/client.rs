@@ -257,6 +257,12 @@ impl Client {
         number(&self.text("INFO"), field)
     }
 
+    /// Its own address, as CLIENT LIST tells it.
+    pub(crate) fn address(&self) -> String {
+        let address = self.socket.local_addr().expect("bound").as_socket().expect("a TCP address");
+        format!(" addr={address} ")
+    }
+
     /// Says that nothing more will be sent; replies still come.
     pub(crate) fn half_close(&mut self) {
         self.socket.shutdown(Shutdown::Write).expect("the sending side closes");

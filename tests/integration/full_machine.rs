@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use gostash::limits::{DESCRIPTORS_RESERVED, TICK_MILLIS};
+use gostash::limits::{BUFFER_EXTRA_BYTES, DESCRIPTORS_RESERVED, TICK_MILLIS, VALUE_SHARE};
 
 use crate::bad_clients::OnDrop;
 use crate::client::{Client, ask, bulk, del, get, inc, line, number, queued, set, start, words};
@@ -283,6 +283,109 @@ fn a_round_trip_costs_nobody_the_turn() {
         far.check(rest, b"OK\r\n");
         assert!(!was_near_first, "it lost its place in mid-value");
     });
+}
+
+/// Over the bound, nobody who holds more than a fair share is read from, but for those who have closed their side.
+#[test]
+fn who_holds_more_than_a_fair_share_is_not_read_from_over_the_bound() {
+    let (server, mut writer) = start(&["--max-memory", "64mb"]);
+    let mut clients = Client::many(&server, 300);
+    writer.check(&ask(&[b"SET", &b"key"[..], &[b'v'; 20_000]]), b"+OK\r\n");
+    let mut holders = clients.split_off(298);
+    for holder in &mut holders {
+        let address = holder.address();
+        holder.check_words("PING", "+PONG\n");
+        // More waits to be sent than a three hundredth of the bound, and less than the high-water mark.
+        wait_until("a reply that the kernel does not take", || {
+            holder.send(&words("GET key"));
+            let list = writer.text("CLIENT LIST");
+            let line = list.lines().find(|line| line.contains(&address)).expect("it is connected");
+            number(line, "omem=") > 30_000
+        });
+    }
+    let readers = over_the_bound(&server, &mut writer, "PING", 8);
+    holders[0].send(&words("INCR open"));
+    holders[1].send(&words("INCR closed"));
+    holders[1].half_close();
+    let is_over = |writer: &mut Client| writer.info("loop_bytes_waiting:") >= eighths(8);
+    let mut is_served = [false; 2];
+    while is_over(&mut writer) && !is_served[0] {
+        is_served = ["closed", "open"].map(|key| writer.text(&format!("EXISTS {key}")) == ":1");
+        assert!(!is_served[1] || !is_over(&mut writer), "more was read from it");
+    }
+    assert!(is_served[0] && writer.info("client_disconnections:") == 0, "who has closed was not served");
+    drop(readers);
+    wait_until("it to be read from again", || writer.text("EXISTS open") == ":1");
+}
+
+/// So many eighths of what all buffers may take in a server of 64 MB, in bytes.
+fn eighths(count: usize) -> usize {
+    ((64 << 20) / VALUE_SHARE + BUFFER_EXTRA_BYTES) / 8 * count
+}
+
+/// Clients that read nothing of a value that has been deleted, so many that buffers are a little over these eighths of
+/// their bound. They say `greeting` before.
+fn over_the_bound(server: &Server, writer: &mut Client, greeting: &str, count: usize) -> Vec<Client> {
+    for number in 0..40 {
+        writer.check(&ask(&[b"SET", format!("large {number}").as_bytes(), &vec![b'v'; 500_000]]), b"+OK\r\n");
+    }
+    let mut readers = Vec::new();
+    // The kernel may still take some of what the last ones are sent.
+    while (0..5).any(|_| writer.info("loop_bytes_waiting:") < eighths(count) + 400_000) {
+        let key = format!("large {}", readers.len());
+        let mut reader = Client::tcp(server);
+        reader.text(greeting);
+        reader.check(&ask(&["GET", &key]), b"$");
+        readers.push(reader);
+        writer.check(&ask(&["DEL", &key]), b":1\r\n");
+    }
+    readers
+}
+
+/// A client that alone keeps a deleted value alive holds it: who sends little is not closed.
+#[test]
+fn who_reads_nothing_is_closed_before_who_sends_a_value() {
+    let (server, mut writer) = start(&["--max-memory", "64mb"]);
+    let (mut sender, frame) = (Client::tcp(&server), set(b"key", &[b'v'; 200_000]));
+    sender.send(&frame[..60_000]);
+    let _readers = over_the_bound(&server, &mut writer, "PING", 8);
+    wait_until("one to be closed", || writer.info("client_disconnections:") > 0);
+    sender.check(&frame[60_000..], b"OK\r\n");
+}
+
+/// Who has sent no more than it takes to authenticate is not closed for what others hold.
+#[test]
+fn who_is_about_to_authenticate_is_not_closed_for_others() {
+    let (server, mut writer) = start(&["--max-memory", "64mb", "--password", "secret"]);
+    writer.check_words("AUTH secret", "+OK\n");
+    let (mut stranger, frame) = (Client::tcp(&server), words("AUTH secret"));
+    stranger.send(&frame[..frame.len() - 3]);
+    let _readers = over_the_bound(&server, &mut writer, "AUTH secret", 8);
+    wait_until("one to be closed", || writer.info("client_disconnections:") > 0);
+    stranger.check(&frame[frame.len() - 3..], b"+OK\r\n");
+}
+
+/// Even while nobody's value may come in, those who have gone give back what they hold.
+#[test]
+fn who_leaves_in_line_is_found_out_over_the_bound() {
+    let (server, mut writer) = start(&["--max-memory", "64mb"]);
+    let mut sender = Client::tcp(&server);
+    sender.send(&set(b"key", &vec![b'v'; 1_000_000])[..60_000]);
+    let _readers = over_the_bound(&server, &mut writer, "PING", 9);
+    let before = writer.info("connected_clients:");
+    drop(sender);
+    wait_until("anybody to have gone", || writer.info("connected_clients:") < before);
+    assert_eq!(writer.info("client_disconnections:"), 0, "others were closed first");
+}
+
+/// The first in line is received though there is not room for all of it: those who hold the rest may never give it back.
+#[test]
+fn the_first_in_line_does_not_wait_for_room() {
+    let server = Server::start(&["--max-memory", "16mb"]);
+    let (mut half, mut client) = (Client::tcp(&server), Client::tcp(&server));
+    half.send(&set(b"half", &[b'v'; 600_000])[..500_000]);
+    wait_until_quiet(&server);
+    client.check_beside(&set(b"key", &vec![b'v'; 1_900_000]), false, b"OK\r\n");
 }
 
 /// A crowd may all begin at once: what each has sent takes little memory until it is its turn.

@@ -88,6 +88,23 @@ fn a_port_that_is_taken_on_another_address_is_not_the_one() {
     drop(held);
 }
 
+/// All addresses of this machine take the port of each: there is none that is free for both.
+#[test]
+fn the_search_for_a_free_port_ends() {
+    let (_, problem) = bind_all(&addresses(&["0.0.0.0:0", "127.0.0.1:0"])).expect_err("the second is always taken");
+    assert_eq!(problem.kind(), ErrorKind::AddrInUse);
+}
+
+/// The kernel remembers a connection that the server closed first for a minute.
+#[test]
+fn a_restart_need_not_wait() {
+    let mut bound = bind_all(&addresses(&["127.0.0.6:0"])).expect("a free port");
+    let wanted = [address(&bound[0])];
+    let client = TcpStream::connect(wanted[0]).expect("it listens");
+    drop((bound[0].accept().expect("the client is there"), bound.pop(), client));
+    bind_all(&wanted).expect("its own port is free again");
+}
+
 #[test]
 fn an_address_named_twice_is_one() {
     let bound = bind_all(&addresses(&["127.0.0.1:0", "127.0.0.2:0", "127.0.0.1:0"])).expect("a free port");
