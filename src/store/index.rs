@@ -44,8 +44,8 @@ pub struct KeyHash {
     /// All 64 bits. The top 24 are the tag, whose top bit chooses the home line in a bucket. The bucket's number is
     /// made of the bits just below the tag and, as the table grows, of more and more of the tag's own lowest bits.
     bits: u64,
-    /// The first place of its home line, then that where its entry was seen, [`UNKNOWN`], or the index's `absent`. It is
-    /// a hint, as entries move: who follows it compares the key or handle of what is there now, and searches if it differs.
+    /// First [`UNKNOWN`], then the first place of its home line, then that where its entry was seen, or the index's `absent`.
+    /// A hint, as entries move: who follows it compares the key or handle of what is there now, and searches if it differs.
     pub(super) place: isize,
 }
 
