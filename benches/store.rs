@@ -24,8 +24,7 @@ fn store() -> Store {
 
 /// The key's hash, after the prefetching that a batch does.
 fn seen(store: &Store, key: &str) -> KeyHash {
-    let mut hash = store.hash(key.as_bytes());
-    store.prefetch_index(&mut hash, &Action::Set(Value::default()));
+    let mut hash = store.prefetch_index(store.hash(key.as_bytes()), &Action::Set(Value::default()));
     store.prefetch_item(&mut hash);
     hash
 }

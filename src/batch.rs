@@ -97,8 +97,8 @@ impl<'i, S: IndexMut<usize, Output: AsMut<Session> + Sized>> Batch<'_, 'i, S> {
             };
             match next {
                 Ok((command, part, consumed)) => {
-                    let mut hash = self.executor.store.hash(command.key);
-                    self.executor.store.prefetch_index(&mut hash, &command.action);
+                    let store = &self.executor.store;
+                    let hash = store.prefetch_index(store.hash(command.key), &command.action);
                     self.pending.push(Pending { visit: at, start: done, hash, command, part });
                     done += consumed;
                     if self.pending.len() == BATCH_COMMANDS {

@@ -103,8 +103,7 @@ impl Executor {
             self.stats.sets += 1; // no other has a value
             return self.refuse(Refusal::OutOfMemory);
         }
-        let mut hash = self.store.hash(command.key);
-        self.store.prefetch_index(&mut hash, &command.action);
+        let mut hash = self.store.prefetch_index(self.store.hash(command.key), &command.action);
         self.store.prefetch_item(&mut hash); // the store's shortcuts begin at the place that this finds
         self.execute(hash, command)
     }

@@ -75,7 +75,7 @@ impl Shards {
             let store = &mut locked.executor.store;
             places(wanted).for_each(|place| {
                 let (hash, command) = &mut commands[place];
-                store.prefetch_index(hash, &command.action);
+                *hash = store.prefetch_index(*hash, &command.action);
             });
             places(wanted).for_each(|place| store.prefetch_item(&mut commands[place].0));
             for place in places(wanted) {

@@ -361,8 +361,7 @@ impl RespClient<'_> {
             && let Some(next) = self.resp.next_plain(&queue.head[end..], VALUE_BYTES_MAX_MAX, self.executor.clock)
         {
             let (command, part, consumed) = next;
-            let mut hash = self.executor.store.hash(command.key);
-            self.executor.store.prefetch_index(&mut hash, &command.action);
+            let hash = self.executor.store.prefetch_index(self.executor.store.hash(command.key), &command.action);
             end += consumed;
             batch.push((command, part, hash, end));
         }

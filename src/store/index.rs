@@ -246,7 +246,9 @@ impl Index {
     pub(super) fn prefetch(&self, hash: KeyHash, is_write: bool) -> KeyHash {
         let home = self.home(hash.bits);
         prefetch(self.line(home));
-        prefetch(self.line(home ^ 1).filter(|_| is_write));
+        if is_write {
+            prefetch(self.line(home ^ 1));
+        }
         KeyHash { place: home << 3, ..hash }
     }
 

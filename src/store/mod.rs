@@ -126,10 +126,10 @@ impl Store {
         KeyHash::new(self.hasher.hash(key))
     }
 
-    /// Prefetches the part of the index where a key's entry would be into the processor's cache, and notes it in `hash`.
+    /// Prefetches the part of the index where a key's entry would be into the processor's cache. The hash returned has it.
     #[inline(always)]
-    pub fn prefetch_index(&self, hash: &mut KeyHash, action: &Action<'_>) {
-        *hash = self.index.prefetch(*hash, matches!(action, Action::Set(_) | Action::Write { .. }));
+    pub fn prefetch_index(&self, hash: KeyHash, action: &Action<'_>) -> KeyHash {
+        self.index.prefetch(hash, matches!(action, Action::Set(_) | Action::Write { .. }))
     }
 
     /// Prefetches the start of a key's likely item, and keeps the place of its entry in `hash` for the next look-up.

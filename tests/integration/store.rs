@@ -42,8 +42,7 @@ impl Subject {
 
     /// The hash of a key after both prefetches, as a batch does them before it executes.
     fn seen(&self, key: &[u8]) -> KeyHash {
-        let mut hash = self.hash(key);
-        self.prefetch_index(&mut hash, &Action::Set(Value::default()));
+        let mut hash = self.prefetch_index(self.hash(key), &Action::Set(Value::default()));
         self.prefetch_item(&mut hash);
         hash
     }
@@ -1385,7 +1384,7 @@ fn what_is_looked_at_ahead_may_move_or_come_in_between() {
     let mut store = store(16 << 20, Eviction::S3Fifo);
     let mut hashes: Vec<_> = (0..12_000).map(|id| store.hash(key_of(id).as_bytes())).collect();
     for first in [0, 3_000, 6_000, 9_000] {
-        hashes.iter_mut().for_each(|hash| store.prefetch_index(hash, &Action::Get));
+        hashes.iter_mut().for_each(|hash| *hash = store.prefetch_index(*hash, &Action::Get));
         assert!((first..first + 3_000).all(|id| store.set_id(id, 1).is_ok()));
         hashes.iter_mut().for_each(|hash| store.prefetch_item(hash));
         for (id, hash) in hashes.iter().enumerate() {
